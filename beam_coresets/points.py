@@ -1,0 +1,136 @@
+"""PointBlock: the element of every pipeline, some ten thousand points at once."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets import codec
+
+MAX_BLOCK_ROWS = 65_536
+MAX_BLOCK_BYTES = 16 << 20
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Span:
+    """Where a block was read: the `ordinal`-th block of `part`; `last` says that the part ends with it.
+
+    Summaries merge along a tree over (part, ordinal), so results do not depend on who read a part, or when.
+    """
+
+    part: int
+    ordinal: int
+    last: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PointBlock:
+    """Weighted points with their identities.
+
+    Attributes:
+      points: (n, d) float32 or float64, C-contiguous, finite.
+      weights: (n,) float64, non-negative.
+      ids: (n,) uint64, a stable hash of the row's identity.
+      span: where the rows were read.
+      groups: (n,) int32 labels, or None.
+      extras: a pyarrow Table of n rows with the columns that travel with sampled points (the user's `id`, `group`
+        and kept columns), or None.
+    """
+
+    points: Array
+    weights: Array
+    ids: Array
+    span: Span
+    groups: Array | None = None
+    extras: Any = None
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.points.ndim != 2 or self.points.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"points: must be 2-d float32 or float64, got {self.points.ndim}-d {self.points.dtype}"
+            )
+        for name in ("points", "weights", "groups", "extras"):
+            value = getattr(self, name)
+            if value is not None and len(value) != n:
+                raise ValueError(f"{name}: must have {n} rows like ids, got {len(value)}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def dim(self) -> int:
+        return int(self.points.shape[1])
+
+    def take(self, rows: Array) -> PointBlock:
+        """The block of the given row indices, with the same span."""
+        return PointBlock(
+            self.points[rows],
+            self.weights[rows],
+            self.ids[rows],
+            self.span,
+            None if self.groups is None else self.groups[rows],
+            None if self.extras is None else self.extras.take(rows),
+        )
+
+    def to_bytes(self) -> bytes:
+        span = [self.span.part, self.span.ordinal, self.span.last]
+        arrays = {
+            "points": self.points,
+            "weights": self.weights,
+            "ids": self.ids,
+            "groups": self.groups,
+            "extras": codec.table_to_bytes(self.extras),
+        }
+        return codec.pack("PointBlock", {"span": span}, arrays)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> PointBlock:
+        fields, arrays = codec.unpack(data, "PointBlock")
+        points, weights, ids = arrays["points"], arrays["weights"], arrays["ids"]
+        assert points is not None and weights is not None and ids is not None
+        extras = codec.table_from_bytes(arrays["extras"])
+        return PointBlock(points, weights, ids, Span(*fields["span"]), arrays["groups"], extras)
+
+
+def block_rows(dim: int, itemsize: int = 4) -> int:
+    """How many rows of `dim` coordinates make one block: capped by rows and by bytes."""
+    return max(256, min(MAX_BLOCK_ROWS, MAX_BLOCK_BYTES // max(1, dim * itemsize)))
+
+
+def concatenate_extras(tables: Sequence[Any]) -> Any:
+    """Stacks the extras of several blocks; None if none of them has any.
+
+    Raises:
+      ValueError: some have extras and some have none, or their columns differ.
+    """
+    present = [t for t in tables if t is not None]
+    if not present:
+        return None
+    if len(present) != len(tables):
+        raise ValueError(f"extras: must be on all blocks or on none, got {len(present)} of {len(tables)}")
+    import pyarrow as pa
+
+    return pa.concat_tables(present, promote_options="permissive")
+
+
+def narrow(points: Array) -> Array:
+    """Float64 points as float32 where that loses nothing that matters, else unchanged.
+
+    float32 keeps 24 bits. A column is narrowed if it is exactly representable or if its rounding is below 1e-4 of the
+    column's standard deviation in this block; epoch seconds and large offsets fail that, and the block stays float64.
+    """
+    if points.dtype == np.float32 or not len(points):
+        return np.ascontiguousarray(points, np.float32)
+    small = np.ascontiguousarray(points, np.float32)
+    if not np.isfinite(small).all():
+        return np.ascontiguousarray(points)
+    rounding = np.abs(points - small).max(axis=0)
+    if ((rounding == 0) | (rounding <= 1e-4 * points.std(axis=0))).all():
+        return small
+    return np.ascontiguousarray(points)

@@ -1,0 +1,1 @@
+"""Solvers that answer questions on a weighted set of points."""

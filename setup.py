@@ -1,0 +1,37 @@
+"""Metadata, dependencies and packages of beam-coresets (Beam's --setup_file stages this file to workers)."""
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_coresets/__init__.py").read_text())[1]
+
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4"]
+LINT = ["ruff>=0.8", "mypy>=1.13"]
+PEERS = ["scikit-learn>=1.4", "coresets", "bico", "matplotlib>=3.8"]
+
+setup(
+    name="beam-coresets",
+    version=VERSION,
+    description="Continuous, straggler-resilient clustering summaries of point streams, on Apache Beam",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["beam_coresets", "beam_coresets.solvers", "beam_coresets.transforms", "beam_coresets.pipelines"],
+    package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},
+    package_data={"beam_coresets": ["py.typed"]},
+    install_requires=[
+        "apache-beam>=2.62,<2.78",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "fastavro>=1.9",
+        "pyarrow>=15",
+        "numba>=0.59",
+        "rich>=13",
+        "threadpoolctl>=3.1",
+    ],
+    extras_require={"test": TEST, "lint": LINT, "peers": PEERS, "dev": TEST + LINT},
+    entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
+)
