@@ -1,0 +1,133 @@
+"""Ledgers: what a shard has really taken in, bucket by bucket."""
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets._jit import kernel
+from beam_coresets.assignment import Assignment, bucket
+from beam_coresets.hashing import hash_integers, mix, row_hash, row_multipliers
+from beam_coresets.nearest import writable
+from beam_coresets.points import PointBlock
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """Per bucket: how many rows, a checksum of their contents, and their total weight.
+
+    A monoid under `merge`, commutative and exact for counts and checksums, so ledgers do not depend on the order in
+    which rows arrive. Weights are float64 sums: they may differ in the last bits, and no comparison uses them.
+
+    The checksum is the sum modulo 2**64 of one hash a row, of its coordinates, id and weight, bit for bit. It finds
+    lost, repeated and altered rows; it is no protection against somebody who constructs collisions.
+
+    Attributes:
+      counts: (buckets,) int64.
+      checksums: (buckets,) uint64.
+      weights: (buckets,) float64.
+    """
+
+    counts: npt.NDArray[np.int64]
+    checksums: npt.NDArray[np.uint64]
+    weights: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("counts", np.int64), ("checksums", np.uint64), ("weights", np.float64)):
+            value = getattr(self, name)
+            if value.dtype != dtype:
+                raise TypeError(f"{name}: must be {np.dtype(dtype)}, got {value.dtype}")
+            if value.shape != self.counts.shape or value.ndim != 1:
+                raise ValueError(f"{name}: must have shape ({len(self.counts)},), got {value.shape}")
+
+    @staticmethod
+    def zero(buckets: int) -> Ledger:
+        """The ledger of a shard that has read nothing."""
+        return Ledger(np.zeros(buckets, np.int64), np.zeros(buckets, np.uint64), np.zeros(buckets))
+
+    @staticmethod
+    def of(block: PointBlock, assignment: Assignment) -> Ledger:
+        """The ledger of one block's rows, in one pass without the GIL."""
+        ledger = Ledger.zero(assignment.buckets)
+        words = writable(block.points).view(np.uint32)
+        _add_rows(
+            words,
+            writable(block.ids),
+            writable(block.weights),
+            np.uint64(assignment.salt),
+            np.uint64(assignment.buckets),
+            row_multipliers(words.shape[1]),
+            ledger.counts,
+            ledger.checksums,
+            ledger.weights,
+        )
+        return ledger
+
+    @staticmethod
+    def sum(ledgers: Iterable[Ledger], buckets: int) -> Ledger:
+        """All of `ledgers` together; zero if there are none."""
+        total = Ledger.zero(buckets)
+        for ledger in ledgers:
+            total = total.merge(ledger)
+        return total
+
+    def merge(self, other: Ledger) -> Ledger:
+        """What both have taken in together. Raises ValueError if they have different buckets."""
+        if len(self.counts) != len(other.counts):
+            raise ValueError(f"buckets: must be {len(self.counts)} in both ledgers, got {len(other.counts)}")
+        return Ledger(
+            self.counts + other.counts, self.checksums + other.checksums, self.weights + other.weights
+        )
+
+    __add__ = merge
+
+    @property
+    def buckets(self) -> int:
+        return len(self.counts)
+
+    @property
+    def rows(self) -> int:
+        """How many rows were taken in."""
+        return int(self.counts.sum())
+
+    @property
+    def weight(self) -> float:
+        """The total weight of the rows."""
+        return float(self.weights.sum())
+
+    def digest(self) -> int:
+        """64 bits that name what was taken in, whatever the order: for deriving seeds."""
+        with np.errstate(over="ignore"):
+            mixed = self.checksums.sum(dtype=np.uint64) + hash_integers(self.counts.sum(keepdims=True))[0]
+        return int(mixed)
+
+    def equal(self, other: Ledger) -> bool:
+        """Whether both took in the same rows: counts and checksums agree in every bucket."""
+        return np.array_equal(self.counts, other.counts) and np.array_equal(self.checksums, other.checksums)
+
+    def arrays(self, prefix: str = "ledger_") -> dict[str, Array | None]:
+        """The arrays by name, for `codec.pack`."""
+        return {prefix + name: getattr(self, name) for name in ("counts", "checksums", "weights")}
+
+    @staticmethod
+    def from_arrays(arrays: Mapping[str, Array | None], prefix: str = "ledger_") -> Ledger:
+        """The inverse of `arrays`."""
+        counts, checksums, weights = (np.asarray(arrays[prefix + n]) for n in ("counts", "checksums", "weights"))
+        return Ledger(counts, checksums, weights)
+
+
+@kernel
+def _add_rows(  # type: ignore[no-untyped-def]
+    words, ids, weights, salt, buckets, multipliers, counts, checksums, totals
+):
+    bits = weights.view(np.uint64)
+    for i in range(len(ids)):
+        b = np.int64(bucket(ids[i], salt, buckets))
+        counts[b] += 1
+        checksums[b] += mix(row_hash(words, i, multipliers) ^ mix(ids[i]) ^ bits[i])
+        totals[b] += weights[i]

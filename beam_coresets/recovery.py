@@ -1,0 +1,336 @@
+"""Recovery: from the responding shards' ledgers to a multiplier for each shard and bucket.
+
+The ledgers let the coordinator reason about data instead of machines: holders of a bucket whose entries agree have read
+the same rows, so the bucket can be counted exactly once. That is Property 1 of Gandikota, Mazumdar and Rawat, *Reliable
+Distributed Clustering with Redundant Data Assignment*, with delta = 0 on all covered buckets. Their recovery vector has
+one number a shard; here there may be one for each shard and bucket.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.optimize import linprog
+
+from beam_coresets._jit import kernel
+from beam_coresets.assignment import Assignment
+from beam_coresets.ledger import Ledger
+
+KINDS = ("exact", "uniform", "lp")
+FAULTS = ("", "disputed", "partial", "duplicated", "corrupted")  # by rising gravity
+_DISPUTED, _PARTIAL, _DUPLICATED, _CORRUPTED = 1, 2, 3, 4
+UNVERIFIED_ERROR = 0.1
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Which shards to believe about which buckets.
+
+    Attributes:
+      responded, stragglers: shard numbers, ascending.
+      faults: for every shard that is not in order, the gravest of: `late` (no report), `corrupted` (as many rows as the
+        trusted holders of a bucket, but others), `duplicated` (rows counted repeatedly), `partial` (rows missing),
+        `disputed` (it disagrees with an equal and nothing tells who is right).
+      trusted: (shards, buckets) bool.
+      disputed: (buckets,) bool: nothing tells which of its holders is right, so none is trusted.
+      counts, weights: (buckets,) int64 and float64: the trusted rows and their weight; zero where no holder is trusted.
+    """
+
+    responded: tuple[int, ...]
+    stragglers: tuple[int, ...]
+    faults: dict[int, str]
+    trusted: npt.NDArray[np.bool_]
+    disputed: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """How much each shard's view of each bucket weighs in the union.
+
+    Attributes:
+      kind: `exact`, `uniform` or `lp`.
+      responded, stragglers: shard numbers, ascending.
+      distrusted: responding shards that are not in order, each with its fault (see `Diagnosis.faults`). They still
+        count in the buckets where they agree with the trusted.
+      trusted: (shards, buckets) bool.
+      multipliers: (shards, buckets) float64, zero where untrusted; `scale` is not in them.
+      covered: (buckets,) bool: some holder is trusted.
+      coverage: the share of buckets that are covered.
+      scale: what everything must be multiplied by to stand for all of the data: buckets / covered buckets if buckets
+        are random samples of the data, else 1 (a loss is reported, not invented); 1 if nothing is covered.
+      delta: Property 1's slack over covered buckets: max / min - 1 of the multipliers' sum over a bucket's holders.
+      counts, weights: (buckets,): the trusted rows and their weight; zero where uncovered.
+    """
+
+    kind: str
+    responded: tuple[int, ...]
+    stragglers: tuple[int, ...]
+    distrusted: dict[int, str]
+    trusted: npt.NDArray[np.bool_]
+    multipliers: npt.NDArray[np.float64]
+    covered: npt.NDArray[np.bool_]
+    coverage: float
+    scale: float
+    delta: float
+    counts: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+
+
+def diagnose(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> Diagnosis:
+    """Decides, bucket by bucket, which responding holders are trusted.
+
+    Holders whose entries (count, checksum) agree form a class. Among a bucket's responding holders
+
+    1. empty entries do not count against non-empty ones: that several shards have not begun proves nothing;
+    2. the class of more than half of the rest is trusted;
+    3. else the fullest, leaving out entries that are q-fold of another one, count and checksum both (a replay);
+    4. among equally full ones the larger class, then the one with the least suspected shard: a shard is suspected by
+       each distinct peer with which it has equal counts but different checksums, in any bucket;
+    5. if that leaves a tie, none is trusted: losing a random sample costs variance, a wrong one costs correctness.
+
+    Where nobody can check it (no other holder agrees), a shard that is wrong elsewhere is trusted only if its entry is
+    not empty and at most a tenth of its checked, non-empty entries were wrong.
+
+    Args:
+      assignment: the scheme.
+      ledgers: by shard number, of those that have responded.
+
+    Raises:
+      ValueError: a shard number or the number of buckets does not fit the scheme.
+    """
+    responded = _check(assignment, ledgers)
+    s, G = assignment.shards, assignment.buckets
+    bucket, shard, entries = _pairs(assignment, ledgers, responded)
+    indptr = np.searchsorted(bucket, np.arange(G + 1))
+    peers = np.zeros((s, s), np.bool_)
+    _find_conflicts(indptr, shard, *entries[:2], peers)
+    fault = np.zeros(len(bucket), np.int8)
+    _judge(indptr, shard, *entries[:2], peers.sum(axis=1), fault)
+    accepted = _accepted(s, G, bucket, shard, entries[0], fault)
+    trusted = np.zeros((s, G), np.bool_)
+    trusted[shard[accepted], bucket[accepted]] = True
+    worst = np.zeros(s, np.int8)
+    np.maximum.at(worst, shard, fault)
+    late = sorted(set(range(s)) - set(responded))
+    faults = {i: FAULTS[worst[i]] for i in responded if worst[i]} | dict.fromkeys(late, "late")
+    disputed = np.zeros(G, np.bool_)
+    disputed[bucket[fault == _DISPUTED]] = True
+    counts, weights = np.zeros(G, np.int64), np.zeros(G)
+    # Backwards, so that the lowest trusted shard has the last word: sums of weights may differ in the last bits.
+    counts[bucket[accepted][::-1]] = entries[0][accepted][::-1]
+    weights[bucket[accepted][::-1]] = entries[2][accepted][::-1]
+    return Diagnosis(tuple(responded), tuple(late), faults, trusted, disputed, counts, weights)
+
+
+def recover(
+    assignment: Assignment,
+    ledgers: Mapping[int, Ledger],
+    kind: str = "exact",
+    hashed: bool = True,
+    delta: float = 0.5,
+) -> Recovery:
+    """The multipliers with which the responding shards' summaries are united.
+
+    Kinds:
+      exact: 1 / (number of trusted holders) for each bucket: every covered bucket counts once, delta is 0.
+      uniform: Theorem 6's constant 1 / ((1 - gamma) l (1 - p_t)), gamma = delta / (2 + delta), for every trusted
+        holder, with the observed share of stragglers for p_t. The theorem's l is not asked for, so `Recovery.delta` is
+        what this vector attains, not the `delta` it was made for.
+      lp: the one number a shard that attains the least delta over the covered buckets (`property1_delta`).
+
+    Args:
+      assignment: the scheme.
+      ledgers: by shard number, of those that have responded.
+      kind: see above.
+      hashed: whether buckets are random samples of the data; if not, `scale` is 1.
+      delta: for `uniform` only, the slack that the constant is made for.
+
+    Raises:
+      ValueError: an option is out of range, or a ledger does not fit the scheme.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
+    if not 0 < delta < np.inf:
+        raise ValueError(f"delta: must be positive and finite, got {delta}")
+    diagnosis = diagnose(assignment, ledgers)
+    shard, bucket = np.nonzero(diagnosis.trusted)
+    holders = np.bincount(bucket, minlength=assignment.buckets)
+    covered = holders > 0
+    multipliers = np.zeros((assignment.shards, assignment.buckets))
+    attained = 0.0
+    if kind == "exact":
+        multipliers[shard, bucket] = 1.0 / holders[bucket]
+    elif kind == "uniform" and covered.any():
+        gamma = delta / (2 + delta)
+        answering = len(diagnosis.responded) / assignment.shards
+        multipliers[shard, bucket] = 1 / ((1 - gamma) * assignment.replication * answering)
+        attained = float(holders[covered].max() / holders[covered].min() - 1)
+    elif kind == "lp":
+        b, attained = property1_delta(diagnosis.trusted)
+        multipliers[shard, bucket] = b[shard]
+    return Recovery(
+        kind,
+        diagnosis.responded,
+        diagnosis.stragglers,
+        {i: fault for i, fault in diagnosis.faults.items() if fault != "late"},
+        diagnosis.trusted,
+        multipliers,
+        covered,
+        float(covered.mean()),
+        float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
+        attained,
+        diagnosis.counts,
+        diagnosis.weights,
+    )
+
+
+def property1_delta(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], float]:
+    """The recovery vector b >= 0 with the least delta such that 1 <= b^T A <= 1 + delta, by linear programming (HiGHS).
+
+    Columns without any holder are left out: no vector covers them. Report them by coverage.
+
+    Args:
+      matrix: A, (responding shards, buckets) bool.
+
+    Returns:
+      b (responding shards,) and delta; zeros and 0.0 if no column has a holder.
+    """
+    columns = np.unique(np.packbits(matrix, axis=0).T, axis=0)
+    columns = np.unpackbits(columns, axis=1, count=len(matrix)).astype(np.float64)
+    columns = columns[columns.any(axis=1)]
+    if not len(columns):
+        return np.zeros(len(matrix)), 0.0
+    rows = sparse.csr_array(columns)
+    one = np.ones((len(columns), 1))
+    bounds = sparse.vstack([sparse.hstack([-rows, 0 * one]), sparse.hstack([rows, -one])], format="csr")
+    limits = np.r_[-np.ones(len(columns)), np.ones(len(columns))]
+    found = linprog(np.r_[np.zeros(len(matrix)), 1.0], bounds, limits, method="highs")
+    if found.status != 0:
+        raise RuntimeError(f"linear program: must be solvable, got {found.message}")
+    b = np.maximum(found.x[:-1], 0)
+    sums = columns @ b
+    return b / sums.min(), float(sums.max() / sums.min() - 1)
+
+
+def _check(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> list[int]:
+    responded = sorted(ledgers)
+    for i in responded:
+        if not 0 <= i < assignment.shards:
+            raise ValueError(f"ledgers: must be of shards 0 to {assignment.shards - 1}, got {i}")
+        if ledgers[i].buckets != assignment.buckets:
+            raise ValueError(f"ledgers: must have {assignment.buckets} buckets, got {ledgers[i].buckets} of shard {i}")
+    return responded
+
+
+def _pairs(
+    assignment: Assignment, ledgers: Mapping[int, Ledger], responded: list[int]
+) -> tuple[Array, Array, tuple[Array, Array, Array]]:
+    """The bucket, shard and ledger entries of every (bucket, responding holder), ordered by bucket and shard."""
+    indptr, shards = assignment.holders()
+    bucket = np.repeat(np.arange(assignment.buckets), np.diff(indptr))
+    here = np.zeros(assignment.shards, np.bool_)
+    here[responded] = True
+    keep = here[shards]
+    bucket, shard = bucket[keep], shards[keep].astype(np.int64)
+    counts, checksums, weights = (np.zeros(len(bucket), dtype) for dtype in (np.int64, np.uint64, np.float64))
+    order = np.argsort(shard, kind="stable")
+    edges = np.searchsorted(shard[order], np.arange(assignment.shards + 1))
+    for i in responded:
+        mine = order[edges[i] : edges[i + 1]]
+        counts[mine] = ledgers[i].counts[bucket[mine]]
+        checksums[mine] = ledgers[i].checksums[bucket[mine]]
+        weights[mine] = ledgers[i].weights[bucket[mine]]
+    return bucket, shard, (counts, checksums, weights)
+
+
+def _accepted(s: int, G: int, bucket: Array, shard: Array, counts: Array, fault: Array) -> Array:
+    """Which of the faultless entries are trusted in the end, (pairs,) bool."""
+    wrong = fault > 0
+    flawed = np.bincount(shard, wrong, s) > 0
+    holders = np.bincount(bucket, minlength=G)
+    checked = (holders[bucket] > 1) & (counts > 0)
+    error = np.bincount(shard, wrong & checked, s) / np.maximum(np.bincount(shard, checked, s), 1)
+    agreeing = np.bincount(bucket, ~wrong, G)[bucket]
+    # A flawed shard's word alone counts if it is mostly right, and two flawed shards' if they agree on some rows.
+    vouched = ~flawed[shard] | ((counts > 0) & ((agreeing > 1) | (error[shard] <= UNVERIFIED_ERROR)))
+    accepted: Array = ~wrong & (np.bincount(bucket, ~wrong & vouched, G) > 0)[bucket]
+    return accepted
+
+
+@kernel
+def _find_conflicts(indptr, shard, counts, checksums, peers):  # type: ignore[no-untyped-def]
+    """Marks the pairs of shards that somewhere have equally many rows, but not the same."""
+    for g in range(len(indptr) - 1):
+        for p in range(indptr[g], indptr[g + 1]):
+            for o in range(indptr[g], p):
+                if counts[p] == counts[o] and checksums[p] != checksums[o]:
+                    peers[shard[p], shard[o]] = True
+                    peers[shard[o], shard[p]] = True
+
+
+@kernel
+def _is_replay(counts, checksums, p, o):  # type: ignore[no-untyped-def]
+    """Whether entry p is q >= 2 times entry o, count and checksum both."""
+    if counts[o] <= 0 or counts[p] <= counts[o] or counts[p] % counts[o]:
+        return False
+    return checksums[p] == np.uint64(counts[p] // counts[o]) * checksums[o]
+
+
+@kernel
+def _choose(low, high, shard, counts, checksums, suspicion):  # type: ignore[no-untyped-def]
+    """An entry of the trusted class among entries low to high, or -1 for none."""
+    voters = 0
+    for p in range(low, high):
+        voters += counts[p] > 0
+    if voters == 0:
+        return low  # all empty, and checksums of nothing are zero
+    best, best_size, best_suspicion, tied = -1, 0, 0, False
+    for p in range(low, high):
+        if counts[p] <= 0:
+            continue
+        size, least, first, replay = 0, suspicion[shard[p]], True, False
+        for o in range(low, high):
+            if counts[o] == counts[p] and checksums[o] == checksums[p]:
+                size += 1
+                least = min(least, suspicion[shard[o]])
+                first = first and o >= p
+            elif _is_replay(counts, checksums, p, o):
+                replay = True
+        if not first:
+            continue  # its class has been weighed already
+        if 2 * size > voters:
+            return p
+        if replay or (best >= 0 and counts[p] < counts[best]):
+            continue
+        if best < 0 or counts[p] > counts[best] or size > best_size or (size == best_size and least < best_suspicion):
+            best, best_size, best_suspicion, tied = p, size, least, False
+        elif size == best_size and least == best_suspicion:
+            tied = True
+    return -1 if tied else best
+
+
+@kernel
+def _judge(indptr, shard, counts, checksums, suspicion, fault):  # type: ignore[no-untyped-def]
+    """Sets each entry's fault against its bucket's trusted class; 0 if it belongs to it."""
+    for g in range(len(indptr) - 1):
+        low, high = indptr[g], indptr[g + 1]
+        if low == high:
+            continue
+        chosen = _choose(low, high, shard, counts, checksums, suspicion)
+        for p in range(low, high):
+            if chosen < 0:
+                fault[p] = _DISPUTED
+            elif counts[p] < counts[chosen]:
+                fault[p] = _PARTIAL
+            elif counts[p] > counts[chosen]:
+                fault[p] = _DUPLICATED
+            elif checksums[p] != checksums[chosen]:
+                fault[p] = _CORRUPTED

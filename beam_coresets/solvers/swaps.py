@@ -1,0 +1,220 @@
+"""Swap local search: replace one center by one drawn point, whichever center is best to give up.
+
+Lattanzi and Sohler, *A better k-means++ algorithm via local search* (ICML 2019), Algorithm 2: D^z-sampled candidates.
+With the nearest and second-nearest distance of every point, one pass over the points prices the removal of all k centers
+at once (as in FasterPAM, Schubert and Rousseeuw 2021).
+"""
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from beam_coresets._jit import fast_kernel
+from beam_coresets.nearest import MATRIX_DIM
+from beam_coresets.seeding import BLOCK, block_dist_sq, draw_row, transposed
+
+Array = npt.NDArray[Any]
+
+_MATRIX_ROWS = 4096
+
+
+@fast_kernel
+def _two_of_row(points, i, centers, first, second, first_sq, second_sq):  # type: ignore[no-untyped-def]
+    """Writes the nearest and second-nearest center of row i."""
+    d = points.shape[1]
+    j1, j2 = np.int32(-1), np.int32(-1)
+    b1 = b2 = points.dtype.type(np.inf)
+    for j in range(len(centers)):
+        total = points.dtype.type(0)
+        for t in range(d):
+            q = points[i, t] - centers[j, t]
+            total += q * q
+        if total < b1:
+            j2, b2 = j1, b1
+            j1, b1 = np.int32(j), total
+        elif total < b2:
+            j2, b2 = np.int32(j), total
+    first[i], second[i], first_sq[i], second_sq[i] = j1, j2, b1, b2
+
+
+@fast_kernel
+def _two_of_all(points, centers, first, second, first_sq, second_sq):  # type: ignore[no-untyped-def]
+    for i in range(len(points)):
+        _two_of_row(points, i, centers, first, second, first_sq, second_sq)
+
+
+@fast_kernel
+def _two_distances(points, centers, first, second, first_sq, second_sq):  # type: ignore[no-untyped-def]
+    """Direct differences to the two centers that the matrix product named, in order."""
+    d = points.shape[1]
+    for i in range(len(points)):
+        a = b = points.dtype.type(0)
+        for t in range(d):
+            q = points[i, t] - centers[first[i], t]
+            a += q * q
+            q = points[i, t] - centers[second[i], t]
+            b += q * q
+        if b < a:
+            first[i], second[i] = second[i], first[i]
+            a, b = b, a
+        first_sq[i], second_sq[i] = a, b
+
+
+def _two_by_matrix(points: Array, centers: Array, first: Array, second: Array) -> None:
+    half = 0.5 * np.einsum("kd,kd->k", centers, centers)
+    columns = np.ascontiguousarray(centers.T)
+    with threadpool_limits(1, "blas"):
+        for low in range(0, len(points), _MATRIX_ROWS):
+            score = points[low : low + _MATRIX_ROWS] @ columns
+            score -= half
+            rows = np.arange(len(score))
+            first[low : low + len(score)] = best = score.argmax(axis=1)
+            score[rows, best] = -np.inf
+            second[low : low + len(score)] = score.argmax(axis=1)
+
+
+@fast_kernel
+def _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost):  # type: ignore[no-untyped-def]
+    for i in range(n):
+        first_cost[i] = weights[i] * np.float64(first_sq[i]) ** (0.5 * z)
+        second_cost[i] = weights[i] * np.float64(second_sq[i]) ** (0.5 * z)
+
+
+@fast_kernel
+def _sums(first, first_cost, second_cost, n, sums, removal):  # type: ignore[no-untyped-def]
+    """Costs per block of rows, and what the removal of each center would add; returns the total cost."""
+    removal[:] = 0.0
+    total = 0.0
+    for block in range(len(sums)):
+        part = 0.0
+        for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+            part += first_cost[i]
+            removal[first[i]] += second_cost[i] - first_cost[i]
+        sums[block] = part
+        total += part
+    return total
+
+
+@fast_kernel
+def _price(
+    points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change
+):  # type: ignore[no-untyped-def]
+    """change[j] = cost after row `row` becomes a center and center j is removed, less the cost now."""
+    n = len(points)
+    gain = 0.0
+    change[:] = removal
+    for block in range((n + BLOCK - 1) // BLOCK):
+        low = block * BLOCK
+        block_dist_sq(points, columns, block, row, dist_sq)
+        for i in range(low, min(n, low + BLOCK)):
+            if dist_sq[i - low] < second_sq[i]:
+                d = np.float64(dist_sq[i - low])
+                c = weights[i] * (d if z == 2.0 else np.sqrt(d) if z == 1.0 else d ** (0.5 * z))
+                saved = max(0.0, first_cost[i] - c)
+                gain += saved
+                # With the new center there, losing center first[i] costs the point c (or nothing), not second_cost.
+                change[first[i]] += c - second_cost[i] + saved
+    change -= gain
+
+
+@fast_kernel
+def _replace(points, columns, row, j, centers, first, second, first_sq, second_sq, dist_sq):  # type: ignore[no-untyped-def]
+    """Puts row `row` in the place of center j and brings the two nearest centers of every point up to date."""
+    n = len(points)
+    centers[j] = points[row]
+    for block in range((n + BLOCK - 1) // BLOCK):
+        low = block * BLOCK
+        block_dist_sq(points, columns, block, row, dist_sq)
+        for i in range(low, min(n, low + BLOCK)):
+            d = dist_sq[i - low]
+            if first[i] == j or second[i] == j:
+                _two_of_row(points, i, centers, first, second, first_sq, second_sq)
+            elif d < first_sq[i]:
+                second[i], second_sq[i] = first[i], first_sq[i]
+                first[i], first_sq[i] = j, d
+            elif d < second_sq[i]:
+                second[i], second_sq[i] = j, d
+
+
+@fast_kernel
+def _search(
+    points, columns, weights, centers, z, first, second, first_sq, second_sq, uniforms, most, least_gain
+):  # type: ignore[no-untyped-def]
+    """Tries one drawn point for each uniform number, and stops after `most` swaps; returns (swaps, trials)."""
+    n = len(points)
+    blocks = (n + BLOCK - 1) // BLOCK
+    first_cost = np.zeros(blocks * BLOCK)
+    second_cost = np.zeros(blocks * BLOCK)
+    sums, removal, change = np.empty(blocks), np.empty(len(centers)), np.empty(len(centers))
+    dist_sq = np.zeros(BLOCK, points.dtype)
+    _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost)
+    total = _sums(first, first_cost, second_cost, n, sums, removal)
+    swaps = 0
+    for trial in range(len(uniforms)):
+        row = draw_row(first_cost, sums, total, uniforms[trial])
+        if row < 0:
+            return swaps, trial
+        _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
+        j = np.int32(np.argmin(change))
+        if change[j] < -least_gain * total:
+            _replace(points, columns, row, j, centers, first, second, first_sq, second_sq, dist_sq)
+            _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost)
+            total = _sums(first, first_cost, second_cost, n, sums, removal)
+            swaps += 1
+            if swaps >= most:
+                return swaps, trial + 1
+    return swaps, len(uniforms)
+
+
+class SwapSearch:
+    """Swap trials on one weighted point set; holds what does not change from call to call.
+
+    Args:
+      points: (n, d) float32 or float64, C-contiguous and writable, coordinates of moderate size near the origin.
+      weights: (n,) float64, positive.
+      z: the power of the distance.
+    """
+
+    def __init__(self, points: Array, weights: Array, z: float) -> None:
+        self.points, self.weights, self.z = points, weights, float(z)
+        self._columns = transposed(points)
+
+    def two_nearest(self, centers: Array) -> tuple[Array, Array, Array, Array]:
+        """Nearest and second-nearest center of every point (int32) and their squared distances; k >= 2."""
+        n = len(self.points)
+        first, second = np.zeros(n, np.int32), np.zeros(n, np.int32)
+        first_sq, second_sq = np.empty(n, self.points.dtype), np.empty(n, self.points.dtype)
+        if self.points.shape[1] < MATRIX_DIM:
+            _two_of_all(self.points, centers, first, second, first_sq, second_sq)
+        else:
+            _two_by_matrix(self.points, centers, first, second)
+            _two_distances(self.points, centers, first, second, first_sq, second_sq)
+        return first, second, first_sq, second_sq
+
+    def run(self, centers: Array, uniforms: Array, most: int, least_gain: float = 1e-5) -> tuple[Array, int, int]:
+        """Tries one candidate for each of `uniforms` and takes every swap that lowers the cost, up to `most` of them.
+
+        Args:
+          centers: (k, d), k >= 2.
+          uniforms: (trials,) numbers in [0, 1), one for each candidate.
+          most: stop after so many swaps (their order matters less after a descent).
+          least_gain: the relative gain that a swap must bring.
+
+        Returns:
+          The centers, how many swaps were made, and how many candidates were tried.
+        """
+        centers = np.array(centers, self.points.dtype, order="C")
+        near = self.two_nearest(centers)
+        swaps, tried = _search(
+            self.points, self._columns, self.weights, centers, self.z, *near, uniforms, most, least_gain
+        )
+        return centers, int(swaps), int(tried)
+
+    def propose(self, centers: Array, uniforms: Array) -> Array:
+        """The centers after the best of the drawn swaps is forced, whether or not it lowers the cost by itself."""
+        centers = np.array(centers, self.points.dtype, order="C")
+        near = self.two_nearest(centers)
+        # A swap may cost up to all that there is: the descent that follows is to judge it.
+        _search(self.points, self._columns, self.weights, centers, self.z, *near, uniforms, 1, -np.inf)
+        return centers
