@@ -169,18 +169,25 @@ def _uniform_choice(assignment: Assignment) -> Array:
     return chosen
 
 
+def shard_circle(assignment: Assignment) -> tuple[Array, bool]:
+    """The circle of shards under `cyclic`, (s,), and whether any l neighbours on it are of different domains."""
+    ranked = _ranked(assignment)
+    if assignment.domains is None:
+        return ranked, True
+    # Dealing the ranked shards out to as many frames as the largest domain has shards keeps shards of one domain
+    # at least s // frames places apart: any l neighbours differ as long as no domain has more than s / l shards.
+    frames = int(np.unique(assignment.domains, return_counts=True)[1].max())
+    return np.concatenate([ranked[f::frames] for f in range(frames)]), frames * assignment.replication <= len(ranked)
+
+
 def _cyclic_choice(assignment: Assignment) -> Array:
     """(G, l) shards: l neighbours on the circle, of different domains."""
     s, G, r = assignment.shards, assignment.buckets, assignment.replication
-    ranked = _ranked(assignment)
-    domain = np.arange(s) if assignment.domains is None else np.asarray(assignment.domains)
-    # Dealing the ranked shards out to as many frames as the largest domain has shards keeps shards of one domain
-    # at least s // frames places apart: any l neighbours differ as long as no domain has more than s / l shards.
-    frames = int(np.unique(domain, return_counts=True)[1].max())
-    circle = np.concatenate([ranked[f::frames] for f in range(frames)])
-    if frames * r <= s:
+    circle, regular = shard_circle(assignment)
+    if regular:
         windows = circle[(np.arange(s)[:, None] + np.arange(r)) % s]
     else:
+        domain = np.asarray(assignment.domains)
         windows = np.array([_walk(circle, domain, start, r) for start in range(s)])
     rest = G % s
     # The last, incomplete round starts at even distances, so that loads differ by one at most.
@@ -264,33 +271,23 @@ def _rows_by_shard(ids, salt, buckets, indptr, shards, start):  # type: ignore[n
 def split(block: PointBlock, assignment: Assignment) -> list[PointBlock]:
     """Cuts a block by shard: one block for every shard, holding the rows whose bucket that shard holds, in their order.
 
-    Shards without rows get an empty block (they need its span to know how far the part has come). The blocks are slices
-    of arrays that all shards share; copy what has to outlive the others.
+    Shards without rows get an empty block (they need its span to know how far the part has come). Their arrays
+    are slices of ones that all shards share; copy what has to outlive the others.
     """
     indptr, shards = assignment.holders()
     start = np.zeros(assignment.shards + 1, np.int64)
     rows = _rows_by_shard(
         writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.buckets), indptr, shards, start
     )
-    whole = _gather(block, rows)
-    bounds = start.tolist()
-    return [_slice(whole, low, high) for low, high in itertools.pairwise(bounds)]
-
-
-def _gather(block: PointBlock, rows: Array) -> PointBlock:
     # take with mode="clip" skips the bounds check that would go over `rows` a second time; it releases the GIL.
     points, weights, ids = (np.take(a, rows, axis=0, mode="clip") for a in (block.points, block.weights, block.ids))
     groups = None if block.groups is None else np.take(block.groups, rows, mode="clip")
-    extras = None if block.extras is None else block.extras.combine_chunks().take(rows)
-    return PointBlock(points, weights, ids, block.span, groups, extras)
+    extras = None if block.extras is None else block.extras.combine_chunks()
 
+    def part(low: int, high: int) -> PointBlock:
+        own = None if groups is None else groups[low:high]
+        # Taken shard by shard: equal blocks must have equal bytes, and slices of an Arrow table keep their offsets.
+        table = None if extras is None else extras.take(rows[low:high])
+        return PointBlock(points[low:high], weights[low:high], ids[low:high], block.span, own, table)
 
-def _slice(block: PointBlock, low: int, high: int) -> PointBlock:
-    return PointBlock(
-        block.points[low:high],
-        block.weights[low:high],
-        block.ids[low:high],
-        block.span,
-        None if block.groups is None else block.groups[low:high],
-        None if block.extras is None else block.extras.slice(low, high - low),
-    )
+    return [part(low, high) for low, high in itertools.pairwise(start.tolist())]

@@ -1,6 +1,7 @@
 """The planner: what a scheme costs, what it loses when shards straggle, and how long it waits for them."""
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.assignment import KINDS, Assignment
+from beam_coresets.assignment import KINDS, Assignment, shard_circle
 from beam_coresets.hashing import generator
 from beam_coresets.recovery import property1_delta
 
 SAMPLED_SETS = 300
 ENUMERATED_SETS = 3000  # up to here all straggler sets are tried, not a sample
 _LP_SETS = 3
+_MAX_PATTERNS = 2048
 _LP_SIZE = 150_000  # shards times buckets
 _GREEDY_WORK = 500_000_000
 
@@ -29,10 +31,11 @@ class Loss:
 
     Attributes:
       stragglers: t.
-      expected: mean over all sets of t stragglers. For `bernoulli` over the scheme's own randomness too.
+      expected: mean over all sets of t stragglers.
       worst: the largest loss over straggler sets; the largest one *found* if not `worst_exact`.
       worst_exact: whether `worst` is known, by argument or by trying all sets.
-      spread: standard deviation over straggler sets; sampled if there are more than `ENUMERATED_SETS`.
+      spread: standard deviation over all straggler sets; over sampled ones if buckets have more than `_MAX_PATTERNS`
+        different sets of holders.
       delta: the largest, over a few sampled straggler sets, of Property 1's least delta with one number a shard, on
         the buckets that are covered; None if it was not computed (too large).
     """
@@ -68,12 +71,10 @@ class Waiting:
 def expected_loss(assignment: Assignment, t: int) -> float:
     """The mean share of buckets lost to a random set of t stragglers.
 
-    A bucket with m holders is lost with probability C(s - m, t - m) / C(s, t); under `bernoulli` with probability
-    (1 - l / s)^(s - t) when the scheme is drawn too.
+    Exact for the scheme as drawn: a bucket with m holders is lost with probability C(s - m, t - m) / C(s, t). Over all
+    draws of `bernoulli` the mean is (1 - l / s)^(s - t).
     """
     s = assignment.shards
-    if assignment.kind == "bernoulli":
-        return float((1 - assignment.replication / s) ** (s - t))
     holders, buckets = np.unique(assignment.matrix().sum(axis=0), return_counts=True)
     lost = [_all_straggle(s, t, int(m)) for m in holders]
     return float(np.dot(lost, buckets) / assignment.buckets)
@@ -94,11 +95,8 @@ def worst_loss(assignment: Assignment, t: int) -> tuple[float, bool]:
         return 0.0, True
     if t >= assignment.shards:
         return 1.0, True
-    known = None
-    if assignment.domains is None and assignment.kind == "cyclic":
-        known = _worst_cyclic(assignment, t)
-    elif assignment.kind == "fractional":
-        known = _worst_fractional(assignment, t)
+    argued = {"cyclic": _worst_cyclic, "fractional": _worst_fractional}.get(assignment.kind)
+    known = argued(assignment, t) if argued else None
     if known is not None:
         return known, True
     sets, exhaustive = straggler_sets(assignment, t)
@@ -114,10 +112,11 @@ def _worst_cyclic(assignment: Assignment, t: int) -> float | None:
     With l = 1 every shard is a window of its own, and the t largest are the worst.
     """
     s, count = assignment.shards, t - assignment.replication + 1
-    matrix = assignment.matrix()
-    window = np.array([(matrix[i] & ~matrix[i - 1]).sum() for i in range(s)])  # buckets that start at shard i
-    if assignment.replication == s:
+    circle, regular = shard_circle(assignment)
+    if not regular or assignment.replication == s:
         return None
+    matrix = assignment.matrix()[circle]
+    window = np.array([(matrix[i] & ~matrix[i - 1]).sum() for i in range(s)])  # buckets that start at shard i
     if assignment.replication == 1:
         return float(np.sort(window)[-count:].sum() / assignment.buckets)
     runs = np.convolve(np.r_[window, window[: count - 1]], np.ones(count), "valid")[:s]
@@ -163,7 +162,7 @@ def straggler_sets(assignment: Assignment, t: int) -> tuple[Array, bool]:
     """Straggler sets, (sets, t) shard numbers, and whether they are all there are; else a seeded random sample."""
     s = assignment.shards
     if math.comb(s, t) <= ENUMERATED_SETS:
-        return np.array(list(itertools.combinations(range(s), t)), np.int64).reshape(-1, t), True
+        return np.array(list(itertools.combinations(range(s), t)), np.int64).reshape(-1 if t else 1, t), True
     rng = generator("straggler sets", s, t, assignment.seed)
     return np.array([rng.choice(s, t, replace=False) for _ in range(SAMPLED_SETS)]), False
 
@@ -185,8 +184,41 @@ def loss(assignment: Assignment, t: int) -> Loss:
     if assignment.shards * assignment.buckets <= _LP_SIZE:
         every = max(1, len(sets) // _LP_SETS)
         delta = max(property1_delta(np.delete(assignment.matrix(), x, 0))[1] for x in sets[::every][:_LP_SETS])
-    spread = float(losses(assignment, sets).std())
-    return Loss(t, expected_loss(assignment, t), worst, exact, spread, delta)
+    return Loss(t, expected_loss(assignment, t), worst, exact, _spread(assignment, t, sets), delta)
+
+
+def _spread(assignment: Assignment, t: int, sets: Array) -> float:
+    """The standard deviation of the loss, from the chances of losing each pair of buckets; over `sets` if too many."""
+    if t <= assignment.tolerates():
+        return 0.0
+    pairs = _pattern_pairs(assignment)
+    if pairs is None:
+        return float(losses(assignment, sets).std())
+    share, union = pairs
+    lost = np.array([_all_straggle(assignment.shards, t, m) for m in range(int(union.max()) + 1)])
+    alone = lost[union.diagonal()]
+    return math.sqrt(max(0.0, float(share @ (lost[union] - np.outer(alone, alone)) @ share)))
+
+
+@functools.lru_cache(maxsize=4)
+def _pattern_pairs(assignment: Assignment) -> tuple[Array, Array] | None:
+    """The share of buckets with each set of holders, (p,), and how many shards two sets have together, (p, p)."""
+    packed = np.packbits(assignment.matrix(), axis=0)
+    _, first, weights = np.unique(packed, axis=1, return_index=True, return_counts=True)
+    if len(first) > _MAX_PATTERNS:
+        return None
+    patterns = assignment.matrix()[:, first].astype(np.float32)
+    size = patterns.sum(axis=0)
+    return weights / assignment.buckets, (size[:, None] + size - patterns.T @ patterns).astype(np.int32)
+
+
+def tolerates_domains(assignment: Assignment) -> int | None:
+    """The most failure domains that may stop with nothing lost, whichever they are; None without domains."""
+    if assignment.domains is None:
+        return None
+    domains = np.asarray(assignment.domains)
+    spread = np.array([assignment.matrix()[domains == d].any(axis=0) for d in np.unique(domains)])
+    return int(spread.sum(axis=0).min()) - 1
 
 
 def theorem6_replication(delta: float, buckets: int, straggle_probability: float) -> float:
@@ -204,16 +236,15 @@ def theorem6_replication(delta: float, buckets: int, straggle_probability: float
 def no_loss_probability(assignment: Assignment, straggle_probability: float) -> float | None:
     """The probability that nothing is lost when each shard straggles independently; None where there is no formula.
 
-    `fractional`: no group straggles as a whole. `cyclic`: no l neighbours on the circle straggle; a lower bound if there
-    are fewer buckets than shards. Failure domains only reorder the circle, unless one has more than s / l shards.
+    `fractional`: no group straggles as a whole. `cyclic`: no l neighbours on the circle straggle; a lower bound if
+    there are fewer buckets than shards. Failure domains only reorder the circle, unless one has more than s / l shards.
     """
     p, s, r = straggle_probability, assignment.shards, assignment.replication
     if assignment.kind == "fractional":
         matrix = assignment.matrix()
         sizes = np.unique(np.packbits(matrix, axis=1), axis=0, return_counts=True)[1]
         return float(math.prod(1 - p ** int(size) for size in sizes))
-    largest = np.unique(assignment.domains, return_counts=True)[1].max() if assignment.domains else 1
-    if assignment.kind != "cyclic" or largest * r > s:
+    if assignment.kind != "cyclic" or not shard_circle(assignment)[1]:
         return None
     if r == s:
         return 1 - p**s
@@ -251,7 +282,8 @@ def choose(
     least = 1 if tolerate is None else tolerate + 1
     for r in range(least, shards + 1):
         for kind in ("cyclic", "fractional"):
-            scheme = Assignment(shards, r, kind, buckets or default_buckets(shards, r), seed, domains)
+            cut = default_buckets(shards, r) if buckets is None else buckets
+            scheme = Assignment(shards, r, kind, cut, seed, domains)
             if straggle_probability is None:
                 return scheme
             if (no_loss_probability(scheme, straggle_probability) or 0) >= target:

@@ -1,14 +1,16 @@
 """Swap local search: replace one center by one drawn point, whichever center is best to give up.
 
 Lattanzi and Sohler, *A better k-means++ algorithm via local search* (ICML 2019), Algorithm 2: D^z-sampled candidates.
-With the nearest and second-nearest distance of every point, one pass over the points prices the removal of all k centers
-at once (as in FasterPAM, Schubert and Rousseeuw 2021).
+With the nearest and second-nearest distance of every point, one pass over the points prices the removal of all k
+centers at once (as in FasterPAM, Schubert and Rousseeuw 2021).
 """
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from beam_coresets._jit import fast_kernel
 from beam_coresets.nearest import MATRIX_DIM
@@ -17,6 +19,12 @@ from beam_coresets.seeding import BLOCK, block_dist_sq, draw_row, transposed
 Array = npt.NDArray[Any]
 
 _MATRIX_ROWS = 4096
+
+
+@functools.cache
+def _threads() -> ThreadpoolController:
+    """Looking for the BLAS libraries takes up to a millisecond: once is enough."""
+    return ThreadpoolController()
 
 
 @fast_kernel
@@ -64,13 +72,13 @@ def _two_distances(points, centers, first, second, first_sq, second_sq):  # type
 def _two_by_matrix(points: Array, centers: Array, first: Array, second: Array) -> None:
     half = 0.5 * np.einsum("kd,kd->k", centers, centers)
     columns = np.ascontiguousarray(centers.T)
-    with threadpool_limits(1, "blas"):
+    with _threads().limit(limits=1, user_api="blas"):
         for low in range(0, len(points), _MATRIX_ROWS):
             score = points[low : low + _MATRIX_ROWS] @ columns
             score -= half
-            rows = np.arange(len(score))
-            first[low : low + len(score)] = best = score.argmax(axis=1)
-            score[rows, best] = -np.inf
+            best = score.argmax(axis=1)
+            first[low : low + len(score)] = best
+            score[np.arange(len(score)), best] = -np.inf
             second[low : low + len(score)] = score.argmax(axis=1)
 
 
@@ -97,9 +105,9 @@ def _sums(first, first_cost, second_cost, n, sums, removal):  # type: ignore[no-
 
 
 @fast_kernel
-def _price(
+def _price(  # type: ignore[no-untyped-def]
     points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change
-):  # type: ignore[no-untyped-def]
+):
     """change[j] = cost after row `row` becomes a center and center j is removed, less the cost now."""
     n = len(points)
     gain = 0.0
@@ -138,9 +146,9 @@ def _replace(points, columns, row, j, centers, first, second, first_sq, second_s
 
 
 @fast_kernel
-def _search(
+def _search(  # type: ignore[no-untyped-def]
     points, columns, weights, centers, z, first, second, first_sq, second_sq, uniforms, most, least_gain
-):  # type: ignore[no-untyped-def]
+):
     """Tries one drawn point for each uniform number, and stops after `most` swaps; returns (swaps, trials)."""
     n = len(points)
     blocks = (n + BLOCK - 1) // BLOCK
@@ -165,6 +173,24 @@ def _search(
             if swaps >= most:
                 return swaps, trial + 1
     return swaps, len(uniforms)
+
+
+@fast_kernel
+def _best_swap(  # type: ignore[no-untyped-def]
+    points, columns, weights, z, first, first_cost, second_sq, second_cost, sums, removal, uniforms
+):
+    """The (row, center) of the cheapest swap among the drawn rows; row -1 if every point lies on a center."""
+    change, dist_sq = np.empty_like(removal), np.zeros(BLOCK, points.dtype)
+    best, best_row, best_center = np.inf, -1, -1
+    for u in uniforms:
+        row = draw_row(first_cost, sums, sums.sum(), u)
+        if row < 0:
+            break
+        _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
+        j = np.argmin(change)
+        if change[j] < best:
+            best, best_row, best_center = change[j], row, j
+    return best_row, best_center
 
 
 class SwapSearch:
@@ -211,10 +237,24 @@ class SwapSearch:
         )
         return centers, int(swaps), int(tried)
 
-    def propose(self, centers: Array, uniforms: Array) -> Array:
-        """The centers after the best of the drawn swaps is forced, whether or not it lowers the cost by itself."""
-        centers = np.array(centers, self.points.dtype, order="C")
-        near = self.two_nearest(centers)
-        # A swap may cost up to all that there is: the descent that follows is to judge it.
-        _search(self.points, self._columns, self.weights, centers, self.z, *near, uniforms, 1, -np.inf)
-        return centers
+    def proposer(self, centers: Array) -> Callable[[Array], tuple[int, int]]:
+        """A function from uniform numbers to the cheapest swap (row, center) among as many drawn rows.
+
+        The swap is proposed whether or not it lowers the cost by itself; row is -1 if every point lies on a center.
+        """
+        n, k = len(self.points), len(centers)
+        first, _, first_sq, second_sq = self.two_nearest(np.array(centers, self.points.dtype, order="C"))
+        blocks = (n + BLOCK - 1) // BLOCK
+        first_cost, second_cost = np.zeros(blocks * BLOCK), np.zeros(blocks * BLOCK)
+        _two_costs(self.weights, first_sq, second_sq, self.z, n, first_cost, second_cost)
+        sums, removal = np.empty(blocks), np.empty(k)
+        _sums(first, first_cost, second_cost, n, sums, removal)
+
+        def propose(uniforms: Array) -> tuple[int, int]:
+            row, center = _best_swap(
+                self.points, self._columns, self.weights, self.z,
+                first, first_cost, second_sq, second_cost, sums, removal, uniforms,
+            )  # fmt: skip
+            return int(row), int(center)
+
+        return propose

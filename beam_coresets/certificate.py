@@ -1,0 +1,218 @@
+"""The certificate: an estimate of the centers' cost on all of the data, with an interval, from the shards' reports alone.
+
+Replicas of a bucket are sampled independently, so their disagreement measures the sampling error. With e[i, b] shard i's
+estimate of bucket b's cost, m[b] its trusted holders, d[i, b] = e[i, b] - mean over b's holders:
+
+    estimate = scale * sum_b mean_i e[i, b]
+    r[i] = sum_b d[i, b] / sqrt(m[b] (m[b] - 1)),     SE^2 = sum_i r[i]^2       over buckets with two holders or more
+
+SE^2 is unbiased where a shard's errors on buckets with different co-holders are uncorrelated. Shards draw such buckets as separate
+strata to make it so; under schemes that choose holders at random there are too many of them, and SE^2 is then too large.
+To it are added, where they occur:
+
+- one-holder buckets: the pooled variance of a replica, in proportion to cost; without any replicas (replication 1) the variance of
+  the sample itself, as if drawn with fixed size (Deville 1999), which stratified draws undercut: an upper bound, about;
+- uncovered buckets, scaled over by 1 / f: phi (1 - f) / f^2 sum_p v y^2, with phi the buckets' overdispersion.
+
+Centers solved *on* the coreset fit its noise. So shards are dealt into folds; for each fold centers are solved on the other
+folds and scored on this one, and the average is corrected by half the gap between outside and inside score, times the share of
+points left out: what centers solved on all shards, rather than on all but a fold, still gain.
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from beam_coresets.coordinator import Decision
+from beam_coresets.nearest import nearest, power_of_distance
+from beam_coresets.recovery import Recovery
+from beam_coresets.solvers.centers import Metric, refine
+
+LEVEL = 0.95
+FOLDS = 5
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """An estimate of a cost on all of the data.
+
+    Attributes:
+      estimate: unbiased for centers chosen without the sample; corrected by cross-fitting for emitted centers.
+      low, high: a 95 % interval by Student's t, `low` at least 0. Both are NaN where nothing is covered.
+      standard_error: of the estimate.
+      degrees: of freedom (Satterthwaite).
+      basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", or "none".
+    """
+
+    estimate: float
+    low: float
+    high: float
+    standard_error: float
+    degrees: float
+    basis: str
+
+
+def point_costs(points: Array, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> tuple[Array, Array]:
+    """Nearest center (n,) and cost (n,) of each point: dist**z, or under the cosine metric (1 - cos)**(z / 2)."""
+    index, dist_sq = nearest(points, centers)
+    return index, power_of_distance(dist_sq * 0.5 if metric == "cosine" else dist_sq, z)
+
+
+def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
+    """The cost of centers that were chosen without looking at this sample."""
+    if not len(decision.evidence.sample):
+        return _nothing()
+    _, cost = point_costs(decision.evidence.sample.points, centers, z, metric)
+    return _interval(decision, cost)
+
+
+def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
+    """The cost of centers that were solved on the decision's own coreset (cross-fitted).
+
+    With fewer than two shards there is nothing to cross-fit with: the in-sample estimate is returned with basis "sample".
+    """
+    evidence = decision.evidence
+    sample, recovery = evidence.sample, decision.recovery
+    fold_of, folds = _folds(recovery)
+    if folds < 2 or not len(sample):
+        return fixed_interval(decision, centers, z, metric)
+    outside = np.zeros(len(sample))
+    inside = []
+    for fold in range(folds):
+        held_out = fold_of[evidence.shard] == fold
+        multipliers, scale = _without(recovery, fold_of == fold)
+        factor = multipliers[evidence.shard, evidence.bucket] * scale
+        weights = sample.weights * factor
+        if not weights.any():
+            continue
+        solved = refine(sample.points, weights, centers, z, metric=metric).centers
+        _, cost = point_costs(sample.points, solved, z, metric)
+        outside[held_out] = cost[held_out]
+        inside.append(float(cost @ (sample.weights_ht * factor)))
+    interval = _interval(decision, outside)
+    gap = interval.estimate - float(np.mean(inside))
+    correction = -gap / (2 * folds)
+    return _shifted(interval, correction)
+
+
+def _nothing() -> Interval:
+    nan = float("nan")
+    return Interval(nan, nan, nan, nan, nan, "none")
+
+
+def _shifted(interval: Interval, by: float) -> Interval:
+    return dataclasses.replace(
+        interval, estimate=interval.estimate + by, low=max(0.0, interval.low + by), high=interval.high + by
+    )
+
+
+def _folds(recovery: Recovery) -> tuple[Array, int]:
+    """Fold of each shard, (s,) (-1 where it did not answer): each shard joins the fold it shares the fewest buckets with."""
+    answered = np.flatnonzero(recovery.trusted.any(axis=1))
+    folds = min(FOLDS, len(answered))
+    fold_of = np.full(len(recovery.trusted), -1)
+    size = np.zeros(folds, np.int64)
+    held = np.zeros((folds, recovery.trusted.shape[1]))
+    for i in answered:
+        overlap = held @ recovery.trusted[i]
+        open_folds = np.flatnonzero(size == size.min())
+        best = open_folds[overlap[open_folds].argmin()]
+        fold_of[i] = best
+        size[best] += 1
+        held[best] += recovery.trusted[i]
+    return fold_of, folds
+
+
+def _without(recovery: Recovery, left_out: Array) -> tuple[Array, float]:
+    """Exact multipliers and scale as if these shards had not answered either."""
+    trusted = recovery.trusted & ~left_out[:, None]
+    holders = trusted.sum(axis=0)
+    covered = holders > 0
+    multipliers = trusted / np.maximum(holders, 1)
+    weight, kept = recovery.weights.sum(), recovery.weights[covered].sum()
+    return multipliers, recovery.scale * (weight / kept if kept > 0 else 0.0)
+
+
+def _interval(decision: Decision, cost: Array) -> Interval:
+    """The interval from the cost (m,) of each point of the evidence."""
+    evidence, recovery = decision.evidence, decision.recovery
+    s, buckets = recovery.trusted.shape
+    value = evidence.sample.weights_ht * cost
+    cell = evidence.shard * buckets + evidence.bucket
+    e = np.bincount(cell, value, s * buckets).reshape(s, buckets)
+    holders = recovery.trusted.sum(axis=0)
+    mean = e.sum(axis=0) / np.maximum(holders, 1)
+    variance, degrees, basis = _replica_variance(e, recovery.trusted, mean)
+    if basis == "sample":
+        variance = _sample_variance(decision, value / np.maximum(holders[evidence.bucket], 1))
+    second = value * cost / np.maximum(holders[evidence.bucket], 1)
+    loss = _loss_variance(recovery, float(second.sum()))
+    estimate = float(mean.sum()) * recovery.scale
+    sampling = variance * recovery.scale**2
+    total = sampling + loss
+    if sampling > 0 and np.isfinite(degrees):
+        degrees = degrees * (total / sampling) ** 2
+    error = float(np.sqrt(total))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, max(1.0, degrees))) * error
+    return Interval(estimate, max(0.0, estimate - half), estimate + half, error, float(degrees), basis)
+
+
+def _replica_variance(e: Array, trusted: Array, mean: Array) -> tuple[float, float, str]:
+    """Variance of `mean.sum()` by the disagreement of replicas, its degrees of freedom, and the basis."""
+    holders = trusted.sum(axis=0)
+    several = holders >= 2
+    if not several.any() or not mean[several].any():
+        return 0.0, float("inf"), "sample"
+    m = holders[several]
+    held = trusted[:, several]
+    weight = 1 / np.sqrt(m * (m - 1.0))
+    r = np.where(held, e[:, several] - mean[several], 0.0) @ weight
+    variance = float(r @ r)
+    # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom.
+    share = mean[several] / (m * (m - 1.0))
+    covariance = -((held * (share / m)) @ held.T)
+    covariance[np.diag_indices(len(covariance))] += held @ share
+    degrees = float(np.trace(covariance) ** 2 / (covariance**2).sum())
+    single = float(mean[holders == 1].sum())
+    if single > 0:
+        per_cost = variance / float((mean[several] / m).sum())
+        return variance + per_cost * single, degrees, "replicas, one-holder buckets imputed"
+    return variance, degrees, "replicas"
+
+
+def _sample_variance(decision: Decision, value: Array) -> float:
+    """Deville's variance of a fixed-size sample, shard by shard: for data without replicas."""
+    weights = decision.evidence.sample.weights_ht
+    counts = decision.recovery.counts.sum()
+    unit = decision.recovery.weights.sum() / max(1, counts)
+    left = 1 - np.minimum(1.0, unit / np.maximum(weights, unit))
+    variance = 0.0
+    for shard in np.unique(decision.evidence.shard):
+        rows = np.flatnonzero(decision.evidence.shard == shard)
+        a = left[rows]
+        if a.sum() <= 0 or len(rows) < 2:
+            continue
+        v = value[rows]
+        center = (a @ v) / a.sum()
+        share = a / a.sum()
+        variance += float(a @ (v - center) ** 2) / max(1e-9, 1 - float(share @ share))
+    return variance
+
+
+def _loss_variance(recovery: Recovery, second_moment: float) -> float:
+    """phi (1 - f) / f^2 sum_p v y^2 for the uncovered share 1 - f of the buckets; 0 if nothing is scaled over."""
+    if recovery.scale <= 1:
+        return 0.0
+    f = 1 / recovery.scale
+    weights, counts = recovery.weights[recovery.covered], recovery.counts[recovery.covered]
+    if not counts.sum():
+        return 0.0
+    unit = weights.sum() / counts.sum()
+    spread = weights.var(ddof=1) / weights.mean() if len(weights) > 1 else unit
+    return float(max(unit, spread) * (1 - f) / f**2 * second_moment)

@@ -1,0 +1,146 @@
+"""The coordinator's decision: from shard reports to one global coreset. Pure; Beam only brings the reports here."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets import codec
+from beam_coresets.assignment import Assignment
+from beam_coresets.coreset import Coreset
+from beam_coresets.recovery import KINDS, Recovery, recover
+from beam_coresets.report import ShardReport
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """When and how to answer.
+
+    Attributes:
+      assignment: who holds what.
+      recovery: `exact`, `uniform` or `lp` (see `beam_coresets.recovery`).
+      min_shards: with fewer answers than this the decision is marked degraded.
+    """
+
+    assignment: Assignment
+    recovery: str = "exact"
+    min_shards: int = 1
+
+    def __post_init__(self) -> None:
+        if self.recovery not in KINDS:
+            raise ValueError(f"recovery: must be one of {', '.join(KINDS)}, got {self.recovery!r}")
+        if not 1 <= self.min_shards <= self.assignment.shards:
+            raise ValueError(f"min_shards: must be from 1 to {self.assignment.shards} shards, got {self.min_shards}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """The trusted sampled points of all shards, side by side and not yet weighed against each other.
+
+    Attributes:
+      sample: the points with their shards' own weights.
+      shard: (m,) int64, the shard that each was sampled by.
+      bucket: (m,) int64.
+    """
+
+    sample: Coreset
+    shard: npt.NDArray[np.int64]
+    bucket: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """What the coordinator knows once it stops waiting.
+
+    Attributes:
+      policy: what it was decided by.
+      recovery: who answered, who is trusted, and the multipliers.
+      evidence: the points behind it, for error estimates.
+      coreset: the one global coreset; its calibrated weights add up to `total_weight`.
+      total_weight: the exact weight of the covered data times `recovery.scale`.
+      points: rows that the coreset stands for: exactly, those of the covered buckets.
+      degraded: fewer shards answered than the policy asks for.
+    """
+
+    policy: Policy
+    recovery: Recovery
+    evidence: Evidence
+    coreset: Coreset
+    total_weight: float
+    points: int
+    degraded: bool
+
+    def to_bytes(self) -> bytes:
+        """The reports' content; the rest is recomputed, as it is a pure function of them."""
+        reports = {str(i): r for i, r in enumerate(self._reports)}
+        fields = {
+            "assignment": dataclasses.asdict(self.policy.assignment),
+            "recovery": self.policy.recovery,
+            "min_shards": self.policy.min_shards,
+            "lengths": [len(r.to_bytes()) for r in reports.values()],
+        }
+        head = codec.pack("Decision", fields, {})
+        return b"".join([len(head).to_bytes(8, "little"), head, *(r.to_bytes() for r in reports.values())])
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Decision:
+        at = 8 + int.from_bytes(data[:8], "little")
+        fields, _ = codec.unpack(data[8:at], "Decision")
+        scheme = fields["assignment"]
+        scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
+        reports = []
+        for length in fields["lengths"]:
+            reports.append(ShardReport.from_bytes(data[at : at + length]))
+            at += length
+        return decide(reports, Policy(Assignment(**scheme), fields["recovery"], fields["min_shards"]))
+
+    _reports: tuple[ShardReport, ...] = ()
+
+
+def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
+    """Recovers one global coreset from the shards that answered.
+
+    Args:
+      reports: at most one of each shard, in any order; the order changes nothing.
+
+    Raises:
+      ValueError: two different reports of one shard, or a shard or a number of buckets that the scheme does not have.
+    """
+    by_shard: dict[int, ShardReport] = {}
+    for report in reports:
+        if by_shard.setdefault(report.shard, report) is not report:
+            raise ValueError(f"reports: must be one a shard, got a second one of shard {report.shard}")
+    ordered = tuple(by_shard[i] for i in sorted(by_shard))
+    recovery = recover(policy.assignment, {r.shard: r.ledger for r in ordered}, policy.recovery)
+    evidence = _evidence(ordered, policy.assignment, recovery)
+    factors = recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
+    coreset = evidence.sample.scaled(factors)
+    total = float(recovery.weights.sum() * recovery.scale)
+    if len(coreset) and coreset.weights.sum() > 0:
+        coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
+    return Decision(
+        policy,
+        recovery,
+        evidence,
+        coreset,
+        total,
+        int(recovery.counts.sum()),
+        len(ordered) < policy.min_shards,
+        ordered,
+    )
+
+
+def _evidence(reports: tuple[ShardReport, ...], assignment: Assignment, recovery: Recovery) -> Evidence:
+    samples, shards, buckets = [], [], []
+    for report in reports:
+        bucket = assignment.bucket_of(report.coreset.ids).astype(np.int64)
+        rows = np.flatnonzero(recovery.trusted[report.shard, bucket])
+        sample = report.coreset
+        samples.append(sample.keep(rows, sample.weights_ht[rows], sample.weights[rows]))
+        shards.append(np.full(len(rows), report.shard, np.int64))
+        buckets.append(bucket[rows])
+    if not samples:
+        return Evidence(Coreset.empty(), np.empty(0, np.int64), np.empty(0, np.int64))
+    return Evidence(Coreset.union(samples), np.concatenate(shards), np.concatenate(buckets))

@@ -1,0 +1,55 @@
+"""Coders for what crosses a shuffle: each type writes and reads its own deterministic bytes."""
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.coders import Coder
+
+from beam_coresets.coordinator import Decision
+from beam_coresets.merge_reduce import ShardState
+from beam_coresets.points import PointBlock
+from beam_coresets.report import ShardReport
+
+
+class _RecordCoder(Coder):
+    """A coder by `to_bytes` and `from_bytes` of `record`."""
+
+    record: Any
+
+    def encode(self, value: Any) -> bytes:
+        encoded: bytes = value.to_bytes()
+        return encoded
+
+    def decode(self, encoded: bytes) -> Any:
+        return self.record.from_bytes(encoded)
+
+    def is_deterministic(self) -> bool:
+        return True
+
+    def to_type_hint(self) -> Any:
+        return self.record
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+
+class PointBlockCoder(_RecordCoder):
+    record = PointBlock
+
+
+class ShardStateCoder(_RecordCoder):
+    record = ShardState
+
+
+class ShardReportCoder(_RecordCoder):
+    record = ShardReport
+
+
+class DecisionCoder(_RecordCoder):
+    record = Decision
+
+
+for _coder in (PointBlockCoder, ShardStateCoder, ShardReportCoder, DecisionCoder):
+    beam.coders.registry.register_coder(_coder.record, _coder)

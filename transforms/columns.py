@@ -1,0 +1,228 @@
+"""Which columns of a file make a point, settled once from its first file, and what a refused row is called."""
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_coresets import points
+
+METRICS = ("euclidean", "cosine")
+_PANDAS_INDEX = "__index_level_"  # an index that pandas wrote beside the data
+
+
+class SchemaError(ValueError):
+    """A file or row type lacks a column that was asked for, or holds something in it that can't be used."""
+
+
+class DeadLetter(NamedTuple):
+    """A row that was refused: why, which column, and where it stood.
+
+    Attributes:
+      reason: "null", "nan", "infinite", "unparsable", "negative", "zero vector", or "width: must be 8, got 3".
+      column: the first column at fault; empty where the whole line is.
+      source: the file.
+      position: "row 17": data rows from 0, without header and blank lines, as in ids such as "part-3.parquet#17".
+      row: what was read, at most 500 characters.
+    """
+
+    reason: str
+    column: str
+    source: str
+    position: str
+    row: str
+
+
+beam.coders.registry.register_coder(DeadLetter, beam.coders.RowCoder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What to take from a row.
+
+    Attributes:
+      columns: the scalar coordinates; by default every numeric column without another role, in file order.
+      vector_column: instead of them, one column of lists or fixed-size lists (float16, float32, float64, integers).
+      metric: "euclidean", or "cosine": points are scaled to unit length.
+      weight_column: non-negative numbers; weight 1 without it.
+      id_column: integers or text; without it a row is known by its file and row number.
+      group_column: integers or text; becomes the block's `groups`, a 31-bit hash of the label's text.
+      keep_columns: columns of any type that travel with the rows in the block's `extras`.
+      header: CSV files begin with a line of names; else columns are f0, f1, ...
+      dim: the width of the vector column; by default the width most common in the first file's first rows.
+
+    Raises:
+      ValueError: contradicting or unknown choices.
+    """
+
+    columns: tuple[str, ...] | None = None
+    vector_column: str | None = None
+    metric: str = "euclidean"
+    weight_column: str | None = None
+    id_column: str | None = None
+    group_column: str | None = None
+    keep_columns: tuple[str, ...] = ()
+    header: bool = True
+    dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric: must be one of {METRICS}, got {self.metric!r}")
+        if self.columns is not None and self.vector_column is not None:
+            raise ValueError(f"columns: must be left out with vector_column {self.vector_column!r}, got {self.columns}")
+        if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
+            raise ValueError(f"columns: must be distinct names, at least one, got {self.columns}")
+        if self.dim is not None and self.dim < 1:
+            raise ValueError(f"dim: must be at least 1, got {self.dim}")
+        for name, own in (("id", self.id_column), ("group", self.group_column)):
+            if name in self.keep_columns and own != name:
+                raise ValueError(
+                    f"keep_columns: must leave the name {name!r} to --{name}_column (which the output calls {name!r}),"
+                    f" got {self.keep_columns}"
+                )
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The named columns that are no coordinates, each once."""
+        named = (self.weight_column, self.id_column, self.group_column, *self.keep_columns)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """`Columns` after a look at the first file: the same for every part of a job.
+
+    Attributes:
+      options: what was asked for.
+      coordinates: names of the scalar coordinates, or of the one vector column.
+      dim: coordinates of a point.
+      schema: Arrow types of the columns to read, as found in the first file.
+      file_columns: all columns of the first file.
+    """
+
+    options: Columns
+    coordinates: tuple[str, ...]
+    dim: int
+    schema: Any
+    file_columns: tuple[str, ...]
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        return tuple(self.schema.names)
+
+    @property
+    def block_rows(self) -> int:
+        """Rows read for one block; fewer are in it where some were refused."""
+        types = [self.schema.field(name).type for name in self.coordinates]
+        return points.block_rows(self.dim, 4 if all(map(fits_float32, types)) else 8)
+
+    def check(self, schema: Any, source: str) -> None:
+        """Raises SchemaError, naming `source`, where another file's columns can't be read as the first file's were."""
+        _validate(schema, self.options, self.coordinates, source)
+
+
+def _value_type(kind: Any) -> Any:
+    if pa.types.is_dictionary(kind) or _is_list(kind):
+        return _value_type(kind.value_type)
+    return kind
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _is_vector(kind: Any) -> bool:
+    return _is_list(kind) and _is_number(kind.value_type)
+
+
+def _is_number(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def is_bytes(kind: Any) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _is_label(kind: Any) -> bool:
+    """Integers, text and bytes: what can identify a row or a group."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    return bool(text or is_bytes(kind) or pa.types.is_integer(kind))
+
+
+def fits_float32(kind: Any) -> bool:
+    kind = _value_type(kind)
+    small = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.float16(), pa.float32())
+    return any(kind == t for t in small)
+
+
+def _validate(schema: Any, options: Columns, coordinates: Sequence[str], source: str) -> None:
+    """Every column that is asked for is there, once, with a type that its role can use."""
+    wanted: list[tuple[str, str, Callable[[Any], bool], str]] = []
+    for name in coordinates:
+        if options.vector_column is not None:
+            wanted.append(("vector_column", name, _is_vector, "lists of numbers"))
+        else:
+            wanted.append(("columns", name, lambda t: _is_number(t) or pa.types.is_null(t), "numbers"))
+    roles = (("weight_column", options.weight_column, _is_number, "numbers"),
+             ("id_column", options.id_column, _is_label, "integers or text"),
+             ("group_column", options.group_column, _is_label, "integers or text"))
+    wanted += [(option, name, test, what) for option, name, test, what in roles if name is not None]
+    wanted += [("keep_columns", name, lambda t: True, "") for name in options.keep_columns]
+    for option, name, test, what in wanted:
+        count = schema.names.count(name)
+        if count != 1:
+            have = ", ".join(schema.names)
+            found = f"{name!r}" if not count else f"{name!r} {count} times"
+            raise SchemaError(f"{option}: must be among the columns of {source!r} ({have}), got {found}")
+        kind = schema.field(name).type
+        if not test(kind):
+            hint = _remedy(name, kind) if option == "columns" else ""
+            raise SchemaError(f"{option}: must hold {what}, got {name!r} ({kind}) in {source!r}{hint}")
+
+
+def _remedy(name: str, kind: Any) -> str:
+    if _is_list(kind):
+        return f": name it in --vector_column, or leave {name!r} out with --columns"
+    return f": name it in --keep_columns, or leave {name!r} out with --columns"
+
+
+def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> Layout:
+    """Settles which columns are read, from the Arrow schema (and for vectors a sample) of the first file.
+
+    Raises:
+      SchemaError: a column is missing or of a type that can't be used; the message names what is there.
+    """
+    if options.vector_column is not None:
+        coordinates: tuple[str, ...] = (options.vector_column,)
+    elif options.columns is not None:
+        coordinates = tuple(options.columns)
+    else:
+        coordinates = tuple(n for n in schema.names if n not in options.roles and not n.startswith(_PANDAS_INDEX))
+        if not coordinates:
+            raise SchemaError(f"columns: must leave at least one coordinate in {source!r}, got {schema.names}")
+        for name in coordinates:
+            if pa.types.is_null(schema.field(name).type):
+                hint = _remedy(name, pa.null())
+                raise SchemaError(f"columns: must hold numbers, got {name!r} (empty) in {source!r}{hint}")
+    _validate(schema, options, coordinates, source)
+    dim = len(coordinates)
+    if options.vector_column is not None:
+        kind = schema.field(options.vector_column).type
+        dim = options.dim or _common_width(kind, options.vector_column, sample, source)
+    needed = dict.fromkeys((*coordinates, *options.roles))
+    return Layout(options, coordinates, dim, pa.schema([schema.field(name) for name in needed]), tuple(schema.names))
+
+
+def _common_width(kind: Any, name: str, sample: Any, source: str) -> int:
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    widths = Counter() if sample is None else Counter(pc.list_value_length(sample.column(name)).drop_null().to_pylist())
+    widths.pop(0, None)
+    if not widths:
+        raise SchemaError(f"vector_column: must hold vectors in the first rows (or give dim), got none in {source!r}")
+    return int(min(widths, key=lambda width: (-widths[width], width)))

@@ -1,0 +1,300 @@
+"""File formats to batches of rows: Parquet, Avro and .npy here, the textual ones in `text_formats`.
+
+A format can `probe` the first file (its Arrow schema and a sample) and `read` a part of a file. Files are opened
+through Beam's filesystems, local ones directly.
+"""
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets.transforms.columns import Columns, DeadLetter, Layout, SchemaError
+from beam_coresets.transforms.rows import Batch
+
+Array = npt.NDArray[Any]
+Report = Callable[[DeadLetter], None]
+
+SAMPLE_ROWS = 1000
+_AVRO_ROWS = 8192
+_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_AVRO_TYPES = {
+    "int": pa.int64(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_(),
+    "string": pa.string(), "enum": pa.string(), "bytes": pa.binary(), "fixed": pa.binary(), "null": pa.null(),
+    "timestamp-millis": pa.timestamp("ms", "UTC"), "timestamp-micros": pa.timestamp("us", "UTC"), "date": pa.date32(),
+}  # fmt: skip
+_MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+class FilePart(NamedTuple):
+    """The rows of one file that begin in the byte range [start, stop), and the file's key for row ids."""
+
+    path: str
+    start: int
+    stop: int
+    key: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How one kind of file is read.
+
+    Attributes:
+      label: its name in messages.
+      suffixes: the file names it goes by, without compression.
+      splittable: parts of a file can be read alone.
+      compressible: whole files may be compressed (.gz, .bz2, .zst).
+      probe: (path, options) -> (Arrow schema, sample RecordBatch or None).
+      read: (part, layout, report) -> batches; rows that can't even be parsed go to `report`.
+    """
+
+    label: str
+    suffixes: tuple[str, ...]
+    splittable: bool
+    compressible: bool
+    probe: Callable[[str, Columns], tuple[Any, Any]]
+    read: Callable[[FilePart, Layout, Report], Iterator[Batch]]
+
+
+def is_local(path: str) -> bool:
+    return FileSystems.get_scheme(path) is None
+
+
+def suffix(path: str) -> tuple[str, str | None]:
+    """The extension in lower case without compression, and the compression or None."""
+    stem, last = os.path.splitext(path.lower())
+    if last in _COMPRESSIONS:
+        return os.path.splitext(stem)[1], _COMPRESSIONS[last]
+    return last, None
+
+
+def open_bytes(path: str) -> Any:
+    """The file's decompressed bytes as a pyarrow stream, on any Beam filesystem."""
+    if is_local(path):
+        raw = pa.OSFile(path)
+    else:
+        raw = pa.PythonFile(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED), mode="r")
+    compression = suffix(path)[1]
+    return raw if compression is None else pa.CompressedInputStream(raw, compression)
+
+
+@contextlib.contextmanager
+def naming(label: str, path: str) -> Iterator[None]:
+    """Turns whatever a library says about a broken file into one ValueError that names the file."""
+    try:
+        yield
+    except SchemaError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ValueError(f"input: must be a readable {label} file, got {path!r} ({said})") from error
+
+
+def _open_parquet(path: str) -> Any:
+    if is_local(path):
+        return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+    return pq.ParquetFile(open_bytes(path), pre_buffer=False)
+
+
+def _probe_parquet(path: str, options: Columns) -> tuple[Any, Any]:
+    with _open_parquet(path) as file:
+        schema, sample = file.schema_arrow, None
+        if options.vector_column in schema.names:
+            batches = file.iter_batches(SAMPLE_ROWS, columns=[options.vector_column], use_threads=False)
+            sample = next(batches, None)
+        return schema, sample
+
+
+def row_group_start(group: Any) -> int:
+    """The file offset of a Parquet row group's first page."""
+    column = group.column(0)
+    offsets = (column.dictionary_page_offset, column.data_page_offset)
+    return min(int(offset) for offset in offsets if offset)
+
+
+def _read_parquet(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
+    """Row groups that begin in the part; a row's number counts the groups before it, from the footer.
+
+    Arrow can't read fixed-size lists with null rows from Parquet: such a file is an error, plain lists are not.
+    """
+    with _open_parquet(part.path) as file:
+        layout.check(file.schema_arrow, part.path)
+        footer = file.metadata
+        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+        first = np.concatenate([[0], np.cumsum([g.num_rows for g in groups])]).astype(np.int64)
+        mine = [i for i, g in enumerate(groups) if g.num_rows and part.start <= row_group_start(g) < part.stop]
+        for _, run in itertools.groupby(enumerate(mine), lambda pair: pair[1] - pair[0]):
+            numbers = [i for _, i in run]
+            row = int(first[numbers[0]])
+            for batch in file.iter_batches(
+                layout.block_rows, row_groups=numbers, columns=list(layout.needed), use_threads=False
+            ):
+                yield Batch(batch, np.arange(row, row + batch.num_rows), part.path, part.key)
+                row += batch.num_rows
+
+
+class _Npy(NamedTuple):
+    shape: tuple[int, int]
+    dtype: Any
+    fortran: bool
+    offset: int
+
+
+def _npy_header(file: Any) -> _Npy:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:
+        raise ValueError(f"version: must be 1.0 or 2.0, got {version}")
+    shape, fortran, dtype = read[version](file)
+    if len(shape) != 2 or dtype.kind not in "iuf":
+        raise ValueError(f"array: must be (n, d) numbers, got shape {shape} of {dtype}")
+    return _Npy(shape, dtype, fortran, file.tell())
+
+
+def _npy_schema(header: _Npy) -> Any:
+    kind = pa.from_numpy_dtype(header.dtype.newbyteorder("="))
+    return pa.schema([(f"f{j}", kind) for j in range(header.shape[1])])
+
+
+def _probe_npy(path: str, options: Columns) -> tuple[Any, Any]:
+    with open_bytes(path) as file:
+        return _npy_schema(_npy_header(file)), None
+
+
+def _npy_rows(part: FilePart, header: _Npy, size: int) -> Iterator[tuple[int, Array]]:
+    """(first row number, rows) of the rows that begin in the part: views where the file is local."""
+    n, d = header.shape
+    width = d * header.dtype.itemsize
+    low, high = (min(n, max(0, -(-(at - header.offset) // width))) for at in (part.start, part.stop))
+    if is_local(part.path):
+        order: Any = "F" if header.fortran else "C"
+        mapped: Array = np.empty((0, d))
+        if n and d:
+            mapped = np.memmap(part.path, header.dtype, "r", header.offset, (n, d), order)
+        for row in range(low, high, size):
+            yield row, mapped[row : min(high, row + size)]
+        return
+    with open_bytes(part.path) as file:
+        if header.fortran:
+            whole = np.load(io.BytesIO(file.read()))
+            for row in range(low, high, size):
+                yield row, whole[row : min(high, row + size)]
+            return
+        file.seek(header.offset + low * width)
+        for row in range(low, high, size):
+            count = min(high, row + size) - row
+            raw = file.read(count * width)
+            yield row, np.frombuffer(raw, header.dtype, count * d).reshape(count, d)
+
+
+def _read_npy(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
+    """Rows that begin in the part; columns are called f0, f1, ..."""
+    with open_bytes(part.path) as file:
+        header = _npy_header(file)
+    layout.check(_npy_schema(header), part.path)
+    if header.shape[1] != len(layout.file_columns):
+        wanted = len(layout.file_columns)
+        raise SchemaError(f"columns: must be {wanted} like in the first file, got {header.shape[1]} in {part.path!r}")
+    take = [int(name[1:]) for name in layout.coordinates]
+    everything = take == list(range(header.shape[1]))
+    roles = {name: int(name[1:]) for name in layout.options.roles}
+    native = header.dtype.newbyteorder("=")
+    for row, rows in _npy_rows(part, header, layout.block_rows):
+        columns = {name: pa.array(np.ascontiguousarray(rows[:, j], native)) for name, j in roles.items()}
+        batch = pa.record_batch(columns) if columns else pa.record_batch([], names=[])
+        matrix = rows if everything else rows[:, take]
+        yield Batch(batch, np.arange(row, row + len(rows)), part.path, part.key, matrix=matrix)
+
+
+def _avro_type(kind: Any) -> Any:
+    """An Avro type as Arrow's; what no role can use becomes a struct."""
+    if isinstance(kind, list):
+        rest = [k for k in kind if k != "null"]
+        return _avro_type(rest[0]) if len(rest) == 1 else pa.struct([])
+    if isinstance(kind, dict):
+        if kind["type"] == "array":
+            return pa.list_(_avro_type(kind["items"]))
+        if "logicalType" in kind:
+            return _AVRO_TYPES.get(kind["logicalType"], pa.struct([]))
+        kind = kind["type"]
+    return _AVRO_TYPES.get(kind, pa.struct([])) if isinstance(kind, str) else _avro_type(kind)
+
+
+def _avro_schema(reader: Any) -> Any:
+    fields = (reader.writer_schema or {}).get("fields")
+    if fields is None:
+        raise ValueError("schema: must be a record")
+    return pa.schema([(field["name"], _avro_type(field["type"])) for field in fields])
+
+
+def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
+    with open_bytes(path) as file:
+        reader = fastavro.reader(file)
+        schema, sample = _avro_schema(reader), None
+        if options.vector_column in schema.names:
+            field = schema.field(options.vector_column)
+            values = [record[field.name] for record in itertools.islice(reader, SAMPLE_ROWS)]
+            sample = pa.record_batch([python_column(values, field.type)[0]], names=[field.name])
+        return schema, sample
+
+
+def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
+    with open_bytes(part.path) as file:
+        reader = fastavro.reader(file)
+        schema = _avro_schema(reader)
+        layout.check(schema, part.path)
+        row = 0
+        while records := list(itertools.islice(reader, _AVRO_ROWS)):
+            yield python_batch(records, layout, np.arange(row, row + len(records)), part.path, part.key)
+            row += len(records)
+
+
+def python_batch(records: list[Any], layout: Layout, rows: Array, source: str, key: int | None) -> Batch:
+    """A batch from dictionaries, one array a column."""
+    columns, unparsable = {}, {}
+    for field in layout.schema:
+        values = [record.get(field.name) for record in records]
+        columns[field.name], bad = python_column(values, field.type)
+        if bad is not None:
+            unparsable[field.name] = bad
+    return Batch(pa.record_batch(columns), rows, source, key, unparsable=unparsable, raw=records)
+
+
+def python_column(values: list[Any], kind: Any) -> tuple[Any, Array | None]:
+    """Python objects as an Arrow array; a cell that does not fit is null in it and marked in the mask (or None)."""
+    truths = not {bool, np.bool_}.isdisjoint(map(type, values))
+    if not truths or pa.types.is_boolean(kind):  # as a number Arrow takes True for 1
+        with contextlib.suppress(*_MISFITS):
+            return pa.array(values, kind), None
+    cells = [_cell(value, kind) for value in values]
+    bad = np.array([value is not None and cell is None for value, cell in zip(values, cells, strict=True)])
+    return pa.array(cells, kind), bad
+
+
+def _cell(value: Any, kind: Any) -> Any:
+    if isinstance(value, (bool, np.bool_)) and not pa.types.is_boolean(kind):
+        return None
+    if pa.types.is_string(kind) and not isinstance(value, (bytes, dict, list, float, type(None))):
+        return str(value)
+    if pa.types.is_floating(kind) and isinstance(value, int):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+        return None
+    with contextlib.suppress(*_MISFITS):
+        return None if pa.array([value], kind)[0].as_py() is None else value
+    return None
+
+
+PARQUET = Format("Parquet", (".parquet", ".pq"), True, False, _probe_parquet, _read_parquet)
+NPY = Format(".npy", (".npy",), True, False, _probe_npy, _read_npy)
+AVRO = Format("Avro", (".avro",), False, True, _probe_avro, _read_avro)

@@ -1,0 +1,98 @@
+"""The tables' rows as schema'd Beam rows, for any sink that takes them."""
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+import apache_beam as beam
+import pyarrow as pa
+
+from beam_coresets.summary import Summary
+
+
+class SummaryRow(NamedTuple):
+    """A window's summary; the fields are described in `beam_coresets.tables`."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    shards: int
+    responded: Sequence[int]
+    stragglers: Sequence[int]
+    distrusted: Sequence[str]
+    coverage: float
+    delta: float
+    total_weight: float
+    cost: float
+    cost_low: float
+    cost_high: float
+    cost_basis: str
+    points: int
+    coreset_points: int
+    centers: int
+    degraded: bool
+    k: int
+    z: float
+    metric: str
+    method: str
+    recovery: str
+    scheme: str
+    replication: int
+    seed: int
+    version: str
+
+
+class CenterRow(NamedTuple):
+    """One center of a window."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    index: int
+    coordinates: Sequence[float]
+    weight: float
+    cost: float
+    representative_id: str
+
+
+class CoresetRow(NamedTuple):
+    """One point of a window's coreset; `kept` holds the kept columns as text."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    id: str
+    coordinates: Sequence[float]
+    weight: float
+    weight_ht: float
+    bucket: int
+    shard: int
+    group: Optional[str]
+    kept: dict[str, Optional[str]]
+
+
+ROWS = {"summaries": SummaryRow, "centers": CenterRow, "coreset": CoresetRow}
+
+for _row in ROWS.values():
+    beam.coders.registry.register_coder(_row, beam.coders.RowCoder)
+
+
+def rows_of(summary: Summary, table: str) -> Iterator[Any]:
+    """The rows of one table of a summary, as the NamedTuples in `ROWS`."""
+    kind = ROWS[table]
+    for batch in summary.table(table).to_batches(max_chunksize=10_000):
+        for values in batch.to_pylist():
+            yield _row_of(kind, values)
+
+
+def _row_of(kind: Any, values: dict[str, Any]) -> Any:
+    known = {name: values.pop(name) for name in kind._fields if name != "kept"}
+    if kind is CoresetRow:
+        known["kept"] = {name: None if v is None else str(v) for name, v in values.items()}
+    return kind(**known)
+
+
+def arrow_rows(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
+    """NamedTuples back as an Arrow table."""
+    return pa.Table.from_pylist([row._asdict() for row in rows], schema)

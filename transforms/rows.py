@@ -1,0 +1,426 @@
+"""Rows of columns to PointBlocks: what a bad row is, and what it costs (itself, alone).
+
+Everything here works on Arrow record batches of some ten thousand rows. A row that can't be a point (a null, NaN or
+infinite coordinate, the wrong width, a negative weight, a zero vector under cosine) becomes one `DeadLetter` that
+names the first column at fault; the others go on.
+"""
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_coresets import hashing
+from beam_coresets._jit import kernel
+from beam_coresets.points import PointBlock, Span, narrow
+from beam_coresets.transforms.columns import DeadLetter, Layout, SchemaError, fits_float32, is_bytes
+
+Array = npt.NDArray[Any]
+
+_MAX_ROW_TEXT = 500
+_MAX_ROW_NUMBER = 2**32
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Some rows as they were read.
+
+    Attributes:
+      columns: Arrow RecordBatch with the layout's columns (those that `matrix` does not hold).
+      rows: (n,) int64 row numbers in the file.
+      source: path of the file.
+      key: the file's 32-bit key for ids, or None to identify rows by their coordinates.
+      matrix: (n, d) coordinates, where a format has them so.
+      unparsable: column -> (n,) bool, the cells that were no numbers (null in `columns`).
+      raw: the rows as text columns or Python objects, for dead letters, where `columns` has lost something.
+    """
+
+    columns: Any
+    rows: Array
+    source: str
+    key: int | None
+    matrix: Array | None = None
+    unparsable: dict[str, Array] = dataclasses.field(default_factory=dict)
+    raw: Any = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cut(self, low: int, high: int) -> "Batch":
+        if low == 0 and high >= len(self):
+            return self
+        raw = self.raw
+        if raw is not None:
+            raw = raw[low:high] if isinstance(raw, list) else raw.slice(low, high - low)
+        return Batch(
+            self.columns.slice(low, high - low),
+            self.rows[low:high],
+            self.source,
+            self.key,
+            None if self.matrix is None else self.matrix[low:high],
+            {name: mask[low:high] for name, mask in self.unparsable.items()},
+            raw,
+        )
+
+    def text(self, i: int) -> str:
+        """Row i as text."""
+        if isinstance(self.raw, list):
+            return str(self.raw[i])[:_MAX_ROW_TEXT]
+        row = (self.columns if self.raw is None else self.raw).slice(i, 1).to_pylist()
+        values: Any = row[0] if row else {}
+        if self.matrix is not None:
+            values = [*self.matrix[i, :64].tolist(), *([values] if values else [])]
+        return str(values)[:_MAX_ROW_TEXT]
+
+
+def regroup(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
+    """Groups of exactly `rows` rows (the last may have fewer), however the reader cut them."""
+    group: list[Batch] = []
+    size = 0
+    for batch in batches:
+        low = 0
+        while low < len(batch):
+            high = min(len(batch), low + rows - size)
+            group.append(batch.cut(low, high))
+            size += high - low
+            low = high
+            if size == rows:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+class _Faults:
+    """Which rows are refused, and for which column's sake: the first that was reported."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.kind: Array | None = None
+        self.kinds: list[tuple[str, str]] = []
+
+    def add(self, mask: Any, column: str, reason: str) -> None:
+        if not mask.any():
+            return
+        if self.kind is None:
+            self.kind = np.full(self.n, -1, np.int64)
+        self.kind[mask & (self.kind < 0)] = len(self.kinds)
+        self.kinds.append((column, reason))
+
+    def add_cells(self, cells: "_Cells", column: str, bad: Array) -> None:
+        """Tells apart what made the cells of `bad` (n,) unusable numbers."""
+        self.add(bad & cells.unparsable, column, "unparsable")
+        self.add(bad & cells.null, column, "null")
+        self.add(bad & np.isnan(cells.values), column, "nan")
+        self.add(bad, column, "infinite")
+
+    def letters(self, pieces: Sequence[Batch]) -> list[DeadLetter]:
+        if self.kind is None:
+            return []
+        letters, low = [], 0
+        for piece in pieces:
+            for i in np.flatnonzero(self.kind[low : low + len(piece)] >= 0):
+                column, reason = self.kinds[self.kind[low + i]]
+                letters.append(DeadLetter(reason, column, piece.source, f"row {piece.rows[i]}", piece.text(int(i))))
+            low += len(piece)
+        return letters
+
+
+class _Cells(NamedTuple):
+    """One numeric column: values (n,), NaN where null or unparsable."""
+
+    values: Array
+    null: Array
+    unparsable: Array
+
+
+def _numbers(column: Any) -> Array:
+    """An Arrow column of numbers as NumPy; nulls become NaN."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        column = column.cast(pa.float64())
+    values: Array = column.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _cells(pieces: Sequence[Batch], name: str) -> _Cells:
+    nulls = [np.asarray(p.columns.column(name).is_null()) for p in pieces]
+    unparsable = [p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces]
+    values = [_numbers(p.columns.column(name)).astype(np.float64) for p in pieces]
+    return _Cells(np.concatenate(values), np.concatenate(nulls), np.concatenate(unparsable))
+
+
+def _scalar_points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
+    """(n, d) from one column a coordinate, or from the matrix."""
+    kinds = [np.dtype(p.matrix.dtype) for p in pieces if p.matrix is not None]
+    small = all(np.can_cast(kind, np.float32) for kind in kinds) and all(
+        fits_float32(p.columns.schema.field(name).type)
+        for p in pieces if p.matrix is None for name in layout.coordinates
+    )
+    out = np.empty((faults.n, layout.dim), np.float32 if small else np.float64)
+    low = 0
+    for piece in pieces:
+        target = out[low : low + len(piece)]
+        if piece.matrix is not None:
+            target[:] = piece.matrix
+        else:
+            for j, name in enumerate(layout.coordinates):
+                target[:, j] = _numbers(piece.columns.column(name))
+        low += len(piece)
+    if not np.isfinite(out).all():
+        _explain_scalars(out, pieces, layout, faults)
+    return out
+
+
+def _explain_scalars(out: Array, pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> None:
+    bad = ~np.isfinite(out)
+    nothing = np.zeros(faults.n, bool)
+    for j, name in enumerate(layout.coordinates):
+        if not bad[:, j].any():
+            continue
+        if pieces[0].matrix is not None:
+            faults.add_cells(_Cells(out[:, j], nothing, nothing), name, bad[:, j])
+        else:
+            faults.add_cells(_cells(pieces, name), name, bad[:, j])
+
+
+def _vector_points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
+    """(n, d) from a column of lists; rows of another width are refused."""
+    name = layout.coordinates[0]
+    small = all(fits_float32(p.columns.schema.field(name).type) for p in pieces)
+    out = np.empty((faults.n, layout.dim), np.float32 if small else np.float64)
+    missing = np.zeros(out.shape, bool) if any(_has_null_elements(p.columns.column(name)) for p in pieces) else None
+    widths = np.full(faults.n, layout.dim)
+    null = np.zeros(faults.n, bool)
+    unparsable = np.zeros(faults.n, bool)
+    low = 0
+    for piece in pieces:
+        rows = slice(low, low + len(piece))
+        column = piece.columns.column(name)
+        null[rows] = np.asarray(column.is_null())
+        unparsable[rows] = piece.unparsable.get(name, False)
+        widths[rows] = _fill(column, out[rows], None if missing is None else missing[rows])
+        low += len(piece)
+    faults.add(unparsable, name, "unparsable")
+    faults.add(null, name, "null")
+    for width in np.unique(widths[~null & (widths != layout.dim)]):
+        faults.add(~null & (widths == width), name, f"width: must be {layout.dim}, got {width}")
+    if missing is not None:
+        faults.add(missing.any(axis=1), name, "null")
+    if not np.isfinite(out).all():
+        faults.add(np.isnan(out).any(axis=1), name, "nan")
+        faults.add(np.isinf(out).any(axis=1), name, "infinite")
+    return out
+
+
+def _has_null_elements(column: Any) -> bool:
+    return bool(column.flatten().null_count)
+
+
+def _fill(column: Any, out: Array, missing: Array | None) -> Array:
+    """Writes the lists of the right width to `out` (n, d), zeros for the others; returns the widths (n,)."""
+    n, dim = out.shape
+    if pa.types.is_fixed_size_list(column.type) and column.null_count:
+        column = column.cast(pa.large_list(column.type.value_type))
+    if pa.types.is_fixed_size_list(column.type):
+        widths = np.full(n, column.type.list_size)
+        offsets, values = np.arange(n, dtype=np.int64) * column.type.list_size, column.flatten()
+    else:
+        widths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False)).astype(np.int64)
+        offsets = column.offsets.to_numpy().astype(np.int64)[:n]
+        values = column.values
+    flat = _numbers(values)
+    good = np.flatnonzero(widths == dim)
+    if len(good) == n and n and (np.diff(offsets) == dim).all():
+        out[:] = flat[offsets[0] : offsets[0] + n * dim].reshape(n, dim)
+        where: Any = slice(offsets[0], offsets[0] + n * dim)
+    else:
+        out[:] = 0
+        where = (offsets[good, None] + np.arange(dim)).ravel()
+        out[good] = flat[where].reshape(-1, dim)
+    if missing is not None:
+        missing[good] = np.asarray(values.is_null())[where].reshape(-1, dim)
+    return widths
+
+
+@kernel
+def _unit_rows(rows, out, zero):  # type: ignore[no-untyped-def]
+    n, d = rows.shape
+    for i in range(n):
+        total = 0.0
+        for j in range(d):
+            x = np.float64(rows[i, j])
+            total += x * x
+        scale = 1.0
+        if not (1e-290 < total < 1e290):  # squares that leave the range: scale by the largest first
+            scale = 0.0
+            for j in range(d):
+                scale = max(scale, abs(np.float64(rows[i, j])))
+            zero[i] = scale == 0.0
+            if scale == 0.0:
+                scale = 1.0
+            total = 0.0
+            for j in range(d):
+                x = np.float64(rows[i, j]) / scale
+                total += x * x
+        norm = np.sqrt(total) if total > 0.0 else 1.0
+        for j in range(d):
+            out[i, j] = np.float64(rows[i, j]) / scale / norm
+
+
+def unit_rows(rows: Array) -> tuple[Array, Array]:
+    """Rows (n, d) scaled to unit length as float32, sums in float64; and the mask (n,) of zero rows, left as zeros."""
+    out = np.empty(rows.shape, np.float32)
+    zero = np.zeros(len(rows), np.bool_)
+    _unit_rows(rows, out, zero)  # type: ignore[no-untyped-call]
+    return out, zero
+
+
+@kernel
+def _content_ids(words, multipliers, out):  # type: ignore[no-untyped-def]
+    for i in range(len(words)):
+        out[i] = hashing.mix(hashing.row_hash(words, i, multipliers))  # type: ignore[no-untyped-call]
+
+
+def content_ids(rows: Array) -> Array:
+    """(n,) uint64 hashes of the rows' coordinates, as float64, so that equal rows have equal ids."""
+    words = (np.ascontiguousarray(rows, np.float64) + 0.0).view(np.uint32)  # + 0.0: -0.0 equals 0.0
+    out = np.empty(len(rows), np.uint64)
+    _content_ids(words, hashing.row_multipliers(words.shape[1]), out)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _weights(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
+    name = layout.options.weight_column
+    if name is None:
+        return np.ones(faults.n)
+    cells = _cells(pieces, name)
+    faults.add_cells(cells, name, ~np.isfinite(cells.values))
+    faults.add(cells.values < 0, name, "negative")
+    return cells.values
+
+
+def _joined(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
+    """One column of all pieces as one Arrow array of the given type."""
+    arrays = [p.columns.column(name) for p in pieces]
+    try:
+        arrays = [a if a.type == kind else a.cast(kind) for a in arrays]
+    except pa.ArrowInvalid as error:
+        source = pieces[0].source
+        raise SchemaError(f"{name}: must be {kind} like in the first file, got {error} in {source!r}") from error
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def _as_text(column: Any) -> Any:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if is_bytes(column.type):
+        try:
+            return column.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            return pa.array([None if v is None else v.hex() for v in column.to_pylist()], pa.string())
+    return column.cast(pa.string())
+
+
+def hash_labels(column: Any) -> Array:
+    """(n,) uint64 hashes of an Arrow column of integers (by value), text or bytes; nulls hash to anything."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type):
+        return hashing.hash_integers(column.fill_null(0).to_numpy(zero_copy_only=False))
+    if pa.types.is_fixed_size_binary(column.type):
+        column = column.cast(pa.binary())
+    column = column.cast(pa.large_binary())
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1] if len(column) else [0]
+    raw = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
+    raw.flags.writeable = False  # Arrow's buffers may be either, and the kernel is compiled for each
+    return hashing.hash_bytes(np.array(bounds, np.int64), raw)
+
+
+def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: _Faults) -> Array:
+    name = layout.options.id_column
+    if name is not None:
+        column = _joined(pieces, name, layout.schema.field(name).type)
+        faults.add(_unparsable(pieces, name), name, "unparsable")
+        faults.add(np.asarray(column.is_null()), name, "null")
+        return hash_labels(column)
+    if pieces[0].key is None:
+        return content_ids(coordinates)
+    ids = np.empty(faults.n, np.uint64)
+    low = 0
+    for piece in pieces:
+        if len(piece) and piece.rows[-1] >= _MAX_ROW_NUMBER:
+            raise ValueError(f"input: must have less than 2**32 rows a file, got more in {piece.source!r}")
+        ids[low : low + len(piece)] = np.uint64((piece.key or 0) << 32) | piece.rows.astype(np.uint64)
+        low += len(piece)
+    return ids
+
+
+def _unparsable(pieces: Sequence[Batch], name: str) -> Array:
+    return np.concatenate([p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces])
+
+
+def _labels(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> tuple[Array | None, Any]:
+    """Groups (n,) int32 or None, and the extras table or None."""
+    options = layout.options
+    table: dict[str, Any] = {}
+    groups = None
+    if options.id_column is not None:
+        table["id"] = _as_text(_joined(pieces, options.id_column, layout.schema.field(options.id_column).type))
+    if options.group_column is not None:
+        column = _joined(pieces, options.group_column, layout.schema.field(options.group_column).type)
+        faults.add(_unparsable(pieces, options.group_column), options.group_column, "unparsable")
+        faults.add(np.asarray(column.is_null()), options.group_column, "null")
+        table["group"] = _as_text(column)
+        groups = (hash_labels(table["group"]) >> np.uint64(33)).astype(np.int32)
+    for name in options.keep_columns:
+        faults.add(_unparsable(pieces, name), name, "unparsable")
+        table.setdefault(name, _joined(pieces, name, layout.schema.field(name).type))
+    return groups, pa.table(table) if table else None
+
+
+def build(pieces: Sequence[Batch], layout: Layout, span: Span) -> tuple[PointBlock, list[DeadLetter]]:
+    """One block from rows that were read, and a dead letter for each row that is left out.
+
+    Points are float32 where the source is, or where nothing that matters is lost (`points.narrow`), else float64;
+    under cosine they are float32 of unit length. No pieces give an empty block of the layout's width.
+    """
+    if not pieces:
+        return empty_block(layout, span), []
+    faults = _Faults(sum(map(len, pieces)))
+    read = _vector_points if layout.options.vector_column is not None else _scalar_points
+    coordinates = read(pieces, layout, faults)
+    rows = coordinates
+    if layout.options.metric == "cosine":
+        rows, zero = unit_rows(coordinates)
+        faults.add(zero, layout.options.vector_column or "", "zero vector")
+    weights = _weights(pieces, layout, faults)
+    ids = _ids(pieces, layout, coordinates, faults)
+    groups, extras = _labels(pieces, layout, faults)
+    if faults.kind is not None:
+        good = np.flatnonzero(faults.kind < 0)
+        rows, weights, ids = rows[good], weights[good], ids[good]
+        groups = None if groups is None else groups[good]
+        extras = None if extras is None else extras.take(good)
+    return PointBlock(narrow(rows), weights, ids, span, groups, extras), faults.letters(pieces)
+
+
+def empty_block(layout: Layout, span: Span) -> PointBlock:
+    """No rows, with the width, groups and extras columns that the layout's other blocks have."""
+    options, schema = layout.options, layout.schema
+    labels = {"id": options.id_column, "group": options.group_column}
+    fields = [pa.field(name, pa.string()) for name, column in labels.items() if column is not None]
+    fields += [schema.field(name) for name in options.keep_columns if labels.get(name) is None]
+    return PointBlock(
+        np.empty((0, layout.dim), np.float32),
+        np.empty(0),
+        np.empty(0, np.uint64),
+        span,
+        None if options.group_column is None else np.empty(0, np.int32),
+        pa.schema(fields).empty_table() if fields else None,
+    )

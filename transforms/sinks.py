@@ -1,0 +1,152 @@
+"""WriteSummaries: one file a table, window and revision, written once.
+
+A file is written under a temporary name and then moved; the first decision stays. Files of a summary are moved in the order coreset,
+centers, summaries, so whoever sees a window's row in `summaries` finds the rest.
+"""
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+
+from beam_coresets import tables
+from beam_coresets.summary import Summary
+from beam_coresets.transforms.columns import DeadLetter
+
+ORDER = ("coreset", "centers", "summaries")
+
+
+def write_once(path: str, data: bytes) -> bool:
+    """Creates a file with this content unless there is one; says whether it did. Local creation is atomic.
+
+    Elsewhere it is a check and a move: two writers at the same moment may both succeed, the later one replacing equal content.
+    """
+    if FileSystems.exists(path):
+        return False
+    folder, name = FileSystems.split(path)
+    _make_folder(folder)
+    temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    with FileSystems.create(temporary, mime_type="application/octet-stream") as file:
+        file.write(data)
+    if not is_local(path):
+        FileSystems.rename([temporary], [path])
+        return True
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own filesystem."""
+    return "://" not in path
+
+
+def _make_folder(folder: str) -> None:
+    if is_local(folder):
+        os.makedirs(folder, exist_ok=True)
+
+
+def read_table(folder: str, name: str) -> pa.Table:
+    """All files of one table under an output folder, of whichever format; None-free concatenation in name order.
+
+    Raises:
+      ValueError: there is no such table.
+    """
+    found = []
+    for form in tables.FORMATS:
+        pattern = FileSystems.join(folder, name, f"*.{form}")
+        found += [(m.path, form) for m in FileSystems.match([pattern])[0].metadata_list]
+    if not found:
+        raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
+    parts = []
+    for path, form in sorted(found):
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            parts.append(tables.decode(file.read(), form))
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+@beam.typehints.with_input_types(Summary)
+@beam.typehints.with_output_types(str)
+class WriteSummaries(beam.PTransform):
+    """Summaries -> the paths of the files written.
+
+    Args:
+      output: a folder on any Beam filesystem; the tables become folders in it.
+      form: "avro", "parquet" or "jsonl".
+      wanted: which tables.
+
+    Raises:
+      ValueError: an unknown format.
+    """
+
+    def __init__(self, output: str, form: str = "avro", wanted: tuple[str, ...] = ORDER) -> None:
+        super().__init__()
+        if form not in tables.FORMATS:
+            raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
+        self._output, self._form, self._wanted = output, form, wanted
+
+    def expand(self, summaries: Any) -> Any:
+        return summaries | "Write tables" >> beam.ParDo(_WriteTables(self._output, self._form, self._wanted))
+
+    def display_data(self) -> dict[str, Any]:
+        return {"output": self._output, "format": self._form}
+
+
+class _WriteTables(beam.DoFn):
+    def __init__(self, output: str, form: str, wanted: tuple[str, ...]) -> None:
+        self._output, self._form, self._wanted = output, form, wanted
+        self._written = Metrics.counter("beam_coresets", "files_written")
+        self._repeated = Metrics.counter("beam_coresets", "decisions_dropped")
+
+    def process(self, summary: Summary) -> Iterator[str]:
+        for name in ORDER:
+            if name not in self._wanted:
+                continue
+            path = FileSystems.join(self._output, name, f"{summary.window.name}.{self._form}")
+            if write_once(path, tables.encode(summary.table(name), self._form)):
+                self._written.inc()
+                yield path
+            else:
+                self._repeated.inc()
+
+
+_LETTERS = pa.schema([(name, pa.string()) for name in DeadLetter._fields])
+
+
+@beam.typehints.with_input_types(DeadLetter)
+@beam.typehints.with_output_types(str)
+class WriteDeadLetters(beam.PTransform):
+    """Dead letters -> the paths of files in `output`/dead_letters, one for each input file that had any.
+
+    Args:
+      output, form: as for `WriteSummaries`.
+    """
+
+    def __init__(self, output: str, form: str = "avro") -> None:
+        super().__init__()
+        self._output, self._form = output, form
+
+    def expand(self, letters: Any) -> Any:
+        return (
+            letters
+            | "Key by source" >> beam.Map(lambda letter: (letter.source, letter))
+            | "Gather by source" >> beam.GroupByKey()
+            | "Write letters" >> beam.MapTuple(self._write)
+        )
+
+    def _write(self, source: str, letters: Iterable[DeadLetter]) -> str:
+        ordered = sorted(letters, key=lambda letter: (len(letter.position), letter.position))
+        table = pa.Table.from_pylist([letter._asdict() for letter in ordered], _LETTERS)
+        name = "".join(c if c.isalnum() or c in "-._" else "_" for c in source.rsplit("/", 1)[-1]) or "rows"
+        digest = uuid.uuid5(uuid.NAMESPACE_URL, source).hex[:8]
+        path = FileSystems.join(self._output, "dead_letters", f"{name}-{digest}.{self._form}")
+        write_once(path, tables.encode(table, self._form))
+        return path

@@ -1,0 +1,235 @@
+"""Summarize: the whole way from points to centers, coreset and certificate, as one composite."""
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
+
+from beam_coresets.assignment import Assignment
+from beam_coresets.coordinator import Policy
+from beam_coresets.merge_reduce import MergeReduce
+from beam_coresets.points import PointBlock
+from beam_coresets.report import ShardReport
+from beam_coresets.sampling import Sampler
+from beam_coresets.summary import Question
+from beam_coresets.transforms.assign import AssignRedundantly
+from beam_coresets.transforms.coordinate import Coordinate
+from beam_coresets.transforms.records import ROWS, rows_of
+from beam_coresets.transforms.scaling import ScaleBlocks
+from beam_coresets.transforms.shard_coreset import ShardCoreset
+from beam_coresets.transforms.solve import SolveCenters
+from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter
+
+POINTS_PER_CENTER = 40
+
+
+class Summaries(NamedTuple):
+    """What `Summarize` returns.
+
+    Attributes:
+      summaries, centers, coreset: PCollections of the rows in `beam_coresets.transforms.records`.
+      dead_letters: DeadLetters: of rows that were refused.
+      decided: whole `Summary` objects, for `WriteSummaries`.
+    """
+
+    summaries: PCollection
+    centers: PCollection
+    coreset: PCollection
+    dead_letters: PCollection
+    decided: PCollection
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All parameters of the job, checked together before anything runs.
+
+    Attributes:
+      k, z, metric, method: the clustering, and how points are sampled for it.
+      shards, replication, scheme, buckets, domains: the redundant assignment (see `Assignment`).
+      coreset_size: points that each shard's coreset keeps, 40 k by default; the emitted coreset is the union of the shards'
+        that answered.
+      recovery, min_shards: see `Policy`.
+      drop_shards: fault injection: these shards do their work and their answer never comes.
+      max_bad_rows: more dead letters than this fail the job; None lets any number pass.
+      seed: of everything random.
+
+    Raises:
+      ValueError: what can't work, as `name: requirement, got value`.
+    """
+
+    k: int
+    shards: int = 8
+    replication: int = 2
+    scheme: str = "cyclic"
+    z: float = 2.0
+    metric: str = "euclidean"
+    method: str = "sensitivity"
+    coreset_size: int | None = None
+    recovery: str = "exact"
+    buckets: int = 1024
+    domains: tuple[int, ...] | None = None
+    min_shards: int = 1
+    drop_shards: tuple[int, ...] = ()
+    max_bad_rows: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        strangers = sorted(set(self.drop_shards) - set(range(self.shards)))
+        if strangers:
+            raise ValueError(f"drop_shards: must be from 0 to {self.shards - 1}, got {strangers[0]}")
+        if len(set(self.drop_shards)) == self.shards:
+            raise ValueError(f"drop_shards: must leave at least one of {self.shards} shards, got all of them")
+        if self.max_bad_rows is not None and self.max_bad_rows < 0:
+            raise ValueError(f"max_bad_rows: must be at least 0, got {self.max_bad_rows}")
+        self.question, self.policy, self.merge_reduce  # noqa: B018  (each checks its own part)
+
+    @property
+    def assignment(self) -> Assignment:
+        return Assignment(self.shards, self.replication, self.scheme, self.buckets, self.seed, self.domains)
+
+    @property
+    def sampler(self) -> Sampler:
+        size = POINTS_PER_CENTER * self.k if self.coreset_size is None else self.coreset_size
+        return Sampler(self.k, size, self.z, self.method, seed=self.seed)
+
+    @property
+    def question(self) -> Question:
+        return Question(self.sampler, self.metric, self.seed)  # type: ignore[arg-type]
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.assignment, self.recovery, self.min_shards)
+
+    @property
+    def merge_reduce(self) -> MergeReduce:
+        return MergeReduce(self.sampler, self.assignment, self.seed)
+
+
+class Summarize(beam.PTransform):
+    """Points -> `Summaries`: for each window a coreset, k centers, and what they are worth.
+
+    Takes a PCollection of PointBlocks, or of plain rows (dicts, NamedTuples, Beam rows, sequences of numbers), for which
+    `columns` says what to take.
+
+        result = rows | Summarize(Plan(k=20, shards=10, replication=3))
+        result.centers | beam.Map(print)
+
+    Args:
+      plan: all parameters; or give them as keywords.
+      columns: what to take from plain rows.
+      names: file names for printed ids (`row_names` of the source).
+      scale: a `Scale` as a side input (or value) that blocks are brought to, and results brought back from.
+      dead_letters: rows refused before this transform (`ReadBlocks(...).dead_letters`): returned with its own, and counted
+        against `max_bad_rows`.
+    """
+
+    def __init__(
+        self,
+        plan: Plan | None = None,
+        columns: Columns | None = None,
+        names: Mapping[int, str] | None = None,
+        scale: Any = None,
+        dead_letters: PCollection | None = None,
+        **parameters: Any,
+    ) -> None:
+        super().__init__()
+        if plan is not None and parameters:
+            raise TypeError(f"plan: must be the only parameter, got also {', '.join(sorted(parameters))}")
+        self._plan = Plan(**parameters) if plan is None else plan
+        self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
+
+    def expand(self, points: Any) -> Any:
+        plan = self._plan
+        blocks, letters = self._blocks(points)
+        if self._scale is not None:
+            blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
+        reports = (
+            blocks
+            | "AssignRedundantly" >> AssignRedundantly(plan.assignment)
+            | "KeepShardWithBlock" >> beam.Map(_with_shard).with_output_types(tuple[int, tuple[int, PointBlock]])
+            | "ShardCoreset" >> beam.CombinePerKey(ShardCoreset(plan.merge_reduce))
+        )
+        reports = reports | "Answers" >> beam.ParDo(
+            _Answers(plan.drop_shards), *self._gate(letters)
+        ).with_output_types(ShardReport)
+        decided = (
+            reports
+            | "Coordinate" >> Coordinate(plan.policy)
+            | "SolveCenters" >> SolveCenters(plan.question, self._names, self._scale)
+        )
+        tables = {
+            name: decided | f"Rows of {name}" >> beam.FlatMap(rows_of, name).with_output_types(row)
+            for name, row in ROWS.items()
+        }
+        return Summaries(**tables, dead_letters=letters, decided=decided)
+
+    def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
+        if points.element_type == PointBlock:
+            none = points | "NoDeadLetters" >> beam.FlatMap(lambda _: ()).with_output_types(DeadLetter)
+            return points, none if self._letters is None else self._letters
+        made = points | "BlocksFromRows" >> BlocksFromRows(self._columns)
+        if self._letters is None:
+            return made["blocks"], made["dead_letters"]
+        return made["blocks"], (made["dead_letters"], self._letters) | "AllDeadLetters" >> beam.Flatten()
+
+    def _gate(self, letters: PCollection) -> tuple[Any, ...]:
+        """A side input that is only there if few enough rows were refused."""
+        if self._plan.max_bad_rows is None:
+            return ()
+        examples = letters | "BadRows" >> beam.CombineGlobally(BadRows())
+        return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, self._plan.max_bad_rows)),)
+
+    def display_data(self) -> dict[str, Any]:
+        shown = dataclasses.asdict(self._plan)
+        return {name: value if isinstance(value, int | float | str) else str(value) for name, value in shown.items()}
+
+
+def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointBlock]]:
+    return element[0], element
+
+
+class _Answers(beam.DoFn):
+    """Reports of shards that answer; waits for the gate, if there is one."""
+
+    def __init__(self, dropped: Sequence[int]) -> None:
+        self._dropped = frozenset(dropped)
+
+    def process(self, element: tuple[int, ShardReport], gate: Any = None) -> Iterator[ShardReport]:
+        if element[0] not in self._dropped:
+            yield element[1]
+
+
+class BadRows(beam.CombineFn):
+    """Dead letters -> (number, {reason and column: number}, up to five examples)."""
+
+    EXAMPLES = 5
+
+    def create_accumulator(self) -> tuple[int, dict[str, int], list[str]]:
+        return 0, {}, []
+
+    def add_input(self, total: Any, letter: DeadLetter) -> Any:
+        what = f"{letter.reason} in {letter.column!r}" if letter.column else letter.reason
+        return self.merge_accumulators([total, (1, {what: 1}, [f"{letter.source}, {letter.position}: {what}"])])
+
+    def merge_accumulators(self, totals: Iterable[Any]) -> Any:
+        count, reasons, examples = 0, {}, []
+        for n, r, e in totals:
+            count += n
+            examples += e
+            for what, times in r.items():
+                reasons[what] = reasons.get(what, 0) + times
+        return count, reasons, sorted(examples)[: self.EXAMPLES]
+
+    def extract_output(self, total: Any) -> Any:
+        return total
+
+
+def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
+    count, reasons, examples = found
+    if count > limit:
+        by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
+        raise ValueError(
+            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); first: {'; '.join(examples)}"
+        )
+    return count
