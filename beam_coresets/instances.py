@@ -1,7 +1,7 @@
 """Seeded data generators of any size, made block by block: block i depends on the seed and on i only.
 
-Every generator is a frozen dataclass with the true `centers`, `block(i, rows)` with its `labels(i, rows)`, `blocks(n)` and,
-for what fits into memory, `points(n)`.
+Every generator is a frozen dataclass with the true `centers`, `block(i, rows)` with its `labels(i, rows)`, `blocks(n)`
+and, for what fits into memory, `points(n)`.
 """
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ class GaussianMixture(Instance):
     def _shape(self) -> tuple[Array, Array, Array]:
         rng = generator(self.seed, "GaussianMixture", "shape")
         shares = np.maximum(rng.dirichlet(np.full(self.k, self.concentration)), self.least_share)
-        return shares / shares.sum(), rng.uniform(-self.box, self.box, (self.k, self.d)), rng.uniform(*self.spread, self.k)
+        centers = rng.uniform(-self.box, self.box, (self.k, self.d))
+        return shares / shares.sum(), centers, rng.uniform(*self.spread, self.k)
 
     @functools.cached_property
     def centers(self) -> Array:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_coresets import hashing
-from beam_coresets._jit import kernel
+from beam_coresets._jit import fast_kernel, kernel
 from beam_coresets.points import PointBlock, Span, narrow
 from beam_coresets.transforms.columns import DeadLetter, Layout, SchemaError, fits_float32, is_bytes
 
@@ -221,6 +221,20 @@ def _has_null_elements(column: Any) -> bool:
     return bool(column.flatten().null_count)
 
 
+def _whole_vectors(column: Any, dim: int) -> Array | None:
+    """A list column as (n, dim) without a copy, if every row is there and has that width."""
+    n = len(column)
+    if column.null_count or not n:
+        return None
+    values = column.flatten()
+    if values.null_count or len(values) != n * dim or values.type not in (pa.float32(), pa.float64()):
+        return None
+    if not pa.types.is_fixed_size_list(column.type) and (np.diff(column.offsets.to_numpy()) != dim).any():
+        return None
+    flat: Array = values.to_numpy().reshape(n, dim)
+    return flat
+
+
 def _fill(column: Any, out: Array, missing: Array | None) -> Array:
     """Writes the lists of the right width to `out` (n, d), zeros for the others; returns the widths (n,)."""
     n, dim = out.shape
@@ -247,37 +261,37 @@ def _fill(column: Any, out: Array, missing: Array | None) -> Array:
     return widths
 
 
-@kernel
-def _unit_rows(rows, out, zero):  # type: ignore[no-untyped-def]
-    n, d = rows.shape
-    for i in range(n):
+@fast_kernel
+def _unit_rows(rows, out, norms):  # type: ignore[no-untyped-def]
+    for i in range(len(rows)):
         total = 0.0
-        for j in range(d):
+        for j in range(rows.shape[1]):
             x = np.float64(rows[i, j])
             total += x * x
-        scale = 1.0
-        if not (1e-290 < total < 1e290):  # squares that leave the range: scale by the largest first
-            scale = 0.0
-            for j in range(d):
-                scale = max(scale, abs(np.float64(rows[i, j])))
-            zero[i] = scale == 0.0
-            if scale == 0.0:
-                scale = 1.0
-            total = 0.0
-            for j in range(d):
-                x = np.float64(rows[i, j]) / scale
-                total += x * x
-        norm = np.sqrt(total) if total > 0.0 else 1.0
-        for j in range(d):
-            out[i, j] = np.float64(rows[i, j]) / scale / norm
+        norms[i] = np.sqrt(total)
+        inverse = 1.0 / norms[i] if norms[i] > 0.0 else 0.0
+        for j in range(rows.shape[1]):
+            out[i, j] = np.float64(rows[i, j]) * inverse
 
 
 def unit_rows(rows: Array) -> tuple[Array, Array]:
-    """Rows (n, d) scaled to unit length as float32, sums in float64; and the mask (n,) of zero rows, left as zeros."""
+    """Rows (n, d) scaled to unit length as float32, sums in float64; and their lengths (n,), 0 for zero rows.
+
+    A row with a NaN or an infinity gets an infinite or NaN length.
+    """
     out = np.empty(rows.shape, np.float32)
-    zero = np.zeros(len(rows), np.bool_)
-    _unit_rows(rows, out, zero)  # type: ignore[no-untyped-call]
-    return out, zero
+    norms = np.empty(len(rows))
+    _unit_rows(rows, out, norms)  # type: ignore[no-untyped-call]
+    odd = np.flatnonzero(~((norms > 1e-140) & (norms < 1e140)))  # squares may have left the range
+    if len(odd):
+        with np.errstate(all="ignore"):
+            some = rows[odd].astype(np.float64)
+            scale = np.abs(some).max(axis=1)
+            some /= np.where(scale == 0, 1, scale)[:, None]
+            length = np.sqrt((some * some).sum(axis=1))
+            out[odd] = some / np.where(length == 0, 1, length)[:, None]
+            norms[odd] = length * scale
+    return out, norms
 
 
 @kernel
@@ -361,6 +375,25 @@ def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: _F
     return ids
 
 
+def _points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> tuple[Array, Array]:
+    """The rows of the block, and the coordinates as they were read (the same but for cosine)."""
+    vector = layout.options.vector_column
+    cosine = layout.options.metric == "cosine"
+    if vector is not None and cosine and len(pieces) == 1 and pieces[0].key is not None:
+        flat = _whole_vectors(pieces[0].columns.column(vector), layout.dim)
+        if flat is not None:
+            rows, norms = unit_rows(flat)
+            if ((norms > 0) & (norms < np.inf)).all():
+                return rows, flat
+    read = _scalar_points if vector is None else _vector_points
+    coordinates = read(pieces, layout, faults)
+    if not cosine:
+        return coordinates, coordinates
+    rows, norms = unit_rows(coordinates)
+    faults.add(norms == 0, vector or "", "zero vector")
+    return rows, coordinates
+
+
 def _unparsable(pieces: Sequence[Batch], name: str) -> Array:
     return np.concatenate([p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces])
 
@@ -393,12 +426,7 @@ def build(pieces: Sequence[Batch], layout: Layout, span: Span) -> tuple[PointBlo
     if not pieces:
         return empty_block(layout, span), []
     faults = _Faults(sum(map(len, pieces)))
-    read = _vector_points if layout.options.vector_column is not None else _scalar_points
-    coordinates = read(pieces, layout, faults)
-    rows = coordinates
-    if layout.options.metric == "cosine":
-        rows, zero = unit_rows(coordinates)
-        faults.add(zero, layout.options.vector_column or "", "zero vector")
+    rows, coordinates = _points(pieces, layout, faults)
     weights = _weights(pieces, layout, faults)
     ids = _ids(pieces, layout, coordinates, faults)
     groups, extras = _labels(pieces, layout, faults)

@@ -164,17 +164,21 @@ class _Data:
             raise ValueError(
                 f"weights: must be one for each row of 2-d points, got {weights.shape} for points {points.shape}"
             )
-        if not z >= 1 or not math.isfinite(z):
+        if not z >= 1:
             raise ValueError(f"z: must be at least 1, got {z}")
+        if math.isinf(z):
+            raise ValueError(f"z: must be at least 1 and finite, got {z}")
         if metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric: must be 'euclidean' or 'cosine', got {metric!r}")
-        if not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError(f"weights: must be finite and not negative, got {weights[~(weights >= 0)][:1]}")
+        wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+        if len(wrong):
+            raise ValueError(f"weights: must be finite and not negative, got {wrong[0]}")
         kept = weights > 0
         if not kept.any():
             raise ValueError(f"weights: at least one point must have positive weight, got none of {len(weights)}")
-        if not np.isfinite(points[kept]).all():
-            raise ValueError("points: must be finite, got NaN or infinity")
+        finite: Array = np.isfinite(points).all(axis=1)
+        if not finite[kept].all():
+            raise ValueError(f"points: must be finite, got {points[kept & ~finite][0]}")
         if metric == "cosine":
             norms = np.linalg.norm(points[kept], axis=1)
             if np.abs(norms - 1).max() > 1e-3:
@@ -188,9 +192,17 @@ class _Data:
 def _checked_centers(name: str, centers: Array, dim: int, most: int | None = None) -> Array:
     centers = np.asarray(centers, np.float64)
     if centers.ndim != 2 or not len(centers) or centers.shape[1] != dim or (most is not None and len(centers) > most):
-        limit = "" if most is None else f" at most k = {most}"
-        raise ValueError(f"{name}: must be{limit} rows of {dim} columns, got shape {centers.shape}")
+        count = "at least 1 row" if most is None else f"1 to {most} rows"
+        raise ValueError(f"{name}: must be {count} of {dim} columns, got shape {centers.shape}")
+    if not np.isfinite(centers).all():
+        raise ValueError(f"{name}: must be finite, got {centers[~np.isfinite(centers).all(axis=1)][0]}")
     return centers
+
+
+def _require_at_least(least: int, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ValueError(f"{name}: must be at least {least}, got {number}")
 
 
 def solve_centers(
@@ -229,8 +241,8 @@ def solve_centers(
         length for cosine, or shapes that differ.
     """
     data = _Data.of(points, weights, z, metric)
-    if k < 1:
-        raise ValueError(f"k: must be at least 1, got {k}")
+    _require_at_least(1, k=k, restarts=restarts)
+    _require_at_least(0, swaps=swaps, max_iter=max_iter)
     problem = data.problem(z, metric)
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
@@ -278,6 +290,7 @@ def refine(
       ValueError: as `solve_centers`, or centers of another width.
     """
     data = _Data.of(points, weights, z, metric)
+    _require_at_least(0, max_iter=max_iter)
     problem = data.problem(z, metric)
     start = problem.inward(_checked_centers("centers", centers, problem.points.shape[1]))
     best, iterations = problem.descend(problem.assign(start), max_iter, tol)

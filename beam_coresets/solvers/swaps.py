@@ -187,7 +187,7 @@ def _best_swap(  # type: ignore[no-untyped-def]
         if row < 0:
             break
         _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
-        j = np.argmin(change)
+        j = int(np.argmin(change))
         if change[j] < best:
             best, best_row, best_center = change[j], row, j
     return best_row, best_center

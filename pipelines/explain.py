@@ -1,0 +1,68 @@
+"""--explain: what a job would do, without running it."""
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pipeline import PipelineVisitor
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from beam_coresets.points import block_rows
+from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.transforms.summarize import Plan
+
+
+def show(pipeline: beam.Pipeline, plan: Plan, source: ReadBlocks, console: Console) -> None:
+    """Prints scheme, sizes, memory and graph."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in _facts(plan, source):
+        table.add_row(f"[bold]{name}[/]", value)
+    console.print(table, highlight=False)
+    console.print(_graph(pipeline), highlight=False)
+
+
+def _facts(plan: Plan, source: ReadBlocks) -> list[tuple[str, str]]:
+    scheme, merge_reduce = plan.assignment, plan.merge_reduce
+    dim = source.dim
+    size, rows = plan.sampler.size, block_rows(dim)
+    share = scheme.load().max()
+    node = merge_reduce.node_size(dim, 4) * (4 * dim + 16) + 24 * plan.buckets
+    leaf = merge_reduce.blocks_a_leaf * rows * share * (4 * dim + 16)
+    shard = leaf + node * 8
+    total = sum(f.size_in_bytes for f in source.files)
+    tolerated = scheme.tolerates()
+    return [
+        ("input", f"{len(source.files)} files, {total / 1e6:,.1f} MB, {source.format}, {dim} coordinates"),
+        ("parts", f"{len(source.parts)} read independently, in blocks of {rows:,} rows"),
+        ("scheme", f"{plan.scheme}, {plan.shards} shards, replication {plan.replication}, {plan.buckets} buckets"),
+        ("load", f"each shard holds up to {share:.1%} of the rows"),
+        ("loses", f"nothing for any {tolerated} stragglers" if tolerated >= 0 else "some rows even if all answer"),
+        ("coreset", f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}"),
+        ("memory", f"about {shard / 1e6:.1f} MB a shard, {shard * plan.shards / 1e6:.0f} MB for all in one worker"),
+        ("answer", f"recovery {plan.recovery}; k = {plan.k}, metric {plan.metric}"),
+    ]
+
+
+def _graph(pipeline: beam.Pipeline) -> Tree:
+    tree = Tree("graph")
+
+    class Visitor(PipelineVisitor):
+        def __init__(self) -> None:
+            self.nodes: list[Any] = [tree]
+
+        def _add(self, node: Any) -> Any:
+            label = node.full_label.rsplit("/", 1)[-1]
+            return self.nodes[-1].add(f"{label} [dim]{type(node.transform).__name__}[/]")
+
+        def enter_composite_transform(self, node: Any) -> None:
+            self.nodes.append(self._add(node) if node.full_label else tree)
+
+        def leave_composite_transform(self, node: Any) -> None:
+            self.nodes.pop()
+
+        def visit_transform(self, node: Any) -> None:
+            if len(self.nodes) < 4:
+                self._add(node)
+
+    pipeline.visit(Visitor())
+    return tree

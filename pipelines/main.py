@@ -1,0 +1,34 @@
+"""`beam-coresets WORD ...`: each word is a module of this folder with a `main(argv)`."""
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+WORDS = {
+    "summarize": "files -> coreset, centers and certificate",
+    "plan": "shards and stragglers -> a scheme, its load and loss, and the latency it buys",
+    "verify": "coreset and data -> the measured distortion, against what the certificate promised",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one word; returns the exit code: 0 done, 1 failed, 2 asked for something that can't work."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help") or args[0] not in WORDS:
+        asked_for_help = bool(args) and args[0] in ("-h", "--help")
+        stream = sys.stdout if asked_for_help else sys.stderr
+        if args and not asked_for_help:
+            print(f"error: word: must be one of {', '.join(WORDS)}, got {args[0]!r}", file=stream)
+        print("usage: beam-coresets WORD [options]    (beam-coresets WORD --help)\n", file=stream)
+        for word, what in WORDS.items():
+            print(f"  {word:<10} {what}", file=stream)
+        return 0 if asked_for_help else 2
+    if "--verbose" not in args:
+        logging.basicConfig(level=logging.ERROR)
+    module = importlib.import_module(f"beam_coresets.pipelines.{args[0]}")
+    code: int = module.main(args[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

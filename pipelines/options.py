@@ -1,0 +1,147 @@
+"""The options that the words of the command line share, and how they become the objects that the transforms take."""
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+
+from beam_coresets import assignment, recovery, sampling, tables
+from beam_coresets.transforms.columns import Columns
+from beam_coresets.transforms.summarize import Plan
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part.strip())
+
+
+class CoresetOptions(PipelineOptions):
+    """Options of the jobs; names are the same in every word that has them."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        add_data_options(parser)
+        add_plan_options(parser)
+        out = parser.add_argument_group("results")
+        out.add_argument("--output", help="folder for the tables, on any Beam filesystem")
+        out.add_argument("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
+        out.add_argument("--overwrite", action="store_true", help="replace another run's tables in --output")
+        out.add_argument("--explain", action="store_true", help="print scheme, sizes, memory and graph; run nothing")
+        out.add_argument("--verbose", action="store_true", help="show warnings and whole error reports")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """What is read."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--input", nargs="+", help="globs of files: Parquet, CSV, JSON lines, Avro, text or .npy; .gz too")
+    data.add_argument("--input_format", help="if the file names don't tell: parquet, csv, jsonl, avro, text, npy")
+    data.add_argument("--columns", type=_names, help="coordinates, comma-separated (default: all numeric columns)")
+    data.add_argument("--vector_column", help="one column of vectors instead; asks for --metric")
+    data.add_argument("--dim", type=int, help="width of the vectors (default: the most common in the first rows)")
+    data.add_argument("--metric", choices=("euclidean", "cosine"), help="default: euclidean")
+    data.add_argument("--id_column", help="your own id; it comes back with sampled rows and centers")
+    data.add_argument("--weight_column")
+    data.add_argument("--group_column", help="a label that sampled rows keep")
+    data.add_argument("--keep_columns", type=_names, default=(), help="more columns that sampled rows keep")
+    data.add_argument("--no_header", action="store_true", help="CSV files begin with data; columns are f0, f1, ...")
+    data.add_argument("--max_bad_rows", type=int, default=0, help="rows that may be refused (default: 0)")
+    data.add_argument("--scale", choices=("none", "standard"), default="none", help="bring columns to one scale first")
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """What is computed."""
+    plan = parser.add_argument_group("summary")
+    plan.add_argument("--k", type=int, help="number of centers")
+    plan.add_argument("--z", type=float, default=2.0, help="power of the distance: 2 k-means (default), 1 k-median")
+    plan.add_argument("--shards", type=int, default=8)
+    plan.add_argument("--replication", type=int, help="shards that hold each row (default: 2, or --tolerate + 1)")
+    plan.add_argument("--tolerate", type=int, help="stragglers that must cost nothing; sets --replication")
+    plan.add_argument("--scheme", default="cyclic", choices=assignment.KINDS)
+    plan.add_argument("--domains", type=_numbers, help="failure domain of each shard, comma-separated")
+    plan.add_argument("--buckets", type=int, default=1024)
+    plan.add_argument("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
+    plan.add_argument("--method", default="sensitivity", choices=sampling.METHODS)
+    plan.add_argument("--recovery", default="exact", choices=recovery.KINDS)
+    plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
+    plan.add_argument("--drop_shards", type=_numbers, default=(), help="as if these had not answered, e.g. 1,4")
+    plan.add_argument("--seed", type=int, default=0)
+
+
+def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[argparse.Namespace, PipelineOptions]:
+    """This project's options, and Beam's own from what is left."""
+    parser = argparse.ArgumentParser(
+        prog=f"beam-coresets {command}",
+        description=description,
+        epilog="Other options go to Beam: --runner, --direct_num_workers, --flink_master, ...",
+        allow_abbrev=False,
+    )
+    CoresetOptions._add_argparse_args(parser)
+    known, rest = parser.parse_known_args(argv)
+    options = PipelineOptions(rest)
+    # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
+    options.view_as(SetupOptions).save_main_session = False
+    return known, local_by_default(options)
+
+
+def local_by_default(options: PipelineOptions) -> PipelineOptions:
+    """DirectRunner (and no runner at all) means the in-process one: the others that it may choose fetch a binary or crawl."""
+    standard = options.view_as(StandardOptions)
+    if standard.runner in (None, "DirectRunner", "direct"):
+        standard.runner = "FnApiRunner"
+    return options
+
+
+def require(known: argparse.Namespace, *names: str) -> None:
+    """Raises ValueError if an option without a default was not given."""
+    for name in names:
+        if getattr(known, name) is None:
+            raise ValueError(f"{name}: must be given (--{name}), got nothing")
+
+
+def columns_of(known: argparse.Namespace) -> Columns:
+    """The `Columns` of the parsed options."""
+    if known.vector_column and not known.metric:
+        raise ValueError("metric: must be given with --vector_column (euclidean or cosine), got nothing")
+    return Columns(
+        columns=known.columns,
+        vector_column=known.vector_column,
+        metric=known.metric or "euclidean",
+        weight_column=known.weight_column,
+        id_column=known.id_column,
+        group_column=known.group_column,
+        keep_columns=known.keep_columns,
+        header=not known.no_header,
+        dim=known.dim,
+    )
+
+
+def plan_of(known: argparse.Namespace) -> Plan:
+    """The `Plan` of the parsed options."""
+    require(known, "k")
+    if known.tolerate is not None and known.tolerate < 0:
+        raise ValueError(f"tolerate: must be at least 0, got {known.tolerate}")
+    replication: Any = known.replication
+    if replication is None:
+        replication = min(2, known.shards) if known.tolerate is None else known.tolerate + 1
+    elif known.tolerate is not None and replication <= known.tolerate:
+        raise ValueError(f"replication: must exceed tolerate = {known.tolerate}, got {replication}")
+    return Plan(
+        k=known.k,
+        shards=known.shards,
+        replication=replication,
+        scheme=known.scheme,
+        z=known.z,
+        metric=known.metric or "euclidean",
+        method=known.method,
+        coreset_size=known.coreset_size,
+        recovery=known.recovery,
+        buckets=known.buckets,
+        domains=known.domains,
+        min_shards=known.min_shards,
+        drop_shards=known.drop_shards,
+        max_bad_rows=known.max_bad_rows,
+        seed=known.seed,
+    )

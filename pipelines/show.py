@@ -1,0 +1,77 @@
+"""Tables for a person at a terminal."""
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from beam_coresets.transforms.sinks import read_table
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """A number that reads well: no exponent for everyday sizes."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.{digits}g}" if not 1e6 <= abs(value) < 1e15 or value != int(value) else f"{value:,.0f}"
+
+
+def shards(numbers: list[int]) -> str:
+    """Shard numbers, shortened where there are many."""
+    shown = ", ".join(map(str, numbers[:20]))
+    return f"{shown}, ... ({len(numbers)})" if len(numbers) > 20 else shown or "none"
+
+
+def result(output: str, seconds: float, console: Console) -> None:
+    """What a batch job found: who answered, coverage, cost, and its largest centers."""
+    for row in read_table(output, "summaries").to_pylist():
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in _lines(row, seconds):
+            table.add_row(f"[bold]{name}[/]", value)
+        console.print(table, highlight=False)
+    centers = read_table(output, "centers").to_pylist()
+    _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
+    console.print(f"\nTables in {output}: summaries, centers, coreset", highlight=False)
+
+
+def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
+    answered = f"{len(row['responded'])} of {row['shards']} shards; missing: {shards(row['stragglers'])}"
+    if row["distrusted"]:
+        answered += f"; distrusted: {', '.join(row['distrusted'])}"
+    if row["degraded"]:
+        answered += "  [red](degraded)[/]"
+    interval = f"{number(row['cost'])}   95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}"
+    lost = "" if row["coverage"] == 1 else "   [yellow](the rest was scaled over)[/]"
+    return [
+        ("answered", answered),
+        ("coverage", f"{row['coverage']:.4g}{lost}   delta {number(row['delta'])}"),
+        ("points", f"{row['points']:,}   total weight {number(row['total_weight'])}"),
+        ("coreset", f"{row['coreset_points']:,} points"),
+        ("cost", f"{interval}   (by {row['cost_basis']})"),
+        ("centers", f"{row['centers']} of k = {row['k']}" + _fewer(row)),
+        ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
+    ]
+
+
+def _fewer(row: dict[str, Any]) -> str:
+    if row["centers"] < row["k"] and row["points"]:
+        return "   [yellow](the data has fewer distinct points than k)[/]"
+    return ""
+
+
+def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 10) -> None:
+    if not centers:
+        return
+    table = Table(title=None, box=None, padding=(0, 2, 0, 0))
+    for name in ("center", "weight", "cost", "nearest row", "coordinates"):
+        table.add_column(name, justify="right" if name in ("center", "weight", "cost") else "left", no_wrap=True)
+    for center in centers[:most]:
+        head = ", ".join(number(x, 4) for x in center["coordinates"][:6])
+        more = ", ..." if len(center["coordinates"]) > 6 else ""
+        table.add_row(
+            str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),
+            center["representative_id"], head + more,
+        )
+    console.print()
+    console.print(table, highlight=False)
+    if len(centers) > most:
+        console.print(f"... and {len(centers) - most} more", highlight=False)

@@ -1,0 +1,112 @@
+"""The main job: files -> summaries, centers and a coreset, redundantly sharded, whichever shards answer."""
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsSingleton
+from rich.console import Console
+
+from beam_coresets.pipelines import explain, launch, options, show
+from beam_coresets.points import PointBlock
+from beam_coresets.summary import Scale
+from beam_coresets.transforms.scaling import StandardScale
+from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, write_once
+from beam_coresets.transforms.sources import ReadBlocks, row_names
+from beam_coresets.transforms.summarize import Plan, Summarize
+
+TABLES = ("summaries", "centers", "coreset", "dead_letters")
+SPREAD_WARNING = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`beam-coresets summarize`; returns the exit code."""
+    known, beam_options = options.parse(argv, "summarize", __doc__ or "")
+    console = Console()
+    try:
+        options.require(known, "input", "k", *(() if known.explain else ("output",)))
+        plan, columns = options.plan_of(known), options.columns_of(known)
+        source = ReadBlocks(known.input, columns, known.input_format)
+        if known.explain:
+            explain.show(build(known, beam_options, plan, source), plan, source, console)
+            return 0
+        clear_output(known.output, known.overwrite)
+        if known.scale == "none":
+            warn_of_spreads(source, console)
+        seconds = launch.run(build(known, beam_options, plan, source), plan.shards, console)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except launch.JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    show.result(known.output, seconds, console)
+    return 0
+
+
+def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks) -> beam.Pipeline:
+    """The job's graph."""
+    pipeline = beam.Pipeline(options=beam_options)
+    scale = None
+    if known.scale == "standard":
+        first_pass = ReadBlocks(known.input, options.columns_of(known), known.input_format)
+        moments = (
+            (pipeline | "ReadForScale" >> first_pass)["blocks"]
+            | "Moments" >> beam.CombineGlobally(StandardScale()).with_output_types(Scale)
+        )
+        _ = moments | "WriteScale" >> beam.Map(write_scale, known.output, source.layout.coordinates)
+        scale = AsSingleton(moments)
+    read = pipeline | "Read" >> source
+    result = read["blocks"] | "Summarize" >> Summarize(
+        plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"]
+    )
+    _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format)
+    _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
+    return pipeline
+
+
+def write_scale(scale: Scale, output: str, columns: Sequence[str]) -> None:
+    """Writes what columns were scaled by; streams of later data take this file."""
+    text = json.dumps({"columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}, indent=2)
+    write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
+
+
+def clear_output(output: str, overwrite: bool) -> None:
+    """Refuses, or empties, a folder with another run's tables.
+
+    Raises:
+      ValueError: there are such tables and they are not to be overwritten.
+    """
+    patterns = [FileSystems.join(output, table, "*") for table in TABLES] + [FileSystems.join(output, "scale.json")]
+    found = [m.path for match in FileSystems.match(patterns) for m in match.metadata_list]
+    if found and not overwrite:
+        raise ValueError(
+            f"output: must not hold another run's result, got {output!r} with {found[0]} (--overwrite replaces it)"
+        )
+    if found:
+        FileSystems.delete(found)
+
+
+def warn_of_spreads(source: ReadBlocks, console: Console) -> None:
+    """Says so if one column will dominate the distances, judging by the first block."""
+    block = next((b for b in source.here() if isinstance(b, PointBlock)), None)
+    if block is None or len(block) < 2 or source.layout.options.vector_column:
+        return
+    spread = np.asarray(block.points, np.float64).std(axis=0)
+    wide, narrow = int(spread.argmax()), int(np.where(spread > 0, spread, np.inf).argmin())
+    if spread[wide] > SPREAD_WARNING * spread[narrow] > 0:
+        names: Any = source.layout.coordinates
+        console.print(
+            f"[yellow]warning:[/] column {names[wide]!r} spreads {spread[wide] / spread[narrow]:,.0f} times as far as "
+            f"{names[narrow]!r} and will decide the clusters; --scale standard brings them to one scale",
+            highlight=False,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Ledgers: a commutative monoid that notices every lost, repeated or altered row."""
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_coresets import codec
+from beam_coresets.assignment import Assignment, split
+from beam_coresets.hashing import generator
+from beam_coresets.ledger import Ledger
+from beam_coresets.points import PointBlock, Span
+
+SCHEME = Assignment(5, 2, buckets=32)
+
+
+def block_of(n, dim=4, dtype=np.float32, seed=0):
+    rng = generator("ledger block", n, dim, seed)
+    points = rng.normal(size=(n, dim)).astype(dtype)
+    return PointBlock(points, rng.random(n), rng.integers(0, 2**64, n, dtype=np.uint64), Span(0, 0))
+
+
+def test_counts_and_weights_are_those_of_the_buckets():
+    block = block_of(500)
+    ledger = Ledger.of(block, SCHEME)
+    bucket = SCHEME.bucket_of(block.ids)
+    assert (ledger.counts == np.bincount(bucket, minlength=32)).all()
+    np.testing.assert_allclose(ledger.weights, np.bincount(bucket, block.weights, 32), rtol=1e-12)
+    assert ledger.rows == 500
+    assert ledger.weight == pytest.approx(block.weights.sum(), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 200), st.randoms(use_true_random=False), st.lists(st.integers(0, 200), max_size=3))
+def test_order_and_nesting_do_not_matter(n, random, cuts):
+    block = block_of(n)
+    order = list(range(n))
+    random.shuffle(order)
+    edges = [0, *sorted(min(c, n) for c in cuts), n]
+    parts = [Ledger.of(block.take(np.array(order[a:b], np.int64)), SCHEME) for a, b in itertools.pairwise(edges)]
+    whole = Ledger.of(block, SCHEME)
+    backwards = Ledger.zero(32)
+    for part in reversed(parts):
+        backwards = part + backwards
+    for merged in (Ledger.sum(parts, 32), backwards):
+        assert merged.equal(whole)
+        assert merged.digest() == whole.digest()
+        np.testing.assert_allclose(merged.weights, whole.weights, rtol=1e-12)
+
+
+def test_zero_is_the_identity():
+    ledger = Ledger.of(block_of(10), SCHEME)
+    assert (ledger + Ledger.zero(32)).equal(ledger)
+    assert (Ledger.zero(32) + ledger).equal(ledger)
+    assert Ledger.zero(32).rows == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@settings(deadline=None)
+@given(row=st.integers(0, 49), column=st.integers(0, 3))
+def test_any_altered_value_shows(dtype, row, column):
+    block = block_of(50, dtype=dtype)
+    whole = Ledger.of(block, SCHEME)
+    for name in ("points", "weights", "ids"):
+        array = getattr(block, name).copy()
+        at = (row, column) if name == "points" else row
+        array[at] = np.nextafter(array[at], 9) if array.dtype.kind == "f" else array[at] ^ np.uint64(1)
+        altered = Ledger.of(dataclasses.replace(block, **{name: array}), SCHEME)
+        assert not altered.equal(whole)
+        assert altered.digest() != whole.digest()
+
+
+def test_exchanged_coordinates_and_lost_rows_show():
+    block = block_of(20)
+    whole = Ledger.of(block, SCHEME)
+    swapped = dataclasses.replace(block, points=np.ascontiguousarray(block.points[:, ::-1]))
+    rows_swapped = dataclasses.replace(block, points=np.ascontiguousarray(block.points[::-1]))
+    for other in (swapped, rows_swapped, block.take(np.arange(19))):
+        assert not Ledger.of(other, SCHEME).equal(whole)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 5))
+def test_a_replay_is_q_fold(q):
+    once = Ledger.of(block_of(40), SCHEME)
+    often = Ledger.sum([once] * q, 32)
+    assert (often.counts == q * once.counts).all()
+    assert (often.checksums == np.uint64(q) * once.checksums).all()
+
+
+def test_holders_of_a_bucket_agree():
+    block = block_of(1000)
+    ledgers = [Ledger.of(part, SCHEME) for part in split(block, SCHEME)]
+    whole = Ledger.of(block, SCHEME)
+    for shard, ledger in enumerate(ledgers):
+        held = SCHEME.matrix()[shard]
+        assert (ledger.counts == np.where(held, whole.counts, 0)).all()
+        assert (ledger.checksums == np.where(held, whole.checksums, 0)).all()
+
+
+def test_arrays_survive_the_codec():
+    ledger = Ledger.of(block_of(30), SCHEME)
+    _, arrays = codec.unpack(codec.pack("test", {}, ledger.arrays("x_")), "test")
+    back = Ledger.from_arrays(arrays, "x_")
+    assert back.equal(ledger)
+    assert (back.weights == ledger.weights).all()
+
+
+def test_ledgers_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="buckets: must be 4 in both ledgers, got 5"):
+        Ledger.zero(4).merge(Ledger.zero(5))
+    with pytest.raises(TypeError, match="counts: must be int64, got float64"):
+        Ledger(np.zeros(2), np.zeros(2, np.uint64), np.zeros(2))
+    with pytest.raises(ValueError, match=r"weights: must have shape \(2,\), got \(3,\)"):
+        Ledger(np.zeros(2, np.int64), np.zeros(2, np.uint64), np.zeros(3))
