@@ -70,7 +70,8 @@ def table_to_bytes(table: Any) -> Array | None:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    table = table.combine_chunks()
+    # Taking all rows makes fresh arrays: slices keep offsets and neighbours' bits, so equal tables would differ in bytes.
+    table = table.combine_chunks().take(pa.array(np.arange(len(table))))
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return np.frombuffer(sink.getvalue(), np.uint8)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets import codec
-from beam_coresets.assignment import Assignment
+from beam_coresets.assignment import Assignment, split
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
@@ -201,11 +201,10 @@ class MergeReduce:
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
+        # Block by block: in their union float32 rows may become float64, depending on what else a shard holds of the leaf,
+        # and rows are hashed bit for bit.
+        ledger = Ledger.sum((Ledger.of(b, self.assignment) for b in blocks if len(b)), self.assignment.buckets)
         whole = Coreset.union([Coreset.of(block) for block in blocks])
-        ledger = Ledger.zero(self.assignment.buckets)
-        if len(whole):
-            rows = PointBlock(whole.points, whole.weights_ht, whole.ids, Span(0, 0))
-            ledger = Ledger.of(rows, self.assignment)
         return self._thinned(shard, 0, whole, ledger)
 
     def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
@@ -248,6 +247,15 @@ class MergeReduce:
         for key in sorted((k for k in state.nodes if k[0] == part), reverse=True):
             if key in state.nodes:
                 self._put(state, key, state.nodes.pop(key))
+
+
+def shard_reports(blocks: Iterable[PointBlock], merge_reduce: MergeReduce) -> list[ShardReport]:
+    """All shards' reports on a stream of blocks, in this process: what the Beam pipeline computes, without Beam."""
+    states = [ShardState() for _ in range(merge_reduce.assignment.shards)]
+    for block in blocks:
+        for shard, held in enumerate(split(block, merge_reduce.assignment)):
+            states[shard] = merge_reduce.update(states[shard], shard, held)
+    return [merge_reduce.result(state) for state in states if state.shard is not None]
 
 
 @functools.lru_cache(maxsize=1024)

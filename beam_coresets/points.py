@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,18 @@ class PointBlock:
 def block_rows(dim: int, itemsize: int = 4) -> int:
     """How many rows of `dim` coordinates make one block: capped by rows and by bytes."""
     return max(256, min(MAX_BLOCK_ROWS, MAX_BLOCK_BYTES // max(1, dim * itemsize)))
+
+
+def blocks_of(points: Array, weights: Array | None = None, part: int = 0, rows: int | None = None) -> Iterator[PointBlock]:
+    """An array (n, d) as the blocks of one part, with row numbers for ids; at least one block, also of no points."""
+    size = block_rows(points.shape[1], points.itemsize) if rows is None else rows
+    count = max(1, -(-len(points) // size))
+    for ordinal in range(count):
+        chunk = slice(ordinal * size, (ordinal + 1) * size)
+        held = np.ascontiguousarray(points[chunk])
+        ids = np.arange(ordinal * size, ordinal * size + len(held), dtype=np.uint64) + np.uint64(part << 32)
+        w = np.ones(len(held)) if weights is None else np.ascontiguousarray(weights[chunk], np.float64)
+        yield PointBlock(held, w, ids, Span(part, ordinal, ordinal == count - 1))
 
 
 def concatenate_extras(tables: Sequence[Any]) -> Any:

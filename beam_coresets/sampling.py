@@ -35,6 +35,7 @@ PROJECT_ABOVE = 128
 PROJECTED_DIM = 16
 COST_SHARE = 0.7  # more of it helps heavy tails and outliers, less the small clusters
 FINISH_CENTERS = 1.5  # the last draw can afford more centers, as a multiple of the leaves'
+DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 
 Array = npt.NDArray[Any]
 
@@ -61,7 +62,6 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
         by_cost = left * share / total if total > 0 else 0.0
         by_weight = left * (1.0 - share) / filled
         certain = 0
-        lost = 0.0
         for i in range(n):
             if out[i] == 1.0:
                 continue
@@ -70,28 +70,30 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
             if p >= 1.0:
                 out[i] = 1.0
                 certain += 1
-                lost += weights[i] * cost[i]
             else:
                 out[i] = p
         if certain == 0:
             break
         left -= certain
-        total = max(0.0, total - lost)
+        total = 0.0  # added up again: subtracting dominating costs would leave nothing but rounding
         cluster_weight[:] = 0.0
         for i in range(n):
             if out[i] < 1.0:
                 cluster_weight[index[i]] += weights[i]
+                total += weights[i] * cost[i]
 
 
 @kernel
 def _draw(index, strata, cost, weights, probability, clusters, starts, rows, out):  # type: ignore[no-untyped-def]
     """One pass of systematic sampling in each (stratum, cluster, ring); ring r has costs up to 2**(r - 3) times the average."""
-    cluster_weight = np.zeros(clusters)
-    cluster_cost = np.zeros(clusters)
+    weight = np.zeros(clusters)
+    unit = np.zeros(clusters)
     n = len(index)
     for i in range(n):
-        cluster_weight[index[i]] += weights[i]
-        cluster_cost[index[i]] += weights[i] * cost[i]
+        weight[index[i]] += weights[i]
+        unit[index[i]] += weights[i] * cost[i]
+    for j in range(clusters):
+        unit[j] = 8.0 * weight[j] / unit[j] if unit[j] > 0 else 0.0
     running = starts.copy()
     kept = 0
     for i in range(n):
@@ -102,12 +104,12 @@ def _draw(index, strata, cost, weights, probability, clusters, starts, rows, out
             kept += 1
         elif p > 0.0:
             j = index[i]
-            ring = 0
-            edge = 0.125 * cluster_cost[j]
-            value = cost[i] * cluster_weight[j]
-            while value > edge and ring < RINGS - 1:
-                ring += 1
-                edge *= 2.0
+            r = cost[i] * unit[j]
+            # comparisons instead of a loop or a logarithm: no branch to mispredict
+            ring = (
+                np.int64(r > 1.0) + np.int64(r > 2.0) + np.int64(r > 4.0) + np.int64(r > 8.0)
+                + np.int64(r > 16.0) + np.int64(r > 32.0) + np.int64(r > 64.0)
+            )
             cell = (strata[i] * clusters + j) * RINGS + ring
             a = running[cell] + p
             if a >= 1.0:
@@ -172,13 +174,26 @@ def _spread_order(space, probability, index, clusters):  # type: ignore[no-untyp
     return order
 
 
+def _spread_rows(
+    space: Array, probability: Array, index: Array, clusters: int, strata: Array, rng: np.random.Generator
+) -> Array:
+    """The rows of a finished sample, ascending: the certain ones and a systematic draw in each stratum."""
+    count = int(strata.max()) + 1
+    order = _spread_order(space, probability, strata * clusters + index, count * clusters)
+    apart = np.split(order, np.searchsorted(strata[order], np.arange(1, count)))
+    certain = np.flatnonzero(probability >= 1.0)
+    rows = np.sort(np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)]))
+    # Only a tiny size over several strata can miss everywhere; one draw over all of them then can't.
+    return rows if len(rows) else _systematic(order, probability, rng)
+
+
 def _systematic(order: Array, probability: Array, rng: np.random.Generator) -> Array:
     """Rows hit by a comb of unit steps with a random start along the cumulated probabilities."""
     ends = np.cumsum(probability[order])
     if not len(ends):
         return order
     comb = np.arange(rng.random(), ends[-1], 1.0)
-    return order[np.searchsorted(ends, comb, side="right")]
+    return order[np.searchsorted(ends, comb[comb < ends[-1]], side="right")]  # rounding may put the last tooth on the end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,12 +236,17 @@ class Sampler:
           points: (n, d). weights: (n,) unbiased weights. strata: (n,) int32, small numbers from 0.
 
         Returns:
-          rows (m,) int64 in increasing order, and their unbiased weights (m,). All rows where n <= size.
+          rows (m,) int64 in increasing order, and their unbiased weights (m,). All rows where n <= size; none where more
+          than that have no weight at all.
         """
         if len(points) <= size:
             return np.arange(len(points)), weights
+        if not weights.any():
+            return np.empty(0, np.int64), np.empty(0)
         space = self._space(points)
-        index, cost, clusters, mix = self._importances(space, weights, rng)
+        centers = self._centers(space, weights, self._center_count(size), rng)
+        index, cost = self._labels(space, centers)
+        clusters, mix = len(centers), self._cost_share()
         probability = np.empty(len(points))
         _probabilities(index, cost, weights, clusters, size, mix, probability)
         rows = np.empty(len(points), np.int64)
@@ -246,18 +266,20 @@ class Sampler:
         """
         if len(points) <= self.size:
             return np.arange(len(points)), weights, weights
+        if not weights.any():
+            return np.empty(0, np.int64), np.empty(0), np.empty(0)
         space = self._space(points)
-        index, cost, clusters, mix = self._importances(space, weights, rng, FINISH_CENTERS)
+        centers = self._centers(space, weights, self._center_count(self.size, FINISH_CENTERS), rng)
+        index, cost = self._labels(space, centers)
         probability = np.empty(len(points))
-        _probabilities(index, cost, weights, clusters, self.size, mix, probability)
-        count = int(strata.max()) + 1
-        order = _spread_order(space, probability, strata * clusters + index, count * clusters)
-        apart = np.split(order, np.searchsorted(strata[order], np.arange(1, count)))
-        drawn = [_systematic(part, probability, rng) for part in apart]
-        rows = np.sort(np.concatenate([np.flatnonzero(probability >= 1.0), *drawn]))
+        _probabilities(index, cost, weights, len(centers), self.size, self._cost_share(), probability)
+        rows = _spread_rows(space, probability, index, len(centers), strata, rng)
         unbiased = weights[rows] / probability[rows]
         if self.method != "sensitivity":
             return rows, unbiased, unbiased * (weights.sum() / unbiased.sum())
+        drawn_from = np.unique(index[rows])
+        if len(drawn_from) < len(centers):  # what no point stands for must not inflate points far away from it
+            index, cost = self._labels(space, centers[drawn_from])
         return rows, unbiased, calibrate(space, weights, index, cost, rows, unbiased)
 
     def _space(self, points: Array) -> Array:
@@ -268,16 +290,18 @@ class Sampler:
         matrix = generator("projection", self.seed, dim).standard_normal((dim, PROJECTED_DIM)) / np.sqrt(PROJECTED_DIM)
         return np.ascontiguousarray(points @ matrix.astype(points.dtype))
 
-    def _importances(
-        self, space: Array, weights: Array, rng: np.random.Generator, more: float = 1.0
-    ) -> tuple[Array, Array, int, float]:
-        """Cluster index (n,), dist**z to its center (n,), number of clusters, share of the cost in the probabilities."""
-        centers = self._centers(space, weights, rng, more)
+    def _labels(self, space: Array, centers: Array) -> tuple[Array, Array]:
+        """Cluster (n,) and dist**z to its center (n,)."""
         index, dist_sq = nearest(space, centers)
-        mix = 0.0 if self.method == "uniform" else COST_SHARE if self.method == "sensitivity" else 0.5
-        return index, power_of_distance(dist_sq, self.z), len(centers), mix
+        return index, power_of_distance(dist_sq, self.z)
 
-    def _centers(self, space: Array, weights: Array, rng: np.random.Generator, more: float) -> Array:
+    def _cost_share(self) -> float:
+        return {"uniform": 0.0, "lightweight": 0.5, "sensitivity": COST_SHARE}[self.method]
+
+    def _center_count(self, size: int, more: float = 1.0) -> int:
+        return max(1, min(round(self.centers_per_k * more * self.k), size // DRAWS_PER_CENTER))
+
+    def _centers(self, space: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
         if self.method != "sensitivity":
             return (weights @ space / weights.sum())[None].astype(space.dtype)
         rows = np.arange(len(space))
@@ -287,20 +311,27 @@ class Sampler:
         sample, sample_weights = space[rows], weights[rows]
         if not sample_weights.any():
             sample, sample_weights = space, weights
-        count = round(self.centers_per_k * more * self.k)
         centers = sample[dz_seeding(sample, sample_weights, count, self.z, rng)]
         for _ in range(3):
             centers = _means(sample, sample_weights, centers)
         return centers
 
 
+@kernel
+def _cluster_sums(points, weights, index, sums, total):  # type: ignore[no-untyped-def]
+    for i in range(len(points)):
+        j = index[i]
+        total[j] += weights[i]
+        for t in range(points.shape[1]):
+            sums[j, t] += weights[i] * points[i, t]
+
+
 def _means(points: Array, weights: Array, centers: Array) -> Array:
     """One Lloyd step; a center without points stays."""
     index, _ = nearest(points, centers)
-    total = np.bincount(index, weights, len(centers))
-    moved = np.zeros(centers.shape)
-    np.add.at(moved, index, points * weights[:, None])
+    sums, total = np.zeros(centers.shape), np.zeros(len(centers))
+    _cluster_sums(points, weights, index, sums, total)
     keep = total > 0
-    moved[keep] /= total[keep, None]
-    moved[~keep] = centers[~keep]
-    return moved.astype(points.dtype)
+    sums[keep] /= total[keep, None]
+    sums[~keep] = centers[~keep]
+    return sums.astype(points.dtype)

@@ -51,12 +51,13 @@ class Job:
 def jobs(folder: pathlib.Path | None, powers: list[float]) -> list[Job]:
     """Every data set with every power."""
     if folder is not None:
-        sets = [(name, np.loadtxt(folder / f"{name}.txt"), k) for name, k in (("s1", 15), ("unbalance", 8), ("birch1", 100))]
+        named = {"s1": 15, "unbalance": 8, "birch1": 100}
+        sets = [(name, np.loadtxt(folder / f"{name}.txt"), k) for name, k in named.items()]
     else:
-        grid = SSet(seed=1, k=100, deviation=16_000.0, gap=4.0)
         uneven = GaussianMixture(seed=1, d=2, k=8, concentration=0.3, outliers=0.0)
-        sets = [("s-set", SSet().points(5000), 15), ("uneven", uneven.points(6500), 8), ("grid", grid.points(100_000), 100)]
-        sets = [(name, points.astype(np.float64), k) for name, points, k in sets]
+        grid = SSet(seed=1, k=100, deviation=16_000.0, gap=4.0)
+        made = [("s-set", SSet(), 5000, 15), ("uneven", uneven, 6500, 8), ("grid", grid, 100_000, 100)]
+        sets = [(name, instance.points(n).astype(np.float64), k) for name, instance, n, k in made]
     sets.append(("digits", load_digits().data, 10))
     return [Job(name, points, k, z) for name, points, k in sets for z in powers]
 
@@ -71,7 +72,7 @@ def scikit_learn(job: Job, seed: int) -> Array:
     return centers
 
 
-SOLVERS: dict[str, Callable[[Job, int], Array]] = {"beam-coresets": ours, "scikit-learn KMeans, n_init=10": scikit_learn}
+SOLVERS: dict[str, Callable[[Job, int], Array]] = {"ours": ours, "scikit-learn": scikit_learn}
 
 
 def measure(job: Job, solve: Callable[[Job, int], Array], seeds: int) -> tuple[list[float], float]:

@@ -64,9 +64,10 @@ def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 
     table = Table(title=None, box=None, padding=(0, 2, 0, 0))
     for name in ("center", "weight", "cost", "nearest row", "coordinates"):
         table.add_column(name, justify="right" if name in ("center", "weight", "cost") else "left", no_wrap=True)
+    shown = 2 if console.width < 100 else 6
     for center in centers[:most]:
-        head = ", ".join(number(x, 4) for x in center["coordinates"][:6])
-        more = ", ..." if len(center["coordinates"]) > 6 else ""
+        head = ", ".join(number(x, 4) for x in center["coordinates"][:shown])
+        more = ", ..." if len(center["coordinates"]) > shown else ""
         table.add_row(
             str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),
             center["representative_id"], head + more,

@@ -149,7 +149,7 @@ def test_weight_counts_like_repetition(z):
     np.testing.assert_allclose(one.centers, other.centers, rtol=1e-8, atol=1e-8)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(POWERS), st.booleans(), st.sampled_from([2, 60]))
 def test_points_of_weight_zero_change_nothing(seed, z, narrow, d):
     points, weights = _mixture(seed, n=60, d=d)
@@ -236,17 +236,18 @@ def test_swaps_taken_lower_the_cost_that_they_track(z, d):
 
 
 @pytest.mark.parametrize("z", [1.0, 2.0, 2.5])
-def test_the_proposed_swap_is_the_cheapest_for_the_drawn_row(z):
+def test_the_proposed_swap_has_the_rank_asked_for(z):
     points, weights = _mixture("propose", k=8)
     centers = points[:8].copy()
-    for u in generator("u").random(10):
-        row, center = SwapSearch(points, weights, z).proposer(centers)(np.array([u]))
+    propose = SwapSearch(points, weights, z).proposer(centers)
+    for rank, u in enumerate(generator("u").random(8)):
+        row, center = propose(u, rank)
         prices = []
         for j in range(8):
             swapped = centers.copy()
             swapped[j] = points[row]
             prices.append(cost(points, weights, swapped, z))
-        assert prices[center] == pytest.approx(min(prices), rel=1e-12)
+        assert prices[center] == pytest.approx(sorted(prices)[rank], rel=1e-12)
 
 
 def test_recovers_the_true_centers_of_a_separated_mixture():

@@ -20,7 +20,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.transforms.columns import Columns, DeadLetter, Layout, SchemaError
-from beam_coresets.transforms.parquet_vectors import Irregular, VectorPages
+from beam_coresets.transforms.parquet_vectors import IrregularError, VectorPages
 from beam_coresets.transforms.rows import Batch
 
 Array = npt.NDArray[Any]
@@ -156,7 +156,7 @@ def _parquet_batches(file: Any, path: str, groups: list[int], layout: Layout) ->
             for batch in _vector_batches(file, path, group, layout):
                 yield batch
                 done += batch.num_rows
-        except Irregular:
+        except IrregularError:
             for batch in file.iter_batches(
                 layout.block_rows, row_groups=[group], columns=list(layout.needed), use_threads=False
             ):
@@ -170,7 +170,7 @@ def _vector_batches(file: Any, path: str, group: int, layout: Layout) -> Iterato
     name = layout.coordinates[0]
     leaves = [i for i in range(len(file.schema)) if file.schema.column(i).path.split(".")[0] == name]
     if len(leaves) != 1:
-        raise Irregular(f"{len(leaves)} columns under {name!r}")
+        raise IrregularError(f"{len(leaves)} columns under {name!r}")
     footer = file.metadata.row_group(group)
     pages = VectorPages(path, footer.column(leaves[0]), file.schema.column(leaves[0]), footer.num_rows, layout.dim)
     others = [other for other in layout.needed if other != name]

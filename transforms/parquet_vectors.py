@@ -2,7 +2,7 @@
 
 Arrow rebuilds offsets and null bitmaps from two levels a number, at about 0.3 G numbers/s. Where every row is a full
 vector that is known beforehand: the levels are only checked here, and the numbers copied. Whatever is not as expected
-(another encoding, a null, another width) raises `Irregular`, and the caller lets Arrow read it.
+(another encoding, a null, another width) raises `IrregularError`, and the caller lets Arrow read it.
 
 Format: https://parquet.apache.org/docs/file-format/ (page headers are Thrift compact structs; levels and dictionary
 indices are runs and bit-packed groups of eight).
@@ -18,19 +18,19 @@ from beam_coresets._jit import kernel
 
 Array = npt.NDArray[Any]
 
-_TYPES = {"FLOAT": np.dtype("<f4"), "DOUBLE": np.dtype("<f8")}
+_TYPES: dict[str, Any] = {"FLOAT": np.dtype("<f4"), "DOUBLE": np.dtype("<f8")}
 _CODECS = {"UNCOMPRESSED": None, "SNAPPY": "snappy", "GZIP": "gzip", "ZSTD": "zstd"}
 _HEADER_BYTES = 4096
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
 _PLAIN, _PLAIN_DICTIONARY, _RLE, _RLE_DICTIONARY = 0, 2, 3, 8
 
 
-class Irregular(Exception):
+class IrregularError(Exception):
     """The pages hold something else than full vectors of floats."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
+    value, shift = 0, 0
     while True:
         byte = data[at]
         at += 1
@@ -43,7 +43,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 def _thrift(data: bytes, at: int) -> tuple[dict[int, Any], int]:
     """A Thrift compact struct as field number -> value, and where it ends."""
     fields: dict[int, Any] = {}
-    number = 0
+    number: int = 0
     while data[at]:
         step, kind = data[at] >> 4, data[at] & 15
         at += 1
@@ -63,18 +63,18 @@ def _thrift(data: bytes, at: int) -> tuple[dict[int, Any], int]:
         elif kind == 12:
             fields[number], at = _thrift(data, at)
         else:
-            raise Irregular(f"page header with a field of type {kind}")
+            raise IrregularError(f"page header with a field of type {kind}")
     return fields, at + 1
 
 
 @kernel
 def _run(data, at):  # type: ignore[no-untyped-def]
     """The header of a run: (length << 1 | bit-packed, where its content begins)."""
-    header, shift = 0, 0
+    header, shift = np.int64(0), np.int64(0)
     while at < len(data):
         byte = np.int64(data[at])
         at += 1
-        header |= (byte & 127) << shift
+        header |= (byte & np.int64(127)) << shift
         shift += 7
         if byte < 128:
             break
@@ -144,6 +144,7 @@ def _all_equal(data, width, value, count):  # type: ignore[no-untyped-def]
 def _rows_begin(data, position, dim, count):  # type: ignore[no-untyped-def]
     """Whether `count` one-bit repetition levels are 0 exactly at the multiples of `dim`; the first is at `position`."""
     at, seen = 0, 0
+    left = (dim - position % dim) % dim  # numbers until a row begins
     while seen < count and at < len(data):
         header, at = _run(data, at)
         if header & 1:
@@ -152,25 +153,29 @@ def _rows_begin(data, position, dim, count):  # type: ignore[no-untyped-def]
                 return False
             i = 0
             while i < values:
-                here = position + seen + i
-                left = (dim - here % dim) % dim  # numbers until a row begins
                 if i % 8 == 0 and left >= 8 and i + 8 <= values:
                     if data[at + i // 8] != 255:
                         return False
                     i += 8
+                    left -= 8
                     continue
-                bit = (data[at + i // 8] >> np.uint8(i % 8)) & 1
-                if (bit == 0) != (left == 0):
+                if (((data[at + i // 8] >> np.uint8(i % 8)) & 1) == 0) != (left == 0):
                     return False
+                left = dim - 1 if left == 0 else left - 1
                 i += 1
             at += header >> 1
         else:
             values = min(header >> 1, count - seen)
             if at >= len(data):
                 return False
-            for here in range(position + seen, position + seen + min(values, dim + 1)):
-                if (data[at] == 0) != (here % dim == 0):
+            if data[at] == 0 and values:  # rows that begin one after the other have one number each
+                if left or (values > 1 and dim > 1):
                     return False
+                left = dim - 1
+            elif values:
+                if left < values:
+                    return False
+                left -= values
             at += 1
         seen += values
     return seen == count
@@ -185,18 +190,24 @@ def _look_up(words, indices, out):  # type: ignore[no-untyped-def]
     return True
 
 
+def _bytes(buffer: Any) -> Array:
+    data = np.frombuffer(buffer, np.uint8)
+    data.flags.writeable = False  # decompressed buffers are writable, others not, and kernels are compiled for each
+    return data
+
+
 class VectorPages:
     """Reads the rows of one row group's vector column in order.
 
     Raises:
-      Irregular: when made or by `take`; rows taken before stay right.
+      IrregularError: when made or by `take`; rows taken before stay right.
     """
 
     def __init__(self, path: str, chunk: Any, leaf: Any, rows: int, dim: int) -> None:
         if chunk.physical_type not in _TYPES or chunk.compression not in _CODECS or leaf.max_repetition_level != 1:
-            raise Irregular(f"a column of {chunk.physical_type}, {chunk.compression}")
+            raise IrregularError(f"a column of {chunk.physical_type}, {chunk.compression}")
         if chunk.num_values != rows * dim:
-            raise Irregular("rows of another width, or null")
+            raise IrregularError("rows of another width, or null")
         self._dtype = _TYPES[chunk.physical_type]
         codec = _CODECS[chunk.compression]
         self._codec = None if codec is None else pa.Codec(codec)
@@ -217,7 +228,7 @@ class VectorPages:
             if not len(self._rest):
                 page = next(self._pages, None)
                 if page is None:
-                    raise Irregular("too few values")
+                    raise IrregularError("too few values")
                 self._rest = page
             part = self._rest[: len(out) - filled]
             out[filled : filled + len(part)] = part
@@ -232,11 +243,11 @@ class VectorPages:
                 try:
                     header, length = _thrift(file.read(_HEADER_BYTES), 0)
                 except IndexError as error:
-                    raise Irregular("a long page header") from error
+                    raise IrregularError("a long page header") from error
                 file.seek(self._offset + length)
                 raw = file.read(header[3])
                 if len(raw) != header[3]:
-                    raise Irregular("a short page")
+                    raise IrregularError("a short page")
                 self._offset += length + header[3]
                 values = self._page(header, raw)
                 if values is not None:
@@ -250,9 +261,9 @@ class VectorPages:
             return None
         if kind == _DATA_PAGE:
             page = header[5]
-            data = np.frombuffer(self._unpack(raw, header[2]), np.uint8)
+            data = _bytes(self._unpack(raw, header[2]))
             if page[3] != _RLE or page[4] != _RLE:
-                raise Irregular("levels in another encoding")
+                raise IrregularError("levels in another encoding")
             length = int.from_bytes(data[:4].tobytes(), "little")
             repetition, data = data[4 : 4 + length], data[4 + length :]
             definition = data[:0]
@@ -262,12 +273,12 @@ class VectorPages:
             return self._checked(page[1], page[2], repetition, definition, data)
         if kind == _DATA_PAGE_V2:
             page = header[8]
-            levels = np.frombuffer(raw, np.uint8, page[5] + page[6])
-            body = raw[len(levels) :]
+            levels = _bytes(raw[: page[5] + page[6]])
+            body: Any = raw[len(levels) :]
             body = self._unpack(body, header[2] - len(levels)) if page.get(7, True) else body
             repetition, definition = levels[: page[6]], levels[page[6] :]
-            return self._checked(page[1], page[4], repetition, definition, np.frombuffer(body, np.uint8))
-        raise Irregular(f"a page of type {kind}")
+            return self._checked(page[1], page[4], repetition, definition, _bytes(body))
+        raise IrregularError(f"a page of type {kind}")
 
     def _unpack(self, raw: bytes, size: int) -> Any:
         return raw if self._codec is None else self._codec.decompress(raw, size)
@@ -275,19 +286,19 @@ class VectorPages:
     def _checked(self, count: int, encoding: int, repetition: Array, definition: Array, data: Array) -> Array:
         """The page's values, if its levels say that each is there and that rows have `dim` of them."""
         if not _rows_begin(repetition, self._position, self._dim, count):  # type: ignore[no-untyped-call]
-            raise Irregular("rows of another width")
+            raise IrregularError("rows of another width")
         width = self._level.bit_length()
         if self._level and not _all_equal(definition, width, self._level, count):  # type: ignore[no-untyped-call]
-            raise Irregular("nulls")
+            raise IrregularError("nulls")
         self._position += count
         if encoding == _PLAIN:
             return np.frombuffer(data, self._dtype, count)
         if encoding not in (_PLAIN_DICTIONARY, _RLE_DICTIONARY) or self._dictionary is None:
-            raise Irregular(f"encoding {encoding}")
+            raise IrregularError(f"encoding {encoding}")
         indices = np.zeros(count, np.uint32)
         out = np.empty(count, self._dtype)
         if _decode(data[1:], int(data[0]), indices) != count:  # type: ignore[no-untyped-call]
-            raise Irregular("a short page of dictionary indices")
+            raise IrregularError("a short page of dictionary indices")
         if not _look_up(self._dictionary, indices, out):  # type: ignore[no-untyped-call]
-            raise Irregular("an index outside of the dictionary")
+            raise IrregularError("an index outside of the dictionary")
         return out

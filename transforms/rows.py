@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import hashing
-from beam_coresets._jit import fast_kernel, kernel
+from beam_coresets._jit import fast_kernel
 from beam_coresets.points import PointBlock, Span, narrow
-from beam_coresets.transforms.columns import DeadLetter, Layout, SchemaError, fits_float32, is_bytes
+from beam_coresets.transforms.columns import DeadLetter, Layout, SchemaError, fits_float32
+from beam_coresets.transforms.identities import as_text, content_ids, hash_labels
 
 Array = npt.NDArray[Any]
 
@@ -294,18 +294,13 @@ def unit_rows(rows: Array) -> tuple[Array, Array]:
     return out, norms
 
 
-@kernel
-def _content_ids(words, multipliers, out):  # type: ignore[no-untyped-def]
-    for i in range(len(words)):
-        out[i] = hashing.mix(hashing.row_hash(words, i, multipliers))  # type: ignore[no-untyped-call]
-
-
-def content_ids(rows: Array) -> Array:
-    """(n,) uint64 hashes of the rows' coordinates, as float64, so that equal rows have equal ids."""
-    words = (np.ascontiguousarray(rows, np.float64) + 0.0).view(np.uint32)  # + 0.0: -0.0 equals 0.0
-    out = np.empty(len(rows), np.uint64)
-    _content_ids(words, hashing.row_multipliers(words.shape[1]), out)  # type: ignore[no-untyped-call]
-    return out
+def warm() -> None:
+    """Compiles what blocks of unit vectors need, for a DoFn's `setup`."""
+    for kind in (np.float32, np.float64):
+        rows = np.ones((1, 1), kind)
+        unit_rows(rows)
+        rows.flags.writeable = False  # Arrow's memory is another type to numba
+        unit_rows(rows)
 
 
 def _weights(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
@@ -327,33 +322,6 @@ def _joined(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
         source = pieces[0].source
         raise SchemaError(f"{name}: must be {kind} like in the first file, got {error} in {source!r}") from error
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
-
-
-def _as_text(column: Any) -> Any:
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if is_bytes(column.type):
-        try:
-            return column.cast(pa.binary()).cast(pa.string())
-        except pa.ArrowInvalid:
-            return pa.array([None if v is None else v.hex() for v in column.to_pylist()], pa.string())
-    return column.cast(pa.string())
-
-
-def hash_labels(column: Any) -> Array:
-    """(n,) uint64 hashes of an Arrow column of integers (by value), text or bytes; nulls hash to anything."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_integer(column.type):
-        return hashing.hash_integers(column.fill_null(0).to_numpy(zero_copy_only=False))
-    if pa.types.is_fixed_size_binary(column.type):
-        column = column.cast(pa.binary())
-    column = column.cast(pa.large_binary())
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1] if len(column) else [0]
-    raw = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
-    raw.flags.writeable = False  # Arrow's buffers may be either, and the kernel is compiled for each
-    return hashing.hash_bytes(np.array(bounds, np.int64), raw)
 
 
 def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: _Faults) -> Array:
@@ -404,12 +372,12 @@ def _labels(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> tuple[A
     table: dict[str, Any] = {}
     groups = None
     if options.id_column is not None:
-        table["id"] = _as_text(_joined(pieces, options.id_column, layout.schema.field(options.id_column).type))
+        table["id"] = as_text(_joined(pieces, options.id_column, layout.schema.field(options.id_column).type))
     if options.group_column is not None:
         column = _joined(pieces, options.group_column, layout.schema.field(options.group_column).type)
         faults.add(_unparsable(pieces, options.group_column), options.group_column, "unparsable")
         faults.add(np.asarray(column.is_null()), options.group_column, "null")
-        table["group"] = _as_text(column)
+        table["group"] = as_text(column)
         groups = (hash_labels(table["group"]) >> np.uint64(33)).astype(np.int32)
     for name in options.keep_columns:
         faults.add(_unparsable(pieces, name), name, "unparsable")

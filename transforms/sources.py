@@ -25,7 +25,7 @@ from beam_coresets.points import PointBlock, Span
 from beam_coresets.transforms.columns import Columns, DeadLetter, Layout, resolve
 from beam_coresets.transforms.formats import FilePart, Format, naming, suffix
 from beam_coresets.transforms.python_rows import batch_of_rows, block_size
-from beam_coresets.transforms.rows import build, empty_block, regroup, unit_rows
+from beam_coresets.transforms.rows import build, empty_block, regroup, warm
 from beam_coresets.transforms.text_formats import FORMATS
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
@@ -199,7 +199,8 @@ class _ReadPart(beam.DoFn):
 
     def setup(self) -> None:
         self._counters = _Counters()
-        unit_rows(np.ones((1, 1), np.float32))  # compiles here, not in the first bundle
+        if self._layout.options.metric == "cosine":
+            warm()
 
     def process(self, part: Part) -> Iterator[Any]:
         for found in read_part(part, FORMATS[self._form], self._layout):

@@ -176,21 +176,16 @@ def _search(  # type: ignore[no-untyped-def]
 
 
 @fast_kernel
-def _best_swap(  # type: ignore[no-untyped-def]
-    points, columns, weights, z, first, first_cost, second_sq, second_cost, sums, removal, uniforms
+def _drawn_swap(  # type: ignore[no-untyped-def]
+    points, columns, weights, z, first, first_cost, second_sq, second_cost, sums, removal, u, rank
 ):
-    """The (row, center) of the cheapest swap among the drawn rows; row -1 if every point lies on a center."""
+    """A drawn row, and the center whose removal is the rank-th cheapest; row -1 if every point lies on a center."""
+    row = draw_row(first_cost, sums, sums.sum(), u)
+    if row < 0:
+        return -1, -1
     change, dist_sq = np.empty_like(removal), np.zeros(BLOCK, points.dtype)
-    best, best_row, best_center = np.inf, -1, -1
-    for u in uniforms:
-        row = draw_row(first_cost, sums, sums.sum(), u)
-        if row < 0:
-            break
-        _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
-        j = int(np.argmin(change))
-        if change[j] < best:
-            best, best_row, best_center = change[j], row, j
-    return best_row, best_center
+    _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
+    return row, int(np.argsort(change)[min(rank, len(change) - 1)])
 
 
 class SwapSearch:
@@ -237,23 +232,24 @@ class SwapSearch:
         )
         return centers, int(swaps), int(tried)
 
-    def proposer(self, centers: Array) -> Callable[[Array], tuple[int, int]]:
-        """A function from uniform numbers to the cheapest swap (row, center) among as many drawn rows.
+    def proposer(self, centers: Array) -> Callable[[float, int], tuple[int, int]]:
+        """A function from (uniform number, rank) to a swap (row, center), whether or not it lowers the cost by itself.
 
-        The swap is proposed whether or not it lowers the cost by itself; row is -1 if every point lies on a center.
+        The number draws the row; the center is the one whose removal is then the rank-th cheapest, counted from 0.
+        Row is -1 if every point lies on a center.
         """
-        n, k = len(self.points), len(centers)
+        n = len(self.points)
         first, _, first_sq, second_sq = self.two_nearest(np.array(centers, self.points.dtype, order="C"))
         blocks = (n + BLOCK - 1) // BLOCK
         first_cost, second_cost = np.zeros(blocks * BLOCK), np.zeros(blocks * BLOCK)
         _two_costs(self.weights, first_sq, second_sq, self.z, n, first_cost, second_cost)
-        sums, removal = np.empty(blocks), np.empty(k)
+        sums, removal = np.empty(blocks), np.empty(len(centers))
         _sums(first, first_cost, second_cost, n, sums, removal)
 
-        def propose(uniforms: Array) -> tuple[int, int]:
-            row, center = _best_swap(
+        def propose(u: float, rank: int) -> tuple[int, int]:
+            row, center = _drawn_swap(
                 self.points, self._columns, self.weights, self.z,
-                first, first_cost, second_sq, second_cost, sums, removal, uniforms,
+                first, first_cost, second_sq, second_cost, sums, removal, u, rank,
             )  # fmt: skip
             return int(row), int(center)
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from beam_coresets import hashing
 from beam_coresets.points import PointBlock, Span
 from beam_coresets.transforms import sources
+from beam_coresets.transforms.identities import content_ids
 from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter, ReadBlocks, plan_parts, row_names
 
 ROWS = 2000
@@ -257,8 +258,6 @@ def test_rows_of_any_kind_become_the_same_blocks(kind):
 
 
 def expected_ids(rows):
-    from beam_coresets.transforms.rows import content_ids
-
     return dict(zip(map(tuple, rows.tolist()), content_ids(rows.astype(np.float64)).tolist(), strict=True))
 
 

@@ -1,0 +1,84 @@
+"""Measured distortion: how far a coreset's cost is from the data's, over center sets of many kinds."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.certificate import point_costs
+from beam_coresets.hashing import generator
+from beam_coresets.nearest import nearest
+from beam_coresets.seeding import dz_seeding
+from beam_coresets.solvers.centers import Metric
+
+Array = npt.NDArray[Any]
+
+PERTURBATIONS = (0.3, 1.0, 3.0, 10.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One center set's cost on both sides.
+
+    Attributes:
+      name: what kind of center set: full, own, perturbed, random, kmeans++.
+      data, coreset: cost on all data, cost on the coreset.
+    """
+
+    name: str
+    data: float
+    coreset: float
+
+    @property
+    def distortion(self) -> float:
+        """max(data / coreset, coreset / data), at least 1."""
+        if self.data == self.coreset:
+            return 1.0
+        low, high = sorted((self.data, self.coreset))
+        return float("inf") if low <= 0 else high / low
+
+
+def center_sets(
+    sample: Array, best: Array, own: Sequence[Array], z: float = 2.0, metric: Metric = "euclidean", seed: int = 5
+) -> list[tuple[str, Array]]:
+    """The center sets that distortion is measured on.
+
+    Args:
+      sample: (n, d) a uniform sample of the data (or all of it).
+      best: (k, d) the best known centers of the data.
+      own: solutions found on the coreset.
+
+    Returns:
+      (name, centers): full, own (each), the best perturbed by 0.3 to 10 times the typical deviation in one coordinate, four
+      random choices of points, two D^z seedings. Under the cosine metric all are of unit length.
+    """
+    rng = generator("center sets", seed)
+    k = len(best)
+    _, dist_sq = nearest(sample[:20_000], best)
+    step = float(np.median(np.sqrt(dist_sq))) / np.sqrt(sample.shape[1])
+    found = [("full", best), *(("own", c) for c in own)]
+    found += [(f"perturbed {s:g}", best + rng.standard_normal(best.shape) * step * s) for s in PERTURBATIONS]
+    rows = [rng.choice(len(sample), min(k, len(sample)), replace=False) for _ in range(4)]
+    found += [("random", sample[r]) for r in rows]
+    for _ in range(2):
+        part = sample[rng.choice(len(sample), min(len(sample), 100_000), replace=False)]
+        found.append(("kmeans++", part[dz_seeding(part, np.ones(len(part)), k, z, rng)]))
+    return [(name, _unit(c) if metric == "cosine" else np.asarray(c, np.float64)) for name, c in found]
+
+
+def _unit(centers: Array) -> Array:
+    centers = np.asarray(centers, np.float64)
+    length = np.linalg.norm(centers, axis=1, keepdims=True)
+    return centers / np.where(length > 0, length, 1.0)
+
+
+def costs(
+    points: Array, weights: Array, sets: Sequence[tuple[str, Array]], z: float = 2.0, metric: Metric = "euclidean"
+) -> Array:
+    """The cost of each center set on weighted points, (len(sets),) float64."""
+    if not len(points):
+        return np.zeros(len(sets))
+    return np.array([point_costs(points, c, z, metric)[1] @ weights for _, c in sets])

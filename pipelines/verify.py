@@ -1,0 +1,148 @@
+"""Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the certificate."""
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+from rich.table import Table
+
+from beam_coresets.distortion import Measured, center_sets, costs
+from beam_coresets.pipelines import launch, options, show
+from beam_coresets.points import PointBlock
+from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.summary import Scale
+from beam_coresets.transforms.measure import CostOfCenters, UniformSample
+from beam_coresets.transforms.scaling import ScaleBlocks
+from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.sources import ReadBlocks
+
+SAMPLE_ROWS = 200_000
+SAMPLE_BYTES = 64 << 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`beam-coresets verify --input DATA --coreset OUT`; returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument("--coreset", help="the --output folder of a run on the same --input")
+    own.add_argument("--csv", help="also write the measurements to this file")
+    mine, rest = own.parse_known_args(argv)
+    known, beam_options = options.parse(rest, "verify", f"{__doc__}\n\n--coreset FOLDER: the --output of summarize")
+    console = Console()
+    try:
+        known.coreset = mine.coreset
+        options.require(known, "input", "coreset")
+        summary, measured = verify(known, beam_options, console)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except launch.JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if mine.csv:
+        write_csv(mine.csv, measured)
+    return show_measured(summary, measured, console)
+
+
+def verify(
+    known: argparse.Namespace, beam_options: PipelineOptions, console: Console
+) -> tuple[dict[str, Any], list[Measured]]:
+    """The summary row that is checked, and the measurements; those of the emitted centers come first.
+
+    Raises:
+      ValueError: no such tables, no centers, or data that doesn't fit them.
+    """
+    summary = read_table(known.coreset, "summaries").to_pylist()[0]
+    emitted = read_table(known.coreset, "centers").to_pylist()
+    if not emitted:
+        raise ValueError(f"coreset: must have centers, got {known.coreset!r} with none")
+    known.metric = known.metric or summary["metric"]
+    scale = read_scale(known.coreset)
+    centers = np.array([row["coordinates"] for row in sorted(emitted, key=lambda row: row["index"])])
+    table = read_table(known.coreset, "coreset")
+    points = np.array(table.column("coordinates").to_pylist())
+    weights = table.column("weight").to_numpy()
+    if scale is not None:
+        centers, points = scale.apply(centers), scale.apply(points)
+    source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
+    if source.dim != points.shape[1]:
+        raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
+    z, metric, k = summary["z"], summary["metric"], len(centers)
+    size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
+    sample, sample_weights = _combine(known, beam_options, scale, UniformSample(size), console)
+    sample = sample.astype(points.dtype)
+    best = solve_centers(sample, sample_weights, k, z, metric=metric, seed=1).centers
+    other = solve_centers(points, weights, k, z, metric=metric, seed=summary["seed"] + 1).centers
+    sets = center_sets(sample, best, [centers, other], z, metric)
+    sets.insert(0, ("emitted", centers))
+    on_data = _combine(known, beam_options, scale, CostOfCenters(sets, z, metric), console)
+    on_coreset = costs(points, weights, sets, z, metric)
+    return summary, [Measured(n, float(a), float(b)) for (n, _), a, b in zip(sets, on_data, on_coreset, strict=True)]
+
+
+def read_scale(folder: str) -> Scale | None:
+    """The scaling that a run wrote beside its tables, if it scaled."""
+    path = FileSystems.join(folder, "scale.json")
+    if not FileSystems.exists(path):
+        return None
+    with FileSystems.open(path) as file:
+        found = json.loads(file.read())
+    return Scale(tuple(found["origin"]), tuple(found["divisor"]))
+
+
+def _combine(
+    known: argparse.Namespace, beam_options: PipelineOptions, scale: Scale | None, combine: Any, console: Console
+) -> Any:
+    """One pass over the data, in this process's memory: only small results come back."""
+    results: list[Any] = []
+    pipeline = beam.Pipeline(options=beam_options)
+    blocks = (pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format))["blocks"]
+    if scale is not None:
+        blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), scale).with_output_types(PointBlock)
+    _ = blocks | "Combine" >> beam.CombineGlobally(combine) | "Keep" >> beam.Map(_keep, id(results))
+    _KEPT[id(results)] = results
+    launch.run(pipeline, 1, console)
+    return _KEPT.pop(id(results))[0]
+
+
+_KEPT: dict[int, list[Any]] = {}
+
+
+def _keep(value: Any, where: int) -> None:
+    _KEPT[where].append(value)
+
+
+def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:
+    """Prints the table and the verdict."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("centers", "cost on the data", "on the coreset", "distortion"):
+        table.add_column(name, justify="left" if name == "centers" else "right")
+    for m in measured[1:]:
+        table.add_row(m.name, show.number(m.data), show.number(m.coreset), f"{m.distortion:.4f}")
+    console.print(table, highlight=False)
+    console.print(f"distortion: {max(m.distortion for m in measured):.4f}", highlight=False)
+    truth, low, high = measured[0].data, summary["cost_low"], summary["cost_high"]
+    held = low <= truth <= high
+    console.print(
+        f"emitted centers: cost {show.number(truth)} on all data; the certificate said {show.number(summary['cost'])}, "
+        f"{show.number(low)} to {show.number(high)}: {'held' if held else '[red]did not hold[/]'}",
+        highlight=False,
+    )
+    return 0
+
+
+def write_csv(path: str, measured: list[Measured]) -> None:
+    """The measurements, a row a center set."""
+    with open(path, "w") as file:
+        file.write("centers,data,coreset,distortion\n")
+        file.writelines(f"{m.name},{m.data!r},{m.coreset!r},{m.distortion!r}\n" for m in measured)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Stable 64-bit identities of rows, from their id columns or their coordinates."""
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import hashing
+from beam_coresets._jit import kernel
+from beam_coresets.transforms.columns import is_bytes
+
+Array = npt.NDArray[Any]
+
+
+@kernel
+def _content_ids(words, multipliers, out):  # type: ignore[no-untyped-def]
+    for i in range(len(words)):
+        out[i] = hashing.mix(hashing.row_hash(words, i, multipliers))  # type: ignore[no-untyped-call]
+
+
+def content_ids(rows: Array) -> Array:
+    """(n,) uint64 hashes of the rows' coordinates, as float64, so that equal rows have equal ids."""
+    words = (np.ascontiguousarray(rows, np.float64) + 0.0).view(np.uint32)  # + 0.0: -0.0 equals 0.0
+    out = np.empty(len(rows), np.uint64)
+    _content_ids(words, hashing.row_multipliers(words.shape[1]), out)  # type: ignore[no-untyped-call]
+    return out
+
+
+def as_text(column: Any) -> Any:
+    """An Arrow column of integers, text or bytes as text; bytes that are no UTF-8 as hexadecimal."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if is_bytes(column.type):
+        try:
+            return column.cast(pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            return pa.array([None if v is None else v.hex() for v in column.to_pylist()], pa.string())
+    return column.cast(pa.string())
+
+
+def hash_labels(column: Any) -> Array:
+    """(n,) uint64 hashes of an Arrow column of integers (by value), text or bytes; nulls hash to anything."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_integer(column.type):
+        return hashing.hash_integers(column.fill_null(0).to_numpy(zero_copy_only=False))
+    if pa.types.is_fixed_size_binary(column.type):
+        column = column.cast(pa.binary())
+    column = column.cast(pa.large_binary())
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1] if len(column) else [0]
+    raw = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)
+    raw.flags.writeable = False  # Arrow's buffers may be either, and the kernel is compiled for each
+    return hashing.hash_bytes(np.array(bounds, np.int64), raw)
