@@ -1,8 +1,8 @@
 """Calibration: weights of a sample, moved as little as possible so that known totals come out right.
 
-Deville and Särndal (JASA 1992), linear distance, cluster by cluster: total weight and own-center cost exactly, the mean with
-a ridge that grows with dimension over sampled points, since a mean in 64 dimensions cannot be matched with ten points without
-spoiling everything else.
+Deville and Särndal (JASA 1992), linear distance, cluster by cluster: total weight and own-center cost exactly, the mean
+with a ridge that grows with dimension over sampled points, since a mean in 64 dimensions cannot be matched with ten
+points without spoiling everything else.
 """
 from typing import Any
 
@@ -20,7 +20,8 @@ def calibrate(space: Array, weights: Array, index: Array, cost: Array, rows: Arr
     """Calibrated weights of a sample.
 
     Args:
-      space: (n, d) all points. weights: (n,) theirs. index: (n,) cluster of each. cost: (n,) dist**z of each to its center.
+      space: (n, d) all points. weights: (n,) theirs. index: (n,) cluster of each. cost: (n,) dist**z of each to its
+      center.
       rows: (m,) the sampled ones. sampled: (m,) their unbiased weights.
 
     Returns:

@@ -1,22 +1,24 @@
-"""The certificate: an estimate of the centers' cost on all of the data, with an interval, from the shards' reports alone.
+"""The certificate: an estimate of the centers' cost on all of the data, with an interval, from the shards' reports
+alone.
 
-Replicas of a bucket are sampled independently, so their disagreement measures the sampling error. With e[i, b] shard i's
-estimate of bucket b's cost, m[b] its trusted holders, d[i, b] = e[i, b] - mean over b's holders:
+Replicas of a bucket are sampled independently, so their disagreement measures the sampling error. With e[i, b] shard
+i's estimate of bucket b's cost, m[b] its trusted holders, d[i, b] = e[i, b] - mean over b's holders:
 
     estimate = scale * sum_b mean_i e[i, b]
     r[i] = sum_b d[i, b] / sqrt(m[b] (m[b] - 1)),     SE^2 = sum_i r[i]^2       over buckets with two holders or more
 
-SE^2 is unbiased where a shard's errors on buckets with different co-holders are uncorrelated. Shards draw such buckets as separate
-strata to make it so; under schemes that choose holders at random there are too many of them, and SE^2 is then too large.
-To it are added, where they occur:
+SE^2 is unbiased where a shard's errors on buckets with different co-holders are uncorrelated. Shards draw such buckets
+as separate strata to make it so; under schemes that choose holders at random there are too many of them, and SE^2 is
+then too large. To it are added, where they occur:
 
-- one-holder buckets: the pooled variance of a replica, in proportion to cost; without any replicas (replication 1) the variance of
-  the sample itself, as if drawn with fixed size (Deville 1999), which stratified draws undercut: an upper bound, about;
+- one-holder buckets: the pooled variance of a replica, in proportion to cost; without any replicas (replication 1) the
+  variance of the sample itself, as if drawn with fixed size (Deville 1999), which stratified draws undercut: an upper
+  bound, about;
 - uncovered buckets, scaled over by 1 / f: phi (1 - f) / f^2 sum_p v y^2, with phi the buckets' overdispersion.
 
-Centers solved *on* the coreset fit its noise. So shards are dealt into folds; for each fold centers are solved on the other
-folds and scored on this one, and the average is corrected by half the gap between outside and inside score, times the share of
-points left out: what centers solved on all shards, rather than on all but a fold, still gain.
+Centers solved *on* the coreset fit its noise. So shards are dealt into folds; for each fold centers are solved on the
+other folds and scored on this one, and the average is corrected by half the gap between outside and inside score, times
+the share of points left out: what centers solved on all shards, rather than on all but a fold, still gain.
 """
 from __future__ import annotations
 
@@ -30,10 +32,12 @@ from scipy import stats
 from beam_coresets.coordinator import Decision
 from beam_coresets.nearest import nearest, power_of_distance
 from beam_coresets.recovery import Recovery
-from beam_coresets.solvers.centers import Metric, refine
+from beam_coresets.solvers.centers import Metric, refine, solve_centers
 
 LEVEL = 0.95
 FOLDS = 5
+FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
+FOLD_WORK = 2e9  # coordinates compared in them at most
 
 Array = npt.NDArray[Any]
 
@@ -75,14 +79,15 @@ def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: M
 def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
     """The cost of centers that were solved on the decision's own coreset (cross-fitted).
 
-    With fewer than two shards there is nothing to cross-fit with: the in-sample estimate is returned with basis "sample".
+    With fewer than two shards there is nothing to cross-fit with: the in-sample estimate is returned with basis
+    "sample".
     """
     evidence = decision.evidence
     sample, recovery = evidence.sample, decision.recovery
     fold_of, folds = _folds(recovery)
     if folds < 2 or not len(sample):
         return fixed_interval(decision, centers, z, metric)
-    outside = np.zeros(len(sample))
+    _, outside = point_costs(sample.points, centers, z, metric)  # stays so for a fold that holds all there is
     inside = []
     for fold in range(folds):
         held_out = fold_of[evidence.shard] == fold
@@ -91,14 +96,25 @@ def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: 
         weights = sample.weights * factor
         if not weights.any():
             continue
-        solved = refine(sample.points, weights, centers, z, metric=metric).centers
+        solved = _solved_anew(sample.points, weights, centers, z, metric, fold)
         _, cost = point_costs(sample.points, solved, z, metric)
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
     interval = _interval(decision, outside)
+    if not inside:
+        return interval
     gap = interval.estimate - float(np.mean(inside))
     correction = -gap / (2 * folds)
     return _shifted(interval, correction)
+
+
+def _solved_anew(points: Array, weights: Array, centers: Array, z: float, metric: Metric, fold: int) -> Array:
+    """Centers for the other folds, from the emitted ones: swaps give up what only the fold left out had called for."""
+    k = len(centers)
+    swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
+    if swaps < k:
+        return refine(points, weights, centers, z, metric=metric).centers
+    return solve_centers(points, weights, k, z, seed=fold, metric=metric, init=centers, restarts=1, swaps=swaps).centers
 
 
 def _nothing() -> Interval:
@@ -113,7 +129,8 @@ def _shifted(interval: Interval, by: float) -> Interval:
 
 
 def _folds(recovery: Recovery) -> tuple[Array, int]:
-    """Fold of each shard, (s,) (-1 where it did not answer): each shard joins the fold it shares the fewest buckets with."""
+    """Fold of each shard, (s,) (-1 where it did not answer): each shard joins the fold it shares the fewest buckets
+    with."""
     answered = np.flatnonzero(recovery.trusted.any(axis=1))
     folds = min(FOLDS, len(answered))
     fold_of = np.full(len(recovery.trusted), -1)

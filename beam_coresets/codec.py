@@ -21,7 +21,8 @@ Array = npt.NDArray[Any]
 
 def pack(kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> bytes:
     """Encodes one record. `fields` must be JSON-able (integers of any size are); an array may be None."""
-    specs, buffers = [], []
+    specs: list[list[Any]] = []
+    buffers: list[bytes] = []
     for name, array in arrays.items():
         if array is None:
             specs.append([name, None, []])
@@ -70,7 +71,7 @@ def table_to_bytes(table: Any) -> Array | None:
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    # Taking all rows makes fresh arrays: slices keep offsets and neighbours' bits, so equal tables would differ in bytes.
+    # Taking all rows makes fresh arrays: slices keep offsets and neighbours' bits, and equal tables would differ.
     table = table.combine_chunks().take(pa.array(np.arange(len(table))))
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

@@ -116,7 +116,9 @@ class Coreset:
     @staticmethod
     def from_arrays(arrays: Mapping[str, Array | None], prefix: str = "") -> Coreset:
         points, weights_ht, ids = (arrays[prefix + name] for name in ("points", "weights_ht", "ids"))
-        assert points is not None and weights_ht is not None and ids is not None
+        assert points is not None
+        assert weights_ht is not None
+        assert ids is not None
         weights = arrays[prefix + "weights"]
         return Coreset(
             points,

@@ -52,8 +52,8 @@ def center_sets(
       own: solutions found on the coreset.
 
     Returns:
-      (name, centers): full, own (each), the best perturbed by 0.3 to 10 times the typical deviation in one coordinate, four
-      random choices of points, two D^z seedings. Under the cosine metric all are of unit length.
+      (name, centers): full, own (each), the best perturbed by 0.3 to 10 times the typical deviation in one coordinate,
+      four random choices of points, two D^z seedings. Under the cosine metric all are of unit length.
     """
     rng = generator("center sets", seed)
     k = len(best)

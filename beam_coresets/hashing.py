@@ -68,7 +68,7 @@ def row_multipliers(width: int) -> U64:
 
 
 def derive_seed(*parts: object) -> int:
-    """A 64-bit seed that depends on every part and on their order; parts are compared by `repr`, NumPy's as Python's."""
+    """A 64-bit seed that depends on every part and their order; compared by `repr`, NumPy numbers as Python's."""
     parts = tuple(part.item() if isinstance(part, np.generic) else part for part in parts)
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")
 

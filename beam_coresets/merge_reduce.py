@@ -1,12 +1,13 @@
 """Merge and reduce: a shard's summary of an unbounded number of points in bounded memory.
 
-Leaves are cut from the input by (part, ordinal), siblings of a binary tree over them are merged as soon as both are there,
-and each merge is thinned back to `node_size` points (Bentley and Saxe; Har-Peled and Mazumdar, STOC 2004). The tree is fixed
-by where points were read, not by when: the order of arrival, bundles and workers change nothing. Every random draw is seeded by
-(seed, shard, level, digest of what the node holds), so replicas of a bucket are independent, and a retry is identical.
+Leaves are cut from the input by (part, ordinal), siblings of a binary tree over them are merged as soon as both are
+there, and each merge is thinned back to `node_size` points (Bentley and Saxe; Har-Peled and Mazumdar, STOC 2004). The
+tree is fixed by where points were read, not by when: the order of arrival, bundles and workers change nothing. Every
+random draw is seeded by (seed, shard, level, digest of what the node holds), so replicas of a bucket are independent,
+and a retry is identical.
 
-Only unbiased weights are merged. Calibrating at every level would bias all replicas alike, and no comparison between them
-could show it; so it is done once, in `result`.
+Only unbiased weights are merged. Calibrating at every level would bias all replicas alike, and no comparison between
+them could show it; so it is done once, in `result`.
 """
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from beam_coresets.assignment import Assignment, split
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
-from beam_coresets.points import PointBlock, Span
+from beam_coresets.points import PointBlock
 from beam_coresets.report import ShardReport
 from beam_coresets.sampling import Sampler
 
@@ -100,7 +101,8 @@ class MergeReduce:
 
     Attributes:
       sampler: how points are chosen.
-      assignment: the scheme that sends points here; a leaf takes as many source blocks as give a shard one block's rows.
+      assignment: the scheme that sends points here; a leaf takes as many source blocks as give a shard one block's
+      rows.
       seed: seeds every draw.
       node_factor: points of an inner node as a multiple of the finished coreset's; more of them cost memory and little
         time, and leave the final draw as the only one that matters for the error.
@@ -165,10 +167,11 @@ class MergeReduce:
         rng = generator(self.seed, shard, "result", ledger.digest())
         strata = self._strata(shard, everything)
         rows, unbiased, calibrated = self.sampler.finish(everything.points, everything.weights_ht, strata, rng)
-        if len(rows) == len(everything):
-            coreset = everything
+        if len(rows) == ledger.rows:
+            coreset = everything  # nothing has been left out
         else:
-            coreset = everything.keep(rows, unbiased, calibrated * (ledger.weight / calibrated.sum()))
+            total = calibrated.sum()
+            coreset = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
         return ShardReport(shard=shard, coreset=coreset, ledger=ledger)
 
     def _strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
@@ -201,8 +204,8 @@ class MergeReduce:
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
-        # Block by block: in their union float32 rows may become float64, depending on what else a shard holds of the leaf,
-        # and rows are hashed bit for bit.
+        # Block by block: rows are hashed bit for bit, and in the union float32 may become float64 depending on what
+        # else this shard holds of the leaf.
         ledger = Ledger.sum((Ledger.of(b, self.assignment) for b in blocks if len(b)), self.assignment.buckets)
         whole = Coreset.union([Coreset.of(block) for block in blocks])
         return self._thinned(shard, 0, whole, ledger)
@@ -222,7 +225,8 @@ class MergeReduce:
         return self._thinned(shard, level + 1, sample, left.ledger.merge(right.ledger))
 
     def _put(self, state: ShardState, key: NodeKey, node: Node) -> None:
-        """Adds a node and climbs: joining siblings, passing where none will come, and on to the tree over whole parts."""
+        """Adds a node and climbs: joining siblings, passing where none will come, and on to the tree over whole
+        parts."""
         part, level, index = key
         while True:
             if (part, level, index) in state.nodes:  # two halves of a leaf that had to be closed early

@@ -1,20 +1,23 @@
 """The nearest of k centers for every point: the kernel that everything else waits for.
 
-Two ways with one contract. Below `MATRIX_DIM` dimensions a blocked kernel compares 64 points at a time with four centers,
-coordinates transposed so that the inner loop is a vector over points, by direct differences. Above, a matrix product
-finds the winner and one direct difference gives its distance. Both are single-threaded and release the GIL: parallelism
-is Beam's.
+Two ways with one contract. Below `MATRIX_DIM` dimensions a blocked kernel compares 64 points at a time with four
+centers, coordinates transposed so that the inner loop is a vector over points, by direct differences. Above, a matrix
+product finds the winner and one direct difference gives its distance; where that is so small that rounding in the
+product may have named another than the nearest, the blocked kernel decides. Both are single-threaded and release the
+GIL: parallelism is Beam's.
 """
+import functools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from beam_coresets._jit import fast_kernel, kernel
 
 MATRIX_DIM = 48
 _MATRIX_ROWS = 4096
+_DOUBT = 800  # times the dtype's precision: below this share of a point's squared size its distance is compared directly
 
 Array = npt.NDArray[Any]
 
@@ -100,19 +103,34 @@ def _direct_difference(points, centers, index, dist_sq):  # type: ignore[no-unty
         dist_sq[i] = total
 
 
+@functools.cache
+def _threads() -> ThreadpoolController:
+    # Looking for the loaded libraries takes longer than a small product does.
+    return ThreadpoolController()
+
+
 def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> None:
-    # Distances are invariant under translation; a common offset would cost the expansion its precision.
-    origin = centers.mean(axis=0, dtype=np.float64).astype(points.dtype)
+    # Distances are invariant under translation; a common offset would cost the expansion its precision. The median, as
+    # one center far out must not be such an offset to all others.
+    origin = np.median(centers, axis=0).astype(points.dtype)
     shifted = centers - origin
     half = 0.5 * np.einsum("kd,kd->k", shifted, shifted)
     columns = np.ascontiguousarray(shifted.T)
-    with threadpool_limits(1, "blas"):
+    size_sq = np.empty(len(points), points.dtype)
+    with _threads().limit(limits=1, user_api="blas"):
         for low in range(0, len(points), _MATRIX_ROWS):
             chunk = points[low : low + _MATRIX_ROWS]
-            score = (chunk - origin) @ columns
+            moved = chunk - origin
+            score = moved @ columns
             score -= half
             index[low : low + len(chunk)] = score.argmax(axis=1)
+            size_sq[low : low + len(chunk)] = np.einsum("nd,nd->n", moved, moved)
     _direct_difference(points, centers, index, dist_sq)
+    doubtful = np.flatnonzero(dist_sq < _DOUBT * np.finfo(points.dtype).eps * size_sq)
+    if len(doubtful):
+        winner, least = np.empty(len(doubtful), np.int32), np.empty(len(doubtful), points.dtype)
+        _blocked(points[doubtful], centers, winner, least)
+        index[doubtful], dist_sq[doubtful] = winner, least
 
 
 def nearest(points: Array, centers: Array) -> tuple[Array, Array]:
@@ -123,7 +141,8 @@ def nearest(points: Array, centers: Array) -> tuple[Array, Array]:
       centers: (k, d), k >= 1; converted to the points' dtype.
 
     Returns:
-      index (n,) int32 and squared distance (n,) of the points' dtype. Of centers at equal distance, either may be named.
+      index (n,) int32 and squared distance (n,) of the points' dtype. Of centers at equal distance, either may be
+      named.
 
     Raises:
       ValueError: no centers, or widths differ.

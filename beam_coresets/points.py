@@ -93,7 +93,9 @@ class PointBlock:
     def from_bytes(data: bytes) -> PointBlock:
         fields, arrays = codec.unpack(data, "PointBlock")
         points, weights, ids = arrays["points"], arrays["weights"], arrays["ids"]
-        assert points is not None and weights is not None and ids is not None
+        assert points is not None
+        assert weights is not None
+        assert ids is not None
         extras = codec.table_from_bytes(arrays["extras"])
         return PointBlock(points, weights, ids, Span(*fields["span"]), arrays["groups"], extras)
 
@@ -103,7 +105,9 @@ def block_rows(dim: int, itemsize: int = 4) -> int:
     return max(256, min(MAX_BLOCK_ROWS, MAX_BLOCK_BYTES // max(1, dim * itemsize)))
 
 
-def blocks_of(points: Array, weights: Array | None = None, part: int = 0, rows: int | None = None) -> Iterator[PointBlock]:
+def blocks_of(
+    points: Array, weights: Array | None = None, part: int = 0, rows: int | None = None
+) -> Iterator[PointBlock]:
     """An array (n, d) as the blocks of one part, with row numbers for ids; at least one block, also of no points."""
     size = block_rows(points.shape[1], points.itemsize) if rows is None else rows
     count = max(1, -(-len(points) // size))
@@ -139,7 +143,8 @@ def narrow(points: Array) -> Array:
     """
     if points.dtype == np.float32 or not len(points):
         return np.ascontiguousarray(points, np.float32)
-    small = np.ascontiguousarray(points, np.float32)
+    with np.errstate(over="ignore"):
+        small = np.ascontiguousarray(points, np.float32)
     if not np.isfinite(small).all():
         return np.ascontiguousarray(points)
     rounding = np.abs(points - small).max(axis=0)

@@ -1,4 +1,5 @@
-"""ShardReport: what a shard tells the coordinator. Everything before it may be done in several ways, all after it is the same."""
+"""ShardReport: what a shard tells the coordinator. Everything before it may be done in several ways, all after it is
+the same."""
 from __future__ import annotations
 
 import dataclasses

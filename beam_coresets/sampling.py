@@ -1,18 +1,19 @@
 """Importance sampling: which points of a block stay, and with which weights.
 
-Three methods share one engine: points are labelled with the nearest of some centers, and point p of cluster j is kept with
-probability proportional to
+Three methods share one engine: points are labelled with the nearest of some centers, and point p of cluster j is kept
+with probability proportional to
 
     mix * w(p) y(p) / sum w y  +  (1 - mix) * w(p) / (W_j * number of clusters),      y(p) = dist(p, center)**z
 
-capped at one. `uniform` has no cost part (mix = 0, one cluster), `lightweight` one center, the mean (Bachem, Lucic, Krause,
-KDD 2018), `sensitivity` the centers of a D^z seeding (Feldman, Langberg, STOC 2011). A kept point weighs w / probability, so
-every sum over the points is estimated without bias, by every method, through any number of levels.
+capped at one. `uniform` has no cost part (mix = 0, one cluster), `lightweight` one center, the mean (Bachem, Lucic,
+Krause, KDD 2018), `sensitivity` the centers of a D^z seeding (Feldman, Langberg, STOC 2011). A kept point weighs
+w / probability, so every sum over the points is estimated without bias, by every method, through any number of levels.
 
-Points are drawn systematically, never independently: `thin` walks through a block once with a running sum for each (stratum,
-cluster, ring of distances); `finish` sorts each cluster along a k-d tree first, so that the sample is spread evenly over it.
-Strata are drawn apart from each other. A shard's strata are the buckets that it shares with the same other shards: their errors
-are then independent, which is what makes the disagreement of replicas measure the error of the whole.
+Points are drawn systematically, never independently: `thin` walks through a block once with a running sum for each
+(stratum, cluster, ring of distances); `finish` sorts each cluster along a k-d tree first, so that the sample is spread
+evenly over it. Strata are drawn apart from each other. A shard's strata are the buckets that it shares with the same
+other shards: their errors are then independent, which is what makes the disagreement of replicas measure the error of
+the whole.
 """
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ Array = npt.NDArray[Any]
 
 @kernel
 def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ignore[no-untyped-def]
-    """Keeping probabilities that add up to `size`: what would exceed one is kept for certain, the rest shares what is left."""
+    """Keeping probabilities that add up to `size`: what would exceed one is kept for certain, the rest shares what is
+    left."""
     n = len(index)
     cluster_weight = np.zeros(clusters)
     total = 0.0
@@ -85,7 +87,8 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
 
 @kernel
 def _draw(index, strata, cost, weights, probability, clusters, starts, rows, out):  # type: ignore[no-untyped-def]
-    """One pass of systematic sampling in each (stratum, cluster, ring); ring r has costs up to 2**(r - 3) times the average."""
+    """One pass of systematic sampling in each (stratum, cluster, ring); ring r has costs up to 2**(r - 3) times the
+    average."""
     weight = np.zeros(clusters)
     unit = np.zeros(clusters)
     n = len(index)
@@ -193,7 +196,8 @@ def _systematic(order: Array, probability: Array, rng: np.random.Generator) -> A
     if not len(ends):
         return order
     comb = np.arange(rng.random(), ends[-1], 1.0)
-    return order[np.searchsorted(ends, comb[comb < ends[-1]], side="right")]  # rounding may put the last tooth on the end
+    comb = comb[comb < ends[-1]]  # rounding may put the last tooth on the end
+    return order[np.searchsorted(ends, comb, side="right")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,8 +210,8 @@ class Sampler:
       z: power of the distance, at least 1.
       method: one of `METHODS`.
       centers_per_k: how many centers, as a multiple of k, importances are measured from.
-      seed: seeds the random projection that importances are computed in above `PROJECT_ABOVE` dimensions; it is the same
-        for all shards, and nothing is biased by it, as sampled points keep their own coordinates.
+      seed: seeds the random projection that importances are computed in above `PROJECT_ABOVE` dimensions; it is the
+        same for all shards, and nothing is biased by it, as sampled points keep their own coordinates.
     """
 
     k: int
@@ -236,8 +240,8 @@ class Sampler:
           points: (n, d). weights: (n,) unbiased weights. strata: (n,) int32, small numbers from 0.
 
         Returns:
-          rows (m,) int64 in increasing order, and their unbiased weights (m,). All rows where n <= size; none where more
-          than that have no weight at all.
+          rows (m,) int64 in increasing order, and their unbiased weights (m,). All rows where n <= size; none where
+          n > size and all weigh nothing.
         """
         if len(points) <= size:
             return np.arange(len(points)), weights
@@ -260,9 +264,9 @@ class Sampler:
     ) -> tuple[Array, Array, Array]:
         """The final coreset: evenly spread rows, their unbiased weights, and their calibrated weights.
 
-        Calibration makes the sample reproduce, for each cluster of the importances, the total weight, the cost, and (as far
-        as the number of sampled points allows) the mean of the points that it was drawn from. It removes most of the error,
-        and a little unbiasedness: use it for solving, never for merging or for error bars.
+        Calibration makes the sample reproduce, for each cluster of the importances, the total weight, the cost, and (as
+        far as the number of sampled points allows) the mean of the points that it was drawn from. It removes most of
+        the error, and a little unbiasedness: use it for solving, never for merging or for error bars.
         """
         if len(points) <= self.size:
             return np.arange(len(points)), weights, weights

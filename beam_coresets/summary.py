@@ -62,7 +62,8 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """Which window, key and revision a summary is of; start and end in seconds since the epoch, None outside windows."""
+    """Which window, key and revision a summary is of; start and end in seconds since the epoch, None outside
+    windows."""
 
     start: float | None = None
     end: float | None = None
@@ -101,14 +102,16 @@ def summarize(
     """Solves for centers and writes the three tables.
 
     Args:
-      names: file name by the upper half of ids that were made of (file, row number); such ids are printed as `name#row`.
+      names: file name by the upper half of ids that were made of (file, row number); such ids are printed as
+      `name#row`.
       scale: how the columns were scaled; coordinates are written in the user's units, costs stay in scaled ones.
     """
     z, metric = question.sampler.z, question.metric
     coreset, k = decision.coreset, question.sampler.k
     ids = _printed_ids(coreset, names or {})
-    centers = _no_centers(coreset.dim, scale)
-    interval = Interval(*[float("nan")] * 5, "none")
+    centers = pa.schema(list(tables.CENTERS)[4:]).empty_table()
+    nan = float("nan")
+    interval = Interval(nan, nan, nan, nan, nan, "none")
     solved = np.empty((0, coreset.dim))
     if question.solve and len(coreset) and coreset.weights.any():
         solved = solve_centers(coreset.points, coreset.weights, k, z, seed=question.seed, metric=metric).centers
@@ -161,23 +164,20 @@ def _summary_row(decision: Decision, question: Question, interval: Interval, cen
     }
 
 
-def _no_centers(dim: int, scale: Scale | None) -> pa.Table:
-    del dim, scale
-    return pa.schema(list(tables.CENTERS)[4:]).empty_table()
-
-
 def _centers(
     coreset: Coreset, solved: Array, z: float, metric: Metric, ids: list[str], scale: Scale | None
 ) -> pa.Table:
     index, cost = point_costs(coreset.points, solved, z, metric)
     order = np.lexsort((np.arange(len(index)), cost, index))
-    first = order[np.searchsorted(index[order], np.arange(len(solved)))]
+    first = np.searchsorted(index[order], np.arange(len(solved)))
+    sizes = np.bincount(index, minlength=len(solved))
     rows = {
         "index": np.arange(len(solved)),
         "coordinates": list(solved if scale is None else scale.undo(solved)),
         "weight": np.bincount(index, coreset.weights, len(solved)),
         "cost": np.bincount(index, coreset.weights * cost, len(solved)),
-        "representative_id": [ids[i] for i in first],
+        # Centers that differ in float64 only may be one to float32 points; the second then has none.
+        "representative_id": [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)],
     }
     schema = pa.schema(list(tables.CENTERS)[4:])
     return pa.table({f.name: pa.array(rows[f.name], f.type) for f in schema}, schema)

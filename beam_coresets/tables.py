@@ -1,7 +1,8 @@
 """The tables that leave the system, as Arrow, and the file formats they are written in.
 
-`summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point. All three begin with the same four columns, so
-they join on them: window_start and window_end (seconds since the epoch, null outside windows), key, revision.
+`summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point. All three begin with the same
+four columns, so they join on them: window_start and window_end (seconds since the epoch, null outside windows), key,
+revision.
 """
 from __future__ import annotations
 

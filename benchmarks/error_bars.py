@@ -1,10 +1,10 @@
 """How often the certificate's 95 % intervals hold, and how wide they are: seeded trials on a Gaussian mixture.
 
-    python benchmarks/error_bars.py --trials 200
+    OMP_NUM_THREADS=1 python benchmarks/error_bars.py --trials 200
 
-One row of the table is one configuration: shards s, replication l, how many neighbouring shards are dropped, and whether the
-centers are fixed in advance or solved on each trial's own coreset. Every trial has its own seed for sampling *and* for the
-assignment, so that which buckets a dropped shard takes along is random too. Columns:
+One row of the table is one configuration: shards s, replication l, how many neighbouring shards are dropped, and
+whether the centers are fixed in advance or solved on each trial's own coreset. Every trial has its own seed for
+sampling *and* for the assignment, so that which buckets a dropped shard takes along is random too. Columns:
 
     coverage   share of the trials whose interval holds the true cost on all of the data
     width      median half-width over 1.96 true standard deviations (of estimate - truth)
@@ -12,11 +12,6 @@ assignment, so that which buckets a dropped shard takes along is random too. Col
     sd         standard deviation of estimate - truth, as a share of the truth
 """
 from __future__ import annotations
-
-import os
-
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
 
 import argparse
 import dataclasses
@@ -26,13 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.assignment import Assignment, split
+from beam_coresets.assignment import Assignment
 from beam_coresets.certificate import Interval, fitted_interval, fixed_interval
 from beam_coresets.coordinator import Policy, decide
 from beam_coresets.hashing import generator
-from beam_coresets.merge_reduce import MergeReduce, ShardState
+from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.nearest import cost
-from beam_coresets.points import PointBlock, Span
+from beam_coresets.points import blocks_of
 from beam_coresets.report import ShardReport
 from beam_coresets.sampling import Sampler
 from beam_coresets.solvers.centers import solve_centers
@@ -105,18 +100,11 @@ def reports(setup: Setup, points: Array, seed: int) -> tuple[Assignment, list[Sh
     """The reports of all shards, sampled and assigned by `seed`."""
     assignment = Assignment(setup.shards, setup.replication, "cyclic", seed=seed)
     logic = LeafOfOneBlock(Sampler(setup.k, setup.size, setup.z), assignment, seed)
-    states = [ShardState() for _ in range(setup.shards)]
-    for ordinal, low in enumerate(range(0, len(points), setup.block_rows)):
-        chunk = points[low : low + setup.block_rows]
-        ids = np.arange(low, low + len(chunk), dtype=np.uint64)
-        span = Span(0, ordinal, low + len(chunk) >= len(points))
-        for shard, block in enumerate(split(PointBlock(chunk, np.ones(len(chunk)), ids, span), assignment)):
-            states[shard] = logic.update(states[shard], shard, block)
-    return assignment, [logic.result(state) for state in states]
+    return assignment, shard_reports(blocks_of(points, rows=setup.block_rows), logic)
 
 
 def trials(setup: Setup, seeds: range, dropped: tuple[int, ...] = (0, 2)) -> Iterator[Trial]:
-    """Runs a job for each seed and yields its intervals, for each number of dropped neighbours and each kind of centers."""
+    """Runs a job for each seed; yields an interval for each number of dropped neighbours and each kind of centers."""
     points, fixed = mixture(setup)
     ones = np.ones(len(points))
     fixed_truth = cost(points, ones, fixed, setup.z)

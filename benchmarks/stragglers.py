@@ -84,7 +84,8 @@ def loss(folder: str | None, seeds: int, console: Console) -> None:
         totals.append(decision.total_weight / len(points))
     console.print(f"S1, l = 1, shards 1 and 4 dropped, {seeds} seeds")
     console.print(f"coverage {np.mean(coverages):.3f}, scaled total / n {np.mean(totals):.4f} +- {np.std(totals):.4f}")
-    console.print(f"95 % interval held the truth: fixed centers {held['fixed'] / seeds:.3f}, emitted {held['emitted'] / seeds:.3f}")
+    shares = f"fixed centers {held['fixed'] / seeds:.3f}, emitted {held['emitted'] / seeds:.3f}"
+    console.print(f"95 % interval held the truth: {shares}")
     console.print(f"median half-width {np.median(widths):.3f} of the cost")
 
 

@@ -1,4 +1,5 @@
-"""The demonstration: two million seeded points, ten shards, two of which never answer; then the truth beside the answer."""
+"""The demonstration: two million seeded points, ten shards, two of which never answer; then the truth beside the
+answer."""
 import argparse
 import pathlib
 import shutil

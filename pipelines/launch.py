@@ -49,7 +49,7 @@ def _run(pipeline: beam.Pipeline, report: Callable[[Any], None]) -> None:
         result = pipeline.run()
         result.wait_until_finish()
         report(result)
-    except BaseException as error:  # noqa: BLE001  (handed to the thread that waits)
+    except BaseException as error:  # handed to the thread that waits
         report(error)
 
 

@@ -36,7 +36,7 @@ class CoresetOptions(PipelineOptions):
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """What is read."""
     data = parser.add_argument_group("data")
-    data.add_argument("--input", nargs="+", help="globs of files: Parquet, CSV, JSON lines, Avro, text or .npy; .gz too")
+    data.add_argument("--input", nargs="+", help="globs: Parquet, CSV, JSON lines, Avro, text or .npy files; .gz too")
     data.add_argument("--input_format", help="if the file names don't tell: parquet, csv, jsonl, avro, text, npy")
     data.add_argument("--columns", type=_names, help="coordinates, comma-separated (default: all numeric columns)")
     data.add_argument("--vector_column", help="one column of vectors instead; asks for --metric")
@@ -87,7 +87,8 @@ def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[a
 
 
 def local_by_default(options: PipelineOptions) -> PipelineOptions:
-    """DirectRunner (and no runner at all) means the in-process one: the others that it may choose fetch a binary or crawl."""
+    """DirectRunner (and no runner at all) means the in-process one: the others that it may choose fetch a binary or
+    crawl."""
     standard = options.view_as(StandardOptions)
     if standard.runner in (None, "DirectRunner", "direct"):
         standard.runner = "FnApiRunner"

@@ -1,4 +1,5 @@
-"""Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the certificate."""
+"""Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the
+certificate."""
 import argparse
 import json
 import sys

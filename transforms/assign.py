@@ -15,7 +15,8 @@ from beam_coresets.transforms.progress import PROGRESS
 @beam.typehints.with_input_types(PointBlock)
 @beam.typehints.with_output_types(tuple[int, PointBlock])
 class AssignRedundantly(beam.PTransform):
-    """PointBlocks -> (shard, PointBlock): one block for every shard, also empty ones, which say how far a part has come.
+    """PointBlocks -> (shard, PointBlock): one block for every shard, also empty ones, which say how far a part has
+    come.
 
     Fuses with the source and with `ShardCoreset`: keep shuffles out from between them, or raw data crosses the network.
 

@@ -16,8 +16,8 @@ from beam_coresets.report import ShardReport
 class Coordinate(beam.PTransform):
     """ShardReports -> a Decision for each window.
 
-    It waits for all reports that a window will get, as every batch runner does; no timer, because one would move the local
-    runner onto a slow path. Without windows, a decision comes even if no shard reports.
+    It waits for all reports that a window will get, as every batch runner does; no timer, because one would move the
+    local runner onto a slow path. Without windows, a decision comes even if no shard reports.
 
     Args:
       policy: the scheme, the kind of recovery, how many shards are enough.

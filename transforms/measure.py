@@ -15,7 +15,8 @@ from beam_coresets.transforms.progress import PROGRESS
 
 @beam.typehints.with_input_types(PointBlock)
 class UniformSample(beam.CombineFn):
-    """PointBlocks -> (points, weights) of `size` rows: those whose hashed ids are smallest, so the same rows every time.
+    """PointBlocks -> (points, weights) of `size` rows: those whose hashed ids are smallest, so the same rows every
+    time.
 
     Args:
       size: how many rows; all of them if there are fewer.

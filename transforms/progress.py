@@ -1,4 +1,5 @@
-"""How far this process has come, for a terminal to show. Beam's own metrics are only complete when a local pipeline is over."""
+"""How far this process has come, for a terminal to show. Beam's own metrics are only complete when a local pipeline is
+over."""
 import dataclasses
 import threading
 

@@ -48,7 +48,7 @@ class CenterRow(NamedTuple):
     window_end: Optional[float]
     key: str
     revision: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a row
     coordinates: Sequence[float]
     weight: float
     cost: float

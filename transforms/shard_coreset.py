@@ -1,4 +1,5 @@
-"""ShardCoreset: what a shard has been given -> its report. A CombineFn of thin calls into `beam_coresets.merge_reduce`."""
+"""ShardCoreset: what a shard has been given -> its report. A CombineFn of thin calls into
+`beam_coresets.merge_reduce`."""
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,7 @@
 """WriteSummaries: one file a table, window and revision, written once.
 
-A file is written under a temporary name and then moved; the first decision stays. Files of a summary are moved in the order coreset,
-centers, summaries, so whoever sees a window's row in `summaries` finds the rest.
+A file is written under a temporary name and then moved; the first decision stays. Files of a summary are moved in the
+order coreset, centers, summaries, so whoever sees a window's row in `summaries` finds the rest.
 """
 import os
 import uuid
@@ -23,7 +23,8 @@ ORDER = ("coreset", "centers", "summaries")
 def write_once(path: str, data: bytes) -> bool:
     """Creates a file with this content unless there is one; says whether it did. Local creation is atomic.
 
-    Elsewhere it is a check and a move: two writers at the same moment may both succeed, the later one replacing equal content.
+    Elsewhere it is a check and a move: two writers at the same moment may both succeed, the later one replacing equal
+    content.
     """
     if FileSystems.exists(path):
         return False

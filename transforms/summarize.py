@@ -47,8 +47,8 @@ class Plan:
     Attributes:
       k, z, metric, method: the clustering, and how points are sampled for it.
       shards, replication, scheme, buckets, domains: the redundant assignment (see `Assignment`).
-      coreset_size: points that each shard's coreset keeps, 40 k by default; the emitted coreset is the union of the shards'
-        that answered.
+      coreset_size: points that each shard's coreset keeps, 40 k by default; the emitted coreset is the union of the
+        shards' that answered.
       recovery, min_shards: see `Policy`.
       drop_shards: fault injection: these shards do their work and their answer never comes.
       max_bad_rows: more dead letters than this fail the job; None lets any number pass.
@@ -109,8 +109,8 @@ class Plan:
 class Summarize(beam.PTransform):
     """Points -> `Summaries`: for each window a coreset, k centers, and what they are worth.
 
-    Takes a PCollection of PointBlocks, or of plain rows (dicts, NamedTuples, Beam rows, sequences of numbers), for which
-    `columns` says what to take.
+    Takes a PCollection of PointBlocks, or of plain rows (dicts, NamedTuples, Beam rows, sequences of numbers), for
+    which `columns` says what to take.
 
         result = rows | Summarize(Plan(k=20, shards=10, replication=3))
         result.centers | beam.Map(print)
@@ -120,8 +120,8 @@ class Summarize(beam.PTransform):
       columns: what to take from plain rows.
       names: file names for printed ids (`row_names` of the source).
       scale: a `Scale` as a side input (or value) that blocks are brought to, and results brought back from.
-      dead_letters: rows refused before this transform (`ReadBlocks(...).dead_letters`): returned with its own, and counted
-        against `max_bad_rows`.
+      dead_letters: rows refused before this transform (`ReadBlocks(...).dead_letters`): returned with its own, and
+        counted against `max_bad_rows`.
     """
 
     def __init__(
@@ -213,7 +213,9 @@ class BadRows(beam.CombineFn):
         return self.merge_accumulators([total, (1, {what: 1}, [f"{letter.source}, {letter.position}: {what}"])])
 
     def merge_accumulators(self, totals: Iterable[Any]) -> Any:
-        count, reasons, examples = 0, {}, []
+        count = 0
+        reasons: dict[str, int] = {}
+        examples: list[str] = []
         for n, r, e in totals:
             count += n
             examples += e
@@ -229,7 +231,8 @@ def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
     count, reasons, examples = found
     if count > limit:
         by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
+        first = "; ".join(examples)
         raise ValueError(
-            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); first: {'; '.join(examples)}"
+            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); first: {first}"
         )
     return count
