@@ -37,7 +37,7 @@ from beam_coresets.solvers.centers import Metric, refine, solve_centers
 LEVEL = 0.95
 FOLDS = 5
 FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
-FOLD_WORK = 2e9  # coordinates compared in them at most
+FOLD_WORK = 1.5e8  # coordinates compared in them at most
 
 Array = npt.NDArray[Any]
 

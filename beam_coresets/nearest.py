@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from beam_coresets._jit import fast_kernel, kernel
+from beam_coresets._jit import fast_kernel
 
 MATRIX_DIM = 48
 _MATRIX_ROWS = 4096
-_DOUBT = 800  # times the dtype's precision: below this share of a point's squared size its distance is compared directly
+_DOUBT = 800  # times the dtype's precision: below this share of a point's squared size it is compared directly
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +92,7 @@ def _blocked(points, centers, index, dist_sq):  # type: ignore[no-untyped-def]
             dist_sq[low + i] = best[i]
 
 
-@kernel
+@fast_kernel
 def _direct_difference(points, centers, index, dist_sq):  # type: ignore[no-untyped-def]
     for i in range(len(points)):
         total = 0.0

@@ -6,7 +6,9 @@ revision.
 """
 from __future__ import annotations
 
+import base64
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -87,10 +89,10 @@ def encode(table: pa.Table, form: str) -> bytes:
         pq.write_table(table, out)
     elif form == "avro":
         fastavro.writer(
-            out, avro_schema(table.schema), _plain_rows(table), codec="deflate", sync_marker=b"beam-coresets-01"
+            out, avro_schema(table.schema), _portable_rows(table), sync_marker=b"beam-coresets-01"
         )
     elif form == "jsonl":
-        for row in _plain_rows(table):
+        for row in _plain_rows(table, binary=False):
             out.write(json.dumps(row, allow_nan=True).encode() + b"\n")
     else:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
@@ -115,9 +117,14 @@ def avro_schema(schema: pa.Schema) -> dict[str, Any]:
     return fastavro.parse_schema({"type": "record", "name": "Row", "namespace": "beam_coresets", "fields": fields})
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def _avro_type(kind: pa.DataType) -> Any:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return {"type": "array", "items": _avro_type(kind.value_type)}
+    if _is_list(kind):
+        items = _avro_type(kind.value_type)  # numbers missing from a list of numbers are NaN, as plain doubles are faster
+        return {"type": "array", "items": items if items == "double" else ["null", items]}
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_integer(kind) and kind != pa.uint64():
@@ -129,11 +136,26 @@ def _avro_type(kind: pa.DataType) -> Any:
     return "string"
 
 
-def _plain_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows of plain Python values: what neither Avro nor JSON has as a type becomes text."""
+def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """A table's rows as dicts of plain Python values; lists of numbers by way of NumPy, as there may be millions."""
+    columns = [_plain_column(table.column(i).combine_chunks()) for i in range(table.num_columns)]
+    names = table.column_names
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _plain_column(column: pa.Array) -> list[Any]:
+    if pa.types.is_list(column.type) and not column.null_count and not column.flatten().null_count:
+        values = column.flatten().to_numpy(zero_copy_only=False).tolist()
+        ends = (column.offsets.to_numpy() - column.offsets[0].as_py()).tolist()
+        return [values[low:high] for low, high in itertools.pairwise(ends)]
+    plain: list[Any] = column.to_pylist()
+    return plain
+
+
+def _portable_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows for Avro and JSON: what they have no type for becomes text."""
     for i, field in enumerate(table.schema):
         if _avro_type(field.type) == "string" and not pa.types.is_string(field.type):
             text = [None if v is None else str(v) for v in table.column(i).to_pylist()]
             table = table.set_column(i, field.name, pa.array(text, pa.string()))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return plain_rows(table)

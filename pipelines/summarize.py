@@ -63,7 +63,7 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
         scale = AsSingleton(moments)
     read = pipeline | "Read" >> source
     result = read["blocks"] | "Summarize" >> Summarize(
-        plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"]
+        plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=()
     )
     _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)

@@ -3,9 +3,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import apache_beam as beam
-import pyarrow as pa
 
 from beam_coresets.summary import Summary
+from beam_coresets.tables import plain_rows
 
 
 class SummaryRow(NamedTuple):
@@ -81,9 +81,8 @@ for _row in ROWS.values():
 def rows_of(summary: Summary, table: str) -> Iterator[Any]:
     """The rows of one table of a summary, as the NamedTuples in `ROWS`."""
     kind = ROWS[table]
-    for batch in summary.table(table).to_batches(max_chunksize=10_000):
-        for values in batch.to_pylist():
-            yield _row_of(kind, values)
+    for values in plain_rows(summary.table(table)):
+        yield _row_of(kind, values)
 
 
 def _row_of(kind: Any, values: dict[str, Any]) -> Any:
@@ -91,8 +90,3 @@ def _row_of(kind: Any, values: dict[str, Any]) -> Any:
     if kind is CoresetRow:
         known["kept"] = {name: None if v is None else str(v) for name, v in values.items()}
     return kind(**known)
-
-
-def arrow_rows(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    """NamedTuples back as an Arrow table."""
-    return pa.Table.from_pylist([row._asdict() for row in rows], schema)

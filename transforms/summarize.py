@@ -28,14 +28,14 @@ class Summaries(NamedTuple):
     """What `Summarize` returns.
 
     Attributes:
-      summaries, centers, coreset: PCollections of the rows in `beam_coresets.transforms.records`.
+      summaries, centers, coreset: PCollections of the rows in `beam_coresets.transforms.records`; None if not wanted.
       dead_letters: DeadLetters: of rows that were refused.
       decided: whole `Summary` objects, for `WriteSummaries`.
     """
 
-    summaries: PCollection
-    centers: PCollection
-    coreset: PCollection
+    summaries: PCollection | None
+    centers: PCollection | None
+    coreset: PCollection | None
     dead_letters: PCollection
     decided: PCollection
 
@@ -131,12 +131,14 @@ class Summarize(beam.PTransform):
         names: Mapping[int, str] | None = None,
         scale: Any = None,
         dead_letters: PCollection | None = None,
+        rows: Sequence[str] = tuple(ROWS),
         **parameters: Any,
     ) -> None:
         super().__init__()
         if plan is not None and parameters:
             raise TypeError(f"plan: must be the only parameter, got also {', '.join(sorted(parameters))}")
         self._plan = Plan(**parameters) if plan is None else plan
+        self._rows = tuple(rows)
         self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
 
     def expand(self, points: Any) -> Any:
@@ -161,8 +163,9 @@ class Summarize(beam.PTransform):
         tables = {
             name: decided | f"Rows of {name}" >> beam.FlatMap(rows_of, name).with_output_types(row)
             for name, row in ROWS.items()
+            if name in self._rows
         }
-        return Summaries(**tables, dead_letters=letters, decided=decided)
+        return Summaries(**{name: tables.get(name) for name in ROWS}, dead_letters=letters, decided=decided)
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
         if points.element_type == PointBlock:
@@ -233,6 +236,7 @@ def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
         by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
         first = "; ".join(examples)
         raise ValueError(
-            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); first: {first}"
+            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); "
+            f"first: {first}"
         )
     return count
