@@ -18,6 +18,7 @@ setup(
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     python_requires=">=3.10",
     packages=["beam_coresets", "beam_coresets.solvers", "beam_coresets.transforms", "beam_coresets.pipelines"],
     package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},

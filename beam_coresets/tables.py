@@ -92,7 +92,7 @@ def encode(table: pa.Table, form: str) -> bytes:
             out, avro_schema(table.schema), _portable_rows(table), sync_marker=b"beam-coresets-01"
         )
     elif form == "jsonl":
-        for row in _plain_rows(table, binary=False):
+        for row in _portable_rows(table, binary=False):
             out.write(json.dumps(row, allow_nan=True).encode() + b"\n")
     else:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
@@ -123,7 +123,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _avro_type(kind: pa.DataType) -> Any:
     if _is_list(kind):
-        items = _avro_type(kind.value_type)  # numbers missing from a list of numbers are NaN, as plain doubles are faster
+        items = _avro_type(kind.value_type)  # reals missing from a list are NaN, as plain doubles are read faster
         return {"type": "array", "items": items if items == "double" else ["null", items]}
     if pa.types.is_boolean(kind):
         return "boolean"
@@ -138,7 +138,10 @@ def _avro_type(kind: pa.DataType) -> Any:
 
 def plain_rows(table: pa.Table) -> list[dict[str, Any]]:
     """A table's rows as dicts of plain Python values; lists of numbers by way of NumPy, as there may be millions."""
-    columns = [_plain_column(table.column(i).combine_chunks()) for i in range(table.num_columns)]
+    return _rows(table, [_plain_column(column.combine_chunks()) for column in table.columns])
+
+
+def _rows(table: pa.Table, columns: list[list[Any]]) -> list[dict[str, Any]]:
     names = table.column_names
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -152,10 +155,37 @@ def _plain_column(column: pa.Array) -> list[Any]:
     return plain
 
 
-def _portable_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows for Avro and JSON: what they have no type for becomes text."""
-    for i, field in enumerate(table.schema):
-        if _avro_type(field.type) == "string" and not pa.types.is_string(field.type):
-            text = [None if v is None else str(v) for v in table.column(i).to_pylist()]
-            table = table.set_column(i, field.name, pa.array(text, pa.string()))
-    return plain_rows(table)
+def _portable_rows(table: pa.Table, binary: bool = True) -> list[dict[str, Any]]:
+    """Rows for Avro and JSON: what they have no type for becomes text; bytes do (base64) unless `binary`."""
+    columns = []
+    for column in table.columns:
+        if _needs_change(column.type) or _has_gaps(column):
+            columns.append([_portable(value, column.type, binary) for value in column.to_pylist()])
+        else:
+            columns.append(_plain_column(column.combine_chunks()))
+    return _rows(table, columns)
+
+
+def _needs_change(kind: pa.DataType) -> bool:
+    """Whether Arrow's Python values of this type are not all portable already."""
+    if _is_list(kind):
+        return _is_list(kind.value_type) or _needs_change(kind.value_type)
+    return _avro_type(kind) in ("string", "bytes") and not pa.types.is_string(kind)
+
+
+def _has_gaps(column: pa.ChunkedArray) -> bool:
+    """Whether lists of reals miss some."""
+    lists = _is_list(column.type) and pa.types.is_floating(column.type.value_type)
+    return bool(lists and any(chunk.flatten().null_count for chunk in column.chunks))
+
+
+def _portable(value: Any, kind: pa.DataType, binary: bool) -> Any:
+    if value is None:
+        return None
+    if _is_list(kind):
+        missing = float("nan") if pa.types.is_floating(kind.value_type) else None
+        return [missing if v is None else _portable(v, kind.value_type, binary) for v in value]
+    form = _avro_type(kind)
+    if form == "bytes" and not binary:
+        return base64.b64encode(value).decode()
+    return str(value) if form == "string" else value

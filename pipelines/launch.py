@@ -1,4 +1,5 @@
 """Running a pipeline for somebody at a terminal: progress while it works, one clear line when it fails."""
+import logging
 import re
 import threading
 import time
@@ -11,7 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from beam_coresets.transforms.progress import PROGRESS
 
-_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception)): (.*?)(?: \[while running '([^']*)'\])?$", re.M | re.S)
+_ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
+_STEP = re.compile(r" \[while running '[^']*'\]")
+_PLAIN = ("ValueError", "TypeError", "SchemaError")  # what this project raises, as `name: requirement, got value`
 
 
 class JobError(RuntimeError):
@@ -54,10 +57,20 @@ def _run(pipeline: beam.Pipeline, report: Callable[[Any], None]) -> None:
 
 
 def first_cause(error: BaseException) -> str:
-    """What went wrong, without the runner's stack: `ValueError: ...` of the user code that raised."""
-    found = list(_ERROR.finditer(str(error)))
-    if not found:
-        return f"{type(error).__name__}: {error}"
-    last = found[-1]
-    text = last.group(2).strip().split("\n")[0]
-    return re.sub(r" \[while running '[^']*'\]$", "", text)
+    """What went wrong, in one line and without the runner's stack: the message of the user code that raised.
+
+    A runner in this process raises the exception itself, with the step's name added; others put the worker's
+    traceback into the text of their own. Errors that speak of an option or column go without the exception's name.
+    """
+    name, text = type(error).__name__, str(error)
+    found = list(_ERROR.finditer(text))
+    if found:
+        name, text = found[-1].group(1), found[-1].group(2)
+    text = (_STEP.sub("", text).strip().splitlines() or [""])[0]
+    return text if name in _PLAIN and ": " in text else f"{name}: {text}"
+
+
+def quiet(verbose: bool) -> None:
+    """Leaves errors to the one line that a job prints about them: Beam logs each with its stack."""
+    logging.basicConfig(level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.NOTSET if verbose else logging.CRITICAL)

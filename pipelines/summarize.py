@@ -12,6 +12,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 from rich.console import Console
 
+from beam_coresets import tables
 from beam_coresets.pipelines import explain, launch, options, show
 from beam_coresets.points import PointBlock
 from beam_coresets.summary import Scale
@@ -20,13 +21,13 @@ from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, wri
 from beam_coresets.transforms.sources import ReadBlocks, row_names
 from beam_coresets.transforms.summarize import Plan, Summarize
 
-TABLES = ("summaries", "centers", "coreset", "dead_letters")
 SPREAD_WARNING = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
     known, beam_options = options.parse(argv, "summarize", __doc__ or "")
+    launch.quiet(known.verbose)
     console = Console()
     try:
         options.require(known, "input", "k", *(() if known.explain else ("output",)))
@@ -77,19 +78,25 @@ def write_scale(scale: Scale, output: str, columns: Sequence[str]) -> None:
 
 
 def clear_output(output: str, overwrite: bool) -> None:
-    """Refuses, or empties, a folder with another run's tables.
+    """Refuses, or empties, a folder with another run's tables; what a failed run left beside none is removed.
 
     Raises:
       ValueError: there are such tables and they are not to be overwritten.
     """
-    patterns = [FileSystems.join(output, table, "*") for table in TABLES] + [FileSystems.join(output, "scale.json")]
-    found = [m.path for match in FileSystems.match(patterns) for m in match.metadata_list]
-    if found and not overwrite:
+    result, rest = (_found(output, names) for names in (tables.TABLES, ("dead_letters",)))
+    if result and not overwrite:
         raise ValueError(
-            f"output: must not hold another run's result, got {output!r} with {found[0]} (--overwrite replaces it)"
+            f"output: must not hold another run's result, got {output!r} with {result[0]} (--overwrite replaces it)"
         )
-    if found:
-        FileSystems.delete(found)
+    scale = FileSystems.join(output, "scale.json")
+    rest += [scale] if FileSystems.exists(scale) else []
+    if result + rest:
+        FileSystems.delete(result + rest)
+
+
+def _found(output: str, names: Sequence[str]) -> list[str]:
+    matches = FileSystems.match([FileSystems.join(output, name, "*") for name in names])
+    return [m.path for match in matches for m in match.metadata_list]
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

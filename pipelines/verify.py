@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own.add_argument("--csv", help="also write the measurements to this file")
     mine, rest = own.parse_known_args(argv)
     known, beam_options = options.parse(rest, "verify", f"{__doc__}\n\n--coreset FOLDER: the --output of summarize")
+    launch.quiet(known.verbose)
     console = Console()
     try:
         known.coreset = mine.coreset

@@ -1,0 +1,159 @@
+"""How far a coreset's cost is from the data's: one shard, 40 k points, five shapes of data, all sampling methods.
+
+    OMP_NUM_THREADS=1 python benchmarks/distortion.py --data DIR --shapes DIR --csv distortion.csv
+
+--data has s1.txt and birch1.txt, --shapes has gm.npy, ht.npy and digits.npy; what is not there is generated in the same
+shape and marked with a *. Distortion is the largest max(cost(P, C) / cost(S, C), its inverse) over the center sets of
+`beam_coresets.distortion.center_sets`; the table has its median and maximum over seeds.
+"""
+import argparse
+import csv
+import dataclasses
+import pathlib
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+
+from beam_coresets.assignment import Assignment
+from beam_coresets.coreset import Coreset
+from beam_coresets.distortion import Measured, center_sets, costs
+from beam_coresets.hashing import generator
+from beam_coresets.instances import GaussianMixture, HeavyTails, SSet
+from beam_coresets.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.points import blocks_of, narrow
+from beam_coresets.sampling import METHODS, Sampler
+from beam_coresets.solvers.centers import solve_centers
+
+Array = npt.NDArray[Any]
+
+CENTERS = {"S1": 15, "birch1": 100, "digits": 10, "ht": 50, "gm": 20}
+POINTS_PER_CENTER = 40
+SOLVED_ROWS = 200_000
+OWN_SEEDS = (0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """Points (n, d) with their k; `generated` where the public set was not at hand."""
+
+    name: str
+    points: Array
+    k: int
+    generated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The center sets that do not depend on the coreset, and their cost on all of the data."""
+
+    sets: list[tuple[str, Array]]
+    data_costs: Array
+
+
+def load(name: str, data: pathlib.Path | None, shapes: pathlib.Path | None) -> Shape:
+    """The public set where its folder is given and has it, else a generated one of the same size."""
+    text = data / f"{name.lower()}.txt" if data else None
+    array = shapes / f"{name}.npy" if shapes else None
+    if text is not None and text.exists():
+        return Shape(name, narrow(np.loadtxt(text)), CENTERS[name], False)
+    if array is not None and array.exists():
+        return Shape(name, narrow(np.load(array)), CENTERS[name], False)
+    if name == "digits":
+        return Shape(name, narrow(load_digits().data), CENTERS[name], False)
+    made = {
+        "S1": (SSet(), 5_000),
+        "birch1": (SSet(seed=1, k=100, deviation=16_000.0, gap=4.0), 100_000),
+        "ht": (HeavyTails(seed=2), 200_000),
+        "gm": (GaussianMixture(seed=1), 2_000_000),
+    }
+    instance, n = made[name]
+    return Shape(name, instance.points(n), CENTERS[name], True)
+
+
+def reference(shape: Shape, z: float) -> Reference:
+    """Solves for the best centers on up to 200,000 points; costs are of all points."""
+    sample = shape.points
+    if len(sample) > SOLVED_ROWS:
+        sample = sample[generator("distortion", shape.name).choice(len(sample), SOLVED_ROWS, replace=False)]
+    best = solve_centers(sample, np.ones(len(sample)), shape.k, z).centers
+    sets = center_sets(shape.points, best, [], z)
+    return Reference(sets, costs(shape.points, np.ones(len(shape.points)), sets, z))
+
+
+def coreset_of(shape: Shape, method: str, z: float, seed: int) -> Coreset:
+    """The coreset of a single shard."""
+    sampler = Sampler(shape.k, POINTS_PER_CENTER * shape.k, z, method, seed=seed)
+    (report,) = shard_reports(blocks_of(shape.points), MergeReduce(sampler, Assignment(1, 1), seed))
+    return report.coreset
+
+
+def worst(shape: Shape, known: Reference, coreset: Coreset, z: float) -> Measured:
+    """The center set with the largest distortion, solutions of the coreset itself among them."""
+    solved = [solve_centers(coreset.points, coreset.weights, shape.k, z, seed=s).centers for s in OWN_SEEDS]
+    own = [("own", centers) for centers in solved]
+    own_costs = costs(shape.points, np.ones(len(shape.points)), own, z)
+    sets = known.sets + own
+    on_data = np.concatenate([known.data_costs, own_costs])
+    on_coreset = costs(coreset.points, coreset.weights, sets, z)
+    found = [Measured(name, p, s) for (name, _), p, s in zip(sets, on_data, on_coreset, strict=True)]
+    return max(found, key=lambda measured: measured.distortion)
+
+
+def measure(shape: Shape, z: float, methods: list[str], seeds: int) -> list[dict[str, Any]]:
+    """One row a method."""
+    known = reference(shape, z)
+    rows = []
+    for method in methods:
+        found, began = [], time.perf_counter()
+        for seed in range(seeds):
+            found.append(worst(shape, known, coreset_of(shape, method, z, seed), z))
+        values = [measured.distortion for measured in found]
+        rows.append({
+            "shape": shape.name + ("*" if shape.generated else ""), "n": len(shape.points),
+            "d": shape.points.shape[1], "k": shape.k, "z": z, "method": method, "seeds": seeds,
+            "median": statistics.median(values), "max": max(values),
+            "worst sets": " ".join(sorted({measured.name for measured in found})),
+            "seconds a seed": (time.perf_counter() - began) / seeds,
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Measures what the options ask for, and prints as it goes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=pathlib.Path, help="folder with s1.txt and birch1.txt")
+    parser.add_argument("--shapes", type=pathlib.Path, help="folder with gm.npy, ht.npy and digits.npy")
+    parser.add_argument("--names", nargs="+", choices=CENTERS, default=list(CENTERS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", type=int, default=5, help="0 to this many minus one (default: 5)")
+    parser.add_argument("--z", type=float, nargs="+", default=[2.0, 1.0])
+    parser.add_argument("--csv", type=pathlib.Path, help="write the table here too")
+    options = parser.parse_args()
+    rows = []
+    for name in options.names:
+        shape = load(name, options.data, options.shapes)
+        for z in options.z:
+            rows += measure(shape, z, options.methods, options.seeds)
+            last = rows[-len(options.methods) :]
+            print(*(f"{r['shape']} z={z:g} {r['method']} {r['median']:.4f} {r['max']:.4f};" for r in last), flush=True)
+    table = Table(title=f"distortion, {POINTS_PER_CENTER} k points, one shard, {options.seeds} seeds (* generated)")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in ("shape", "method", "worst sets") else "right")
+    for row in rows:
+        table.add_row(*(f"{v:.4f}" if isinstance(v, float) and k != "z" else f"{v}" for k, v in row.items()))
+    Console().print(table)
+    if options.csv:
+        with open(options.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Small jobs for tests: seeded points, files of them, pipelines whose output is collected, and the same without Beam."""
+import itertools
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from beam_coresets.coordinator import decide
+from beam_coresets.hashing import generator
+from beam_coresets.merge_reduce import shard_reports
+from beam_coresets.points import blocks_of
+from beam_coresets.summary import Window, summarize
+from beam_coresets.transforms.sinks import read_table
+
+LOCAL = ("--runner=FnApiRunner",)
+TWO_WORKERS = (*LOCAL, "--direct_num_workers=2", "--direct_running_mode=multi_threading")
+CENTERS = np.array([[0, 0, 0], [20, 0, 5], [0, 30, -5], [25, 25, 10]], np.float64)
+
+_COLLECTED = {}
+_numbers = itertools.count()
+
+
+def clusters(n, seed=0, dtype=np.float32):
+    """(n, 3) points around the four `CENTERS`, with unit variance."""
+    rng = generator("jobs", seed)
+    return (CENTERS[rng.integers(0, 4, n)] + rng.standard_normal((n, 3))).astype(dtype)
+
+
+def parts_of(points, parts=3, rows=300, weights=None):
+    """The points as blocks of several parts, which take turns of `rows`."""
+    found = []
+    for part in range(parts):
+        own = None if weights is None else weights[part::parts]
+        found += blocks_of(np.ascontiguousarray(points[part::parts]), own, part, rows)
+    return found
+
+
+def write_parquet(folder, columns, files=3, group_rows=250):
+    """Writes columns (name -> (n,) values) as Parquet files with as many rows each; returns their glob."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = columns if isinstance(columns, pa.Table) else pa.table(columns)
+    step = -(-len(table) // files)
+    for i in range(files):
+        pq.write_table(table.slice(i * step, step), folder / f"part-{i}.parquet", row_group_size=group_rows)
+    return f"{folder}/part-*.parquet"
+
+
+def columns_of(points):
+    return {f"x{j}": points[:, j] for j in range(points.shape[1])}
+
+
+def _keep(value, where):
+    _COLLECTED[where].append(value)
+
+
+def run(build, options=LOCAL):
+    """Runs the graph that `build(pipeline)` makes; returns (what its named PCollections held, the result)."""
+    pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
+    held = {}
+    for name, collection in build(pipeline).items():
+        where = next(_numbers)
+        held[name] = _COLLECTED[where] = []
+        _ = collection | f"Collect {name}" >> beam.Map(_keep, where)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return held, result
+
+
+def counters(result):
+    """Name -> value of this project's counters, added up over all steps."""
+    found = {}
+    for metric in result.metrics().query()["counters"]:
+        if metric.key.metric.namespace == "beam_coresets":
+            name = metric.key.metric.name
+            found[name] = found.get(name, 0) + metric.committed
+    return found
+
+
+def without_beam(blocks, plan, names=None, window=Window()):  # noqa: B008
+    """What the pipeline must give: the Summary by direct calls."""
+    reports = [r for r in shard_reports(blocks, plan.merge_reduce) if r.shard not in plan.drop_shards]
+    return summarize(decide(reports, plan.policy), plan.question, window, names)
+
+
+def rows_in(folder, name):
+    """The rows of a written table, as dicts."""
+    return read_table(str(folder), name).to_pylist()

@@ -1,0 +1,136 @@
+"""The house: who may import what, where compiled kernels go, and one version."""
+import ast
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import beam_coresets
+
+PACKAGE = pathlib.Path(beam_coresets.__file__).parent
+ROOT = PACKAGE.parent
+BEAM_SIDE = ("transforms", "pipelines")
+NUMERIC = sorted(
+    path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in BEAM_SIDE
+)
+
+
+def run(code, cwd=ROOT, **environment):
+    """Runs Python code in a fresh process; what it printed, or its last lines of error."""
+    kept = {name: value for name, value in os.environ.items() if name not in environment and name != "PYTHONPATH"}
+    kept |= {name: value for name, value in environment.items() if value is not None}
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=kept, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("path", NUMERIC, ids=str)
+def test_the_mathematics_imports_neither_beam_nor_what_is_built_on_it(path):
+    imported = set()
+    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    forbidden = ("apache_beam", "beam_coresets.transforms", "beam_coresets.pipelines")
+    assert not [name for name in imported if f"{name}.".startswith(tuple(f"{f}." for f in forbidden))]
+
+
+def test_importing_all_of_the_mathematics_does_not_load_beam():
+    names = [".".join(("beam_coresets", *path.with_suffix("").parts)) for path in NUMERIC]
+    names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
+    assert len(names) > 15
+    code = f"import sys, importlib\nfor n in {names}: importlib.import_module(n)\nprint('apache_beam' in sys.modules)"
+    assert run(code) == "False"
+
+
+@pytest.mark.parametrize("name", BEAM_SIDE)
+def test_the_bare_package_names_are_refused(name):
+    """Under another name the same class would exist twice."""
+    if not (ROOT / name / "__init__.py").exists():
+        pytest.skip("not a checkout: installed under its full name only")
+    code = f"try: import {name}\nexcept ImportError as e: print(e)"
+    assert run(code) == f"import name: must be beam_coresets.{name}, got {name}"
+
+
+def test_one_version_everywhere():
+    setup = (ROOT / "setup.py")
+    if not setup.exists():
+        pytest.skip("not a checkout")
+    stated = re.search(r'__version__ = "(.+)"', setup.read_text())
+    assert stated, "setup.py must read the version from the package"
+    from importlib.metadata import version
+
+    assert version("beam-coresets") == beam_coresets.__version__
+    assert "version =" not in (ROOT / "pyproject.toml").read_text().replace("target-version =", "")
+
+
+COMPILE = """
+import os, pathlib, sys
+package = pathlib.Path(PACKAGE)
+allowed = os.access
+os.access = lambda path, mode, **more: allowed(path, mode, **more) and not (
+    mode & os.W_OK and str(path).startswith(str(package)))
+import tempfile
+real = tempfile.TemporaryFile
+def refuse(*args, dir=None, **more):
+    if dir is not None and str(dir).startswith(str(package)):
+        raise OSError(30, "Read-only file system", str(dir))
+    return real(*args, dir=dir, **more)
+tempfile.TemporaryFile = refuse
+import numpy as np
+from beam_coresets.nearest import nearest
+import beam_coresets
+assert str(package) in beam_coresets.__file__, beam_coresets.__file__
+index, dist_sq = nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[:2])
+assert index[:2].tolist() == [0, 1] and dist_sq.tolist() == [0.0, 0.0, 2.0]
+print(os.environ["NUMBA_CACHE_DIR"])
+"""
+
+
+def copied_package(folder):
+    shutil.copytree(PACKAGE, folder / "beam_coresets", ignore=shutil.ignore_patterns("__pycache__", *BEAM_SIDE))
+    return folder / "beam_coresets"
+
+
+def test_kernels_start_where_the_package_folder_is_read_only(tmp_path):
+    """As in a worker's image: no writing beside the source, no home. Root may write anywhere, so that the folder is
+    read-only is told to the package by os.access, and to numba by refusing its trial file there."""
+    package = copied_package(tmp_path)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    printed = run(
+        COMPILE.replace("PACKAGE", repr(str(package))), tmp_path, TMPDIR=str(temporary), HOME=None,
+        XDG_CACHE_HOME=None, NUMBA_CACHE_DIR=None, PYTHONDONTWRITEBYTECODE="1",
+    )
+    assert printed.startswith(str(temporary))
+    assert list(pathlib.Path(printed).rglob("*.nbi")), "kernels must be cached where it is allowed"
+    assert not list(package.rglob("*.nbi"))
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write to read-only folders")
+def test_kernels_start_in_a_folder_without_write_permission(tmp_path):
+    package = copied_package(tmp_path)
+    for folder in [package, *(p for p in package.rglob("*") if p.is_dir())]:
+        folder.chmod(0o555)
+    code = (
+        "import numpy as np\nfrom beam_coresets.nearest import nearest\n"
+        "print(nearest(np.eye(2), np.eye(2))[0].tolist())"
+    )
+    try:
+        assert run(code, tmp_path, HOME=None, NUMBA_CACHE_DIR=None, PYTHONDONTWRITEBYTECODE="1") == "[0, 1]"
+    finally:
+        for folder in [package, *(p for p in package.rglob("*") if p.is_dir())]:
+            folder.chmod(0o755)
+
+
+def test_a_writable_package_keeps_its_kernels_beside_the_source(tmp_path):
+    package = copied_package(tmp_path)
+    code = "import os, beam_coresets.hashing as h\nh.hash_integers(__import__('numpy').arange(2))\n"
+    assert run(f"{code}print(os.environ.get('NUMBA_CACHE_DIR'))", tmp_path, NUMBA_CACHE_DIR=None) == "None"
+    assert list((package / "__pycache__").glob("hashing*.nbi"))
