@@ -45,8 +45,10 @@ def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Array | No
     """
     if data[:3] != MAGIC:
         raise ValueError(f"data: must start with {MAGIC!r}, got {data[:3]!r}")
-    if data[3] != VERSION:
+    if len(data) > 3 and data[3] != VERSION:
         raise ValueError(f"version: must be {VERSION}, got {data[3]}")
+    if len(data) < 8:
+        raise ValueError(f"data: must have a header of at least 8 bytes, got {len(data)}")
     (length,) = struct.unpack_from("<I", data, 4)
     found, fields, specs = json.loads(data[8 : 8 + length])
     if found != kind:

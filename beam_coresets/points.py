@@ -12,6 +12,7 @@ from beam_coresets import codec
 
 MAX_BLOCK_ROWS = 65_536
 MAX_BLOCK_BYTES = 16 << 20
+LEAST_NARROW, LARGEST_NARROW = 1e-15, 1e17  # squares of larger numbers overflow float32, of smaller ones vanish
 
 Array = npt.NDArray[Any]
 
@@ -55,6 +56,9 @@ class PointBlock:
             raise TypeError(
                 f"points: must be 2-d float32 or float64, got {self.points.ndim}-d {self.points.dtype}"
             )
+        for name, dtype in (("weights", np.float64), ("ids", np.uint64)):
+            if getattr(self, name).dtype != dtype:
+                raise TypeError(f"{name}: must be {np.dtype(dtype)}, got {getattr(self, name).dtype}")
         for name in ("points", "weights", "groups", "extras"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
@@ -136,17 +140,20 @@ def concatenate_extras(tables: Sequence[Any]) -> Any:
 
 
 def narrow(points: Array) -> Array:
-    """Float64 points as float32 where that loses nothing that matters, else unchanged.
+    """Points as float32 where that loses nothing that matters, else as float64.
 
     float32 keeps 24 bits. A column is narrowed if it is exactly representable or if its rounding is below 1e-4 of the
     column's standard deviation in this block; epoch seconds and large offsets fail that, and the block stays float64.
+    So does one whose squared distances would leave the range of float32, up or down; float32 is widened there.
     """
-    if points.dtype == np.float32 or not len(points):
+    if not points.size:
         return np.ascontiguousarray(points, np.float32)
-    with np.errstate(over="ignore"):
-        small = np.ascontiguousarray(points, np.float32)
-    if not np.isfinite(small).all():
-        return np.ascontiguousarray(points)
+    largest = max(float(points.max()), -float(points.min()))
+    if largest and not LEAST_NARROW < largest < LARGEST_NARROW:
+        return np.ascontiguousarray(points, np.float64)
+    small = np.ascontiguousarray(points, np.float32)
+    if points.dtype == np.float32:
+        return small
     rounding = np.abs(points - small).max(axis=0)
     if ((rounding == 0) | (rounding <= 1e-4 * points.std(axis=0))).all():
         return small

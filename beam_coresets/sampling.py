@@ -36,6 +36,7 @@ PROJECT_ABOVE = 128
 PROJECTED_DIM = 16
 COST_SHARE = 0.7  # more of it helps heavy tails and outliers, less the small clusters
 FINISH_CENTERS = 1.5  # the last draw can afford more centers, as a multiple of the leaves'
+DRAWS_PER_STRATUM = 4
 DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 
 Array = npt.NDArray[Any]
@@ -53,7 +54,7 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
         total += weights[i] * cost[i]
         out[i] = 0.0
     left = float(size)
-    for _ in range(12):
+    for _ in range(64):  # two or three, unless weights differ by many orders of magnitude
         filled = 0
         for j in range(clusters):
             if cluster_weight[j] > 0:
@@ -182,12 +183,12 @@ def _spread_rows(
 ) -> Array:
     """The rows of a finished sample, ascending: the certain ones and a systematic draw in each stratum."""
     count = int(strata.max()) + 1
+    if probability.sum() < DRAWS_PER_STRATUM * count:  # else a tiny sample might miss every stratum
+        strata, count = np.zeros_like(strata), 1
     order = _spread_order(space, probability, strata * clusters + index, count * clusters)
     apart = np.split(order, np.searchsorted(strata[order], np.arange(1, count)))
     certain = np.flatnonzero(probability >= 1.0)
-    rows = np.sort(np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)]))
-    # Only a tiny size over several strata can miss everywhere; one draw over all of them then can't.
-    return rows if len(rows) else _systematic(order, probability, rng)
+    return np.sort(np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)]))
 
 
 def _systematic(order: Array, probability: Array, rng: np.random.Generator) -> Array:

@@ -147,7 +147,8 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("shape", "method", "worst sets") else "right")
     for row in rows:
         table.add_row(*(f"{v:.4f}" if isinstance(v, float) and k != "z" else f"{v}" for k, v in row.items()))
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=160)).print(table)
     if options.csv:
         with open(options.csv, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -1,5 +1,6 @@
 """The options that the words of the command line share, and how they become the objects that the transforms take."""
 import argparse
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,10 +81,22 @@ def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[a
     )
     CoresetOptions._add_argparse_args(parser)
     known, rest = parser.parse_known_args(argv)
+    _refuse_misspelt(parser, rest)
     options = PipelineOptions(rest)
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
     options.view_as(SetupOptions).save_main_session = False
     return known, local_by_default(options)
+
+
+def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+    """Stops at an option that is nearly one of ours and none of Beam's, which ignores what it does not know."""
+    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for group in PipelineOptions.__subclasses__():
+        group._add_argparse_args(beams)
+    for name in (word.split("=")[0] for word in rest if word.startswith("--")):
+        close = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.8)
+        if close and name not in beams._option_string_actions:
+            parser.error(f"{name}: must be an option, got none of that name; did you mean {close[0]}?")
 
 
 def local_by_default(options: PipelineOptions) -> PipelineOptions:

@@ -3,6 +3,7 @@ import math
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.transforms.sinks import read_table
@@ -30,7 +31,7 @@ def result(output: str, seconds: float, console: Console) -> None:
         console.print(table, highlight=False)
     centers = read_table(output, "centers").to_pylist()
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
-    console.print(f"\nTables in {output}: summaries, centers, coreset", highlight=False)
+    console.print(f"\nTables in {escape(output)}: summaries, centers, coreset", highlight=False, soft_wrap=True)
 
 
 def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
@@ -70,7 +71,7 @@ def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 
         more = ", ..." if len(center["coordinates"]) > shown else ""
         table.add_row(
             str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),
-            center["representative_id"], head + more,
+            escape(center["representative_id"] or "-"), head + more,
         )
     console.print()
     console.print(table, highlight=False)

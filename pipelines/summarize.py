@@ -1,9 +1,9 @@
 """The main job: files -> summaries, centers and a coreset, redundantly sharded, whichever shards answer."""
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -11,13 +11,15 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsSingleton
 from rich.console import Console
+from rich.markup import escape
 
 from beam_coresets import tables
 from beam_coresets.pipelines import explain, launch, options, show
 from beam_coresets.points import PointBlock
 from beam_coresets.summary import Scale
+from beam_coresets.transforms.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
-from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, write_once
+from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, write_once
 from beam_coresets.transforms.sources import ReadBlocks, row_names
 from beam_coresets.transforms.summarize import Plan, Summarize
 
@@ -60,7 +62,7 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
             (pipeline | "ReadForScale" >> first_pass)["blocks"]
             | "Moments" >> beam.CombineGlobally(StandardScale()).with_output_types(Scale)
         )
-        _ = moments | "WriteScale" >> beam.Map(write_scale, known.output, source.layout.coordinates)
+        _ = moments | "WriteScale" >> beam.Map(write_scale, known.output or "", source.layout.coordinates)
         scale = AsSingleton(moments)
     read = pipeline | "Read" >> source
     result = read["blocks"] | "Summarize" >> Summarize(
@@ -83,7 +85,8 @@ def clear_output(output: str, overwrite: bool) -> None:
     Raises:
       ValueError: there are such tables and they are not to be overwritten.
     """
-    result, rest = (_found(output, names) for names in (tables.TABLES, ("dead_letters",)))
+    result = [path for name in tables.TABLES for path in files_of(output, name)]
+    rest = files_of(output, "dead_letters")
     if result and not overwrite:
         raise ValueError(
             f"output: must not hold another run's result, got {output!r} with {result[0]} (--overwrite replaces it)"
@@ -94,23 +97,22 @@ def clear_output(output: str, overwrite: bool) -> None:
         FileSystems.delete(result + rest)
 
 
-def _found(output: str, names: Sequence[str]) -> list[str]:
-    matches = FileSystems.match([FileSystems.join(output, name, "*") for name in names])
-    return [m.path for match in matches for m in match.metadata_list]
-
-
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:
     """Says so if one column will dominate the distances, judging by the first block."""
-    block = next((b for b in source.here() if isinstance(b, PointBlock)), None)
-    if block is None or len(block) < 2 or source.layout.options.vector_column:
+    with contextlib.suppress(ValueError):  # a file that can't be read: the job itself will say so
+        _warn_of_spreads(next((b for b in source.here() if isinstance(b, PointBlock)), None), source.layout, console)
+
+
+def _warn_of_spreads(block: PointBlock | None, layout: Layout, console: Console) -> None:
+    if block is None or len(block) < 2 or layout.options.vector_column:
         return
     spread = np.asarray(block.points, np.float64).std(axis=0)
     wide, narrow = int(spread.argmax()), int(np.where(spread > 0, spread, np.inf).argmin())
     if spread[wide] > SPREAD_WARNING * spread[narrow] > 0:
-        names: Any = source.layout.coordinates
+        far, near = (escape(repr(layout.coordinates[i])) for i in (wide, narrow))
         console.print(
-            f"[yellow]warning:[/] column {names[wide]!r} spreads {spread[wide] / spread[narrow]:,.0f} times as far as "
-            f"{names[narrow]!r} and will decide the clusters; --scale standard brings them to one scale",
+            f"[yellow]warning:[/] column {far} spreads {spread[wide] / spread[narrow]:,.0f} times as far as "
+            f"{near} and will decide the clusters; --scale standard brings them to one scale",
             highlight=False,
         )
 

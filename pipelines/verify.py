@@ -135,6 +135,7 @@ def show_measured(summary: dict[str, Any], measured: list[Measured], console: Co
         f"emitted centers: cost {show.number(truth)} on all data; the certificate said {show.number(summary['cost'])}, "
         f"{show.number(low)} to {show.number(high)}: {'held' if held else '[red]did not hold[/]'}",
         highlight=False,
+        soft_wrap=True,
     )
     return 0
 

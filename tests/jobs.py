@@ -1,4 +1,4 @@
-"""Small jobs for tests: seeded points, files of them, pipelines whose output is collected, and the same without Beam."""
+"""Small jobs for tests: seeded points, files of them, pipelines whose output is collected; the same without Beam."""
 import itertools
 
 import apache_beam as beam
@@ -10,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from beam_coresets.coordinator import decide
 from beam_coresets.hashing import generator
 from beam_coresets.merge_reduce import shard_reports
+from beam_coresets.pipelines.main import main
 from beam_coresets.points import blocks_of
 from beam_coresets.summary import Window, summarize
 from beam_coresets.transforms.sinks import read_table
@@ -87,3 +88,19 @@ def without_beam(blocks, plan, names=None, window=Window()):  # noqa: B008
 def rows_in(folder, name):
     """The rows of a written table, as dicts."""
     return read_table(str(folder), name).to_pylist()
+
+
+def arrow_rows(rows, schema):
+    """NamedTuples back as an Arrow table."""
+    return pa.Table.from_pylist([row._asdict() for row in rows], schema)
+
+
+def summarize_files(source, output, *options):
+    """Runs `beam-coresets summarize` in this process; returns its exit code."""
+    return main(["summarize", "--input", *([source] if isinstance(source, str) else source),
+                 "--output", str(output), *options])  # fmt: skip
+
+
+def summary_row(output):
+    (row,) = rows_in(output, "summaries")
+    return row

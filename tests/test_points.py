@@ -62,6 +62,8 @@ def test_taken_rows_have_the_bytes_of_the_same_rows_made_fresh():
     [
         ({"points": np.zeros(3, np.float32)}, TypeError, "points: must be 2-d float32 or float64, got 1-d float32"),
         ({"points": np.zeros((3, 2), np.int64)}, TypeError, "got 2-d int64"),
+        ({"weights": np.ones(3, np.float32)}, TypeError, "weights: must be float64, got float32"),
+        ({"ids": np.arange(3)}, TypeError, "ids: must be uint64, got int64"),
         ({"points": np.zeros((2, 2), np.float32)}, ValueError, "points: must have 3 rows like ids, got 2"),
         ({"weights": np.ones(4)}, ValueError, "weights: must have 3 rows like ids, got 4"),
         ({"groups": np.zeros(1, np.int32)}, ValueError, "groups: must have 3 rows like ids, got 1"),
@@ -103,6 +105,9 @@ def test_narrowing_refuses_offsets_and_overflow():
     seconds = 1.7e9 + np.arange(100.0)[:, None] * 7
     assert narrow(seconds).dtype == np.float64
     assert narrow(np.array([[1e300], [0.0]])).dtype == np.float64
+    for scale in (1e25, 1e-25):  # squared distances would be infinite, or all zero
+        assert narrow(np.array([[1.0], [2.0]], np.float32) * np.float32(scale)).dtype == np.float64
+    assert narrow(np.zeros((3, 1), np.float32)).dtype == np.float32
     assert narrow(np.array([[1.0], [2.0]])).dtype == np.float32
     assert narrow(np.empty((0, 4))).shape == (0, 4)
 

@@ -8,9 +8,10 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import points
+from beam_coresets import points, tables
 
 METRICS = ("euclidean", "cosine")
+_OUTPUT = set(tables.CORESET.names) - {"id", "group"}
 _PANDAS_INDEX = "__index_level_"  # an index that pandas wrote beside the data
 
 
@@ -77,6 +78,9 @@ class Columns:
             raise ValueError(f"columns: must be distinct names, at least one, got {self.columns}")
         if self.dim is not None and self.dim < 1:
             raise ValueError(f"dim: must be at least 1, got {self.dim}")
+        taken = sorted(set(self.keep_columns) & _OUTPUT)
+        if taken:
+            raise ValueError(f"keep_columns: must not be called as the output's own columns are, got {taken[0]!r}")
         for name, own in (("id", self.id_column), ("group", self.group_column)):
             if name in self.keep_columns and own != name:
                 raise ValueError(

@@ -52,7 +52,7 @@ class CenterRow(NamedTuple):
     coordinates: Sequence[float]
     weight: float
     cost: float
-    representative_id: str
+    representative_id: Optional[str]
 
 
 class CoresetRow(NamedTuple):

@@ -3,7 +3,10 @@
 A file is written under a temporary name and then moved; the first decision stays. Files of a summary are moved in the
 order coreset, centers, summaries, so whoever sees a window's row in `summaries` finds the rest.
 """
+import errno
 import os
+import pathlib
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,13 +21,14 @@ from beam_coresets.summary import Summary
 from beam_coresets.transforms.columns import DeadLetter
 
 ORDER = ("coreset", "centers", "summaries")
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
 
 
 def write_once(path: str, data: bytes) -> bool:
     """Creates a file with this content unless there is one; says whether it did. Local creation is atomic.
 
-    Elsewhere it is a check and a move: two writers at the same moment may both succeed, the later one replacing equal
-    content.
+    On other filesystems, and on drives without hard links, it is a check and a move: two writers at the same moment may
+    both succeed, the later one replacing equal content.
     """
     if FileSystems.exists(path):
         return False
@@ -40,8 +44,13 @@ def write_once(path: str, data: bytes) -> bool:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(temporary, path)
+        return True
     finally:
-        os.unlink(temporary)
+        pathlib.Path(temporary).unlink(missing_ok=True)
     return True
 
 
@@ -55,23 +64,39 @@ def _make_folder(folder: str) -> None:
         os.makedirs(folder, exist_ok=True)
 
 
+def files_of(folder: str, name: str, ending: str = "") -> list[str]:
+    """The files of one table under an output folder, whose own name is no glob."""
+    pattern = FileSystems.join(re.sub(r"([*?[])", r"[\1]", folder), name, f"*{ending}")
+    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+
+
 def read_table(folder: str, name: str) -> pa.Table:
-    """All files of one table under an output folder, of whichever format; None-free concatenation in name order.
+    """All files of one table under an output folder, of whichever format, in name order and with the table's types.
 
     Raises:
       ValueError: there is no such table.
     """
     found = []
     for form in tables.FORMATS:
-        pattern = FileSystems.join(folder, name, f"*.{form}")
-        found += [(m.path, form) for m in FileSystems.match([pattern])[0].metadata_list]
+        found += [(path, form) for path in files_of(folder, name, f".{form}")]
     if not found:
         raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
     parts = []
     for path, form in sorted(found):
         with FileSystems.open(path, compression_type="uncompressed") as file:
-            parts.append(tables.decode(file.read(), form))
+            parts.append(_typed(tables.decode(file.read(), form), name))
     return pa.concat_tables(parts, promote_options="permissive")
+
+
+def _typed(table: pa.Table, name: str) -> pa.Table:
+    """With the types of the known columns, which Avro and JSON lines leave to be guessed from the rows, if any."""
+    for i, field in enumerate(tables.SCHEMAS.get(name, ())):
+        if field.name in table.column_names:
+            column = table.column(field.name).cast(field.type)
+            table = table.set_column(table.column_names.index(field.name), field, column)
+        else:
+            table = table.add_column(i, field, pa.nulls(len(table), field.type))
+    return table
 
 
 @beam.typehints.with_input_types(Summary)

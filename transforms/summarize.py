@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PCollection
+from apache_beam.transforms.window import GlobalWindows
 
 from beam_coresets.assignment import Assignment
 from beam_coresets.coordinator import Policy
@@ -75,6 +76,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.question, self.policy, self.merge_reduce  # noqa: B018  (each checks its own part)
         strangers = sorted(set(self.drop_shards) - set(range(self.shards)))
         if strangers:
             raise ValueError(f"drop_shards: must be from 0 to {self.shards - 1}, got {strangers[0]}")
@@ -82,7 +84,6 @@ class Plan:
             raise ValueError(f"drop_shards: must leave at least one of {self.shards} shards, got all of them")
         if self.max_bad_rows is not None and self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows: must be at least 0, got {self.max_bad_rows}")
-        self.question, self.policy, self.merge_reduce  # noqa: B018  (each checks its own part)
 
     @property
     def assignment(self) -> Assignment:
@@ -180,7 +181,8 @@ class Summarize(beam.PTransform):
         """A side input that is only there if few enough rows were refused."""
         if self._plan.max_bad_rows is None:
             return ()
-        examples = letters | "BadRows" >> beam.CombineGlobally(BadRows())
+        together = letters | "LettersOfAllWindows" >> beam.WindowInto(GlobalWindows())
+        examples = together | "BadRows" >> beam.CombineGlobally(BadRows())
         return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, self._plan.max_bad_rows)),)
 
     def display_data(self) -> dict[str, Any]:

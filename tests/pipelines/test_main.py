@@ -1,0 +1,50 @@
+"""The words of the command line, and the ways to say them."""
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from beam_coresets.pipelines.main import WORDS, main
+
+
+def test_without_a_word_or_with_an_unknown_one(capsys):
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: beam-coresets WORD")
+    assert main(["summarise"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: word: must be one of summarize, plan, verify, got 'summarise'\n")
+
+
+def test_help_names_every_word(capsys):
+    assert main(["--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert all(f"  {word} " in out for word in WORDS)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_word_explains_its_options(word, capsys):
+    try:
+        code = main([word, "--help"])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: beam-coresets {word}")
+    assert "--shards" in out
+
+
+@pytest.mark.parametrize("command", [
+    [sys.executable, "-m", "beam_coresets", "plan"],
+    [sys.executable, "-m", "beam_coresets.pipelines.plan"],
+    [str(pathlib.Path(sys.executable).parent / "beam-coresets"), "plan"],
+], ids=["package", "module", "script"])  # fmt: skip
+def test_all_ways_to_start_it_are_the_same(command):
+    if not pathlib.Path(command[0]).exists():
+        pytest.skip("the console script is only there once installed")
+    done = subprocess.run([*command, "--shards", "0"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "shards: must be from 1" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,90 @@
+"""From the command line to the objects that the transforms take."""
+import pytest
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
+
+from beam_coresets.pipelines import options
+from beam_coresets.pipelines.options import CoresetOptions
+from beam_coresets.transforms.columns import Columns
+from beam_coresets.transforms.summarize import Plan
+
+
+def parsed(text=""):
+    return options.parse(text.split(), "summarize", "")
+
+
+def test_defaults_are_the_plans():
+    known, _ = parsed("--k 7")
+    plan = options.plan_of(known)
+    assert plan == Plan(k=7, max_bad_rows=0)
+    assert options.columns_of(known) == Columns()
+
+
+def test_every_option_arrives():
+    known, _ = parsed(
+        "--k 3 --z 1 --shards 6 --replication 3 --scheme fractional --domains 0,0,1,1,2,2 --buckets 96"
+        " --coreset_size 77 --method lightweight --recovery lp --min_shards 2 --drop_shards 1,4 --max_bad_rows 5"
+        " --seed 9 --metric cosine"
+    )
+    assert options.plan_of(known) == Plan(
+        k=3, z=1.0, shards=6, replication=3, scheme="fractional", domains=(0, 0, 1, 1, 2, 2), buckets=96,
+        coreset_size=77, method="lightweight", recovery="lp", min_shards=2, drop_shards=(1, 4), max_bad_rows=5, seed=9,
+        metric="cosine",
+    )  # fmt: skip
+    known, _ = parsed(
+        "--vector_column v --metric cosine --weight_column w --id_column i --group_column g --keep_columns a,b"
+        " --no_header --dim 4"
+    )
+    assert options.columns_of(known) == Columns(
+        None, "v", "cosine", "w", "i", "g", ("a", "b"), header=False, dim=4
+    )
+
+
+@pytest.mark.parametrize(("text", "replication"), [
+    ("", 2), ("--shards 1", 1), ("--tolerate 0", 1), ("--tolerate 2", 3), ("--tolerate 1 --replication 3", 3),
+])  # fmt: skip
+def test_replication_by_what_must_be_tolerated(text, replication):
+    assert options.plan_of(parsed(f"--k 2 {text}")[0]).replication == replication
+
+
+def test_what_is_not_ours_goes_to_beam():
+    known, beam_options = parsed("--k 2 --direct_num_workers=3 --streaming --input a b --seed 4")
+    assert known.input == ["a", "b"]
+    assert beam_options.view_as(DirectOptions).direct_num_workers == 3
+    assert beam_options.view_as(StandardOptions).streaming
+    assert not beam_options.view_as(SetupOptions).save_main_session
+
+
+@pytest.mark.parametrize(("text", "runner"), [
+    ("", "FnApiRunner"), ("--runner=DirectRunner", "FnApiRunner"), ("--runner direct", "FnApiRunner"),
+    ("--runner=FlinkRunner", "FlinkRunner"), ("--runner=BundleBasedDirectRunner", "BundleBasedDirectRunner"),
+])  # fmt: skip
+def test_the_local_runner_is_the_one_in_this_process(text, runner):
+    assert parsed(text)[1].view_as(StandardOptions).runner == runner
+
+
+@pytest.mark.parametrize(("text", "meant"), [
+    ("--replicaton 3", "--replication"), ("--shard=3", "--shards"), ("--drop-shards 1", "--drop_shards"),
+])  # fmt: skip
+def test_misspelt_options_are_not_handed_on_to_be_ignored(text, meant, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed(text)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.endswith(f"did you mean {meant}?\n")
+
+
+def test_options_of_beam_and_of_its_job_servers_pass():
+    text = "--parallelism=2 --checkpointing_interval=5000 --experiments=a --direct_num_workers=1 --no_such_thing"
+    assert parsed(text)[0].shards == 8
+
+
+@pytest.mark.parametrize("text", ["--k two", "--scheme best", "--drop_shards a", "--format xml", "--z"])
+def test_values_that_cannot_be_read_stop_with_two(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed(text)
+    assert stop.value.code == 2
+    assert f"argument {text.split()[0]}" in capsys.readouterr().err
+
+
+def test_they_are_pipeline_options_as_well():
+    known = PipelineOptions(["--k=5", "--shards=3"]).view_as(CoresetOptions)
+    assert (known.k, known.shards, known.replication) == (5, 3, None)

@@ -1,0 +1,115 @@
+"""`beam-coresets verify`: the measured distortion, and whether the certificate held."""
+import csv
+import functools
+
+import numpy as np
+import pytest
+from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
+
+from beam_coresets.nearest import nearest
+from beam_coresets.pipelines import verify as job
+from beam_coresets.pipelines.main import main
+from beam_coresets.transforms.sources import ReadBlocks
+
+N = 3000
+BASE = ("--k", "4", "--shards", "6", "--replication", "3", "--coreset_size", "200")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(glob of the data, folder of a run on it)."""
+    folder = tmp_path_factory.mktemp("verify")
+    source = write_parquet(folder / "in", columns_of(clusters(N)))
+    assert summarize_files(source, folder / "out", *BASE, "--drop_shards", "1,4") == 0
+    return source, folder / "out"
+
+
+def measured(path):
+    """(name, cost on the data, on the coreset, distortion) of each center set."""
+    with open(path) as file:
+        return [(name, *map(float, numbers)) for name, *numbers in list(csv.reader(file))[1:]]
+
+
+def test_it_measures_every_kind_of_center_set(run, tmp_path, capsys):
+    source, output = run
+    assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/m.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    rows = measured(tmp_path / "m.csv")
+    names = [row[0] for row in rows]
+    assert names[0] == "emitted"
+    for name, times in {"full": 1, "own": 2, "random": 4, "kmeans++": 2}.items():
+        assert names.count(name) == times
+        assert name in out
+    assert sum(name.startswith("perturbed") for name in names) == 4
+    for _, data, coreset, distortion in rows:
+        assert distortion == pytest.approx(max(data / coreset, coreset / data), rel=1e-12)
+        assert 1 <= distortion < 1.15
+    assert f"distortion: {max(row[3] for row in rows):.4f}" in out
+
+
+def test_the_emitted_centers_cost_is_that_on_all_data(run, tmp_path, capsys):
+    source, output = run
+    assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/m.csv"]) == 0
+    centers = np.array([row["coordinates"] for row in rows_in(output, "centers")])
+    truth = nearest(clusters(N), centers)[1].sum()
+    assert measured(tmp_path / "m.csv")[0][1] == pytest.approx(truth, rel=1e-9)
+    row = summary_row(output)
+    held = "held" if row["cost_low"] <= truth <= row["cost_high"] else "did not hold"
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("emitted centers")]
+    assert line.rstrip().endswith(f": {held}")
+
+
+def test_other_data_than_the_coresets_shows(run, tmp_path, capsys):
+    _, output = run
+    other = write_parquet(tmp_path / "other", columns_of(clusters(N, seed=9) * 2))
+    assert main(["verify", "--input", other, "--coreset", str(output)]) == 0
+    out = capsys.readouterr().out
+    assert "did not hold" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("distortion: ")]
+    assert float(line.split()[1]) > 1.5
+
+
+def test_parts_and_workers_change_nothing(run, tmp_path, monkeypatch):
+    source, output = run
+    monkeypatch.setattr(job, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
+    two = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
+    for i, more in enumerate([(), two]):
+        assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/{i}.csv", *more]) == 0
+    for one, other in zip(measured(tmp_path / "0.csv"), measured(tmp_path / "1.csv"), strict=True):
+        assert one[0] == other[0]
+        assert one[1:] == pytest.approx(other[1:], rel=1e-9)
+
+
+def test_scaled_and_weighted_and_cosine_runs(tmp_path, capsys):
+    points = clusters(N, dtype=np.float64) * [1, 1000, 1e5] + [0, 0, 1.7e9]
+    source = write_parquet(tmp_path / "in", columns_of(points) | {"w": np.arange(N) % 3 + 0.5})
+    for i, own in enumerate([("--scale", "standard"), ("--metric", "cosine"), ("--z", "1", "--scale", "standard")]):
+        output = tmp_path / f"out{i}"
+        assert summarize_files(source, output, *BASE, "--weight_column", "w", *own) == 0
+        command = ["verify", "--input", source, "--coreset", str(output), "--weight_column", "w"]
+        assert main([*command, "--csv", f"{tmp_path}/{i}.csv"]) == 0
+        assert max(row[3] for row in measured(tmp_path / f"{i}.csv")) < 1.3
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ("--input {source}", "coreset: must be given (--coreset), got nothing"),
+    ("--coreset {output}", "input: must be given (--input), got nothing"),
+    ("--input {source} --coreset {output}/no", "input: must hold a summaries table, got '{output}/no'"),
+    ("--input {source}.no --coreset {output}", "input: must match at least one file"),
+    ("--input {source} --coreset {output} --columns x0", "input: must have the coreset's 3 coordinates, got 1"),
+])  # fmt: skip
+def test_what_cannot_be_verified(run, capsys, options, message):
+    source, output = run
+    assert main(["verify", *options.format(source=source, output=output).split()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: " + message.format(output=output))
+    assert err.count("\n") == 1
+
+
+def test_a_run_without_centers(tmp_path, capsys):
+    source = write_parquet(tmp_path / "in", {"x": np.full(20, np.nan)}, files=1)
+    assert summarize_files(source, tmp_path / "out", "--k", "2", "--max_bad_rows", "20") == 0
+    assert main(["verify", "--input", source, "--coreset", f"{tmp_path}/out"]) == 2
+    assert "coreset: must have centers" in capsys.readouterr().err
