@@ -30,6 +30,7 @@ from beam_coresets.sampling import Sampler
 
 NODE_BYTES = 16 << 20
 MAX_NODES = 512
+STATE_BYTES = 256 << 20
 MAX_STRATA = 8
 
 LeafKey = tuple[int, int]
@@ -126,7 +127,7 @@ class MergeReduce:
         if span.last:
             state.leaves[span.part] = key[1] + 1
         self._close_if_complete(state, key)
-        return state
+        return self.compact(state) if span.last else state
 
     def merge(self, states: Iterable[ShardState]) -> ShardState:
         """One state that has taken in what all of `states` have; they are not changed."""
@@ -145,13 +146,16 @@ class MergeReduce:
         return self.compact(out)
 
     def compact(self, state: ShardState) -> ShardState:
-        """Bounds the state: whatever has piled up because neighbouring parts or blocks went elsewhere is merged early.
+        """Bounds the state: what has piled up because neighbouring parts or blocks went elsewhere is merged early.
 
-        Only this makes a result depend on how the work was divided, and only where blocks come from no planned parts.
+        Only this makes a result depend on how the work was divided: where blocks come from more parts than a planned
+        listing has, or where unmerged parts of one shard would take `STATE_BYTES`.
         """
         while len(state.open) > MAX_NODES:
             self._close(state, min(state.open))
-        while len(state.nodes) > MAX_NODES:
+        while len(state.nodes) > 2 and (
+            len(state.nodes) > MAX_NODES or sum(n.sample.points.nbytes for n in state.nodes.values()) > STATE_BYTES
+        ):
             first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
             a, b = state.nodes.pop(first), state.nodes.pop(second)
             self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), self._join(state, first[1], a, b))

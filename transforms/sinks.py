@@ -6,7 +6,6 @@ order coreset, centers, summaries, so whoever sees a window's row in `summaries`
 import errno
 import os
 import pathlib
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -65,8 +64,14 @@ def _make_folder(folder: str) -> None:
 
 
 def files_of(folder: str, name: str, ending: str = "") -> list[str]:
-    """The files of one table under an output folder, whose own name is no glob."""
-    pattern = FileSystems.join(re.sub(r"([*?[])", r"[\1]", folder), name, f"*{ending}")
+    """The files of one table under an output folder, in name order.
+
+    Raises:
+      ValueError: the folder's name looks like a glob: Beam has no way to quote it.
+    """
+    if set("*?[") & set(folder):
+        raise ValueError(f"output: must not have *, ? or [ in its name, got {folder!r}")
+    pattern = FileSystems.join(folder, name, f"*{ending}")
     return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
 
 

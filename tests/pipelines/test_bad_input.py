@@ -85,6 +85,11 @@ def test_missing_input_and_output(source, capsys):
     assert capsys.readouterr().err == "error: output: must be given (--output), got nothing\n"
 
 
+def test_an_output_that_looks_like_a_glob(source, tmp_path, capsys):
+    assert summarize_files(source, f"{tmp_path}/out[1]", *K) == 2
+    assert capsys.readouterr().err == f"error: output: must not have *, ? or [ in its name, got '{tmp_path}/out[1]'\n"
+
+
 def test_an_empty_glob(refused, tmp_path):
     code, line = refused(f"{tmp_path}/nothing-*.parquet", *K)
     assert code == 2

