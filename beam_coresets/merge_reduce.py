@@ -112,7 +112,7 @@ class MergeReduce:
     sampler: Sampler
     assignment: Assignment
     seed: int = 0
-    node_factor: int = 4
+    node_factor: int = 8
 
     @property
     def blocks_a_leaf(self) -> int:

@@ -13,7 +13,7 @@ Assignment is by 65,536 hashed buckets, which is nearly by point. Costs are k-me
 
 With our solver (b) is not poor: each shard's random tenth of the points is enough to place 15 separate medians, and the
 panels differ by some ten-thousandths. `--swaps 0` takes a plain solver (one seeding, then descent), whose
-local optima make any of the panels poor in some of the draws, (b) and (c) more often than (d).
+local optima make any of the panels poor in some of the draws, (e) included.
 """
 import argparse
 import dataclasses

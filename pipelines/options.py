@@ -119,6 +119,8 @@ def columns_of(known: argparse.Namespace) -> Columns:
     """The `Columns` of the parsed options."""
     if known.vector_column and not known.metric:
         raise ValueError("metric: must be given with --vector_column (euclidean or cosine), got nothing")
+    if known.scale != "none" and known.metric == "cosine":
+        raise ValueError(f"scale: must be none with --metric cosine, got {known.scale!r}")
     return Columns(
         columns=known.columns,
         vector_column=known.vector_column,

@@ -54,7 +54,7 @@ def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
 
 
 def _fewer(row: dict[str, Any]) -> str:
-    if row["centers"] < row["k"] and row["points"]:
+    if row["centers"] < row["k"] and row["total_weight"] > 0:
         return "   [yellow](the data has fewer distinct points than k)[/]"
     return ""
 

@@ -35,13 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.require(known, "input", "k", *(() if known.explain else ("output",)))
         plan, columns = options.plan_of(known), options.columns_of(known)
         source = ReadBlocks(known.input, columns, known.input_format)
+        pipeline = build(known, beam_options, plan, source)
         if known.explain:
-            explain.show(build(known, beam_options, plan, source), plan, source, console)
+            explain.show(pipeline, plan, source, console)
             return 0
         clear_output(known.output, known.overwrite)
         if known.scale == "none":
             warn_of_spreads(source, console)
-        seconds = launch.run(build(known, beam_options, plan, source), plan.shards, console)
+        seconds = launch.run(pipeline, plan.shards, console)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,15 +1,18 @@
 """Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the
 certificate."""
 import argparse
+import io
 import json
 import sys
+import tempfile
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from rich.console import Console
 from rich.table import Table
 
@@ -20,11 +23,12 @@ from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.summary import Scale
 from beam_coresets.transforms.measure import CostOfCenters, UniformSample
 from beam_coresets.transforms.scaling import ScaleBlocks
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.sinks import read_table, write_once
 from beam_coresets.transforms.sources import ReadBlocks
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
+LOCAL_RUNNERS = ("FnApiRunner", "BundleBasedDirectRunner", "PrismRunner")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +87,7 @@ def verify(
     other = solve_centers(points, weights, k, z, metric=metric, seed=summary["seed"] + 1).centers
     sets = center_sets(sample, best, [centers, other], z, metric)
     sets.insert(0, ("emitted", centers))
-    on_data = _combine(known, beam_options, scale, CostOfCenters(sets, z, metric), console)
+    (on_data,) = _combine(known, beam_options, scale, CostOfCenters(sets, z, metric), console)
     on_coreset = costs(points, weights, sets, z, metric)
     return summary, [Measured(n, float(a), float(b)) for (n, _), a, b in zip(sets, on_data, on_coreset, strict=True)]
 
@@ -100,24 +104,26 @@ def read_scale(folder: str) -> Scale | None:
 
 def _combine(
     known: argparse.Namespace, beam_options: PipelineOptions, scale: Scale | None, combine: Any, console: Console
-) -> Any:
-    """One pass over the data, in this process's memory: only small results come back."""
-    results: list[Any] = []
+) -> list[Any]:
+    """One pass over the data; the small result, as arrays, comes back by a file, as workers may be other processes."""
+    local = beam_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+    path = FileSystems.join(tempfile.gettempdir() if local else known.coreset, f".verify-{uuid.uuid4().hex}.npz")
     pipeline = beam.Pipeline(options=beam_options)
     blocks = (pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format))["blocks"]
     if scale is not None:
         blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), scale).with_output_types(PointBlock)
-    _ = blocks | "Combine" >> beam.CombineGlobally(combine) | "Keep" >> beam.Map(_keep, id(results))
-    _KEPT[id(results)] = results
+    _ = blocks | "Combine" >> beam.CombineGlobally(combine) | "Keep" >> beam.Map(_keep, path)
     launch.run(pipeline, 1, console)
-    return _KEPT.pop(id(results))[0]
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        found = np.load(io.BytesIO(file.read()))
+    FileSystems.delete([path])
+    return [found[name] for name in found.files]
 
 
-_KEPT: dict[int, list[Any]] = {}
-
-
-def _keep(value: Any, where: int) -> None:
-    _KEPT[where].append(value)
+def _keep(value: Any, path: str) -> None:
+    arrays = io.BytesIO()
+    np.savez(arrays, *(value if isinstance(value, tuple) else (value,)))
+    write_once(path, arrays.getvalue())
 
 
 def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:

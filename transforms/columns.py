@@ -209,11 +209,12 @@ def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> L
         coordinates = tuple(n for n in schema.names if n not in options.roles and not n.startswith(_PANDAS_INDEX))
         if not coordinates:
             raise SchemaError(f"columns: must leave at least one coordinate in {source!r}, got {schema.names}")
+    _validate(schema, options, coordinates, source)
+    if options.columns is None and options.vector_column is None:
         for name in coordinates:
             if pa.types.is_null(schema.field(name).type):
                 hint = _remedy(name, pa.null())
                 raise SchemaError(f"columns: must hold numbers, got {name!r} (empty) in {source!r}{hint}")
-    _validate(schema, options, coordinates, source)
     dim = len(coordinates)
     if options.vector_column is not None:
         kind = schema.field(options.vector_column).type

@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from beam_coresets.points import block_rows
+from beam_coresets.points import PointBlock, block_rows
 from beam_coresets.transforms.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.formats import python_batch
 from beam_coresets.transforms.rows import Batch
@@ -48,6 +48,8 @@ def _coordinates(row: Any, columns: Columns) -> tuple[str, ...]:
 
 def block_size(row: Any, columns: Columns) -> int:
     """How many rows like this one make a block."""
+    if isinstance(row, PointBlock):
+        raise TypeError("rows: must be declared by .with_output_types(PointBlock) where they are blocks, got blocks")
     if columns.dim is not None:
         return block_rows(columns.dim, 8)
     if columns.vector_column is None and columns.columns is not None:

@@ -9,6 +9,8 @@ import beam_coresets.transforms.coders  # noqa: F401  (registers the coder of Po
 from beam_coresets.points import PointBlock, narrow
 from beam_coresets.summary import Scale
 
+_NOISE = 1e-14  # relative to the mean: what rounding alone makes of a constant column's deviation
+
 
 class _Moments(NamedTuple):
     weight: float
@@ -42,7 +44,8 @@ class StandardScale(beam.CombineFn):
 
     def extract_output(self, total: _Moments) -> Scale:
         deviation = np.sqrt(total.squares / max(total.weight, 1e-300))
-        divisor = np.array([float(f"{v:.5e}") for v in np.where(deviation > 0, deviation, 1.0)])
+        constant = deviation <= _NOISE * np.abs(total.mean)
+        divisor = np.array([float(f"{v:.5e}") for v in np.where(constant, 1.0, deviation)])
         step = 10.0 ** (np.floor(np.log10(divisor)) - 5)
         origin = np.round(total.mean / step) * step
         return Scale(tuple(map(float, origin)), tuple(map(float, divisor)))

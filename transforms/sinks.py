@@ -34,22 +34,22 @@ def write_once(path: str, data: bytes) -> bool:
     folder, name = FileSystems.split(path)
     _make_folder(folder)
     temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    with FileSystems.create(temporary, mime_type="application/octet-stream") as file:
-        file.write(data)
-    if not is_local(path):
-        FileSystems.rename([temporary], [path])
-        return True
     try:
-        os.link(temporary, path)
+        with FileSystems.create(temporary, mime_type="application/octet-stream") as file:
+            file.write(data)
+        if is_local(path):
+            os.link(temporary, path)
+        else:
+            FileSystems.rename([temporary], [path])
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         os.rename(temporary, path)
-        return True
     finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        if is_local(path):
+            pathlib.Path(temporary).unlink(missing_ok=True)
     return True
 
 

@@ -1,5 +1,6 @@
 """Summarize: the whole way from points to centers, coreset and certificate, as one composite."""
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,6 +77,8 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.z):
+            raise ValueError(f"z: must be finite and at least 1, got {self.z}")
         self.question, self.policy, self.merge_reduce  # noqa: B018  (each checks its own part)
         strangers = sorted(set(self.drop_shards) - set(range(self.shards)))
         if strangers:
@@ -139,6 +142,8 @@ class Summarize(beam.PTransform):
         if plan is not None and parameters:
             raise TypeError(f"plan: must be the only parameter, got also {', '.join(sorted(parameters))}")
         self._plan = Plan(**parameters) if plan is None else plan
+        if scale is not None and self._plan.metric == "cosine":
+            raise ValueError("scale: must be left out with metric cosine, got one")
         self._rows = tuple(rows)
         self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
 

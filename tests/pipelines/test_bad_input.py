@@ -41,6 +41,8 @@ BEFORE = {  # options on a file of columns x0, x1, x2, and what is said about th
     "k < 1": ("--k 0", "k: must be at least 1, got 0"),
     "z < 1": ("--k 2 --z 0.5", "z: must be at least 1, got 0.5"),
     "z not a number": ("--k 2 --z nan", "z: must be .*got nan"),
+    "z infinite": ("--k 2 --z inf", "z: must be finite and at least 1, got inf"),
+    "scaled and cosine": ("--k 2 --metric cosine --scale standard", "scale: must be none with --metric cosine"),
     "k above the coreset size": ("--k 20 --coreset_size 19", "coreset_size: must be at least .*20.*got 19"),
     "l > s": ("--k 2 --shards 3 --replication 4", "replication: must be .*3.*, got 4"),
     "l < 1": ("--k 2 --replication 0", "replication: must be .*got 0"),
@@ -127,6 +129,28 @@ def test_a_text_column_is_refused_with_the_remedy(refused, tmp_path):
     assert code == 2
     assert line.startswith("columns: must hold numbers, got 'name' (string)")
     assert line.endswith("name it in --keep_columns, or leave 'name' out with --columns")
+
+
+def test_a_column_that_is_there_twice(refused, tmp_path):
+    table = pa.table([pa.array(np.arange(9.0))] * 2, names=["x", "x"])
+    code, line = refused(write_parquet(tmp_path / "in", table), *K)
+    assert code == 2
+    assert "got 'x' 2 times" in line
+
+
+def test_what_cannot_work_overwrites_nothing(source, refused, tmp_path):
+    assert summarize_files(source, tmp_path / "out", *K) == 0
+    assert refused(source, "--k", "0", "--overwrite")[0] == 2
+    assert refused(source, *K, "--columns", "no", "--overwrite")[0] == 2
+    assert summary_row(tmp_path / "out")["k"] == 2
+
+
+def test_weights_that_are_all_zero(tmp_path, capsys):
+    source = write_parquet(tmp_path / "in", {"x": np.arange(90.0), "w": np.zeros(90)})
+    assert summarize_files(source, tmp_path / "out", *K, "--weight_column", "w") == 0
+    row = summary_row(tmp_path / "out")
+    assert (row["points"], row["total_weight"], row["centers"]) == (90, 0, 0)
+    assert "fewer distinct" not in capsys.readouterr().out
 
 
 def bad_rows():

@@ -48,3 +48,12 @@ def test_all_ways_to_start_it_are_the_same(command):
     assert done.returncode == 2
     assert "shards: must be from 1" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("word", ["summarize", "verify"])
+def test_the_jobs_are_modules_as_well(word):
+    command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", "--k", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: input: must be given (--input), got nothing"
+    assert done.stdout == ""

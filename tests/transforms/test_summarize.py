@@ -16,7 +16,7 @@ from jobs import LOCAL, TWO_WORKERS, arrow_rows, clusters, counters, parts_of, r
 
 from beam_coresets import tables
 from beam_coresets.points import PointBlock
-from beam_coresets.summary import Window
+from beam_coresets.summary import Scale, Window
 from beam_coresets.transforms.columns import Columns, DeadLetter
 from beam_coresets.transforms.records import ROWS, CenterRow, SummaryRow
 from beam_coresets.transforms.summarize import Plan, Summarize
@@ -100,6 +100,12 @@ def test_plain_rows_of_any_kind(kind):
     assert {tuple(row.coordinates) for row in held["coreset"]} <= real
     if columns is not None:
         assert {row.kept["name"] for row in held["coreset"]} == {"a"}
+
+
+def test_blocks_that_are_not_declared_as_such_are_not_taken_for_rows():
+    create = beam.Create(parts_of(clusters(9))).with_output_types(typing.Any)
+    with pytest.raises(TypeError, match=r"rows: must be declared by \.with_output_types\(PointBlock\)"):
+        run(lambda p: (p | create | Summarize(PLAN))._asdict())
 
 
 def test_bad_rows_are_dead_letters_and_the_rest_goes_on():
@@ -237,6 +243,8 @@ def test_display_data_and_what_is_wrongly_given():
     assert (shown["k"], shown["shards"], shown["replication"], shown["drop_shards"]) == (4, 5, 3, "(1, 3)")
     with pytest.raises(TypeError, match="plan: must be the only parameter, got also k, z"):
         Summarize(PLAN, k=3, z=1.0)
+    with pytest.raises(ValueError, match="scale: must be left out with metric cosine"):
+        Summarize(k=3, metric="cosine", scale=Scale((0.0,), (1.0,)))
     pipeline = beam.Pipeline()
     result = pipeline | beam.Create(EMPTY).with_output_types(PointBlock) | Summarize(PLAN)
     with pytest.raises(beam.typehints.TypeCheckError):
