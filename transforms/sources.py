@@ -34,6 +34,7 @@ NAMESPACE = "beam_coresets"
 BLOCKS, DEAD_LETTERS = "blocks", "dead_letters"
 MIN_PART_BYTES = 64 << 20
 MAX_PARTS = 512
+LANES = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,16 @@ def plan_parts(files: Sequence[FileMetadata], splittable: bool, part_bytes: int 
         if sum(piece.stop - piece.start for piece in groups[-1]) >= target or pieces > 1:
             groups.append([])
     return [Part(i, tuple(group)) for i, group in enumerate(group for group in groups if group)]
+
+
+def in_lanes(parts: Sequence[Part], lanes: int = LANES) -> list[Part]:
+    """The parts in an order that deals contiguous runs to 1, 2, 4, ... `lanes` workers taking turns.
+
+    Neighbouring parts merge as soon as both are there: a worker that gets every other part holds on to all of them.
+    """
+    bounds = [len(parts) * lane // lanes for lane in range(lanes + 1)]
+    runs = [parts[low:high] for low, high in itertools.pairwise(bounds)]
+    return [part for step in itertools.zip_longest(*sorted(runs, key=len, reverse=True)) for part in step if part]
 
 
 def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Format:
@@ -240,7 +251,7 @@ class ReadBlocks(beam.PTransform):
         read = beam.ParDo(_ReadPart(self.format, self.layout)).with_output_types(PointBlock)
         outputs = (
             begin.pipeline
-            | "Parts" >> beam.Create(self.parts)
+            | "Parts" >> beam.Create(in_lanes(self.parts))
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadParts" >> read.with_outputs(DEAD_LETTERS, main=BLOCKS)
         )

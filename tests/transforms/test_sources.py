@@ -20,7 +20,16 @@ from beam_coresets import hashing
 from beam_coresets.points import PointBlock, Span
 from beam_coresets.transforms import sources
 from beam_coresets.transforms.identities import content_ids
-from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter, ReadBlocks, plan_parts, row_names
+from beam_coresets.transforms.sources import (
+    BlocksFromRows,
+    Columns,
+    DeadLetter,
+    Part,
+    ReadBlocks,
+    in_lanes,
+    plan_parts,
+    row_names,
+)
 
 ROWS = 2000
 
@@ -322,3 +331,21 @@ def test_display_data_and_types(tmp_path):
     assert outputs.blocks.element_type is PointBlock
     assert outputs.dead_letters.element_type is DeadLetter
     assert isinstance(beam.coders.registry.get_coder(DeadLetter), beam.coders.RowCoder)
+
+
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 100, 512])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_that_take_turns_get_neighbouring_parts(count, workers):
+    order = in_lanes([Part(i, ()) for i in range(count)])
+    assert sorted(part.index for part in order) == list(range(count))
+    for worker in range(workers):
+        waiting: set[tuple[int, int]] = set()
+        most = 0
+        for part in order[worker::workers]:
+            level, index = 0, part.index
+            while (level, index ^ 1) in waiting:
+                waiting.remove((level, index ^ 1))
+                level, index = level + 1, index >> 1
+            waiting.add((level, index))
+            most = max(most, len(waiting))
+        assert most <= 5 * max(1, 16 // workers)  # of up to 512: a few levels for each lane

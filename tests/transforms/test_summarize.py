@@ -187,8 +187,8 @@ def test_rows_go_through_shuffles_and_attribute_access():
         result = p | beam.Create(blocks).with_output_types(PointBlock) | Summarize(PLAN)
         names = {name: collection.element_type for name, collection in result._asdict().items() if name in ROWS}
         assert names == ROWS
-        weights = result.centers | beam.Reshuffle() | beam.Map(lambda row: round(row.weight))
-        total = weights | beam.CombineGlobally(sum)
+        weights = result.centers | beam.Reshuffle() | beam.Map(lambda row: row.weight)
+        total = weights | beam.CombineGlobally(sum) | beam.Map(round)
         assert_that(total, equal_to([800]), label="all weight is in the centers")
         covered = result.summaries | beam.Select("coverage", "points") | beam.Map(tuple)
         assert_that(covered, equal_to([(1.0, 800)]), label="everything is covered")
