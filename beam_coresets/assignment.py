@@ -17,7 +17,7 @@ import numpy.typing as npt
 from beam_coresets._jit import kernel
 from beam_coresets.hashing import derive_seed, generator, mix
 from beam_coresets.nearest import writable
-from beam_coresets.points import PointBlock
+from beam_coresets.points import BlockRows, PointBlock
 
 KINDS = ("bernoulli", "uniform", "cyclic", "fractional")
 
@@ -268,26 +268,15 @@ def _rows_by_shard(ids, salt, buckets, indptr, shards, start):  # type: ignore[n
     return rows
 
 
-def split(block: PointBlock, assignment: Assignment) -> list[PointBlock]:
+def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
     """Cuts a block by shard: one block for every shard, holding the rows whose bucket that shard holds, in their order.
 
-    Shards without rows get an empty block (they need its span to know how far the part has come). Their arrays
-    are slices of ones that all shards share; copy what has to outlive the others.
+    Shards without rows get an empty block (they need its span to know how far the part has come). Nothing is copied yet:
+    each is a choice of rows of `block`, which is gathered where it is used.
     """
     indptr, shards = assignment.holders()
     start = np.zeros(assignment.shards + 1, np.int64)
     rows = _rows_by_shard(
         writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.buckets), indptr, shards, start
     )
-    # take with mode="clip" skips the bounds check that would go over `rows` a second time; it releases the GIL.
-    points, weights, ids = (np.take(a, rows, axis=0, mode="clip") for a in (block.points, block.weights, block.ids))
-    groups = None if block.groups is None else np.take(block.groups, rows, mode="clip")
-    extras = None if block.extras is None else block.extras.combine_chunks()
-
-    def part(low: int, high: int) -> PointBlock:
-        own = None if groups is None else groups[low:high]
-        # Taken shard by shard: equal blocks must have equal bytes, and slices of an Arrow table keep their offsets.
-        table = None if extras is None else extras.take(rows[low:high])
-        return PointBlock(points[low:high], weights[low:high], ids[low:high], block.span, own, table)
-
-    return [part(low, high) for low, high in itertools.pairwise(start.tolist())]
+    return [BlockRows(block, rows[low:high]) for low, high in itertools.pairwise(start.tolist())]

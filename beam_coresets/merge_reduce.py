@@ -24,7 +24,7 @@ from beam_coresets.assignment import Assignment, split
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
-from beam_coresets.points import PointBlock
+from beam_coresets.points import PointBlock, gather
 from beam_coresets.report import ShardReport
 from beam_coresets.sampling import Sampler
 
@@ -208,11 +208,19 @@ class MergeReduce:
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
-        # Block by block: rows are hashed bit for bit, and in the union float32 may become float64 depending on what
-        # else this shard holds of the leaf.
-        ledger = Ledger.sum((Ledger.of(b, self.assignment) for b in blocks if len(b)), self.assignment.buckets)
-        whole = Coreset.union([Coreset.of(block) for block in blocks])
-        return self._thinned(shard, 0, whole, ledger)
+        whole = gather(blocks)
+        ledger = Ledger.zero(self.assignment.buckets)
+        # Block by block: rows are hashed bit for bit, and gathered float32 rows may have become float64, depending on
+        # what else this shard holds of the leaf.
+        low = 0
+        for block in blocks:
+            held = whole.points[low : low + len(block)].astype(block.dtype, copy=False)
+            rows = slice(low, low + len(block))
+            if len(block):
+                part = PointBlock(held, whole.weights[rows], whole.ids[rows], block.span)
+                ledger = ledger.merge(Ledger.of(part, self.assignment))
+            low += len(block)
+        return self._thinned(shard, 0, Coreset.of(whole), ledger)
 
     def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
         size = self.node_size(sample.dim, sample.points.itemsize)

@@ -71,6 +71,11 @@ class PointBlock:
     def dim(self) -> int:
         return int(self.points.shape[1])
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The coordinates' type."""
+        return self.points.dtype
+
     def take(self, rows: Array) -> PointBlock:
         """The block of the given row indices, with the same span."""
         return PointBlock(
@@ -102,6 +107,81 @@ class PointBlock:
         assert ids is not None
         extras = codec.table_from_bytes(arrays["extras"])
         return PointBlock(points, weights, ids, Span(*fields["span"]), arrays["groups"], extras)
+
+
+class BlockRows(PointBlock):
+    """Some rows of another block, in place of a copy of them: arrays are gathered when they are looked at.
+
+    It keeps the whole other block alive. Encoded, it is the block of its rows alone.
+
+    Attributes:
+      source: the other block.
+      rows: (n,) int64 row numbers in it.
+    """
+
+    def __init__(self, source: PointBlock, rows: npt.NDArray[np.int64]) -> None:
+        self.__dict__.update(source=source, rows=rows, span=source.span)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def dim(self) -> int:
+        return self.source.dim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.source.dtype
+
+    @property
+    def points(self) -> Array:  # type: ignore[override]
+        return self.source.points[self.rows]
+
+    @property
+    def weights(self) -> Array:  # type: ignore[override]
+        return self.source.weights[self.rows]
+
+    @property
+    def ids(self) -> Array:  # type: ignore[override]
+        return self.source.ids[self.rows]
+
+    @property
+    def groups(self) -> Array | None:  # type: ignore[override]
+        return None if self.source.groups is None else self.source.groups[self.rows]
+
+    @property
+    def extras(self) -> Any:  # type: ignore[override]
+        return None if self.source.extras is None else self.source.extras.combine_chunks().take(self.rows)
+
+
+def gather(blocks: Sequence[PointBlock]) -> PointBlock:
+    """The rows of several blocks of equal width, in their order, as one block with the first one's span.
+
+    Rows are copied once, straight to where they end up; np.take without bounds checks does it outside the GIL.
+
+    Raises:
+      ValueError: only some of the blocks have groups, or extras.
+    """
+    blocks = [block for block in blocks if len(block)] or list(blocks[:1])
+    held = [(b.source, b.rows) if isinstance(b, BlockRows) else (b, None) for b in blocks]
+    labelled = sum(source.groups is not None for source, _ in held)
+    if 0 < labelled < len(blocks):
+        raise ValueError(f"groups: must be on all points or on none, got {labelled} of {len(blocks)} blocks")
+    ends = np.cumsum([0, *map(len, blocks)])
+
+    def column(name: str) -> Array:
+        arrays = [getattr(source, name) for source, _ in held]
+        out = np.empty((ends[-1], *arrays[0].shape[1:]), np.result_type(*arrays))
+        for array, (_, rows), low, high in zip(arrays, held, ends[:-1], ends[1:], strict=True):
+            if rows is None or array.dtype != out.dtype:
+                out[low:high] = array if rows is None else array[rows]
+            else:
+                np.take(array, rows, axis=0, out=out[low:high], mode="clip")
+        return out
+
+    groups = column("groups") if labelled else None
+    extras = concatenate_extras([block.extras for block in blocks])
+    return PointBlock(column("points"), column("weights"), column("ids"), blocks[0].span, groups, extras)
 
 
 def block_rows(dim: int, itemsize: int = 4) -> int:

@@ -35,7 +35,8 @@ SEEDING_ROWS = 2048
 PROJECT_ABOVE = 128
 PROJECTED_DIM = 16
 COST_SHARE = 0.7  # more of it helps heavy tails and outliers, less the small clusters
-FINISH_CENTERS = 1.5  # the last draw can afford more centers, as a multiple of the leaves'
+THIN_CENTERS = 1  # importances are measured from this many times k centers in leaves and merges,
+FINISH_CENTERS = 3  # and in the last draw, which can afford more and decides the error
 DRAWS_PER_STRATUM = 4
 DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 
@@ -54,6 +55,7 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
         total += weights[i] * cost[i]
         out[i] = 0.0
     left = float(size)
+    by_weight = np.empty(clusters)
     for _ in range(64):  # two or three, unless weights differ by many orders of magnitude
         filled = 0
         for j in range(clusters):
@@ -63,27 +65,27 @@ def _probabilities(index, cost, weights, clusters, size, mix, out):  # type: ign
             break
         share = mix if total > 0 else 0.0
         by_cost = left * share / total if total > 0 else 0.0
-        by_weight = left * (1.0 - share) / filled
+        for j in range(clusters):
+            by_weight[j] = left * (1.0 - share) / (filled * cluster_weight[j]) if cluster_weight[j] > 0 else 0.0
+        # What the rest adds up to is summed again: subtracting dominating costs would leave nothing but rounding.
         certain = 0
-        for i in range(n):
-            if out[i] == 1.0:
-                continue
-            j = index[i]
-            p = weights[i] * (by_cost * cost[i] + by_weight / cluster_weight[j]) if weights[i] > 0 else 0.0
-            if p >= 1.0:
-                out[i] = 1.0
-                certain += 1
-            else:
-                out[i] = p
-        if certain == 0:
-            break
-        left -= certain
-        total = 0.0  # added up again: subtracting dominating costs would leave nothing but rounding
+        total = 0.0
         cluster_weight[:] = 0.0
         for i in range(n):
             if out[i] < 1.0:
-                cluster_weight[index[i]] += weights[i]
-                total += weights[i] * cost[i]
+                j = index[i]
+                w = weights[i]
+                p = w * (by_cost * cost[i] + by_weight[j])
+                if p >= 1.0:
+                    out[i] = 1.0
+                    certain += 1
+                else:
+                    out[i] = p
+                    cluster_weight[j] += w
+                    total += w * cost[i]
+        if certain == 0:
+            break
+        left -= certain
 
 
 @kernel
@@ -210,7 +212,6 @@ class Sampler:
       size: points of a finished coreset.
       z: power of the distance, at least 1.
       method: one of `METHODS`.
-      centers_per_k: how many centers, as a multiple of k, importances are measured from.
       seed: seeds the random projection that importances are computed in above `PROJECT_ABOVE` dimensions; it is the
         same for all shards, and nothing is biased by it, as sampled points keep their own coordinates.
     """
@@ -219,7 +220,6 @@ class Sampler:
     size: int
     z: float = 2.0
     method: str = "sensitivity"
-    centers_per_k: float = 2.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -249,7 +249,7 @@ class Sampler:
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0)
         space = self._space(points)
-        centers = self._centers(space, weights, self._center_count(size), rng)
+        centers = self._centers(space, weights, self._center_count(size, THIN_CENTERS), rng)
         index, cost = self._labels(space, centers)
         clusters, mix = len(centers), self._cost_share()
         probability = np.empty(len(points))
@@ -303,8 +303,8 @@ class Sampler:
     def _cost_share(self) -> float:
         return {"uniform": 0.0, "lightweight": 0.5, "sensitivity": COST_SHARE}[self.method]
 
-    def _center_count(self, size: int, more: float = 1.0) -> int:
-        return max(1, min(round(self.centers_per_k * more * self.k), size // DRAWS_PER_CENTER))
+    def _center_count(self, size: int, times_k: int) -> int:
+        return max(1, min(times_k * self.k, size // DRAWS_PER_CENTER))
 
     def _centers(self, space: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
         if self.method != "sensitivity":
