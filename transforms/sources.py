@@ -34,7 +34,7 @@ NAMESPACE = "beam_coresets"
 BLOCKS, DEAD_LETTERS = "blocks", "dead_letters"
 MIN_PART_BYTES = 64 << 20
 MAX_PARTS = 512
-LANES = 16
+LANES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def plan_parts(files: Sequence[FileMetadata], splittable: bool, part_bytes: int 
 
 
 def in_lanes(parts: Sequence[Part], lanes: int = LANES) -> list[Part]:
-    """The parts in an order that deals contiguous runs to 1, 2, 4, ... `lanes` workers taking turns.
+    """The parts in an order that deals contiguous runs to 1, 2, ... `lanes` workers taking turns.
 
     Neighbouring parts merge as soon as both are there: a worker that gets every other part holds on to all of them.
     """
