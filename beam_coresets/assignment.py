@@ -271,8 +271,8 @@ def _rows_by_shard(ids, salt, buckets, indptr, shards, start):  # type: ignore[n
 def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
     """Cuts a block by shard: one block for every shard, holding the rows whose bucket that shard holds, in their order.
 
-    Shards without rows get an empty block (they need its span to know how far the part has come). Nothing is copied yet:
-    each is a choice of rows of `block`, which is gathered where it is used.
+    Shards without rows get an empty block (they need its span to know how far the part has come). Nothing is copied
+    yet: each is a choice of rows of `block`, which is gathered where it is used.
     """
     indptr, shards = assignment.holders()
     start = np.zeros(assignment.shards + 1, np.int64)

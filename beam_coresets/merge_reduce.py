@@ -28,7 +28,7 @@ from beam_coresets.points import PointBlock, gather
 from beam_coresets.report import ShardReport
 from beam_coresets.sampling import Sampler
 
-NODE_BYTES = 16 << 20
+NODE_BYTES = 2 << 20
 MAX_NODES = 512
 STATE_BYTES = 256 << 20
 MAX_STRATA = 8

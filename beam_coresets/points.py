@@ -119,6 +119,9 @@ class BlockRows(PointBlock):
       rows: (n,) int64 row numbers in it.
     """
 
+    source: PointBlock
+    rows: npt.NDArray[np.int64]
+
     def __init__(self, source: PointBlock, rows: npt.NDArray[np.int64]) -> None:
         self.__dict__.update(source=source, rows=rows, span=source.span)
 

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -91,7 +92,9 @@ def test_the_basis_says_what_the_error_was_measured_by(scheme, dropped, basis):
     assert interval.basis == basis
     assert interval.standard_error > 0
     truth = cost(points(), np.ones(4000), CENTERS.astype(np.float32))
-    assert interval.estimate == pytest.approx(truth, abs=6 * interval.standard_error)
+    # By Student's t, as few shards give few degrees of freedom: fails with probability 1e-3 for another seed.
+    far = stats.t.ppf(1 - 5e-4, max(1.0, interval.degrees)) * interval.standard_error
+    assert interval.estimate == pytest.approx(truth, abs=far)
 
 
 @pytest.mark.parametrize(("shards", "replication", "dropped"), [(8, 2, ()), (9, 3, ()), (9, 3, (0, 4)), (12, 6, ())])

@@ -147,7 +147,8 @@ def test_retained_points_grow_with_the_logarithm(shuffled):
 def test_a_wide_node_is_bounded_by_bytes():
     logic = MergeReduce(Sampler(10, 4000), ALONE)
     assert logic.node_size(2, 4) == logic.node_factor * 4000
-    assert logic.node_size(1024, 4) == 4096
+    assert logic.node_size(256, 4) == 4000
+    assert MergeReduce(Sampler(10, 400), ALONE).node_size(256, 4) == 2048
     assert logic.node_size(8192, 8) == 4000  # never below the finished coreset
 
 
