@@ -18,7 +18,8 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-peers: .venv/installed-peers
+# The peers ask for NumPy 1, so they get an environment of their own.
+peers: .venv/installed-dev .venv-peers/installed
 	$(BIN)/python benchmarks/peers.py
 
 .venv/installed-base: setup.py pyproject.toml
@@ -30,9 +31,10 @@ peers: .venv/installed-peers
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	touch $@
 
-.venv/installed-peers: .venv/installed-dev
-	$(BIN)/python -m pip install -q -e '.[peers]'
+.venv-peers/installed:
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install -q coresets bico scikit-learn threadpoolctl
 	touch $@
 
 clean:
-	rm -rf .venv .demo build *.egg-info
+	rm -rf .venv .venv-peers .demo build *.egg-info

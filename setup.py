@@ -9,7 +9,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_coresets/__init__.py"
 
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4"]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
-PEERS = ["scikit-learn>=1.4", "coresets", "bico", "matplotlib>=3.8"]
+PLOTS = ["matplotlib>=3.8"]
 
 setup(
     name="beam-coresets",
@@ -20,7 +20,13 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=["beam_coresets", "beam_coresets.solvers", "beam_coresets.transforms", "beam_coresets.pipelines"],
+    packages=[
+        "beam_coresets",
+        "beam_coresets.solvers",
+        "beam_coresets.transforms",
+        "beam_coresets.transforms.reading",
+        "beam_coresets.pipelines",
+    ],
     package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},
     package_data={"beam_coresets": ["py.typed"]},
     install_requires=[
@@ -33,6 +39,6 @@ setup(
         "rich>=13",
         "threadpoolctl>=3.1",
     ],
-    extras_require={"test": TEST, "lint": LINT, "peers": PEERS, "dev": TEST + LINT},
+    extras_require={"test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT},
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
 )

@@ -7,7 +7,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 
 from beam_coresets import assignment, recovery, sampling, tables
-from beam_coresets.transforms.columns import Columns
+from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Plan
 
 

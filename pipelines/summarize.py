@@ -17,7 +17,7 @@ from beam_coresets import tables
 from beam_coresets.pipelines import explain, launch, options, show
 from beam_coresets.points import PointBlock
 from beam_coresets.summary import Scale
-from beam_coresets.transforms.columns import Layout
+from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
 from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, write_once
 from beam_coresets.transforms.sources import ReadBlocks, row_names

@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import stats
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from beam_coresets.assignment import KINDS, Assignment
 from beam_coresets.certificate import fitted_interval, fixed_interval, point_costs

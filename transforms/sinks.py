@@ -17,7 +17,7 @@ from apache_beam.metrics import Metrics
 
 from beam_coresets import tables
 from beam_coresets.summary import Summary
-from beam_coresets.transforms.columns import DeadLetter
+from beam_coresets.transforms.reading.columns import DeadLetter
 
 ORDER = ("coreset", "centers", "summaries")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives

@@ -22,11 +22,11 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_coresets import hashing
 from beam_coresets.points import PointBlock, Span
-from beam_coresets.transforms.columns import Columns, DeadLetter, Layout, resolve
-from beam_coresets.transforms.formats import FilePart, Format, naming, suffix
-from beam_coresets.transforms.python_rows import batch_of_rows, block_size
-from beam_coresets.transforms.rows import build, empty_block, regroup, warm
-from beam_coresets.transforms.text_formats import FORMATS
+from beam_coresets.transforms.reading.columns import Columns, DeadLetter, Layout, resolve
+from beam_coresets.transforms.reading.formats import FilePart, Format, naming, suffix
+from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size
+from beam_coresets.transforms.reading.rows import build, empty_block, regroup, warm
+from beam_coresets.transforms.reading.text_formats import FORMATS
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
 

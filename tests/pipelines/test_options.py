@@ -4,7 +4,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from beam_coresets.pipelines import options
 from beam_coresets.pipelines.options import CoresetOptions
-from beam_coresets.transforms.columns import Columns
+from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Plan
 
 

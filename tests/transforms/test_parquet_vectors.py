@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from beam_coresets.hashing import generator
 from beam_coresets.points import PointBlock
-from beam_coresets.transforms import parquet_vectors
-from beam_coresets.transforms.parquet_vectors import IrregularError, VectorPages
+from beam_coresets.transforms.reading import parquet_vectors
+from beam_coresets.transforms.reading.parquet_vectors import IrregularError, VectorPages
 from beam_coresets.transforms.sources import Columns, ReadBlocks
 
 

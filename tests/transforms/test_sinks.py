@@ -16,7 +16,7 @@ from jobs import clusters, counters, parts_of, rows_in, run, without_beam
 from beam_coresets import tables
 from beam_coresets.summary import Summary, Window
 from beam_coresets.transforms import sinks
-from beam_coresets.transforms.columns import DeadLetter
+from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, read_table, write_once
 from beam_coresets.transforms.summarize import Plan
 

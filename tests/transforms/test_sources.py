@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from beam_coresets import hashing
 from beam_coresets.points import PointBlock, Span
 from beam_coresets.transforms import sources
-from beam_coresets.transforms.identities import content_ids
+from beam_coresets.transforms.reading.identities import content_ids
 from beam_coresets.transforms.sources import (
     BlocksFromRows,
     Columns,

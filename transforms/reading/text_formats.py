@@ -17,8 +17,8 @@ import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.columns import Columns, DeadLetter, Layout, SchemaError
-from beam_coresets.transforms.formats import (
+from beam_coresets.transforms.reading.columns import Columns, DeadLetter, Layout, SchemaError
+from beam_coresets.transforms.reading.formats import (
     AVRO,
     NPY,
     PARQUET,
@@ -31,7 +31,7 @@ from beam_coresets.transforms.formats import (
     python_column,
     suffix,
 )
-from beam_coresets.transforms.rows import Batch
+from beam_coresets.transforms.reading.rows import Batch
 
 Array = npt.NDArray[Any]
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from beam_coresets._jit import fast_kernel
 from beam_coresets.points import PointBlock, Span, narrow
-from beam_coresets.transforms.columns import DeadLetter, Layout, SchemaError, fits_float32
-from beam_coresets.transforms.identities import as_text, content_ids, hash_labels
+from beam_coresets.transforms.reading.columns import DeadLetter, Layout, SchemaError, fits_float32
+from beam_coresets.transforms.reading.identities import as_text, content_ids, hash_labels
 
 Array = npt.NDArray[Any]
 

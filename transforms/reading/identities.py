@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from beam_coresets import hashing
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.columns import is_bytes
+from beam_coresets.transforms.reading.columns import is_bytes
 
 Array = npt.NDArray[Any]
 
