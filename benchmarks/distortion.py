@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
 from beam_coresets.assignment import Assignment
@@ -28,7 +29,7 @@ from beam_coresets.instances import GaussianMixture, HeavyTails, SSet
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.points import blocks_of, narrow
 from beam_coresets.sampling import METHODS, Sampler
-from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.solvers.centers import refine, solve_centers
 
 Array = npt.NDArray[Any]
 
@@ -93,9 +94,23 @@ def coreset_of(shape: Shape, method: str, z: float, seed: int) -> Coreset:
     return report.coreset
 
 
-def worst(shape: Shape, known: Reference, coreset: Coreset, z: float) -> Measured:
+def by_us(coreset: Coreset, k: int, z: float, seed: int) -> np.ndarray:
+    """Our solver: it finds what the sample has too little of, so its own solutions are the hardest center sets."""
+    return solve_centers(coreset.points, coreset.weights, k, z, seed=seed).centers
+
+
+def by_lloyd(coreset: Coreset, k: int, z: float, seed: int) -> np.ndarray:
+    """scikit-learn's KMeans from one start, as published distortions are measured; descended further for z = 1."""
+    found = KMeans(k, n_init=1, random_state=seed).fit(coreset.points, sample_weight=coreset.weights).cluster_centers_
+    return found if z == 2 else refine(coreset.points, coreset.weights, found, z).centers
+
+
+SOLVERS = {"ours": by_us, "lloyd": by_lloyd}
+
+
+def worst(shape: Shape, known: Reference, coreset: Coreset, z: float, solver: str) -> Measured:
     """The center set with the largest distortion, solutions of the coreset itself among them."""
-    solved = [solve_centers(coreset.points, coreset.weights, shape.k, z, seed=s).centers for s in OWN_SEEDS]
+    solved = [SOLVERS[solver](coreset, shape.k, z, s) for s in OWN_SEEDS]
     own = [("own", centers) for centers in solved]
     own_costs = costs(shape.points, np.ones(len(shape.points)), own, z)
     sets = known.sets + own
@@ -105,14 +120,14 @@ def worst(shape: Shape, known: Reference, coreset: Coreset, z: float) -> Measure
     return max(found, key=lambda measured: measured.distortion)
 
 
-def measure(shape: Shape, z: float, methods: list[str], seeds: int) -> list[dict[str, Any]]:
+def measure(shape: Shape, z: float, methods: list[str], seeds: int, solver: str) -> list[dict[str, Any]]:
     """One row a method."""
     known = reference(shape, z)
     rows = []
     for method in methods:
         found, began = [], time.perf_counter()
         for seed in range(seeds):
-            found.append(worst(shape, known, coreset_of(shape, method, z, seed), z))
+            found.append(worst(shape, known, coreset_of(shape, method, z, seed), z, solver))
         values = [measured.distortion for measured in found]
         rows.append({
             "shape": shape.name + ("*" if shape.generated else ""), "n": len(shape.points),
@@ -133,13 +148,14 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5, help="0 to this many minus one (default: 5)")
     parser.add_argument("--z", type=float, nargs="+", default=[2.0, 1.0])
+    parser.add_argument("--solver", choices=SOLVERS, default="ours", help="of the coreset's own solutions")
     parser.add_argument("--csv", type=pathlib.Path, help="write the table here too")
     options = parser.parse_args()
     rows = []
     for name in options.names:
         shape = load(name, options.data, options.shapes)
         for z in options.z:
-            rows += measure(shape, z, options.methods, options.seeds)
+            rows += measure(shape, z, options.methods, options.seeds, options.solver)
             last = rows[-len(options.methods) :]
             print(*(f"{r['shape']} z={z:g} {r['method']} {r['median']:.4f} {r['max']:.4f};" for r in last), flush=True)
     table = Table(title=f"distortion, {POINTS_PER_CENTER} k points, one shard, {options.seeds} seeds (* generated)")
