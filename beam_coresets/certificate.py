@@ -18,9 +18,9 @@ then too large. To it are added, where they occur:
 
 Centers solved *on* the coreset fit its noise. So shards are dealt into folds; for each fold centers are solved on the
 other folds and scored on this one, and the average is corrected by half the gap between outside and inside score, times
-the share of points left out: what centers solved on all shards, rather than on all but a fold, still gain. The folds'
-centers descend from the emitted ones, which have seen the points left out; so a tenth of the gap is added to the
-standard error.
+the share of points left out: what centers solved on all shards, rather than on all but a fold, still gain. A point of
+weight w stands for itself too, and its own cost is known: all this is for the other w - 1. The folds' centers descend
+from the emitted ones, which have seen the points left out; so a tenth of the gap is added to the standard error.
 """
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: 
     fold_of, folds = _folds(recovery)
     if folds < 2 or not len(sample):
         return fixed_interval(decision, centers, z, metric)
-    _, outside = point_costs(sample.points, centers, z, metric)  # stays so for a fold that holds all there is
+    _, own = point_costs(sample.points, centers, z, metric)
+    outside = own.copy()  # stays so for a fold that holds all there is
     inside = []
     for fold in range(folds):
         held_out = fold_of[evidence.shard] == fold
@@ -103,11 +104,22 @@ def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: 
         _, cost = point_costs(sample.points, solved, z, metric)
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
-    interval = _interval(decision, outside)
     if not inside:
-        return interval
-    gap = interval.estimate - float(np.mean(inside))
+        return _interval(decision, own)
+    # A point of weight w stands for itself, at just the cost it has, and for w - 1 others that nobody has seen.
+    others = _drawn_share(decision)
+    interval = _interval(decision, (1 - others) * own + others * outside)
+    total = float(sample.weights_ht @ outside)
+    unseen = float((sample.weights_ht * others) @ outside) / total if total > 0 else 0.0
+    gap = unseen * (_interval(decision, outside).estimate - float(np.mean(inside)))
     return _corrected(interval, -gap / (2 * folds), DOUBT * gap)
+
+
+def _drawn_share(decision: Decision) -> Array:
+    """1 - 1 / w for each point of the evidence, w its weight in units of an input row's average weight."""
+    recovery, weights = decision.recovery, decision.evidence.sample.weights_ht
+    unit = recovery.weights.sum() / max(1, recovery.counts.sum())
+    return np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))
 
 
 def _solved_anew(points: Array, weights: Array, centers: Array, z: float, metric: Metric, fold: int) -> Array:
@@ -211,10 +223,7 @@ def _replica_variance(e: Array, trusted: Array, mean: Array) -> tuple[float, flo
 
 def _sample_variance(decision: Decision, value: Array) -> float:
     """Deville's variance of a fixed-size sample, shard by shard: for data without replicas."""
-    weights = decision.evidence.sample.weights_ht
-    counts = decision.recovery.counts.sum()
-    unit = decision.recovery.weights.sum() / max(1, counts)
-    left = 1 - np.minimum(1.0, unit / np.maximum(weights, unit))
+    left = _drawn_share(decision)
     variance = 0.0
     for shard in np.unique(decision.evidence.shard):
         rows = np.flatnonzero(decision.evidence.shard == shard)

@@ -30,7 +30,7 @@ from beam_coresets.sampling import Sampler
 
 NODE_BYTES = 2 << 20
 MAX_NODES = 512
-STATE_BYTES = 256 << 20
+STATE_BYTES = 64 << 20
 MAX_STRATA = 8
 
 LeafKey = tuple[int, int]

@@ -10,6 +10,7 @@ import base64
 import io
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,8 @@ def encode(table: pa.Table, form: str) -> bytes:
         )
     elif form == "jsonl":
         for row in _portable_rows(table, binary=False):
-            out.write(json.dumps(row, allow_nan=True).encode() + b"\n")
+            strict = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+            out.write(json.dumps(strict).encode() + b"\n")
     else:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
     return out.getvalue()

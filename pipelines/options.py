@@ -16,7 +16,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part.strip())
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, got {text!r}") from None
 
 
 class CoresetOptions(PipelineOptions):
@@ -89,14 +92,26 @@ def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[a
 
 
 def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
-    """Stops at an option that is nearly one of ours and none of Beam's, which ignores what it does not know."""
+    """Stops at an option that neither we nor Beam have: Beam only warns, and a job without it gives another answer.
+
+    Runners outside of Python have options of their own, so with another runner only near misses of ours stop it.
+    """
     beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for group in PipelineOptions.__subclasses__():
         group._add_argparse_args(beams)
+    elsewhere = not is_local(PipelineOptions(rest))
     for name in (word.split("=")[0] for word in rest if word.startswith("--")):
-        close = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.8)
-        if close and name not in beams._option_string_actions:
-            parser.error(f"{name}: must be an option, got none of that name; did you mean {close[0]}?")
+        if name in beams._option_string_actions:
+            continue
+        close = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.8 if elsewhere else 0.6)
+        if close or not elsewhere:
+            hint = f"; did you mean {close[0]}?" if close else ""
+            parser.error(f"{name}: must be an option, got none of that name{hint}")
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether a job runs in Python, on this machine."""
+    return options.view_as(StandardOptions).runner in (None, "DirectRunner", "direct", "FnApiRunner")
 
 
 def local_by_default(options: PipelineOptions) -> PipelineOptions:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.sinks import files_of, read_table
 
 
 def number(value: float | None, digits: int = 6) -> str:
@@ -31,7 +31,9 @@ def result(output: str, seconds: float, console: Console) -> None:
         console.print(table, highlight=False)
     centers = read_table(output, "centers").to_pylist()
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
-    console.print(f"\nTables in {escape(output)}: summaries, centers, coreset", highlight=False, soft_wrap=True)
+    refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
+    more = f"; {refused:,} refused rows in dead_letters" if refused else ""
+    console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)
 
 
 def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
@@ -67,7 +69,7 @@ def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 
         table.add_column(name, justify="right" if name in ("center", "weight", "cost") else "left", no_wrap=True)
     shown = 2 if console.width < 100 else 6
     for center in centers[:most]:
-        head = ", ".join(number(x, 4) for x in center["coordinates"][:shown])
+        head = ", ".join(number(x, 4 if abs(x) < 1e5 else 9) for x in center["coordinates"][:shown])
         more = ", ..." if len(center["coordinates"]) > shown else ""
         table.add_row(
             str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),

@@ -39,10 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if known.explain:
             explain.show(pipeline, plan, source, console)
             return 0
-        clear_output(known.output, known.overwrite)
+        aside = set_aside(known.output, known.overwrite)
         if known.scale == "none":
             warn_of_spreads(source, console)
-        seconds = launch.run(pipeline, plan.shards, console)
+        try:
+            seconds = launch.run(pipeline, plan.shards, console)
+        except launch.JobError:
+            put_back(aside)
+            raise
+        if aside:
+            FileSystems.delete(list(aside.values()))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -80,11 +86,16 @@ def write_scale(scale: Scale, output: str, columns: Sequence[str]) -> None:
     write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
 
 
-def clear_output(output: str, overwrite: bool) -> None:
-    """Refuses, or empties, a folder with another run's tables; what a failed run left beside none is removed.
+def set_aside(output: str, overwrite: bool) -> dict[str, str]:
+    """Refuses another run's result, or renames it until the new one is there.
+
+    What a failed run has left where there is no result is removed.
+
+    Returns:
+      Where each file went, by its path.
 
     Raises:
-      ValueError: there are such tables and they are not to be overwritten.
+      ValueError: there is a result and it is not to be overwritten.
     """
     result = [path for name in tables.TABLES for path in files_of(output, name)]
     rest = files_of(output, "dead_letters")
@@ -94,8 +105,21 @@ def clear_output(output: str, overwrite: bool) -> None:
         )
     scale = FileSystems.join(output, "scale.json")
     rest += [scale] if FileSystems.exists(scale) else []
-    if result + rest:
-        FileSystems.delete(result + rest)
+    if not result:
+        if rest:
+            FileSystems.delete(rest)
+        return {}
+    aside = {path: f"{path}.replaced" for path in result + rest}
+    FileSystems.rename(list(aside), list(aside.values()))
+    return aside
+
+
+def put_back(aside: dict[str, str]) -> None:
+    """Undoes `set_aside` after a job that failed."""
+    for path, kept in aside.items():
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+        FileSystems.rename([kept], [path])
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

@@ -7,11 +7,11 @@ import apache_beam as beam
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-import beam_coresets.transforms.coders  # noqa: F401  (registers the coders of states and reports)
 from beam_coresets.merge_reduce import MergeReduce, ShardState
 from beam_coresets.points import PointBlock
 from beam_coresets.report import ShardReport
 from beam_coresets.transforms.assign import tiny_block
+from beam_coresets.transforms.coders import ShardStateCoder
 from beam_coresets.transforms.progress import PROGRESS
 
 
@@ -28,11 +28,17 @@ class ShardCoreset(beam.CombineFn):
 
     def setup(self, *args: Any, **kwargs: Any) -> None:
         # Parallelism is Beam's: BLAS threads beside its workers slow both down, and can change the last bits.
-        threadpool_limits(1, "blas")
+        self._limit = threadpool_limits(1, "blas")
         block = tiny_block()
         sampler, rng = self._merge_reduce.sampler, np.random.default_rng(0)
         sampler.thin(block.points, block.weights, np.zeros(4, np.int32), 2, rng)
         self._merge_reduce.result(self._merge_reduce.update(ShardState(), 0, block))
+
+    def teardown(self, *args: Any, **kwargs: Any) -> None:
+        self._limit.restore_original_limits()
+
+    def get_accumulator_coder(self) -> ShardStateCoder:
+        return ShardStateCoder()
 
     def create_accumulator(self) -> ShardState:
         return ShardState()

@@ -14,6 +14,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import IntervalWindow
 
 from beam_coresets import tables
 from beam_coresets.summary import Summary
@@ -122,7 +123,8 @@ class WriteSummaries(beam.PTransform):
         super().__init__()
         if form not in tables.FORMATS:
             raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
-        self._output, self._form, self._wanted = output, form, wanted
+        self._output, self._form = output, form
+        self._wanted = tuple(name for name in ORDER if name in wanted)
 
     def expand(self, summaries: Any) -> Any:
         return summaries | "Write tables" >> beam.ParDo(_WriteTables(self._output, self._form, self._wanted))
@@ -138,13 +140,17 @@ class _WriteTables(beam.DoFn):
         self._repeated = Metrics.counter("beam_coresets", "decisions_dropped")
 
     def process(self, summary: Summary) -> Iterator[str]:
-        for name in ORDER:
-            if name not in self._wanted:
-                continue
-            path = FileSystems.join(self._output, name, f"{summary.window.name}.{self._form}")
-            if write_once(path, tables.encode(summary.table(name), self._form)):
+        paths = {name: FileSystems.join(self._output, name, f"{summary.window.name}.{self._form}") for name in ORDER}
+        if FileSystems.exists(paths[self._wanted[-1]]):
+            self._repeated.inc()  # decided before: all of it stays
+            return
+        for name in self._wanted:
+            data = tables.encode(summary.table(name), self._form)
+            if name != self._wanted[-1] and FileSystems.exists(paths[name]):
+                FileSystems.delete([paths[name]])  # of an attempt that did not live to write its summary
+            if write_once(paths[name], data):
                 self._written.inc()
-                yield path
+                yield paths[name]
             else:
                 self._repeated.inc()
 
@@ -155,7 +161,7 @@ _LETTERS = pa.schema([(name, pa.string()) for name in DeadLetter._fields])
 @beam.typehints.with_input_types(DeadLetter)
 @beam.typehints.with_output_types(str)
 class WriteDeadLetters(beam.PTransform):
-    """Dead letters -> the paths of files in `output`/dead_letters, one for each input file that had any.
+    """Dead letters -> the paths of files in `output`/dead_letters, one for each input file and window that had any.
 
     Args:
       output, form: as for `WriteSummaries`.
@@ -170,14 +176,23 @@ class WriteDeadLetters(beam.PTransform):
             letters
             | "Key by source" >> beam.Map(lambda letter: (letter.source, letter))
             | "Gather by source" >> beam.GroupByKey()
-            | "Write letters" >> beam.MapTuple(self._write)
+            | "Write letters" >> beam.ParDo(_WriteLetters(self._output, self._form))
         )
 
-    def _write(self, source: str, letters: Iterable[DeadLetter]) -> str:
+
+class _WriteLetters(beam.DoFn):
+    def __init__(self, output: str, form: str) -> None:
+        self._output, self._form = output, form
+
+    def process(
+        self, element: tuple[str, Iterable[DeadLetter]], window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[str]:
+        source, letters = element
         ordered = sorted(letters, key=lambda letter: (len(letter.position), letter.position))
         table = pa.Table.from_pylist([letter._asdict() for letter in ordered], _LETTERS)
         name = "".join(c if c.isalnum() or c in "-._" else "_" for c in source.rsplit("/", 1)[-1]) or "rows"
         digest = uuid.uuid5(uuid.NAMESPACE_URL, source).hex[:8]
-        path = FileSystems.join(self._output, "dead_letters", f"{name}-{digest}.{self._form}")
+        place = f"-{float(window.start):.3f}-{float(window.end):.3f}" if isinstance(window, IntervalWindow) else ""
+        path = FileSystems.join(self._output, "dead_letters", f"{name}-{digest}{place}.{self._form}")
         write_once(path, tables.encode(table, self._form))
-        return path
+        yield path

@@ -19,10 +19,22 @@ def _content_ids(words, multipliers, out):  # type: ignore[no-untyped-def]
 
 
 def content_ids(rows: Array) -> Array:
-    """(n,) uint64 hashes of the rows' coordinates, as float64, so that equal rows have equal ids."""
+    """(n,) uint64 hashes of the rows' coordinates, as float64, and of how many equal rows stand before them.
+
+    The same rows again give the same ids; equal rows give different ones, or a value that fills a third of the data
+    would fall into one bucket, and be lost with it.
+    """
     words = (np.ascontiguousarray(rows, np.float64) + 0.0).view(np.uint32)  # + 0.0: -0.0 equals 0.0
     out = np.empty(len(rows), np.uint64)
     _content_ids(words, hashing.row_multipliers(words.shape[1]), out)  # type: ignore[no-untyped-call]
+    order = np.argsort(out, kind="stable")
+    ranked = out[order]
+    first = np.r_[True, ranked[1:] != ranked[:-1]] if len(out) else np.empty(0, bool)
+    start = np.maximum.accumulate(np.where(first, np.arange(len(out)), 0))
+    before = np.empty(len(out), np.int64)
+    before[order] = np.arange(len(out)) - start
+    repeated = before > 0
+    out[repeated] ^= hashing.hash_integers(before[repeated])
     return out
 
 
