@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             seconds = launch.run(pipeline, plan.shards, console)
         except launch.JobError:
-            put_back(aside)
+            put_back(known.output, aside)
             raise
         if aside:
             FileSystems.delete(list(aside.values()))
@@ -114,12 +114,17 @@ def set_aside(output: str, overwrite: bool) -> dict[str, str]:
     return aside
 
 
-def put_back(aside: dict[str, str]) -> None:
-    """Undoes `set_aside` after a job that failed."""
-    for path, kept in aside.items():
-        if FileSystems.exists(path):
-            FileSystems.delete([path])
-        FileSystems.rename([kept], [path])
+def put_back(output: str, aside: dict[str, str]) -> None:
+    """Undoes `set_aside` after a job that failed: what that one wrote goes, the old result comes back."""
+    if not aside:
+        return
+    scale = FileSystems.join(output, "scale.json")
+    left = [path for name in (*tables.TABLES, "dead_letters") for path in files_of(output, name)]
+    left += [scale] if FileSystems.exists(scale) else []
+    failed = sorted(set(left) - set(aside.values()))
+    if failed:
+        FileSystems.delete(failed)
+    FileSystems.rename(list(aside.values()), list(aside))
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

@@ -187,3 +187,17 @@ def test_nominal_intervals_hold_as_often_as_they_say(shards, replication, trials
         assert least <= cell.coverage <= most, f"{module.HEAD}\n{cell}"
         assert cell.width <= 2.5, f"{module.HEAD}\n{cell}"
         assert abs(cell.bias) < max(4.5 * cell.bias_error, 0.002), f"{module.HEAD}\n{cell}"
+
+
+@pytest.mark.parametrize(("n", "k"), [(200, 20), (2000, 50)])
+def test_centers_of_a_coreset_that_is_all_of_the_data_cost_what_they_cost(n, k):
+    rows = generator("census", n).standard_normal((n, 3)).astype(np.float32)
+    logic = MergeReduce(Sampler(k, 40 * k), Assignment(10, 1))
+    found = decide(shard_reports(blocks_of(rows), logic), Policy(logic.assignment))
+    assert len(found.coreset) == n
+    centers = solve_centers(found.coreset.points, found.coreset.weights, k, restarts=1).centers
+    interval = fitted_interval(found, centers)
+    truth = cost(rows, np.ones(n), centers.astype(np.float32))
+    assert interval.low <= truth * (1 + 1e-6)
+    assert interval.high >= truth * (1 - 1e-6)
+    assert interval.high - interval.low < 0.01 * truth

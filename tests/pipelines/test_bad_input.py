@@ -288,3 +288,12 @@ def test_nothing_but_the_error_is_on_a_users_terminal(tmp_path):
     assert done.stderr.startswith("error: max_bad_rows: at most 0 rows may be refused, got 6")
     assert done.stderr.count("\n") == 1
     assert done.stdout.strip() == ""
+
+
+def test_a_job_that_fails_while_overwriting_leaves_the_old_result(source, tmp_path, capsys):
+    assert summarize_files(source, tmp_path / "out", *K) == 0
+    before = {p: p.read_bytes() for p in sorted((tmp_path / "out").rglob("*")) if p.is_file()}
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n3,x\n4,5\n")
+    assert summarize_files(str(bad), tmp_path / "out", "--columns", "a,b", *K, "--overwrite") == 1
+    assert {p: p.read_bytes() for p in sorted((tmp_path / "out").rglob("*")) if p.is_file()} == before

@@ -73,8 +73,17 @@ def test_misspelt_options_are_not_handed_on_to_be_ignored(text, meant, capsys):
 
 
 def test_options_of_beam_and_of_its_job_servers_pass():
-    text = "--parallelism=2 --checkpointing_interval=5000 --experiments=a --direct_num_workers=1 --no_such_thing"
+    text = "--runner=FlinkRunner --parallelism=2 --checkpointing_interval=5000 --experiments=a --no_such_thing"
     assert parsed(text)[0].shards == 8
+    assert parsed("--experiments=a --direct_num_workers=1")[0].shards == 8
+
+
+@pytest.mark.parametrize("text", ["--no_such_thing", "--weights w", "--runner=DirectRunner --parallellism=2"])
+def test_a_local_job_has_no_options_that_nobody_knows(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed(text)
+    assert stop.value.code == 2
+    assert "must be an option, got none of that name" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["--k two", "--scheme best", "--drop_shards a", "--format xml", "--z"])

@@ -15,6 +15,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.merge_reduce import ShardState, shard_reports
 from beam_coresets.points import PointBlock, Span
 from beam_coresets.report import ShardReport
+from beam_coresets.transforms.coders import ShardStateCoder
 from beam_coresets.transforms.progress import PROGRESS
 from beam_coresets.transforms.shard_coreset import ShardCoreset
 from beam_coresets.transforms.summarize import Plan
@@ -90,3 +91,14 @@ def test_types_are_checked_when_the_graph_is_made():
     counts = keyed | Count.PerKey()
     with pytest.raises(beam.typehints.TypeCheckError):
         _ = counts | "Wrong" >> beam.CombinePerKey(ShardCoreset(PLAN.merge_reduce))
+
+
+def test_states_cross_shuffles_in_their_own_bytes():
+    coder = ShardCoreset(PLAN.merge_reduce).get_accumulator_coder()
+    assert isinstance(coder, ShardStateCoder)
+    block = random_block(1000)
+    piece = split(block, PLAN.assignment)[0]
+    state = ShardCoreset(PLAN.merge_reduce).add_input(ShardState(), (0, piece))
+    encoded = coder.encode(state)
+    assert len(encoded) < block.points.nbytes + 40 * len(piece) + 40_000  # its rows and a ledger, not the whole block
+    assert coder.encode(coder.decode(encoded)) == encoded

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from jobs import clusters, counters, parts_of, rows_in, run, without_beam
 
 from beam_coresets import tables
@@ -117,8 +118,28 @@ def test_the_first_decision_stays(tmp_path):
     before = {name: (tmp_path / name).read_bytes() for name in files_under(tmp_path)}
     paths, counted = write(tmp_path, [OTHER])
     assert paths == []
-    assert counted == {"decisions_dropped": 3}
+    assert counted == {"decisions_dropped": 1}
     assert {name: (tmp_path / name).read_bytes() for name in files_under(tmp_path)} == before
+
+
+def test_an_attempt_that_died_leaves_nothing_of_its_decision(tmp_path):
+    write(tmp_path, [OTHER], wanted=("coreset", "centers"))
+    write(tmp_path, [SUMMARY])
+    for name in tables.TABLES:
+        assert read_table(str(tmp_path), name).equals(SUMMARY.table(name))
+
+
+def test_dead_letters_of_every_window_are_kept(tmp_path):
+    letters = [(DeadLetter("nan", "x", "a.csv", f"row {i}", ""), 10.0 * i) for i in range(6)]
+
+    def build(p):
+        stamp = beam.MapTuple(lambda letter, at: TimestampedValue(letter, at)).with_output_types(DeadLetter)
+        stamped = p | beam.Create(letters) | stamp
+        return {"paths": stamped | beam.WindowInto(FixedWindows(20)) | WriteDeadLetters(str(tmp_path), "jsonl")}
+
+    run(build)
+    assert len(files_under(tmp_path)) == 3
+    assert len(read_table(str(tmp_path), "dead_letters")) == 6
 
 
 def test_windows_have_files_of_their_own_and_are_read_together(tmp_path):

@@ -349,3 +349,13 @@ def test_workers_that_take_turns_get_neighbouring_parts(count, workers):
             waiting.add((level, index))
             most = max(most, len(waiting))
         assert most <= 5 * max(1, 16 // workers)  # of up to 512: a few levels for each lane
+
+
+def test_equal_rows_without_ids_spread_over_buckets():
+    rows = np.zeros((5000, 2))
+    ids = content_ids(rows)
+    assert len(np.unique(ids)) == 5000
+    np.testing.assert_array_equal(ids, content_ids(rows))
+    mixed = np.array([[1.0, 2], [3, 4], [1, 2]])
+    assert content_ids(mixed)[0] == content_ids(mixed[:1])[0]
+    assert content_ids(mixed)[0] != content_ids(mixed)[2]
