@@ -162,6 +162,13 @@ def nearest(points: Array, centers: Array) -> tuple[Array, Array]:
     return index, dist_sq
 
 
+def distances_to(points: Array, centers: Array, index: Array) -> Array:
+    """The squared distance (n,), of the points' dtype, of each point to the center that `index` (n,) int32 names."""
+    dist_sq = np.empty(len(points), points.dtype)
+    _direct_difference(writable(points), writable(centers.astype(points.dtype, copy=False)), index, dist_sq)
+    return dist_sq
+
+
 def nearest_numpy(points: Array, centers: Array) -> tuple[Array, Array]:
     """`nearest` in plain NumPy: the reference that tests compare with."""
     dist_sq = ((points[:, None, :].astype(np.float64) - centers[None].astype(np.float64)) ** 2).sum(-1)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from beam_coresets._jit import kernel
 from beam_coresets.calibration import calibrate
 from beam_coresets.hashing import generator
-from beam_coresets.nearest import nearest, power_of_distance
+from beam_coresets.nearest import distances_to, nearest, power_of_distance, writable
 from beam_coresets.seeding import dz_seeding
 
 METHODS = ("sensitivity", "lightweight", "uniform")
@@ -285,6 +285,8 @@ class Sampler:
         drawn_from = np.unique(index[rows])
         if len(drawn_from) < len(centers):  # what no point stands for must not inflate points far away from it
             index, cost = self._labels(space, centers[drawn_from])
+        if space is not points:
+            cost = self._cost_to_means(points, weights, index)
         return rows, unbiased, calibrate(space, weights, index, cost, rows, unbiased)
 
     def _space(self, points: Array) -> Array:
@@ -299,6 +301,15 @@ class Sampler:
         """Cluster (n,) and dist**z to its center (n,)."""
         index, dist_sq = nearest(space, centers)
         return index, power_of_distance(dist_sq, self.z)
+
+    def _cost_to_means(self, points: Array, weights: Array, index: Array) -> Array:
+        """dist**z (n,) of each point to its cluster's mean in all dimensions: what calibration has to keep, not what a
+        projection makes of it."""
+        clusters = int(index.max()) + 1
+        sums, total = np.zeros((clusters, points.shape[1])), np.zeros(clusters)
+        _cluster_sums(writable(points), weights, index, sums, total)
+        means = sums / np.where(total > 0, total, 1.0)[:, None]
+        return power_of_distance(distances_to(points, means, index), self.z)
 
     def _cost_share(self) -> float:
         return {"uniform": 0.0, "lightweight": 0.5, "sensitivity": COST_SHARE}[self.method]
