@@ -10,6 +10,8 @@ from beam_coresets import assignment, recovery, sampling, tables
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Plan
 
+IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"  # older Beams do not know its short name
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -49,7 +51,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--id_column", help="your own id; it comes back with sampled rows and centers")
     data.add_argument("--weight_column")
     data.add_argument("--group_column", help="a label that sampled rows keep")
-    data.add_argument("--keep_columns", type=_names, default=(), help="more columns that sampled rows keep")
+    data.add_argument("--keep_columns", type=_names, default=[], help="more columns that sampled rows keep")
     data.add_argument("--no_header", action="store_true", help="CSV files begin with data; columns are f0, f1, ...")
     data.add_argument("--max_bad_rows", type=int, default=0, help="rows that may be refused (default: 0)")
     data.add_argument("--scale", choices=("none", "standard"), default="none", help="bring columns to one scale first")
@@ -70,7 +72,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--method", default="sensitivity", choices=sampling.METHODS)
     plan.add_argument("--recovery", default="exact", choices=recovery.KINDS)
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
-    plan.add_argument("--drop_shards", type=_numbers, default=(), help="as if these had not answered, e.g. 1,4")
+    plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
     plan.add_argument("--seed", type=int, default=0)
 
 
@@ -111,15 +113,15 @@ def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> No
 
 def is_local(options: PipelineOptions) -> bool:
     """Whether a job runs in Python, on this machine."""
-    return options.view_as(StandardOptions).runner in (None, "DirectRunner", "direct", "FnApiRunner")
+    return options.view_as(StandardOptions).runner in (None, "DirectRunner", "direct", "FnApiRunner", IN_PROCESS)
 
 
 def local_by_default(options: PipelineOptions) -> PipelineOptions:
     """DirectRunner (and no runner at all) means the in-process one: the others that it may choose fetch a binary or
     crawl."""
     standard = options.view_as(StandardOptions)
-    if standard.runner in (None, "DirectRunner", "direct"):
-        standard.runner = "FnApiRunner"
+    if is_local(options):
+        standard.runner = IN_PROCESS
     return options
 
 
@@ -143,7 +145,7 @@ def columns_of(known: argparse.Namespace) -> Columns:
         weight_column=known.weight_column,
         id_column=known.id_column,
         group_column=known.group_column,
-        keep_columns=known.keep_columns,
+        keep_columns=tuple(known.keep_columns),
         header=not known.no_header,
         dim=known.dim,
     )
@@ -172,7 +174,7 @@ def plan_of(known: argparse.Namespace) -> Plan:
         buckets=known.buckets,
         domains=known.domains,
         min_shards=known.min_shards,
-        drop_shards=known.drop_shards,
+        drop_shards=tuple(known.drop_shards),
         max_bad_rows=known.max_bad_rows,
         seed=known.seed,
     )

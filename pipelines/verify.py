@@ -28,7 +28,7 @@ from beam_coresets.transforms.sources import ReadBlocks
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
-LOCAL_RUNNERS = ("FnApiRunner", "BundleBasedDirectRunner", "PrismRunner")
+LOCAL_RUNNERS = (options.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

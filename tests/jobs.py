@@ -15,7 +15,7 @@ from beam_coresets.points import blocks_of
 from beam_coresets.summary import Window, summarize
 from beam_coresets.transforms.sinks import read_table
 
-LOCAL = ("--runner=FnApiRunner",)
+LOCAL = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
 TWO_WORKERS = (*LOCAL, "--direct_num_workers=2", "--direct_running_mode=multi_threading")
 CENTERS = np.array([[0, 0, 0], [20, 0, 5], [0, 30, -5], [25, 25, 10]], np.float64)
 

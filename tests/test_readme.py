@@ -7,13 +7,14 @@ import sys
 import pytest
 
 from beam_coresets.pipelines.main import WORDS
+from beam_coresets.pipelines.options import IN_PROCESS
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
 def test_the_embedding_example_runs_as_printed(tmp_path: pathlib.Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
-    code = code.replace("beam.Pipeline()", "beam.Pipeline('FnApiRunner')")
+    code = code.replace("beam.Pipeline()", f"beam.Pipeline({IN_PROCESS!r})")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("CenterRow(") == 5

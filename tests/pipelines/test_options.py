@@ -55,7 +55,7 @@ def test_what_is_not_ours_goes_to_beam():
 
 
 @pytest.mark.parametrize(("text", "runner"), [
-    ("", "FnApiRunner"), ("--runner=DirectRunner", "FnApiRunner"), ("--runner direct", "FnApiRunner"),
+    ("", options.IN_PROCESS), ("--runner=DirectRunner", options.IN_PROCESS), ("--runner direct", options.IN_PROCESS),
     ("--runner=FlinkRunner", "FlinkRunner"), ("--runner=BundleBasedDirectRunner", "BundleBasedDirectRunner"),
 ])  # fmt: skip
 def test_the_local_runner_is_the_one_in_this_process(text, runner):
