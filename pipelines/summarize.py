@@ -80,7 +80,7 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
     return pipeline
 
 
-def write_scale(scale: Scale, output: str, columns: Sequence[str]) -> None:
+def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
     """Writes what columns were scaled by; streams of later data take this file."""
     text = json.dumps({"columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}, indent=2)
     write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
