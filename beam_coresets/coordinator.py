@@ -74,15 +74,15 @@ class Decision:
 
     def to_bytes(self) -> bytes:
         """The reports' content; the rest is recomputed, as it is a pure function of them."""
-        reports = {str(i): r for i, r in enumerate(self._reports)}
+        reports = [report.to_bytes() for report in self._reports]
         fields = {
             "assignment": dataclasses.asdict(self.policy.assignment),
             "recovery": self.policy.recovery,
             "min_shards": self.policy.min_shards,
-            "lengths": [len(r.to_bytes()) for r in reports.values()],
+            "lengths": [len(report) for report in reports],
         }
         head = codec.pack("Decision", fields, {})
-        return b"".join([len(head).to_bytes(8, "little"), head, *(r.to_bytes() for r in reports.values())])
+        return b"".join([len(head).to_bytes(8, "little"), head, *reports])
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:

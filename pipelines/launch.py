@@ -1,6 +1,7 @@
 """Running a pipeline for somebody at a terminal: progress while it works, one clear line when it fails."""
 import logging
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -74,3 +75,15 @@ def quiet(verbose: bool) -> None:
     """Leaves errors to the one line that a job prints about them: Beam logs each with its stack."""
     logging.basicConfig(level=logging.ERROR)
     logging.getLogger("apache_beam").setLevel(logging.NOTSET if verbose else logging.CRITICAL)
+
+
+def exit_code(word: Callable[[], int]) -> int:
+    """What `word` returns; 2 for what can't work and 1 for a job that failed, each said in one line."""
+    try:
+        return word()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except JobError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -30,31 +30,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
     known, beam_options = options.parse(argv, "summarize", __doc__ or "")
     launch.quiet(known.verbose)
-    console = Console()
+    return launch.exit_code(lambda: run(known, beam_options, Console()))
+
+
+def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+    """Checks, then runs or explains the job; returns the exit code.
+
+    Raises:
+      ValueError: something that can't work.
+      JobError: the job failed; an old result in --output is as it was.
+    """
+    options.require(known, "input", "k", *(() if known.explain else ("output",)))
+    plan, columns = options.plan_of(known), options.columns_of(known)
+    source = ReadBlocks(known.input, columns, known.input_format)
+    pipeline = build(known, beam_options, plan, source)
+    if known.explain:
+        explain.show(pipeline, plan, source, console)
+        return 0
+    aside = set_aside(known.output, known.overwrite)
     try:
-        options.require(known, "input", "k", *(() if known.explain else ("output",)))
-        plan, columns = options.plan_of(known), options.columns_of(known)
-        source = ReadBlocks(known.input, columns, known.input_format)
-        pipeline = build(known, beam_options, plan, source)
-        if known.explain:
-            explain.show(pipeline, plan, source, console)
-            return 0
-        aside = set_aside(known.output, known.overwrite)
         if known.scale == "none":
             warn_of_spreads(source, console)
-        try:
-            seconds = launch.run(pipeline, plan.shards, console)
-        except launch.JobError:
-            put_back(known.output, aside)
-            raise
-        if aside:
-            FileSystems.delete(list(aside.values()))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except launch.JobError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        seconds = launch.run(pipeline, plan.shards, console)
+    except BaseException:  # an interrupt, too
+        put_back(known.output, aside)
+        raise
+    if aside:
+        FileSystems.delete(list(aside.values()))
     show.result(known.output, seconds, console)
     return 0
 

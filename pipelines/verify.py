@@ -40,19 +40,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     mine, rest = own.parse_known_args(argv)
     known, beam_options = options.parse(rest, "verify", f"{__doc__}\n\n--coreset FOLDER: the --output of summarize")
     launch.quiet(known.verbose)
-    console = Console()
-    try:
-        known.coreset = mine.coreset
-        options.require(known, "input", "coreset")
-        summary, measured = verify(known, beam_options, console)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except launch.JobError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if mine.csv:
-        write_csv(mine.csv, measured)
+    known.coreset, known.csv = mine.coreset, mine.csv
+    return launch.exit_code(lambda: run(known, beam_options, Console()))
+
+
+def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+    """Measures and shows; returns the exit code.
+
+    Raises:
+      ValueError: something that can't work.
+      JobError: a pass over the data failed.
+    """
+    options.require(known, "input", "coreset")
+    summary, measured = verify(known, beam_options, console)
+    if known.csv:
+        write_csv(known.csv, measured)
     return show_measured(summary, measured, console)
 
 
