@@ -1,0 +1,97 @@
+"""Windows of event time: which one a point is in, and which panes make one."""
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+KINDS = ("fixed", "sliding", "global")
+_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_GRID = 1000  # windows begin and end on whole milliseconds
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """How a stream is cut.
+
+    Points are summarized once, in panes: fixed windows of `period` seconds from the epoch on. Fixed windows are their
+    panes; a sliding window is the last `size / period` panes; `global` is all panes so far, with a report for each.
+
+    Attributes:
+      kind: one of `KINDS`.
+      size: length of a window in seconds (of no meaning for `global`).
+      period: seconds from one report to the next; equal to `size` for `fixed`.
+
+    Raises:
+      ValueError: a length is not positive, not on whole milliseconds, or `size` is no multiple of `period`.
+    """
+
+    kind: str
+    size: float
+    period: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"window: must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for length in (self.size, self.period):
+            if not (math.isfinite(length) and length > 0 and float(length * _GRID).is_integer()):
+                raise ValueError(f"window: must be positive and in whole milliseconds, got {length:g} s")
+        if self.kind == "fixed" and self.size != self.period:
+            raise ValueError(f"window: must have size and period alike if fixed, got {self.size:g} and {self.period:g}")
+        if self.kind == "sliding" and (self.ticks(self.size) % self.ticks(self.period) or self.size < self.period):
+            raise ValueError(
+                f"window: must be a multiple of its period {self.period:g} s if sliding, got {self.size:g} s"
+            )
+
+    @staticmethod
+    def parse(text: str) -> WindowSpec:
+        """"5s" (fixed), "60s/5s" (sliding), "global/30s"; units ms, s, m, h, d.
+
+        Raises:
+          ValueError: another form, or lengths that can't be.
+        """
+        size, _, period = text.strip().partition("/")
+        if size == "global":
+            if not period:
+                raise ValueError(f"window: must say how often it reports, as in global/30s, got {text!r}")
+            return WindowSpec("global", seconds(period), seconds(period))
+        if period:
+            return WindowSpec("sliding", seconds(size), seconds(period))
+        return WindowSpec("fixed", seconds(size), seconds(size))
+
+    @staticmethod
+    def ticks(length: float) -> int:
+        """A length in whole milliseconds."""
+        return round(length * _GRID)
+
+    def pane_of(self, times: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The number of the pane, (m,) int64, that each event time, (m,) seconds, falls into."""
+        ticks = np.floor(np.asarray(times, np.float64) * _GRID + 1e-6).astype(np.int64)
+        return ticks // self.ticks(self.period)
+
+    def bounds(self, pane: int) -> tuple[float, float]:
+        """Start and end of a pane in seconds since the epoch."""
+        width = self.ticks(self.period)
+        return pane * width / _GRID, (pane + 1) * width / _GRID
+
+    @property
+    def panes(self) -> int:
+        """Panes in a sliding window; 1 if fixed."""
+        return self.ticks(self.size) // self.ticks(self.period)
+
+
+def seconds(text: str) -> float:
+    """A length of time such as "250ms", "5s", "2m" or "90" in seconds.
+
+    Raises:
+      ValueError: it is none.
+    """
+    found = re.fullmatch(r"([0-9.]+)\s*(ms|s|m|h|d|)", text.strip())
+    try:
+        return float(found[1]) * _UNITS[found[2]] if found else float("nan") / 0
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"window: must be a time such as 5s, 60s/5s or global/30s, got {text!r}") from None
