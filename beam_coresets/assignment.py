@@ -20,6 +20,9 @@ from beam_coresets.nearest import writable
 from beam_coresets.points import BlockRows, PointBlock
 
 KINDS = ("bernoulli", "uniform", "cyclic", "fractional")
+PART_BITS = 16
+MAX_PARTS = 1 << PART_BITS
+_ROW_BITS = np.uint64(64 - PART_BITS)
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +46,9 @@ class Assignment:
     at least l different domains. If a domain has more than s / l shards, loads under `cyclic` are uneven, and
     `fractional` makes fewer, larger groups: no scheme can be even then.
 
+    With `parts`, buckets are not hashed: an id's upper `PART_BITS` bits name the part it was read from (a Kafka
+    partition, a file range), and a part is a bucket. Buckets beyond the number of parts are room for more of them.
+
     Raises:
       TypeError: a number is not an integer.
       ValueError: the parameters do not fit together.
@@ -54,6 +60,7 @@ class Assignment:
     buckets: int = 1024
     seed: int = 0
     domains: tuple[int, ...] | None = None
+    parts: bool = False
 
     def __post_init__(self) -> None:
         for name in ("shards", "replication", "buckets", "seed"):
@@ -75,6 +82,8 @@ class Assignment:
                 f"buckets: must be from {-(-s // r)} (so that each of {s} shards can hold one) to 2**31 - 1, "
                 f"got {self.buckets}"
             )
+        if self.parts and self.buckets > MAX_PARTS:
+            raise ValueError(f"buckets: must be at most {MAX_PARTS} if they are parts, got {self.buckets}")
         if self.domains is not None:
             self._check_domains()
 
@@ -94,6 +103,11 @@ class Assignment:
         """What ids are hashed with; it depends on the seed only, so schemes of one seed share their buckets."""
         return _salt(self.seed)
 
+    @property
+    def modulus(self) -> int:
+        """What the kernels hash ids to: the number of buckets, or 0 if ids name their part."""
+        return 0 if self.parts else self.buckets
+
     def matrix(self) -> npt.NDArray[np.bool_]:
         """The assignment matrix, (shards, buckets) bool, read-only and cached."""
         return _matrix(self)
@@ -105,7 +119,7 @@ class Assignment:
     def bucket_of(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
         """The bucket, (n,) int32, of each id, (n,) uint64."""
         out = np.empty(len(ids), np.int32)
-        _buckets(writable(ids), np.uint64(self.salt), np.uint64(self.buckets), out)
+        _buckets(writable(ids), np.uint64(self.salt), np.uint64(self.modulus), out)
         return out
 
     def tolerates(self) -> int:
@@ -232,7 +246,9 @@ def _holders(assignment: Assignment) -> tuple[npt.NDArray[np.int64], npt.NDArray
 
 @kernel
 def bucket(identity, salt, buckets):  # type: ignore[no-untyped-def]
-    """The bucket of one id; all three are uint64."""
+    """The bucket of one id; all three are uint64; `buckets` is 0 where ids name their part."""
+    if buckets == np.uint64(0):
+        return identity >> _ROW_BITS
     h = mix(identity ^ salt)
     if buckets & (buckets - np.uint64(1)) == np.uint64(0):
         return h & (buckets - np.uint64(1))  # the same value, without a division
@@ -268,6 +284,12 @@ def _rows_by_shard(ids, salt, buckets, indptr, shards, start):  # type: ignore[n
     return rows
 
 
+def part_ids(part: int, rows: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Ids that name their part, (n,) uint64, from what tells rows of one part apart, (n,) (its lower 48 bits count)."""
+    mask = np.uint64((1 << (64 - PART_BITS)) - 1)
+    return (rows & mask) | (np.uint64(part) << _ROW_BITS)
+
+
 def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
     """Cuts a block by shard: one block for every shard, holding the rows whose bucket that shard holds, in their order.
 
@@ -277,6 +299,6 @@ def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
     indptr, shards = assignment.holders()
     start = np.zeros(assignment.shards + 1, np.int64)
     rows = _rows_by_shard(
-        writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.buckets), indptr, shards, start
+        writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.modulus), indptr, shards, start
     )
     return [BlockRows(block, rows[low:high]) for low, high in itertools.pairwise(start.tolist())]

@@ -22,11 +22,13 @@ class Policy:
       assignment: who holds what.
       recovery: `exact`, `uniform` or `lp` (see `beam_coresets.recovery`).
       min_shards: with fewer answers than this the decision is marked degraded.
+      parts: where parts are buckets, how many there were at the start; more may be found.
     """
 
     assignment: Assignment
     recovery: str = "exact"
     min_shards: int = 1
+    parts: int = 0
 
     def __post_init__(self) -> None:
         if self.recovery not in KINDS:
@@ -73,37 +75,42 @@ class Decision:
     degraded: bool
 
     def to_bytes(self) -> bytes:
-        """The reports' content; the rest is recomputed, as it is a pure function of them."""
-        reports = [report.to_bytes() for report in self._reports]
+        recovery, evidence = self.recovery, self.evidence
         fields = {
             "assignment": dataclasses.asdict(self.policy.assignment),
-            "recovery": self.policy.recovery,
-            "min_shards": self.policy.min_shards,
-            "lengths": [len(report) for report in reports],
+            "policy": [self.policy.recovery, self.policy.min_shards, self.policy.parts],
+            "recovery": {name: getattr(recovery, name) for name in _PLAIN},
+            "distrusted": sorted(recovery.distrusted.items()),
+            "total": [self.total_weight, self.points, self.degraded],
         }
-        head = codec.pack("Decision", fields, {})
-        return b"".join([len(head).to_bytes(8, "little"), head, *reports])
+        arrays = {name: getattr(recovery, name) for name in _ARRAYS}
+        arrays |= {"shard": evidence.shard, "bucket": evidence.bucket}
+        return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:
-        at = 8 + int.from_bytes(data[:8], "little")
-        fields, _ = codec.unpack(data[8:at], "Decision")
-        scheme = fields["assignment"]
+        fields, arrays = codec.unpack(data, "Decision")
+        scheme, plain = fields["assignment"], fields["recovery"]
         scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
-        reports = []
-        for length in fields["lengths"]:
-            reports.append(ShardReport.from_bytes(data[at : at + length]))
-            at += length
-        return decide(reports, Policy(Assignment(**scheme), fields["recovery"], fields["min_shards"]))
+        held = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
+        plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
+        recovery = Recovery(
+            distrusted=dict(fields["distrusted"]), **plain, **{name: held[name] for name in _ARRAYS}
+        )
+        evidence = Evidence(Coreset.from_arrays(arrays, "sample_"), held["shard"], held["bucket"])
+        kind, min_shards, parts = fields["policy"]
+        return united(Policy(Assignment(**scheme), kind, min_shards, parts), recovery, evidence, *fields["total"])
 
-    _reports: tuple[ShardReport, ...] = ()
+
+_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta")
+_ARRAYS = ("trusted", "multipliers", "covered", "complete", "counts", "weights")
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     """Recovers one global coreset from the shards that answered.
 
     Args:
-      reports: at most one of each shard, in any order; the order changes nothing.
+      reports: at most one of each shard and all of the same key, in any order; the order changes nothing.
 
     Raises:
       ValueError: two different reports of one shard, or a shard or a number of buckets that the scheme does not have.
@@ -113,23 +120,34 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
         if by_shard.setdefault(report.shard, report) is not report:
             raise ValueError(f"reports: must be one a shard, got a second one of shard {report.shard}")
     ordered = tuple(by_shard[i] for i in sorted(by_shard))
-    recovery = recover(policy.assignment, {r.shard: r.ledger for r in ordered}, policy.recovery)
-    evidence = _evidence(ordered, policy.assignment, recovery)
+    assignment = policy.assignment
+    in_use = None
+    if assignment.parts:
+        in_use = np.arange(assignment.buckets) < max([policy.parts, *(report.parts for report in ordered)])
+    recovery = recover(
+        assignment,
+        {r.shard: r.ledger for r in ordered},
+        policy.recovery,
+        hashed=not assignment.parts,
+        finished={r.shard: r.finished() for r in ordered},
+        in_use=in_use,
+    )
+    evidence = _evidence(ordered, assignment, recovery)
+    total = float(recovery.weights.sum() * recovery.scale)
+    degraded = len(recovery.responded) < policy.min_shards
+    return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded)
+
+
+def united(
+    policy: Policy, recovery: Recovery, evidence: Evidence, total: float, points: int, degraded: bool
+) -> Decision:
+    """The decision that follows from these: its coreset is the evidence, recovered, with weights that add up to
+    `total`."""
     factors = recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
     coreset = evidence.sample.scaled(factors)
-    total = float(recovery.weights.sum() * recovery.scale)
     if len(coreset) and coreset.weights.sum() > 0:
         coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
-    return Decision(
-        policy,
-        recovery,
-        evidence,
-        coreset,
-        total,
-        int(recovery.counts.sum()),
-        len(ordered) < policy.min_shards,
-        ordered,
-    )
+    return Decision(policy, recovery, evidence, coreset, total, points, degraded)
 
 
 def _evidence(reports: tuple[ShardReport, ...], assignment: Assignment, recovery: Recovery) -> Evidence:

@@ -60,7 +60,7 @@ class Ledger:
             writable(block.ids),
             writable(block.weights),
             np.uint64(assignment.salt),
-            np.uint64(assignment.buckets),
+            np.uint64(assignment.modulus),
             row_multipliers(words.shape[1]),
             ledger.counts,
             ledger.checksums,

@@ -63,7 +63,8 @@ class Recovery:
       trusted: (shards, buckets) bool.
       multipliers: (shards, buckets) float64, zero where untrusted; `scale` is not in them.
       covered: (buckets,) bool: some holder is trusted.
-      coverage: the share of buckets that are covered.
+      complete: (buckets,) bool: covered, by a holder that has nothing to add.
+      coverage: the share of buckets that are complete, of those that are in use.
       scale: what everything must be multiplied by to stand for all of the data: buckets / covered buckets if buckets
         are random samples of the data, else 1 (a loss is reported, not invented); 1 if nothing is covered.
       delta: Property 1's slack over covered buckets: max / min - 1 of the multipliers' sum over a bucket's holders.
@@ -77,6 +78,7 @@ class Recovery:
     trusted: npt.NDArray[np.bool_]
     multipliers: npt.NDArray[np.float64]
     covered: npt.NDArray[np.bool_]
+    complete: npt.NDArray[np.bool_]
     coverage: float
     scale: float
     delta: float
@@ -84,7 +86,9 @@ class Recovery:
     weights: npt.NDArray[np.float64]
 
 
-def diagnose(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> Diagnosis:
+def diagnose(
+    assignment: Assignment, ledgers: Mapping[int, Ledger], finished: Mapping[int, Array] | None = None
+) -> Diagnosis:
     """Decides, bucket by bucket, which responding holders are trusted.
 
     Holders whose entries (count, checksum) agree form a class. Among a bucket's responding holders
@@ -99,9 +103,13 @@ def diagnose(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> Diagnosis
     Where nobody can check it (no other holder agrees), a shard that is wrong elsewhere is trusted only if its entry is
     not empty and at most a tenth of its checked, non-empty entries were wrong.
 
+    Holders that have not finished a bucket have no say in it once another one has; where nobody has, the fullest entry
+    is trusted as it is. To be behind is no fault.
+
     Args:
       assignment: the scheme.
       ledgers: by shard number, of those that have responded.
+      finished: by shard number, (buckets,) bool, the buckets it has nothing to add to; all of them by default.
 
     Raises:
       ValueError: a shard number or the number of buckets does not fit the scheme.
@@ -109,6 +117,9 @@ def diagnose(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> Diagnosis
     responded = _check(assignment, ledgers)
     s, G = assignment.shards, assignment.buckets
     bucket, shard, entries = _pairs(assignment, ledgers, responded)
+    behind = np.zeros(len(bucket), np.bool_)
+    if finished is not None:
+        bucket, shard, entries, behind = _with_a_say(G, bucket, shard, entries, finished)
     indptr = np.searchsorted(bucket, np.arange(G + 1))
     peers = np.zeros((s, s), np.bool_)
     _find_conflicts(indptr, shard, *entries[:2], peers)
@@ -118,7 +129,7 @@ def diagnose(assignment: Assignment, ledgers: Mapping[int, Ledger]) -> Diagnosis
     trusted = np.zeros((s, G), np.bool_)
     trusted[shard[accepted], bucket[accepted]] = True
     worst = np.zeros(s, np.int8)
-    np.maximum.at(worst, shard, fault)
+    np.maximum.at(worst, shard, np.where(behind, 0, fault))
     late = sorted(set(range(s)) - set(responded))
     faults = {i: FAULTS[worst[i]] for i in responded if worst[i]} | dict.fromkeys(late, "late")
     disputed = np.zeros(G, np.bool_)
@@ -136,6 +147,8 @@ def recover(
     kind: str = "exact",
     hashed: bool = True,
     delta: float = 0.5,
+    finished: Mapping[int, Array] | None = None,
+    in_use: Array | None = None,
 ) -> Recovery:
     """The multipliers with which the responding shards' summaries are united.
 
@@ -152,6 +165,9 @@ def recover(
       kind: see above.
       hashed: whether buckets are random samples of the data; if not, `scale` is 1.
       delta: for `uniform` only, the slack that the constant is made for.
+      finished: by shard number, (buckets,) bool, the buckets it has nothing to add to; all of them by default. A shard
+        that has not finished all that it holds is a straggler, and what it has finished counts.
+      in_use: (buckets,) bool, the buckets that can hold anything; all of them by default.
 
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
@@ -160,7 +176,7 @@ def recover(
         raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
     if not 0 < delta < np.inf:
         raise ValueError(f"delta: must be positive and finite, got {delta}")
-    diagnosis = diagnose(assignment, ledgers)
+    diagnosis = diagnose(assignment, ledgers, finished)
     shard, bucket = np.nonzero(diagnosis.trusted)
     holders = np.bincount(bucket, minlength=assignment.buckets)
     covered = holders > 0
@@ -176,15 +192,23 @@ def recover(
     elif kind == "lp":
         b, attained = property1_delta(diagnosis.trusted)
         multipliers[shard, bucket] = b[shard]
+    responded, complete = diagnosis.responded, covered
+    used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
+    if finished is not None:
+        matrix = assignment.matrix()
+        responded = tuple(i for i in responded if finished[i][matrix[i] & used].all())
+        sure = [diagnosis.trusted[i] & finished[i] for i in diagnosis.responded]
+        complete = np.any(sure, axis=0) if sure else covered
     return Recovery(
         kind,
-        diagnosis.responded,
-        diagnosis.stragglers,
+        responded,
+        tuple(i for i in range(assignment.shards) if i not in responded),
         {i: fault for i, fault in diagnosis.faults.items() if fault != "late"},
         diagnosis.trusted,
         multipliers,
         covered,
-        float(covered.mean()),
+        complete,
+        float(complete[used].mean()) if used.any() else 1.0,
         float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
         attained,
         diagnosis.counts,
@@ -249,6 +273,20 @@ def _pairs(
         checksums[mine] = ledgers[i].checksums[bucket[mine]]
         weights[mine] = ledgers[i].weights[bucket[mine]]
     return bucket, shard, (counts, checksums, weights)
+
+
+def _with_a_say(
+    G: int, bucket: Array, shard: Array, entries: tuple[Array, Array, Array], finished: Mapping[int, Array]
+) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
+    """The pairs of holders that have finished the bucket, or of all where nobody has, and which of them are behind."""
+    done = np.zeros(len(bucket), np.bool_)
+    for i, mine in finished.items():
+        rows = shard == i
+        done[rows] = mine[bucket[rows]]
+    some = np.bincount(bucket, done, G)[bucket] > 0
+    keep = done | ~some
+    counts, checksums, weights = (entry[keep] for entry in entries)
+    return bucket[keep], shard[keep], (counts, checksums, weights), ~done[keep]
 
 
 def _accepted(s: int, G: int, bucket: Array, shard: Array, counts: Array, fault: Array) -> Array:

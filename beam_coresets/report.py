@@ -3,10 +3,36 @@ the same."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.coreset import Coreset
 from beam_coresets.ledger import Ledger
+
+WHOLE = -1  # the part of ranges that speak of all that a shard was given
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The offsets of one part that a report covers.
+
+    Attributes:
+      part: index of the part, or `WHOLE`.
+      start, stop: [start, stop); the ranges that a shard reports of a part in one window join without gaps.
+      rows: how many of the rows read there belong to the window.
+      total: if the shard has nothing to add from this part, the rows of all its ranges together; else -1.
+      late: the shard had said before that it has nothing to add.
+    """
+
+    part: int
+    start: int
+    stop: int
+    rows: int
+    total: int = -1
+    late: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,30 +41,125 @@ class ShardReport:
 
     Attributes:
       shard: which shard.
-      coreset: the sample, with unbiased and calibrated weights.
-      ledger: what was taken in, bucket by bucket.
-      part, start, stop: the part and the offsets that were read; "" and -1 for everything that the shard was given.
-      final: whether the shard has nothing to add to this window.
+      coreset: the sample, with unbiased and (once finished) calibrated weights; rows of one key side by side.
+      ledger: what was taken in, bucket by bucket, for each of `keys` in turn.
+      ranges: what it covers, part by part; none for everything that the shard was given.
+      keys: whose points these are, in rising order; one empty key where nobody asks.
+      bounds: (len(keys) + 1,) int64, where each key's rows begin and end in `coreset`; None for one key.
+      parts: how many parts the shard knows of; 0 where it doesn't matter.
     """
 
     shard: int
     coreset: Coreset
     ledger: Ledger
-    part: str = ""
-    start: int = -1
-    stop: int = -1
-    final: bool = True
+    ranges: tuple[Range, ...] = ()
+    keys: tuple[str, ...] = ("",)
+    bounds: npt.NDArray[np.int64] | None = None
+    parts: int = 0
 
     @property
-    def name(self) -> tuple[int, str, int, int]:
+    def name(self) -> tuple[int, tuple[tuple[int, int, int], ...]]:
         """What identifies a report: a second one of the same name is a repetition."""
-        return self.shard, self.part, self.start, self.stop
+        return self.shard, tuple((r.part, r.start, r.stop) for r in self.ranges)
+
+    @property
+    def buckets(self) -> int:
+        """Buckets of one key."""
+        return self.ledger.buckets // len(self.keys)
+
+    def finished(self) -> npt.NDArray[np.bool_]:
+        """The buckets that the shard has nothing to add to, (buckets,): all the parts whose ranges are complete."""
+        done = np.zeros(self.buckets, np.bool_)
+        if not self.ranges:
+            done[:] = True
+        for part in finished_parts(self.ranges):
+            done[slice(None) if part == WHOLE else part] = True
+        return done
+
+    def of_key(self, key: str) -> ShardReport:
+        """What it says about one of its keys."""
+        if self.keys == (key,):
+            return self
+        assert self.bounds is not None
+        i = self.keys.index(key)
+        rows = slice(int(self.bounds[i]), int(self.bounds[i + 1]))
+        coreset = self.coreset
+        mine = Coreset(
+            coreset.points[rows],
+            coreset.weights[rows],
+            coreset.weights_ht[rows],
+            coreset.ids[rows],
+            None if coreset.groups is None else coreset.groups[rows],
+            None if coreset.extras is None else coreset.extras.slice(rows.start, rows.stop - rows.start),
+        )
+        part = slice(i * self.buckets, (i + 1) * self.buckets)
+        ledger = Ledger(self.ledger.counts[part], self.ledger.checksums[part], self.ledger.weights[part])
+        return ShardReport(self.shard, mine, ledger, self.ranges, (key,), None, self.parts)
 
     def to_bytes(self) -> bytes:
-        fields = {"shard": self.shard, "part": self.part, "start": self.start, "stop": self.stop, "final": self.final}
-        return codec.pack("ShardReport", fields, self.coreset.arrays() | self.ledger.arrays())
+        held = np.flatnonzero(self.ledger.counts)
+        fields = {
+            "shard": self.shard,
+            "ranges": [list(dataclasses.astuple(r)) for r in self.ranges],
+            "keys": list(self.keys),
+            "parts": self.parts,
+            "entries": self.ledger.buckets,
+        }
+        ledger = {
+            "held": held.astype(np.int64 if len(held) and held[-1] >= 2**31 else np.int32),
+            "counts": self.ledger.counts[held],
+            "checksums": self.ledger.checksums[held],
+            "totals": self.ledger.weights[held],
+        }
+        return codec.pack("ShardReport", fields, self.coreset.arrays() | ledger | {"bounds": self.bounds})
 
     @staticmethod
     def from_bytes(data: bytes) -> ShardReport:
         fields, arrays = codec.unpack(data, "ShardReport")
-        return ShardReport(coreset=Coreset.from_arrays(arrays), ledger=Ledger.from_arrays(arrays), **fields)
+        ledger = Ledger.zero(fields["entries"])
+        held = arrays["held"]
+        for mine, name in ((ledger.counts, "counts"), (ledger.checksums, "checksums"), (ledger.weights, "totals")):
+            mine[held] = arrays[name]
+        ranges = tuple(Range(*r) for r in fields["ranges"])
+        keys, bounds = tuple(fields["keys"]), arrays["bounds"]
+        coreset = Coreset.from_arrays(arrays)
+        return ShardReport(fields["shard"], coreset, ledger, ranges, keys, bounds, fields["parts"])
+
+
+def finished_parts(ranges: Iterable[Range]) -> list[int]:
+    """The parts of which all rows are there: the total was named, and the ranges add up to it."""
+    rows: dict[int, int] = {}
+    totals: dict[int, int] = {}
+    for r in ranges:
+        rows[r.part] = rows.get(r.part, 0) + r.rows
+        totals[r.part] = max(totals.get(r.part, -1), r.total)
+    return sorted(part for part, total in totals.items() if 0 <= total <= rows[part])
+
+
+def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """One range a part, from the first offset to the last; rows add up, the last named total counts."""
+    out: dict[int, Range] = {}
+    for r in sorted(ranges, key=lambda r: (r.part, r.start, r.stop)):
+        have = out.get(r.part)
+        if have is None:
+            out[r.part] = r
+            continue
+        out[r.part] = Range(
+            r.part,
+            have.start,
+            max(have.stop, r.stop),
+            have.rows + r.rows,
+            max(have.total, r.total),
+            have.late or r.late,
+        )
+    return tuple(out[part] for part in sorted(out))
+
+
+def all_keys(reports: Iterable[ShardReport]) -> tuple[str, ...]:
+    """The keys that any of the reports has rows of, in rising order."""
+    return tuple(sorted({key for report in reports for key in report.keys}))
+
+
+def by_key(report: ShardReport) -> Mapping[str, ShardReport]:
+    """What a report says about each of its keys."""
+    return {key: report.of_key(key) for key in report.keys}

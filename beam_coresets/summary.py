@@ -195,8 +195,8 @@ def _coreset(decision: Decision, ids: list[str], scale: Scale | None) -> pa.Tabl
         "coordinates": pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * d, pa.int32()), flat),
         "weight": pa.array(coreset.weights),
         "weight_ht": pa.array(coreset.weights_ht),
-        "bucket": pa.array(decision.policy.assignment.bucket_of(coreset.ids).astype(np.int64)),
-        "shard": pa.array(_shards(decision)),
+        "bucket": pa.array(decision.evidence.bucket[_kept(decision)]),
+        "shard": pa.array(decision.evidence.shard[_kept(decision)]),
         "group": pa.nulls(n, pa.string()) if labels is None else labels.cast(pa.string()),
     }
     table = pa.table(rows, pa.schema(list(tables.CORESET)[4:]))
@@ -206,9 +206,10 @@ def _coreset(decision: Decision, ids: list[str], scale: Scale | None) -> pa.Tabl
     return table
 
 
-def _shards(decision: Decision) -> Array:
+def _kept(decision: Decision) -> Array:
+    """Which points of the evidence are in the coreset."""
     evidence = decision.evidence
-    return evidence.shard[decision.recovery.multipliers[evidence.shard, evidence.bucket] > 0]
+    return decision.recovery.multipliers[evidence.shard, evidence.bucket] > 0
 
 
 def _printed_ids(coreset: Coreset, names: Mapping[int, str]) -> list[str]:
