@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ class Decision:
             "total": [self.total_weight, self.points, self.degraded],
         }
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
-        arrays |= {"shard": evidence.shard, "bucket": evidence.bucket}
+        arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
@@ -92,17 +93,60 @@ class Decision:
         fields, arrays = codec.unpack(data, "Decision")
         scheme, plain = fields["assignment"], fields["recovery"]
         scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
-        held = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
+        held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
         plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
         recovery = Recovery(
-            distrusted=dict(fields["distrusted"]), **plain, **{name: held[name] for name in _ARRAYS}
+            distrusted=dict(fields["distrusted"]),
+            origin=arrays["origin"],
+            **plain,
+            **{name: held[name] for name in _ARRAYS},
         )
         evidence = Evidence(Coreset.from_arrays(arrays, "sample_"), held["shard"], held["bucket"])
         kind, min_shards, parts = fields["policy"]
         return united(Policy(Assignment(**scheme), kind, min_shards, parts), recovery, evidence, *fields["total"])
 
 
-_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta")
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verdict:
+    """What was decided about one window: a decision for each key.
+
+    Attributes:
+      start, end: of the window (or the pane), in seconds since the epoch.
+      group: the group of keys that are decided together; "" where there is one.
+      revision: 1, or 2 once late reports have completed the window.
+      reason: "all" have answered, the "deadline" has passed, or the "cap" was reached.
+      decided_at: in seconds since the epoch.
+      decisions: by key, in rising order.
+    """
+
+    start: float
+    end: float
+    group: str
+    revision: int
+    reason: str
+    decided_at: float
+    decisions: Mapping[str, Decision]
+
+    def to_bytes(self) -> bytes:
+        bodies = [decision.to_bytes() for decision in self.decisions.values()]
+        fields = {name: getattr(self, name) for name in _VERDICT}
+        fields |= {"keys": list(self.decisions), "lengths": [len(body) for body in bodies]}
+        head = codec.pack("Verdict", fields, {})
+        return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Verdict:
+        at = 8 + int.from_bytes(data[:8], "little")
+        fields, _ = codec.unpack(data[8:at], "Verdict")
+        decisions = {}
+        for key, length in zip(fields.pop("keys"), fields.pop("lengths"), strict=True):
+            decisions[key] = Decision.from_bytes(data[at : at + length])
+            at += length
+        return Verdict(decisions=decisions, **fields)
+
+
+_VERDICT = ("start", "end", "group", "revision", "reason", "decided_at")
+_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
 _ARRAYS = ("trusted", "multipliers", "covered", "complete", "counts", "weights")
 
 

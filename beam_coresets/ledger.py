@@ -51,9 +51,13 @@ class Ledger:
         return Ledger(np.zeros(buckets, np.int64), np.zeros(buckets, np.uint64), np.zeros(buckets))
 
     @staticmethod
-    def of(block: PointBlock, assignment: Assignment) -> Ledger:
-        """The ledger of one block's rows, in one pass without the GIL."""
-        ledger = Ledger.zero(assignment.buckets)
+    def of(block: PointBlock, assignment: Assignment, keys: Array | None = None, count: int = 1) -> Ledger:
+        """The ledger of one block's rows, in one pass without the GIL.
+
+        Args:
+          keys: (n,) int32, each row's number among `count` keys: gives the ledgers of all keys, one after another.
+        """
+        ledger = Ledger.zero(assignment.buckets * count)
         words = writable(block.points).view(np.uint32)
         _add_rows(
             words,
@@ -62,6 +66,8 @@ class Ledger:
             np.uint64(assignment.salt),
             np.uint64(assignment.modulus),
             row_multipliers(words.shape[1]),
+            np.empty(0, np.int32) if keys is None else keys,
+            np.int64(assignment.buckets),
             ledger.counts,
             ledger.checksums,
             ledger.weights,
@@ -123,11 +129,13 @@ class Ledger:
 
 @kernel
 def _add_rows(  # type: ignore[no-untyped-def]
-    words, ids, weights, salt, buckets, multipliers, counts, checksums, totals
+    words, ids, weights, salt, modulus, multipliers, keys, buckets, counts, checksums, totals
 ):
     bits = weights.view(np.uint64)
     for i in range(len(ids)):
-        b = np.int64(bucket(ids[i], salt, buckets))
+        b = np.int64(bucket(ids[i], salt, modulus))
+        if len(keys):
+            b += keys[i] * buckets
         counts[b] += 1
         checksums[b] += mix(row_hash(words, i, multipliers) ^ mix(ids[i]) ^ bits[i])
         totals[b] += weights[i]

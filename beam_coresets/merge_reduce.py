@@ -168,17 +168,19 @@ class MergeReduce:
         nodes = [state.nodes[key] for key in sorted(state.nodes)] + rest
         ledger = Ledger.sum((node.ledger for node in nodes), self.assignment.buckets)
         everything = Coreset.union([node.sample for node in nodes])
+        return ShardReport(shard, self.finish(shard, everything, ledger), ledger)
+
+    def finish(self, shard: int, everything: Coreset, ledger: Ledger) -> Coreset:
+        """The last draw from all that is left of a shard's rows: `size` points with unbiased and calibrated weights."""
         rng = generator(self.seed, shard, "result", ledger.digest())
-        strata = self._strata(shard, everything)
+        strata = self.strata(shard, everything)
         rows, unbiased, calibrated = self.sampler.finish(everything.points, everything.weights_ht, strata, rng)
         if len(rows) == ledger.rows:
-            coreset = everything  # nothing has been left out
-        else:
-            total = calibrated.sum()
-            coreset = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
-        return ShardReport(shard=shard, coreset=coreset, ledger=ledger)
+            return everything  # nothing has been left out
+        total = calibrated.sum()
+        return everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
 
-    def _strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
+    def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
         """The stratum of each point: its bucket's class of co-holders."""
         return _bucket_strata(self.assignment, shard)[self.assignment.bucket_of(sample.ids)]
 
@@ -227,7 +229,7 @@ class MergeReduce:
         if len(sample) <= size:
             return Node(sample, ledger)
         rng = generator(self.seed, shard, level, ledger.digest())
-        strata = self._strata(shard, sample)
+        strata = self.strata(shard, sample)
         rows, weights = self.sampler.thin(sample.points, sample.weights_ht, strata, size, rng)
         return Node(sample.keep(rows, weights), ledger)
 

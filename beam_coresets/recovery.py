@@ -69,6 +69,10 @@ class Recovery:
         are random samples of the data, else 1 (a loss is reported, not invented); 1 if nothing is covered.
       delta: Property 1's slack over covered buckets: max / min - 1 of the multipliers' sum over a bucket's holders.
       counts, weights: (buckets,): the trusted rows and their weight; zero where uncovered.
+      panes: windows that it stands for, merged (see `beam_coresets.merged`).
+      origin: (buckets,) int64, the scheme's bucket that each merged one is made of; None where they are the same.
+      loss: what the cost's second moment is multiplied by for the variance of scaling over lost buckets, where that
+        has been done before merging; None where it follows from `scale`.
     """
 
     kind: str
@@ -84,6 +88,9 @@ class Recovery:
     delta: float
     counts: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float64]
+    panes: int = 1
+    origin: npt.NDArray[np.int64] | None = None
+    loss: float | None = None
 
 
 def diagnose(

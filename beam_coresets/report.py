@@ -117,9 +117,9 @@ class ShardReport:
     def from_bytes(data: bytes) -> ShardReport:
         fields, arrays = codec.unpack(data, "ShardReport")
         ledger = Ledger.zero(fields["entries"])
-        held = arrays["held"]
+        held = np.asarray(arrays["held"])
         for mine, name in ((ledger.counts, "counts"), (ledger.checksums, "checksums"), (ledger.weights, "totals")):
-            mine[held] = arrays[name]
+            mine[held] = np.asarray(arrays[name])
         ranges = tuple(Range(*r) for r in fields["ranges"])
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)

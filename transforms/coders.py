@@ -4,7 +4,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.coders import Coder
 
-from beam_coresets.coordinator import Decision
+from beam_coresets.coordinator import Decision, Verdict
 from beam_coresets.merge_reduce import ShardState
 from beam_coresets.points import PointBlock
 from beam_coresets.report import ShardReport
@@ -58,5 +58,9 @@ class DecisionCoder(_RecordCoder):
     record = Decision
 
 
-for _coder in (PointBlockCoder, ShardStateCoder, ShardReportCoder, DecisionCoder):
+class VerdictCoder(_RecordCoder):
+    record = Verdict
+
+
+for _coder in (PointBlockCoder, ShardStateCoder, ShardReportCoder, DecisionCoder, VerdictCoder):
     beam.coders.registry.register_coder(_coder.record, _coder)

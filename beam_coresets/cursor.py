@@ -1,0 +1,262 @@
+"""How far a shard has read: the offsets of its parts, and what it has told the coordinator about each pane.
+
+A pure value: reading on makes another one. It is the restriction of the reader's splittable DoFn, so it lives in the
+runner's checkpoints, and all that a restarted reader needs is in it: no pane is told twice or left untold.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.report import Range
+from beam_coresets.windows import WindowSpec
+
+MAX_EMPTY = 1000  # empty panes told in a row: a leap of years must not make millions of windows
+
+Position = Any  # JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """The rows of one pane that were read from one part.
+
+    Attributes:
+      upto: the offset up to which they have been reported, or from which on they are still to be.
+      rows: how many there are.
+      reported: how many of them have been reported.
+    """
+
+    upto: int
+    rows: int = 0
+    reported: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class PartCursor:
+    """How far one part has been read.
+
+    Attributes:
+      position: where to read on, as its source puts it.
+      offset: the next offset.
+      high: the latest event time so far.
+      lag: seconds from event to arrival, of the last message.
+      seen: when the last message came, in wall time.
+      closed: all panes before this one have nothing to come; None before the first.
+      told: the coordinator has been told so of all panes before this one.
+      tallies: of panes that are not told, by pane.
+      late: rows of panes that had been told already, by pane.
+      floors: for each pane that is not known to be decided, where to go back to in order to read all of it again.
+    """
+
+    position: Position
+    offset: int = 0
+    high: float = -math.inf
+    lag: float = 0.0
+    seen: float = -math.inf
+    closed: int | None = None
+    told: int | None = None
+    tallies: Mapping[int, Tally] = dataclasses.field(default_factory=dict)
+    late: Mapping[int, Tally] = dataclasses.field(default_factory=dict)
+    floors: Mapping[int, Position] = dataclasses.field(default_factory=dict)
+
+    def taken(
+        self,
+        start: int,
+        stop: int,
+        position: Position,
+        panes: npt.NDArray[np.int64],
+        counts: npt.NDArray[np.int64],
+        high: float,
+        now: float,
+    ) -> PartCursor:
+        """After reading [start, stop): messages with `counts` (m,) rows in `panes` (m,), the latest of event time
+        `high`."""
+        tallies, late, floors = dict(self.tallies), dict(self.late), dict(self.floors)
+        told = self.told
+        for pane in np.unique(panes).tolist():
+            rows = int(counts[panes == pane].sum())
+            target = late if told is not None and pane < told else tallies
+            have = target.get(pane, Tally(start))
+            target[pane] = dataclasses.replace(have, rows=have.rows + rows)
+            floors.setdefault(pane, self.position)
+        if told is None and len(panes):
+            told = int(panes.min())
+        top = max(self.high, high)
+        return dataclasses.replace(
+            self,
+            position=position,
+            offset=stop,
+            high=top,
+            lag=max(0.0, now - high) if len(panes) else self.lag,
+            seen=now if len(panes) else self.seen,
+            told=told,
+            closed=told if self.closed is None else self.closed,
+            tallies=tallies,
+            late=late,
+            floors=floors,
+        )
+
+    def closed_at(self, pane: int) -> PartCursor:
+        """After it has become known that all panes before `pane` are complete."""
+        if self.closed is not None and pane <= self.closed:
+            return self
+        return dataclasses.replace(self, closed=pane, told=pane if self.told is None else self.told)
+
+    def news(self, part: int) -> dict[int, Range]:
+        """What has not been told yet, by pane: rows, and that there will be no more of them."""
+        out = {}
+        for pane, tally in self.late.items():
+            out[pane] = Range(part, tally.upto, self.offset, tally.rows, -1, True)
+        ending = self._ending()
+        for pane, tally in self.tallies.items():
+            total = tally.rows if pane in ending else -1
+            if tally.rows > tally.reported or total >= 0:
+                out[pane] = Range(part, tally.upto, self.offset, tally.rows - tally.reported, total)
+        for pane in ending:
+            if pane not in self.tallies:
+                out[pane] = Range(part, self.offset, self.offset, 0, 0)
+        return out
+
+    def _ending(self) -> set[int]:
+        """The panes whose end is to be told."""
+        if self.closed is None or self.told is None:
+            return set()
+        recent = range(max(self.told, self.closed - MAX_EMPTY), self.closed)
+        return set(recent) | {pane for pane in self.tallies if pane < self.closed}
+
+    def reported(self) -> PartCursor:
+        """After the coordinator has been told all `news`."""
+        told = self.told if self.closed is None else self.closed
+        tallies = {
+            pane: dataclasses.replace(
+                tally, upto=self.offset if tally.rows > tally.reported else tally.upto, reported=tally.rows
+            )
+            for pane, tally in self.tallies.items()
+            if told is None or pane >= told
+        }
+        return dataclasses.replace(self, told=told, tallies=tallies, late={})
+
+    def floor(self) -> Position:
+        """Where to go back to in order to read all of every pane that is not decided."""
+        return self.floors[min(self.floors)] if self.floors else self.position
+
+    def settled(self, panes: set[int]) -> PartCursor:
+        """After it has become known that these panes are decided."""
+        left = {pane: position for pane, position in self.floors.items() if pane not in panes}
+        return self if len(left) == len(self.floors) else dataclasses.replace(self, floors=left)
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardCursor:
+    """How far one shard has read.
+
+    Attributes:
+      parts: the parts it holds, by index.
+      known: how many parts there are in all, as far as it knows.
+    """
+
+    parts: Mapping[int, PartCursor]
+    known: int = 0
+
+    def with_part(self, part: int, cursor: PartCursor) -> ShardCursor:
+        """With one part's cursor replaced or added."""
+        return dataclasses.replace(self, parts={**self.parts, part: cursor})
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Where to read on in each part."""
+        return {part: cursor.position for part, cursor in self.parts.items()}
+
+    @property
+    def lag_free_time(self) -> float:
+        """The event time up to which every part has been read; -inf before all of them have begun."""
+        return min((cursor.high for cursor in self.parts.values()), default=-math.inf)
+
+    def news(self) -> dict[int, tuple[Range, ...]]:
+        """What the coordinator has not been told yet: by pane, the ranges."""
+        out: dict[int, list[Range]] = {}
+        for part in sorted(self.parts):
+            for pane, found in self.parts[part].news(part).items():
+                out.setdefault(pane, []).append(found)
+        return {pane: tuple(out[pane]) for pane in sorted(out)}
+
+    def reported(self) -> ShardCursor:
+        """After the coordinator has been told all `news`."""
+        return dataclasses.replace(self, parts={part: cursor.reported() for part, cursor in self.parts.items()})
+
+    def to_json(self) -> str:
+        """Equal cursors give equal text."""
+        parts = {
+            str(part): {
+                **{name: getattr(c, name) for name in ("position", "offset", "lag", "closed", "told")},
+                **{name: None if math.isinf(getattr(c, name)) else getattr(c, name) for name in ("high", "seen")},
+                "tallies": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.tallies.items())],
+                "late": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.late.items())],
+                "floors": sorted(c.floors.items()),
+            }
+            for part, c in sorted(self.parts.items())
+        }
+        return json.dumps({"parts": parts, "known": self.known}, sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> ShardCursor:
+        """The inverse of `to_json`."""
+        held = json.loads(text)
+        return ShardCursor({int(part): _part(fields) for part, fields in held["parts"].items()}, held["known"])
+
+
+def _part(fields: dict[str, Any]) -> PartCursor:
+    for name in ("high", "seen"):
+        fields[name] = -math.inf if fields[name] is None else fields[name]
+    for name in ("tallies", "late"):
+        fields[name] = {pane: Tally(*rest) for pane, *rest in fields[name]}
+    fields["floors"] = {pane: position for pane, position in fields["floors"]}
+    return PartCursor(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Completeness:
+    """When a pane of a part is taken to be complete.
+
+    Attributes:
+      windows: the panes.
+      disorder: event times may go back by this many seconds within a part.
+      idle: a part where all has been read and nothing has come for this many seconds does not hold panes open; its
+        next message is expected to lag as far behind as its last.
+    """
+
+    windows: WindowSpec
+    disorder: float = 0.5
+    idle: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("disorder", "idle"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: must be at least 0 seconds, got {getattr(self, name)}")
+
+    def closed(self, cursor: PartCursor, caught_up: bool, ended: bool, lag: float, now: float) -> PartCursor:
+        """The cursor with all panes closed that are complete.
+
+        Args:
+          caught_up: all that is in the part has been read.
+          ended: nothing will come any more.
+          lag: seconds that events lag behind, to assume where this part has had none.
+        """
+        if ended:
+            last = max(cursor.tallies, default=None)
+            return cursor if last is None else cursor.closed_at(last + 1)
+        if not math.isinf(cursor.high):
+            cursor = cursor.closed_at(self._pane(cursor.high - self.disorder))
+        if caught_up and now - cursor.seen >= self.idle:
+            behind = lag if math.isinf(cursor.high) else cursor.lag
+            cursor = cursor.closed_at(self._pane(now - behind - self.idle))
+        return cursor
+
+    def _pane(self, time: float) -> int:
+        return int(self.windows.pane_of(np.array([time]))[0])

@@ -1,0 +1,206 @@
+"""Deltas: the reports that a reader sends of a pane bit by bit, and how the coordinator makes one report of them.
+
+A delta holds a thinned, unbiased sample of the rows of one offset range and their exact ledger. Deltas of a shard add
+up: their ledgers are summed, their samples laid side by side and thinned again when there are many. The calibrated
+weights come once, when the window is decided (`MergeReduce.finish`), as in batch. Draws are seeded by what the rows
+are, so a retried bundle sends the same bytes.
+"""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.coreset import Coreset
+from beam_coresets.hashing import generator
+from beam_coresets.ledger import Ledger
+from beam_coresets.merge_reduce import MergeReduce
+from beam_coresets.points import PointBlock, Span
+from beam_coresets.report import Range, ShardReport, all_keys, joined
+
+DELTA_FACTOR = 2  # points of a delta as a multiple of the finished coreset's
+DELTA_BYTES = 512 << 10
+
+Array = npt.NDArray[Any]
+Extras = Callable[[Array], Any]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of one pane, read from any number of parts.
+
+    Attributes:
+      points: (n, d). weights: (n,) float64. ids: (n,) uint64.
+      keys: (n,) object array of str, or None: one key for all.
+      groups: (n,) int32 or None.
+      extras: row numbers -> pyarrow Table: asked for the sampled rows only; None if nothing travels with them.
+    """
+
+    points: Array
+    weights: Array
+    ids: Array
+    keys: Array | None = None
+    groups: Array | None = None
+    extras: Extras | None = None
+
+
+def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
+    """The report on one pane's rows of these ranges; `rows` may be empty."""
+    names, codes, order = ("",), None, None
+    bounds = None
+    if rows.keys is not None:
+        unique, codes = np.unique(rows.keys.astype(str), return_inverse=True)
+        names, codes = tuple(unique.tolist()), codes.astype(np.int32)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(names) + 1)).astype(np.int64)
+        if not names:
+            names, codes, bounds = ("",), None, None
+    block = PointBlock(rows.points, rows.weights, rows.ids, Span(0, 0, True))
+    ledger = Ledger.of(block, merge_reduce.assignment, codes, len(names))
+    kept, weights, bounds = _sampled(merge_reduce, shard, rows, ledger, order, bounds)
+    coreset = Coreset(
+        rows.points[kept],
+        weights,
+        weights,
+        rows.ids[kept],
+        None if rows.groups is None else rows.groups[kept],
+        None if rows.extras is None else rows.extras(kept),
+    )
+    return ShardReport(shard, coreset, ledger, ranges, names, bounds, parts)
+
+
+def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
+    """Points of a delta: bounded by bytes in high dimension, never below half of a finished coreset's."""
+    size = merge_reduce.sampler.size
+    return max(-(-size // 2), min(DELTA_FACTOR * size, DELTA_BYTES // max(1, dim * itemsize)))
+
+
+def _sampled(
+    merge_reduce: MergeReduce, shard: int, rows: Rows, ledger: Ledger, order: Array | None, bounds: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """Row numbers, unbiased weights, and where each key's begin and end."""
+    size = delta_size(merge_reduce, rows.points.shape[1], rows.points.itemsize)
+    if len(rows.ids) <= size:
+        kept = np.arange(len(rows.ids)) if order is None else order
+        return kept, rows.weights[kept], bounds
+    whole = Coreset(rows.points, rows.weights, rows.weights, rows.ids)
+    strata = merge_reduce.strata(shard, whole)
+    if order is None or bounds is None:
+        rng = generator(merge_reduce.seed, shard, "delta", ledger.digest())
+        kept, weights = merge_reduce.sampler.thin(rows.points, rows.weights, strata, size, rng)
+        return kept, weights, None
+    chosen, drawn = [], []
+    for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        mine = order[low:high]
+        weights = rows.weights[mine]
+        if high - low > size:
+            rng = generator(merge_reduce.seed, shard, "delta", int(rows.ids[mine].sum(dtype=np.uint64)), high - low)
+            inside, weights = merge_reduce.sampler.thin(rows.points[mine], weights, strata[mine], size, rng)
+            mine = mine[inside]
+        chosen.append(mine)
+        drawn.append(weights)
+    ends = np.cumsum([0, *map(len, chosen)]).astype(np.int64)
+    return np.concatenate(chosen), np.concatenate(drawn), ends
+
+
+def compacted(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
+    """One report in place of several of the same shard, thinned key by key to the size of an inner node."""
+    whole = united(merge_reduce, reports)
+    dim, itemsize = whole.coreset.dim, whole.coreset.points.itemsize
+    size = merge_reduce.node_size(dim, itemsize)
+    bounds = np.array([0, len(whole.coreset)]) if whole.bounds is None else whole.bounds
+    if (np.diff(bounds) <= size).all():
+        return whole
+    kept, drawn = [], []
+    strata = merge_reduce.strata(whole.shard, whole.coreset)
+    for i, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        weights = whole.coreset.weights_ht[low:high]
+        rows = np.arange(low, high)
+        if high - low > size:
+            rng = generator(merge_reduce.seed, whole.shard, "compacted", whole.ledger.digest(), i)
+            inside, weights = merge_reduce.sampler.thin(
+                whole.coreset.points[low:high], weights, strata[low:high], size, rng
+            )
+            rows = low + inside
+        kept.append(rows)
+        drawn.append(weights)
+    coreset = whole.coreset.keep(np.concatenate(kept), np.concatenate(drawn))
+    ends = np.cumsum([0, *map(len, kept)]).astype(np.int64)
+    return dataclasses.replace(whole, coreset=coreset, bounds=None if whole.bounds is None else ends)
+
+
+def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
+    """The finished report of one shard on each key: the last draw, and calibrated weights."""
+    whole = united(merge_reduce, reports)
+    out = {}
+    for key in whole.keys:
+        mine = whole.of_key(key)
+        coreset = merge_reduce.finish(whole.shard, mine.coreset, mine.ledger)
+        out[key] = dataclasses.replace(mine, coreset=coreset)
+    return out
+
+
+def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
+    """All reports of one shard on one pane as one, its samples side by side in an order that does not depend on who
+    came first.
+
+    Raises:
+      ValueError: the reports are of several shards.
+    """
+    reports = sorted(reports, key=lambda report: report.name)
+    shards = sorted({report.shard for report in reports})
+    if len(shards) != 1:
+        raise ValueError(f"reports: must be of one shard, got {shards}")
+    if len(reports) == 1:
+        return reports[0]
+    keys, G = all_keys(report for report in reports if len(report.coreset)) or ("",), merge_reduce.assignment.buckets
+    number = {key: i for i, key in enumerate(keys)}
+    ledger = Ledger.zero(G * len(keys))
+    codes = []
+    for report in reports:
+        if not len(report.coreset) and not report.ledger.rows:
+            continue
+        mine = np.array([number[key] for key in report.keys])
+        where = (mine[:, None] * G + np.arange(G)).ravel()
+        ledger.counts[where] += report.ledger.counts
+        ledger.checksums[where] += report.ledger.checksums
+        ledger.weights[where] += report.ledger.weights
+        sizes = [len(report.coreset)] if report.bounds is None else np.diff(report.bounds)
+        codes.append(np.repeat(mine, sizes))
+    sample = Coreset.union([report.coreset for report in reports])
+    bounds = None
+    if keys != ("",):
+        code = np.concatenate(codes)
+        order = np.argsort(code, kind="stable")
+        sample = sample.keep(order, sample.weights_ht[order])
+        bounds = np.searchsorted(code[order], np.arange(len(keys) + 1)).astype(np.int64)
+    ranges = joined(r for report in reports for r in report.ranges)
+    return ShardReport(shards[0], sample, ledger, ranges, keys, bounds, max(report.parts for report in reports))
+
+
+def decidable(
+    merge_reduce: MergeReduce, reports: Iterable[ShardReport]
+) -> dict[str, list[ShardReport]]:
+    """What `decide` takes, for each key that anybody has rows of: one finished report of each shard that has answered.
+
+    A shard that answered without rows of a key says that it has read none. Without any rows there is one empty key.
+    """
+    by_shard: dict[int, list[ShardReport]] = {}
+    for report in reports:
+        by_shard.setdefault(report.shard, []).append(report)
+    done = {shard: finished(merge_reduce, mine) for shard, mine in sorted(by_shard.items())}
+    keys = sorted({key for mine in done.values() for key, report in mine.items() if report.ledger.rows}) or [""]
+    empty = Ledger.zero(merge_reduce.assignment.buckets)
+    out: dict[str, list[ShardReport]] = {}
+    for key in keys:
+        out[key] = []
+        for shard, mine in done.items():
+            some = next(iter(mine.values()))
+            none = ShardReport(shard, Coreset.empty(some.coreset.dim), empty, some.ranges, (key,), None, some.parts)
+            out[key].append(mine.get(key, none))
+    return out
+
+

@@ -1,0 +1,247 @@
+"""How long the coordinator waits for a window, what it does with each report, and when it stops waiting.
+
+Pure: time comes in as a number, and a window's whole state, a `Vigil`, is a small value that Beam keeps. All shards
+final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so that
+catching up after a pause does not answer with one shard; in any case `cap` seconds after the first report. A timer that
+fires late waits once more for `grace` seconds: a worker that was stopped sees old timers before the reports that came
+meanwhile.
+"""
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from beam_coresets.assignment import Assignment
+from beam_coresets.report import WHOLE, Range, ShardReport
+
+KEPT, LATE, REPEATED, OVERLAPPING, EXPIRED = "kept", "late", "repeated", "overlapping", "expired"
+SLACK = 1e-3
+FIRED_LATE = 1.0  # seconds after its time at which a timer is taken for an old one
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """For how long to wait; all in seconds.
+
+    Attributes:
+      deadline: after the window's end.
+      grace: after the `min_shards`-th shard is final, and after a timer that fired late.
+      cap: after the window's first report, whoever is missing.
+      retention: after its decision a window is remembered for so long.
+      min_shards: as many final shards are waited for even past the deadline.
+      revise: whether late reports that complete a window make revision 2 of it.
+
+    Raises:
+      ValueError: a length is negative or not finite, or they contradict each other.
+    """
+
+    deadline: float = 5.0
+    grace: float = 1.0
+    cap: float = 60.0
+    retention: float = 600.0
+    min_shards: int = 1
+    revise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("deadline", "grace", "cap", "retention"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: must be at least 0 seconds, got {getattr(self, name)}")
+        if self.cap < self.grace:
+            raise ValueError(f"cap: must be at least grace = {self.grace:g} s, got {self.cap:g}")
+        if self.min_shards < 1:
+            raise ValueError(f"min_shards: must be at least 1, got {self.min_shards}")
+
+
+@dataclasses.dataclass
+class Vigil:
+    """What is known about one window.
+
+    Attributes:
+      first: when its first report came.
+      finals: when each shard had said all, by shard.
+      seen: by (shard, part): the joined ranges of offsets, rows received, and the rows that the shard says there are.
+      parts: how many parts there are.
+      revision: how often it has been decided.
+      decided_at: when it was first.
+      armed: when the timer is set for.
+      waited: the timer has fired late once and been set again.
+      kept: reports kept since they were last compacted.
+      late: ranges that came after the decision and were kept for a revision: shard, part, start, stop, rows.
+    """
+
+    first: float | None = None
+    finals: dict[int, float] = dataclasses.field(default_factory=dict)
+    seen: dict[tuple[int, int], tuple[list[list[int]], int, int]] = dataclasses.field(default_factory=dict)
+    parts: int = 0
+    revision: int = 0
+    decided_at: float | None = None
+    armed: float | None = None
+    waited: bool = False
+    kept: int = 0
+    late: list[tuple[int, int, int, int, int]] = dataclasses.field(default_factory=list)
+
+    def to_json(self) -> str:
+        fields = dataclasses.asdict(self)
+        fields["finals"] = sorted(self.finals.items())
+        fields["seen"] = sorted([*key, *value] for key, value in self.seen.items())
+        return json.dumps(fields, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Vigil:
+        fields: dict[str, Any] = json.loads(text)
+        fields["finals"] = dict(fields["finals"])
+        fields["late"] = [tuple(entry) for entry in fields["late"]]
+        fields["seen"] = {(shard, part): (spans, rows, total) for shard, part, spans, rows, total in fields["seen"]}
+        return Vigil(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """The rules by which a `Vigil` is kept.
+
+    Attributes:
+      assignment: who holds what.
+      patience: for how long.
+      parts: how many parts there were at the start, where parts are buckets.
+    """
+
+    assignment: Assignment
+    patience: Patience
+    parts: int = 0
+
+    def receive(self, vigil: Vigil, report: ShardReport, now: float, gone: bool = False) -> str:
+        """Takes note of a report; changes `vigil`.
+
+        Args:
+          gone: the window has been decided and forgotten (asked for only where nothing is known of it).
+
+        Returns:
+          KEPT: it counts. LATE: it came after the decision. REPEATED: all of it had come before. OVERLAPPING: some of
+          it had. EXPIRED: the window has been forgotten.
+        """
+        fresh = vigil.first is None
+        if fresh and (gone or any(r.late for r in report.ranges)):
+            return EXPIRED
+        news = [r for r in report.ranges if r.stop > r.start]
+        repeats = [self._overlap(vigil, report.shard, r) for r in news]
+        if any(repeats):
+            return REPEATED if all(found == "inside" for found in repeats) else OVERLAPPING
+        if vigil.revision and not self._may_revise(vigil):
+            return LATE
+        for r in report.ranges:
+            _enter(vigil, report.shard, r)
+        vigil.first = now if vigil.first is None else vigil.first
+        vigil.parts = max(vigil.parts, self.parts, report.parts)
+        vigil.kept += 1
+        if vigil.revision:
+            vigil.late += [(report.shard, r.part, r.start, r.stop, r.rows) for r in news if r.rows]
+        if self.is_final(vigil, report.shard):
+            vigil.finals.setdefault(report.shard, now)
+        else:
+            vigil.finals.pop(report.shard, None)
+        return KEPT
+
+    def is_final(self, vigil: Vigil, shard: int) -> bool:
+        """Whether the shard has said all, and all of it has arrived."""
+        if _is_complete(vigil, shard, WHOLE):
+            return True
+        held = np.flatnonzero(self.assignment.matrix()[shard, : max(vigil.parts, self.parts)])
+        return self.assignment.parts and all(_is_complete(vigil, shard, part) for part in held.tolist())
+
+    def complete(self, vigil: Vigil) -> bool:
+        """Whether every shard that holds anything has said all."""
+        held = self.assignment.matrix()
+        if self.assignment.parts:
+            held = held[:, : max(vigil.parts, self.parts)]
+        return all(shard in vigil.finals for shard in np.flatnonzero(held.any(axis=1)).tolist())
+
+    def gaps(self, vigil: Vigil) -> int:
+        """Rows that shards say they have sent and that have not arrived."""
+        return sum(max(0, total - rows) for _, rows, total in vigil.seen.values())
+
+    def due(self, vigil: Vigil, window_end: float) -> float:
+        """When the window is decided if nothing else comes."""
+        if vigil.first is None:
+            return math.inf
+        patience = self.patience
+        finals = sorted(vigil.finals.values())
+        due = math.inf
+        if len(finals) >= patience.min_shards:
+            due = max(window_end + patience.deadline, finals[patience.min_shards - 1] + patience.grace)
+        return min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
+
+    def on_report(self, vigil: Vigil) -> bool:
+        """Whether to decide right now, after a report that was kept: also for a revision."""
+        return self.complete(vigil) and (vigil.revision == 0 or self._may_revise(vigil))
+
+    def on_timer(self, vigil: Vigil, now: float, window_end: float) -> bool:
+        """Whether to decide now that a timer has fired; if not, `vigil.armed` says when the next one is due, if any."""
+        if vigil.revision or vigil.first is None:
+            vigil.armed = None
+            return False
+        due = self.due(vigil, window_end)
+        if now < due - SLACK:
+            vigil.armed = due
+            return False
+        if vigil.armed is not None and now > vigil.armed + FIRED_LATE and not vigil.waited:
+            vigil.waited, vigil.armed = True, now + self.patience.grace
+            return False
+        return vigil.armed is None or now >= vigil.armed - SLACK
+
+    def reason(self, vigil: Vigil) -> str:
+        """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
+        if self.complete(vigil):
+            return "all"
+        return "deadline" if len(vigil.finals) >= self.patience.min_shards else "cap"
+
+    def decided(self, vigil: Vigil, now: float) -> None:
+        """Notes that the window has been decided; changes `vigil`."""
+        vigil.revision += 1
+        vigil.late = []
+        vigil.decided_at = now if vigil.decided_at is None else vigil.decided_at
+        vigil.armed = None
+
+    def keeps_reports(self, vigil: Vigil) -> bool:
+        """Whether reports may still be needed."""
+        return vigil.revision == 0 or self._may_revise(vigil)
+
+    def expires(self, vigil: Vigil) -> float:
+        """When the window is forgotten."""
+        return math.inf if vigil.decided_at is None else vigil.decided_at + self.patience.retention
+
+    def _may_revise(self, vigil: Vigil) -> bool:
+        """A first decision without all shards may be followed by a second one with them."""
+        return self.patience.revise and vigil.revision == 1
+
+    def _overlap(self, vigil: Vigil, shard: int, r: Range) -> str:
+        """"" if nothing of it has come before, "inside" if all has, else "partly"."""
+        spans = vigil.seen.get((shard, r.part), ([], 0, -1))[0]
+        if any(low <= r.start and r.stop <= high for low, high in spans):
+            return "inside"
+        return "partly" if any(r.start < high and low < r.stop for low, high in spans) else ""
+
+
+def _enter(vigil: Vigil, shard: int, r: Range) -> None:
+    spans, rows, total = vigil.seen.get((shard, r.part), ([], 0, -1))
+    if r.stop > r.start:
+        spans = _joined([*spans, [r.start, r.stop]])
+    vigil.seen[shard, r.part] = (spans, rows + r.rows, max(total, r.total))
+
+
+def _joined(spans: list[list[int]]) -> list[list[int]]:
+    out: list[list[int]] = []
+    for low, high in sorted(spans):
+        if out and low <= out[-1][1]:
+            out[-1][1] = max(high, out[-1][1])
+        else:
+            out.append([low, high])
+    return out
+
+
+def _is_complete(vigil: Vigil, shard: int, part: int) -> bool:
+    _, rows, total = vigil.seen.get((shard, part), ([], 0, -1))
+    return 0 <= total <= rows
