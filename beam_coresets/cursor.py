@@ -174,7 +174,7 @@ class ShardCursor:
         return {part: cursor.position for part, cursor in self.parts.items()}
 
     @property
-    def lag_free_time(self) -> float:
+    def read_upto(self) -> float:
         """The event time up to which every part has been read; -inf before all of them have begun."""
         return min((cursor.high for cursor in self.parts.values()), default=-math.inf)
 

@@ -46,6 +46,18 @@ class Rows:
     groups: Array | None = None
     extras: Extras | None = None
 
+    def take(self, rows: Array) -> Rows:
+        """Some of them, by their numbers, (m,)."""
+        extras = self.extras
+        return Rows(
+            self.points[rows],
+            self.weights[rows],
+            self.ids[rows],
+            None if self.keys is None else self.keys[rows],
+            None if self.groups is None else self.groups[rows],
+            None if extras is None else lambda chosen: extras(rows[chosen]),
+        )
+
 
 def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
     """The report on one pane's rows of these ranges; `rows` may be empty."""

@@ -1,0 +1,425 @@
+"""ReadShards: every shard reads the parts that it holds for itself, and reports what it has read.
+
+The second way to the coordinator. Each shard is one element of a splittable DoFn, its restriction a `ShardCursor`: the
+offsets of its parts, and what has been told of each pane. Nothing but small reports is shuffled, so one shard's
+slowness stays its own. Reading costs as many times as there are replicas.
+"""
+import dataclasses
+import hashlib
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.coders import Coder
+from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.core import RestrictionProvider
+from apache_beam.transforms.window import TimestampedValue
+from apache_beam.utils.timestamp import Duration, Timestamp
+from threadpoolctl import threadpool_limits
+
+from beam_coresets import deltas
+from beam_coresets.cursor import Completeness, PartCursor, ShardCursor
+from beam_coresets.deltas import Rows
+from beam_coresets.merge_reduce import MergeReduce
+from beam_coresets.report import ShardReport
+from beam_coresets.transforms.coordinate_stream import window_key
+from beam_coresets.transforms.placement import placed_elements, shard_of
+from beam_coresets.transforms.progress import PROGRESS
+from beam_coresets.transforms.reading.columns import DeadLetter
+from beam_coresets.transforms.streams.open_readers import OpenReader, OpenReaders
+from beam_coresets.transforms.streams.pane_rows import PaneRows
+from beam_coresets.transforms.streams.source import Chunk, Source
+
+REPORTS, DEAD_LETTERS = "reports", "dead_letters"
+FLUSH_BYTES = 32 << 20
+READ_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
+
+_WATERMARK = ManualWatermarkEstimator.default_provider()
+
+Clock = Callable[[], float]
+Settled = Callable[[float, float], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How shards read.
+
+    Attributes:
+      completeness: when panes are complete; None for a bounded source that is summarized as a whole.
+      poll: seconds for which a shard reads before it hands over to the runner; less where a pane becomes complete.
+      groups: into how many groups keys are divided, each decided by itself.
+      deadline: for bounded sources: a shard stops so many seconds after it has begun and reports the parts it has
+        finished; None: never.
+      hold: fault injection: (shard, from, until), in seconds since the epoch: the shard is stuck in between.
+      parallelism: over how many workers the shards are placed; the number of shards by default.
+      settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that
+        its messages are done with. By default a pane counts as settled once it was reported.
+      clock: seconds since the epoch.
+
+    Raises:
+      ValueError: poll is not positive, groups less than one, or a deadline is given for an unbounded source.
+    """
+
+    completeness: Completeness | None = None
+    poll: float = 5.0
+    groups: int = 1
+    deadline: float | None = None
+    hold: tuple[tuple[int, float, float], ...] = ()
+    parallelism: int | None = None
+    settled: Settled | None = None
+    clock: Clock = time.time
+
+    def __post_init__(self) -> None:
+        if not 0 < self.poll < math.inf:
+            raise ValueError(f"poll: must be positive, got {self.poll}")
+        if self.groups < 1:
+            raise ValueError(f"groups: must be at least 1, got {self.groups}")
+        if self.deadline is not None and self.completeness is not None:
+            raise ValueError(f"deadline: must be left to the coordinator where there are windows, got {self.deadline}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardRestriction:
+    """A shard's cursor, and whether somebody else goes on from it."""
+
+    cursor: ShardCursor
+    stopped: bool = False
+
+
+class ShardRestrictionCoder(Coder):
+    """JSON of the cursor behind a flag."""
+
+    def encode(self, value: ShardRestriction) -> bytes:
+        return (b"1" if value.stopped else b"0") + value.cursor.to_json().encode()
+
+    def decode(self, encoded: bytes) -> ShardRestriction:
+        return ShardRestriction(ShardCursor.from_json(encoded[1:].decode()), encoded[:1] == b"1")
+
+    def is_deterministic(self) -> bool:
+        return True
+
+
+class CursorTracker(RestrictionTracker):
+    """Claims whole cursors: each the one that reading some more makes of the last.
+
+    It splits off what is left, never a fraction of it: offsets have no known end, and a reader at a made-up one would
+    start in the middle of nowhere. What has been claimed is reported by whoever claimed it, so the rest starts from a
+    cursor with nothing left to tell.
+    """
+
+    def __init__(self, restriction: ShardRestriction, bounded: bool) -> None:
+        self._cursor, self._stopped, self._bounded = restriction.cursor, restriction.stopped, bounded
+
+    def current_restriction(self) -> ShardRestriction:
+        return ShardRestriction(self._cursor, self._stopped)
+
+    def try_claim(self, position: ShardCursor) -> bool:
+        if self._stopped:
+            return False
+        self._cursor = position
+        return True
+
+    def try_split(self, fraction_of_remainder: float) -> Any:
+        if self._stopped or fraction_of_remainder != 0:
+            return None
+        self._stopped = True
+        return self.current_restriction(), ShardRestriction(self._cursor.reported())
+
+    def check_done(self) -> bool:
+        return True
+
+    def current_progress(self) -> RestrictionProgress:
+        done = float(sum(cursor.offset for cursor in self._cursor.parts.values()))
+        return RestrictionProgress(completed=done, remaining=0.0 if self._stopped else 1.0)
+
+    def is_bounded(self) -> bool:
+        return self._bounded
+
+
+class ReadShards(beam.PTransform):
+    """Begin -> `.reports` ((window_key, ShardReport)) and `.dead_letters` (DeadLetter).
+
+    Where reading starts is settled once, when the transform is applied, so all holders of a part start alike.
+
+    Args:
+      source: the parts.
+      merge_reduce: the scheme, with parts for buckets, and how points are sampled.
+      reading: see there.
+      begin: the event time of the earliest message, if it is known: panes from there on are waited for in every part.
+
+    Raises:
+      ValueError: a scheme without parts, or with fewer buckets than there are parts; what the source raises.
+    """
+
+    def __init__(
+        self, source: Source, merge_reduce: MergeReduce, reading: Reading, begin: float | None = None
+    ) -> None:
+        super().__init__()
+        if not merge_reduce.assignment.parts:
+            raise ValueError("assignment: must have parts for buckets where shards read themselves, got hashed ones")
+        self._source, self._merge_reduce, self._reading, self._begin = source, merge_reduce, reading, begin
+        starts = source.starts()
+        if len(starts) > merge_reduce.assignment.buckets:
+            raise ValueError(
+                f"buckets: must be at least the {len(starts)} parts, got {merge_reduce.assignment.buckets}"
+            )
+        self.parts = len(starts)
+        self._cursors = self._first_cursors(starts)
+
+    def _first_cursors(self, starts: Mapping[int, Any]) -> dict[int, ShardCursor]:
+        told, completeness = (0, None) if self._reading.completeness is None else (None, self._reading.completeness)
+        if completeness is not None and self._begin is not None:
+            told = int(completeness.windows.pane_of(np.array([self._begin]))[0])
+        matrix = self._merge_reduce.assignment.matrix()
+        return {
+            shard: ShardCursor(
+                {
+                    part: PartCursor(position, first_offset(position), closed=told, told=told)
+                    for part, position in starts.items()
+                    if matrix[shard, part]
+                },
+                len(starts),
+            )
+            for shard in range(self._merge_reduce.assignment.shards)
+        }
+
+    def expand(self, begin: Any) -> Any:
+        shards = self._merge_reduce.assignment.shards
+        kind = _ReadBounded if self._source.bounded else _ReadUnbounded
+        read = kind(self._source, self._merge_reduce, self._reading, self._cursors, uuid.uuid4().hex)
+        outputs = (
+            begin.pipeline
+            | "Shards" >> beam.Create(placed_elements(shards, self._reading.parallelism or shards), reshuffle=False)
+            | "Spread shards" >> beam.Reshuffle()
+            | "Read shards"
+            >> beam.ParDo(read)
+            .with_output_types(tuple[str, ShardReport])
+            .with_outputs(DEAD_LETTERS, main=REPORTS)
+        )
+        outputs[DEAD_LETTERS].element_type = DeadLetter
+        return outputs
+
+    def display_data(self) -> dict[str, Any]:
+        return {**self._source.display_data(), "parts": self.parts, "poll": self._reading.poll}
+
+
+def first_offset(position: Any) -> int:
+    """The offset of a source's position: itself, or what it holds as "offset"."""
+    return int(position.get("offset", 0)) if isinstance(position, dict) else int(position)
+
+
+class _Read(beam.DoFn, RestrictionProvider):
+    """One shard's reading, poll after poll."""
+
+    def __init__(
+        self,
+        source: Source,
+        merge_reduce: MergeReduce,
+        reading: Reading,
+        cursors: Mapping[int, ShardCursor],
+        job: str,
+    ) -> None:
+        self._source, self._merge_reduce, self._reading = source, merge_reduce, reading
+        self._cursors, self._job = cursors, job
+
+    def setup(self) -> None:
+        self._limit = threadpool_limits(1, "blas")
+        self._readers = OpenReaders(self._job, self._source, self._merge_reduce.assignment.shards)
+        names = ("points_read", "messages_read", "reports_sent", "dead_letters")
+        self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
+        self._lag = Metrics.distribution("beam_coresets", "lag_seconds")
+
+    def teardown(self) -> None:
+        self._limit.restore_original_limits()
+        self._readers.close_idle()
+
+    def initial_restriction(self, element: str) -> ShardRestriction:
+        return ShardRestriction(self._cursors[shard_of(element)])
+
+    def create_tracker(self, restriction: ShardRestriction) -> CursorTracker:
+        return CursorTracker(restriction, self._source.bounded)
+
+    def restriction_coder(self) -> ShardRestrictionCoder:
+        return ShardRestrictionCoder()
+
+    def restriction_size(self, element: str, restriction: ShardRestriction) -> float:
+        return 1.0
+
+    def truncate(self, element: str, restriction: ShardRestriction) -> ShardRestriction | None:
+        return restriction if self._source.bounded else None
+
+    def _poll(self, element: str, tracker: Any, watermark: Any) -> Iterator[Any]:
+        """Reads until a pane is complete, for `poll` seconds, or to the end; then says what there was."""
+        shard, clock, bounded = shard_of(element), self._reading.clock, self._source.bounded
+        cursor = tracker.current_restriction().cursor
+        if not cursor.parts:
+            return
+        self._stand_still(shard)
+        until = clock() + (self._reading.poll if not bounded else self._reading.deadline or math.inf)
+        rows = PaneRows()
+        with self._readers.at(shard, cursor.positions) as held:
+            while True:
+                chunks = held.reader.read(max(0.0, min(READ_SECONDS, until - clock())))
+                ahead = self._advanced(shard, cursor, chunks, held, clock())
+                if not tracker.try_claim(ahead):
+                    held.forget()  # somebody else reads on from where the last claim ended
+                    break
+                cursor, held.positions = ahead, ahead.positions
+                yield from self._taken(rows, chunks)
+                if clock() >= until or self._is_over(cursor, held):
+                    break
+                if rows.nbytes > FLUSH_BYTES:
+                    yield from self._reports(shard, cursor, rows)
+                    cursor, rows = cursor.reported(), PaneRows()
+                    if not tracker.try_claim(cursor):
+                        break
+            yield from self._reports(shard, cursor, rows)
+            if not bounded:
+                held.reader.commit({part: held_part.floor() for part, held_part in cursor.parts.items()})
+                _advance(watermark, cursor.read_upto)
+                tracker.defer_remainder(Duration(micros=1000))
+
+    def _advanced(
+        self, shard: int, cursor: ShardCursor, chunks: Sequence[Chunk], held: OpenReader, now: float
+    ) -> ShardCursor:
+        """The cursor after `chunks`, with the panes closed that are complete by now."""
+        for chunk in chunks:
+            panes = self._panes(chunk)
+            top = float(chunk.times.max()) if len(panes) else -math.inf
+            part = cursor.parts[chunk.part].taken(
+                chunk.start, chunk.stop, chunk.position, panes, chunk.counts, top, now
+            )
+            cursor = cursor.with_part(chunk.part, part)
+        for part_number, position in sorted(held.reader.new_parts().items()):
+            cursor = self._with_new_part(shard, cursor, part_number, position, held)
+        lag = max((c.lag for c in cursor.parts.values() if not math.isinf(c.high)), default=0.0)
+        parts = {number: self._closed(c, number, held, lag, now) for number, c in cursor.parts.items()}
+        return self._settled(dataclasses.replace(cursor, parts=parts), held)
+
+    def _with_new_part(
+        self, shard: int, cursor: ShardCursor, part: int, position: Any, held: OpenReader
+    ) -> ShardCursor:
+        assignment = self._merge_reduce.assignment
+        if part >= assignment.buckets:
+            raise ValueError(f"buckets: must be at least the {part + 1} parts there are now, got {assignment.buckets}")
+        cursor = dataclasses.replace(cursor, known=max(cursor.known, part + 1))
+        if part not in cursor.parts and assignment.matrix()[shard, part]:
+            cursor = cursor.with_part(part, PartCursor(position, first_offset(position)))
+            held.reader.seek(cursor.positions)
+        return cursor
+
+    def _closed(self, part: PartCursor, number: int, held: OpenReader, lag: float, now: float) -> PartCursor:
+        ended = held.reader.ended(number)
+        if self._reading.completeness is None:
+            return part.closed_at(1) if ended else part
+        return self._reading.completeness.closed(part, held.reader.caught_up(number), ended, lag, now)
+
+    def _settled(self, cursor: ShardCursor, held: OpenReader) -> ShardCursor:
+        """The cursor without what need not be read again; looks at most once a second."""
+        now, completeness = time.monotonic(), self._reading.completeness
+        if completeness is None or now - held.settled_at < SETTLE_SECONDS:
+            return cursor
+        held.settled_at = now
+        told = {p for c in cursor.parts.values() for p in c.floors if c.told is not None and p < c.told}
+        settled, done = self._reading.settled, set()
+        for pane in sorted(told):  # in turn: what is after an open pane has to wait for it anyway
+            if settled is not None and not settled(*completeness.windows.bounds(pane)):
+                break
+            done.add(pane)
+        parts = {number: part.settled(done) for number, part in cursor.parts.items()}
+        return dataclasses.replace(cursor, parts=parts)
+
+    def _is_over(self, cursor: ShardCursor, held: OpenReader) -> bool:
+        """Whether there is something that the coordinator waits for, or nothing will come any more."""
+        if self._source.bounded:
+            return all(held.reader.ended(part) for part in cursor.parts)
+        return any(part.closed != part.told for part in cursor.parts.values())
+
+    def _panes(self, chunk: Chunk) -> Any:
+        if self._reading.completeness is None:
+            return np.zeros(len(chunk.times), np.int64)
+        return self._reading.completeness.windows.pane_of(chunk.times)
+
+    def _taken(self, rows: PaneRows, chunks: Sequence[Chunk]) -> Iterator[Any]:
+        now = self._reading.clock()
+        for chunk in chunks:
+            rows.add(chunk, self._panes(chunk))
+            self._counters["points_read"].inc(len(chunk.points))
+            self._counters["messages_read"].inc(chunk.stop - chunk.start)
+            PROGRESS.add(points=len(chunk.points))
+            if len(chunk.times):
+                self._lag.update(max(0, round(now - float(chunk.times.max()))))
+            for letter in chunk.letters:
+                self._counters["dead_letters"].inc()
+                yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
+
+    def _reports(self, shard: int, cursor: ShardCursor, rows: PaneRows) -> Iterator[tuple[str, ShardReport]]:
+        """What the coordinator has not been told, one report for each pane and key group."""
+        for pane, ranges in cursor.news().items():
+            start, end = (0.0, 0.0)
+            if self._reading.completeness is not None:
+                start, end = self._reading.completeness.windows.bounds(pane)
+            mine = rows.rows(pane, self._source.part_name)
+            for group, some in _grouped(mine, self._reading.groups):
+                report = deltas.delta(self._merge_reduce, shard, some, ranges, cursor.known)
+                self._counters["reports_sent"].inc()
+                yield window_key(start, end, group), report
+
+    def _stand_still(self, shard: int) -> None:
+        """Fault injection: as if the worker were stuck."""
+        for held, low, high in self._reading.hold:
+            while held == shard and low <= self._reading.clock() < high:
+                time.sleep(0.05)
+
+
+class _ReadUnbounded(_Read):
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        element: str,
+        tracker: Any = beam.DoFn.RestrictionParam(),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(_WATERMARK),
+    ) -> Iterator[Any]:
+        yield from self._poll(element, tracker, watermark)
+
+
+class _ReadBounded(_Read):
+    def process(
+        self,
+        element: str,
+        tracker: Any = beam.DoFn.RestrictionParam(),
+        watermark: Any = beam.DoFn.WatermarkEstimatorParam(_WATERMARK),
+    ) -> Iterator[Any]:
+        yield from self._poll(element, tracker, watermark)
+
+
+def _advance(watermark: Any, time_read: float) -> None:
+    """Moves the watermark on; nothing here waits for it, people look at it."""
+    if math.isinf(time_read):
+        return
+    new, old = Timestamp.of(time_read), watermark.current_watermark()
+    if old is None or new > old:
+        watermark.set_watermark(new)
+
+
+def key_group(key: str, groups: int) -> int:
+    """The group of a key, 0 to groups - 1."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little") % groups
+
+
+def _grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
+    """The rows of each group of keys; every group, also those without rows, as each is told how far the shard is."""
+    if groups == 1:
+        yield "", rows
+        return
+    names, codes = np.unique(np.empty(0, str) if rows.keys is None else rows.keys.astype(str), return_inverse=True)
+    of = np.array([key_group(name, groups) for name in names.tolist()], np.int64)[codes]
+    for group in range(groups):
+        yield f"{group:03d}", rows.take(np.flatnonzero(of == group))
