@@ -3,7 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test test-fast lint peers clean
+# Built or fetched once and kept; the names change with what they are made from.
+CACHE := $(abspath $(or $(BEAM_CORESETS_CACHE),.cache))
+key = $(firstword $(shell cat $(1) 2>/dev/null | cksum))
+JOB_SERVER := templates/flink/job-server
+FLINK_JAR := $(CACHE)/flink/job-server-$(call key,$(JOB_SERVER)/pom.xml $(shell find $(JOB_SERVER)/src -name '*.java' | sort)).jar
+BROKER := templates/kafka/broker/pom.xml
+KAFKA := $(CACHE)/kafka/$(call key,$(BROKER))
+PRISM_VERSION := v2.77.0
+PRISM := $(CACHE)/prism-$(PRISM_VERSION)/prism
+
+.PHONY: demo test test-fast test-flink test-kafka prism lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -14,6 +24,18 @@ test: .venv/installed-dev
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
+# Streaming on Flink's embedded cluster: needs Java and Maven.
+test-flink: .venv/installed-dev $(FLINK_JAR)
+	BEAM_CORESETS_FLINK_JAR=$(FLINK_JAR) $(BIN)/python -m pytest tests/flink
+
+# The same with a real Kafka broker on loopback.
+test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
+	BEAM_CORESETS_FLINK_JAR=$(FLINK_JAR) BEAM_CORESETS_KAFKA=$(KAFKA) $(BIN)/python -m pytest tests/kafka
+
+# Streaming on Prism: needs Go.
+prism: .venv/installed-dev $(PRISM)
+	BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/prism
+
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -21,6 +43,22 @@ lint: .venv/installed-dev
 # The peers ask for NumPy 1, so they get an environment of their own.
 peers: .venv/installed-dev .venv-peers/installed
 	$(BIN)/python benchmarks/peers.py
+
+$(FLINK_JAR):
+	@echo "building the Flink job server (once, some minutes)"
+	mvn -q -B -f $(JOB_SERVER)/pom.xml package -Doutput=$(CACHE)/flink/build
+	mv $(CACHE)/flink/build/job-server.jar $@
+	rm -rf $(CACHE)/flink/build
+
+$(KAFKA):
+	@echo "fetching a Kafka broker (once)"
+	rm -rf $@.part
+	mvn -q -B -f $(BROKER) dependency:copy-dependencies -DoutputDirectory=$@.part
+	mv $@.part $@
+
+$(PRISM):
+	@echo "building Prism (once, some minutes)"
+	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
 
 .venv/installed-base: setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -7,7 +7,8 @@ from setuptools import setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_coresets/__init__.py").read_text())[1]
 
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4"]
+KAFKA = ["confluent-kafka>=2.3"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
 
@@ -25,6 +26,7 @@ setup(
         "beam_coresets.solvers",
         "beam_coresets.transforms",
         "beam_coresets.transforms.reading",
+        "beam_coresets.transforms.streams",
         "beam_coresets.pipelines",
     ],
     package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},
@@ -39,6 +41,6 @@ setup(
         "rich>=13",
         "threadpoolctl>=3.1",
     ],
-    extras_require={"test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT},
+    extras_require={"kafka": KAFKA, "test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT},
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
 )

@@ -54,7 +54,8 @@ class Interval:
       low, high: a 95 % interval by Student's t, `low` at least 0. Both are NaN where nothing is covered.
       standard_error: of the estimate.
       degrees: of freedom (Satterthwaite).
-      basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", or "none".
+      basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", "exact" (no
+        error: every row is there), or "none".
     """
 
     estimate: float
@@ -82,11 +83,16 @@ def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: M
 def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
     """The cost of centers that were solved on the decision's own coreset (cross-fitted).
 
-    With fewer than two shards there is nothing to cross-fit with: the in-sample estimate is returned with basis
-    "sample".
+    Where nothing was drawn (the coreset holds every row) the cost is known: basis "exact". With fewer than two shards
+    there is nothing to cross-fit with: the in-sample estimate is returned with basis "sample".
     """
     evidence = decision.evidence
     sample, recovery = evidence.sample, decision.recovery
+    if nothing_drawn(decision):
+        _, cost = point_costs(sample.points, centers, z, metric)
+        holders = np.maximum(recovery.trusted.sum(axis=0), 1)
+        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost)
+        return Interval(known, known, known, 0.0, float("inf"), "exact")
     fold_of, folds = _folds(recovery)
     if folds < 2 or not len(sample):
         return fixed_interval(decision, centers, z, metric)
@@ -113,6 +119,27 @@ def fitted_interval(decision: Decision, centers: Array, z: float = 2.0, metric: 
     unseen = float((sample.weights_ht * others) @ outside) / total if total > 0 else 0.0
     gap = unseen * (_interval(decision, outside).estimate - float(np.mean(inside)))
     return _corrected(interval, -gap / (2 * folds), DOUBT * gap)
+
+
+def nothing_drawn(decision: Decision) -> bool:
+    """Whether the evidence holds every covered row, and nothing is scaled over: what it costs is known."""
+    evidence, recovery = decision.evidence, decision.recovery
+    holders = recovery.trusted.sum(axis=0)
+    rows_in_all = int(holders @ recovery.counts)
+    if recovery.scale != 1 or recovery.loss or not rows_in_all or len(evidence.sample) != rows_in_all:
+        return False
+    # As many points as rows, and as much weight, in each cell; then they are the rows, if none is there twice.
+    buckets = len(holders)
+    cell = evidence.shard * buckets + evidence.bucket
+    points = np.bincount(cell, minlength=recovery.trusted.size)
+    weight = np.bincount(cell, evidence.sample.weights_ht, recovery.trusted.size)
+    rows = (recovery.trusted * recovery.counts).ravel()
+    total = (recovery.trusted * recovery.weights).ravel()
+    if not (np.array_equal(points, rows) and np.allclose(weight, total, rtol=1e-9, atol=0)):
+        return False
+    order = np.lexsort((evidence.sample.ids, evidence.shard))
+    same_id = evidence.sample.ids[order][1:] == evidence.sample.ids[order][:-1]
+    return not bool((same_id & (evidence.shard[order][1:] == evidence.shard[order][:-1])).any())
 
 
 def _drawn_share(decision: Decision) -> Array:
@@ -187,7 +214,7 @@ def _interval(decision: Decision, cost: Array) -> Interval:
     if basis == "sample":
         variance = _sample_variance(decision, value / np.maximum(holders[evidence.bucket], 1))
     second = value * cost / np.maximum(holders[evidence.bucket], 1)
-    loss = _loss_variance(recovery, float(second.sum()))
+    loss = loss_factor(recovery) * float(second.sum())
     estimate = float(mean.sum()) * recovery.scale
     sampling = variance * recovery.scale**2
     total = sampling + loss
@@ -237,8 +264,10 @@ def _sample_variance(decision: Decision, value: Array) -> float:
     return variance
 
 
-def _loss_variance(recovery: Recovery, second_moment: float) -> float:
-    """phi (1 - f) / f^2 sum_p v y^2 for the uncovered share 1 - f of the buckets; 0 if nothing is scaled over."""
+def loss_factor(recovery: Recovery) -> float:
+    """phi (1 - f) / f^2 for the uncovered share 1 - f of the buckets; 0 if nothing is scaled over."""
+    if recovery.loss is not None:
+        return recovery.loss
     if recovery.scale <= 1:
         return 0.0
     f = 1 / recovery.scale
@@ -247,4 +276,4 @@ def _loss_variance(recovery: Recovery, second_moment: float) -> float:
         return 0.0
     unit = weights.sum() / counts.sum()
     spread = weights.var(ddof=1) / weights.mean() if len(weights) > 1 else unit
-    return float(max(unit, spread) * (1 - f) / f**2 * second_moment)
+    return float(max(unit, spread) * (1 - f) / f**2)

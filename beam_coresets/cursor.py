@@ -84,7 +84,8 @@ class PartCursor:
             target = late if told is not None and pane < told else tallies
             have = target.get(pane, Tally(start))
             target[pane] = dataclasses.replace(have, rows=have.rows + rows)
-            floors.setdefault(pane, self.position)
+            if target is tallies:  # nobody may ever decide a pane that late rows are of: it must not hold the floor
+                floors.setdefault(pane, self.position)
         if told is None and len(panes):
             told = int(panes.min())
         top = max(self.high, high)
@@ -250,13 +251,17 @@ class Completeness:
         """
         if ended:
             last = max(cursor.tallies, default=None)
-            return cursor if last is None else cursor.closed_at(last + 1)
+            cursor = cursor if last is None else cursor.closed_at(last + 1)
         if not math.isinf(cursor.high):
             cursor = cursor.closed_at(self._pane(cursor.high - self.disorder))
-        if caught_up and now - cursor.seen >= self.idle:
+        if (caught_up or ended) and now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
             cursor = cursor.closed_at(self._pane(now - behind - self.idle))
         return cursor
+
+    def begun(self, cursor: PartCursor, time: float) -> PartCursor:
+        """The cursor of a part whose first message has this event time: what may still follow is not late."""
+        return cursor if cursor.told is not None else cursor.closed_at(self._pane(time - self.disorder))
 
     def _pane(self, time: float) -> int:
         return int(self.windows.pane_of(np.array([time]))[0])

@@ -168,7 +168,8 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         raise ValueError(f"reports: must be of one shard, got {shards}")
     if len(reports) == 1:
         return reports[0]
-    keys, G = all_keys(report for report in reports if len(report.coreset)) or ("",), merge_reduce.assignment.buckets
+    G = merge_reduce.assignment.buckets
+    keys = all_keys(report for report in reports if len(report.coreset) or report.ledger.rows) or ("",)
     number = {key: i for i, key in enumerate(keys)}
     ledger = Ledger.zero(G * len(keys))
     codes = []

@@ -132,7 +132,7 @@ def diagnose(
     _find_conflicts(indptr, shard, *entries[:2], peers)
     fault = np.zeros(len(bucket), np.int8)
     _judge(indptr, shard, *entries[:2], peers.sum(axis=1), fault)
-    accepted = _accepted(s, G, bucket, shard, entries[0], fault)
+    accepted = _accepted(s, G, bucket, shard, entries[0], fault, behind)
     trusted = np.zeros((s, G), np.bool_)
     trusted[shard[accepted], bucket[accepted]] = True
     worst = np.zeros(s, np.int8)
@@ -296,13 +296,16 @@ def _with_a_say(
     return bucket[keep], shard[keep], (counts, checksums, weights), ~done[keep]
 
 
-def _accepted(s: int, G: int, bucket: Array, shard: Array, counts: Array, fault: Array) -> Array:
+def _accepted(
+    s: int, G: int, bucket: Array, shard: Array, counts: Array, fault: Array, behind: Array
+) -> Array:
     """Which of the faultless entries are trusted in the end, (pairs,) bool."""
     wrong = fault > 0
-    flawed = np.bincount(shard, wrong, s) > 0
+    blamed = wrong & ~behind
+    flawed = np.bincount(shard, blamed, s) > 0
     holders = np.bincount(bucket, minlength=G)
     checked = (holders[bucket] > 1) & (counts > 0)
-    error = np.bincount(shard, wrong & checked, s) / np.maximum(np.bincount(shard, checked, s), 1)
+    error = np.bincount(shard, blamed & checked, s) / np.maximum(np.bincount(shard, checked, s), 1)
     agreeing = np.bincount(bucket, ~wrong, G)[bucket]
     # A flawed shard's word alone counts if it is mostly right, and two flawed shards' if they agree on some rows.
     vouched = ~flawed[shard] | ((counts > 0) & ((agreeing > 1) | (error[shard] <= UNVERIFIED_ERROR)))

@@ -76,6 +76,14 @@ class ShardReport:
             done[slice(None) if part == WHOLE else part] = True
         return done
 
+    def late_rows(self) -> list[tuple[int, int, int, int, int]]:
+        """What is lost if it comes to nothing: shard, part, start, stop and how many of the range's rows are in this
+        report; those of other groups of keys are in reports of their own."""
+        held = self.ledger.counts.reshape(len(self.keys), -1).sum(axis=0)
+        ranges = self.ranges or (Range(WHOLE, 0, 0, self.ledger.rows),)
+        rows = [int(held.sum() if r.part == WHOLE else held[r.part]) for r in ranges]
+        return [(self.shard, r.part, r.start, r.stop, n) for r, n in zip(ranges, rows, strict=True) if n]
+
     def of_key(self, key: str) -> ShardReport:
         """What it says about one of its keys."""
         if self.keys == (key,):

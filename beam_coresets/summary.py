@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import hashlib
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,30 +16,15 @@ from beam_coresets import __version__, tables
 from beam_coresets.certificate import Interval, fitted_interval, point_costs
 from beam_coresets.coordinator import Decision
 from beam_coresets.coreset import Coreset
+from beam_coresets.merged import pack
 from beam_coresets.sampling import Sampler
+from beam_coresets.scale import Scale
 from beam_coresets.solvers.centers import Metric, solve_centers
 
 Array = npt.NDArray[Any]
 
-
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """Columns divided by `divisor` after `origin` was taken off; results are put back into the user's units.
-
-    Attributes:
-      origin, divisor: one number a column, in the user's units.
-    """
-
-    origin: tuple[float, ...]
-    divisor: tuple[float, ...]
-
-    def apply(self, points: Array) -> Array:
-        """Scaled points; (n, d) float64."""
-        return (points - np.asarray(self.origin)) / np.asarray(self.divisor)
-
-    def undo(self, points: Array) -> Array:
-        """Points in the user's units; (n, d) float64."""
-        return points * np.asarray(self.divisor) + np.asarray(self.origin)
+QUICK_RESTARTS, QUICK_SWAPS = 2, 2  # the latter as a multiple of k
+LONGEST_KEY = 150  # characters of a key in a file name; 255 is what file systems take for all of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +36,14 @@ class Question:
       metric: "euclidean" or "cosine".
       seed: seeds sampling and solving.
       solve: whether centers are wanted.
+      quick: solves with a tenth of the search: for thousands of small keys.
     """
 
     sampler: Sampler
     metric: Metric = "euclidean"
     seed: int = 0
     solve: bool = True
+    quick: bool = False
 
     def __post_init__(self) -> None:
         if self.metric not in ("euclidean", "cosine"):
@@ -72,24 +62,89 @@ class Window:
 
     @property
     def name(self) -> str:
-        """A file name for it."""
+        """A file name for it; two windows never have the same one."""
         span = "global" if self.start is None else f"{self.start:.3f}-{self.end:.3f}"
-        return "-".join(part for part in (self.key, span, f"r{self.revision}") if part)
+        return "-".join(part for part in (_safe(self.key), span, f"r{self.revision}") if part)
+
+    @property
+    def folder(self) -> str:
+        """The hive-style folder of its files: the UTC day of its start; none outside windows."""
+        if self.start is None:
+            return ""
+        return f"day={np.datetime64(int(self.start // 86400), 'D')}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """What is known about one key of one window, not made into tables yet.
+
+    Attributes:
+      window: whose answer it is.
+      row: the summary's columns by name, without the window's.
+      solved: (k', d) float64, the centers in the coordinates they were solved in.
+      centers: column -> k' values and those of ended centers, without the window's.
+      coreset: column -> (m,) or (m, d) values, without the window's.
+      extras: pyarrow Table of m rows (the kept columns) or None.
+    """
+
+    window: Window
+    row: Mapping[str, Any]
+    solved: Array
+    centers: Mapping[str, list[Any]]
+    coreset: Mapping[str, Any]
+    extras: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
-    """A window's answer as Arrow tables (`beam_coresets.tables`)."""
+    """A window's answer, for one key or for many, as Arrow tables (`beam_coresets.tables`) made on first use.
+
+    Attributes:
+      window: what its files are named after.
+      answers: one a key.
+    """
 
     window: Window
-    summaries: pa.Table
-    centers: pa.Table
-    coreset: pa.Table
+    answers: tuple[Answer, ...]
+
+    @functools.cached_property
+    def summaries(self) -> pa.Table:
+        table = pa.Table.from_pylist([dict(answer.row) for answer in self.answers], _schema("summaries"))
+        return self._with_identity(table, [1] * len(self.answers))
+
+    @functools.cached_property
+    def centers(self) -> pa.Table:
+        columns = {
+            f.name: pa.array([v for answer in self.answers for v in answer.centers[f.name]], f.type)
+            for f in _schema("centers")
+        }
+        return self._with_identity(pa.table(columns), [len(answer.centers["index"]) for answer in self.answers])
+
+    @functools.cached_property
+    def coreset(self) -> pa.Table:
+        lengths = [len(answer.coreset["id"]) for answer in self.answers]
+        columns = {f.name: _column([a.coreset[f.name] for a in self.answers], f.type) for f in _schema("coreset")}
+        table = self._with_identity(pa.table(columns), lengths)
+        extras = _stacked([answer.extras for answer in self.answers], lengths)
+        for name in [] if extras is None else extras.column_names:
+            table = table.append_column(name, extras.column(name))
+        return table
 
     def table(self, name: str) -> pa.Table:
         """One of `tables.TABLES`."""
         table: pa.Table = getattr(self, name)
         return table
+
+    def _with_identity(self, table: pa.Table, lengths: list[int]) -> pa.Table:
+        windows = [answer.window for answer in self.answers]
+        for i, field in enumerate(list(tables.SUMMARIES)[:4]):
+            name = field.name.removeprefix("window_")
+            each = pa.array([getattr(window, name) for window in windows], field.type)
+            table = table.add_column(i, field, each.take(pa.array(np.repeat(np.arange(len(windows)), lengths))))
+        return table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Summary, (self.window, self.answers)  # without the tables
 
 
 def summarize(
@@ -98,40 +153,111 @@ def summarize(
     window: Window = Window(),
     names: Mapping[int, str] | None = None,
     scale: Scale | None = None,
+    init: Array | None = None,
+    reason: str = "batch",
+    decided_at: float | None = None,
 ) -> Summary:
-    """Solves for centers and writes the three tables.
+    """Solves for centers and says what there is to say about them.
 
     Args:
       names: file name by the upper half of ids that were made of (file, row number); such ids are printed as
       `name#row`.
       scale: how the columns were scaled; coordinates are written in the user's units, costs stay in scaled ones.
+      init: (at most k, d) centers to start from, in scaled units.
+      reason: why it was decided then: all, deadline, cap, or batch.
+      decided_at: seconds since the epoch; None in batch.
     """
     z, metric = question.sampler.z, question.metric
     coreset, k = decision.coreset, question.sampler.k
     ids = _printed_ids(coreset, names or {})
-    centers = pa.schema(list(tables.CENTERS)[4:]).empty_table()
     nan = float("nan")
     interval = Interval(nan, nan, nan, nan, nan, "none")
     solved = np.empty((0, coreset.dim))
     if question.solve and len(coreset) and coreset.weights.any():
-        solved = solve_centers(coreset.points, coreset.weights, k, z, seed=question.seed, metric=metric).centers
+        restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * k) if question.quick else (None, None)
+        solved = solve_centers(
+            coreset.points, coreset.weights, k, z,
+            seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,
+        ).centers  # fmt: skip
         interval = fitted_interval(decision, solved, z, metric)
-        centers = _centers(coreset, solved, z, metric, ids, scale)
     row = _summary_row(decision, question, interval, len(solved))
-    return Summary(
-        window,
-        _with_identity(pa.Table.from_pylist([row], pa.schema(list(tables.SUMMARIES)[4:])), window),
-        _with_identity(centers, window),
-        _with_identity(_coreset(decision, ids, scale), window),
-    )
+    row |= {"reason": reason, "decided_at": decided_at, "evidence": pack(decision)}
+    centers = _centers(coreset, solved, z, metric, ids, scale)
+    sampled, extras = _coreset(decision, ids, scale)
+    return Summary(window, (Answer(window, row, solved, centers, sampled, extras),))
 
 
-def _with_identity(table: pa.Table, window: Window) -> pa.Table:
-    n = len(table)
-    values = [[window.start] * n, [window.end] * n, [window.key] * n, [window.revision] * n]
-    for i, (field, column) in enumerate(zip(list(tables.SUMMARIES)[:4], values, strict=True)):
-        table = table.add_column(i, field, pa.array(column, field.type))
-    return table
+def with_identities(
+    summary: Summary,
+    ids: Sequence[str],
+    born: Sequence[float | None],
+    split_from: Sequence[str | None],
+    ended: Sequence[tuple[str, float | None, str | None]] = (),
+) -> Summary:
+    """A summary of one key whose centers are named.
+
+    Args:
+      ids, born, split_from: one a center, in the order of `index`.
+      ended: (center_id, born, merged_into) of centers of the window before that are no more.
+
+    Raises:
+      ValueError: another number of ids than centers, or a summary of several keys.
+    """
+    if len(summary.answers) != 1:
+        raise ValueError(f"summary: must be of one key, got {len(summary.answers)}")
+    (answer,) = summary.answers
+    for name, given in (("ids", ids), ("born", born), ("split_from", split_from)):
+        if len(given) != len(answer.solved):
+            raise ValueError(f"{name}: must be one for each of {len(answer.solved)} centers, got {len(given)}")
+    k, n = len(ids), len(ended)
+    columns = {name: [*values[:k], *[None] * n] for name, values in answer.centers.items()}
+    columns["weight"][k:] = columns["cost"][k:] = [0.0] * n
+    columns["center_id"] = [*ids, *(name for name, _, _ in ended)]
+    columns["born"] = [*born, *(since for _, since, _ in ended)]
+    columns["split_from"][:k] = split_from
+    columns["merged_into"][k:] = [into for _, _, into in ended]
+    return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
+
+
+def together(window: Window, summaries: Sequence[Summary]) -> Summary:
+    """Many keys of one window under one name; each row keeps its own window, key and revision."""
+    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers))
+
+
+def _safe(key: str) -> str:
+    """A key as part of a file name: percent-encoded, "-" too, as that is what parts are joined by; never hidden."""
+    encoded = urllib.parse.quote(key, safe="").replace("-", "%2D")
+    if encoded[:1] in (".", "_"):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if len(encoded) > LONGEST_KEY:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        encoded = f"{encoded[:LONGEST_KEY - 41]}~{digest[:40]}"
+    return encoded
+
+
+def _schema(table: str) -> pa.Schema:
+    """The columns of a table after the window's."""
+    return pa.schema(list(tables.SCHEMAS[table])[4:])
+
+
+def _column(parts: list[Any], kind: pa.DataType) -> pa.Array:
+    """The parts, (m,) or (m, d) each, one after the other."""
+    if pa.types.is_list(kind):
+        flat = pa.array(np.concatenate([np.empty(0), *(part.ravel() for part in parts)]))
+        ends = np.cumsum([0, *(width for part in parts for width in [part.shape[1]] * len(part))])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
+    if isinstance(parts[0] if parts else [], list):
+        return pa.array([v for part in parts for v in part], kind)
+    return pa.array(np.concatenate(parts)).cast(kind)
+
+
+def _stacked(parts: list[Any], lengths: list[int]) -> Any:
+    """The kept columns of all answers; null where an answer has none."""
+    if all(part is None for part in parts):
+        return None
+    held = [pa.table({"id": pa.nulls(n)}) if t is None else t for t, n in zip(parts, lengths, strict=True)]
+    table = pa.concat_tables(held, promote_options="permissive")
+    return table.select([name for name in table.column_names if name not in ("id", "group")])
 
 
 def _summary_row(decision: Decision, question: Question, interval: Interval, centers: int) -> dict[str, Any]:
@@ -152,6 +278,7 @@ def _summary_row(decision: Decision, question: Question, interval: Interval, cen
         "coreset_points": len(decision.coreset),
         "centers": centers,
         "degraded": decision.degraded,
+        "partial": int((recovery.covered & ~recovery.complete).sum()),
         "k": sampler.k,
         "z": sampler.z,
         "metric": question.metric,
@@ -166,44 +293,38 @@ def _summary_row(decision: Decision, question: Question, interval: Interval, cen
 
 def _centers(
     coreset: Coreset, solved: Array, z: float, metric: Metric, ids: list[str], scale: Scale | None
-) -> pa.Table:
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in _schema("centers").names}
+    if not len(solved):
+        return columns
     index, cost = point_costs(coreset.points, solved, z, metric)
     order = np.lexsort((np.arange(len(index)), cost, index))
     first = np.searchsorted(index[order], np.arange(len(solved)))
     sizes = np.bincount(index, minlength=len(solved))
-    rows = {
-        "index": np.arange(len(solved)),
-        "coordinates": list(solved if scale is None else scale.undo(solved)),
-        "weight": np.bincount(index, coreset.weights, len(solved)),
-        "cost": np.bincount(index, coreset.weights * cost, len(solved)),
-        # Centers that differ in float64 only may be one to float32 points; the second then has none.
-        "representative_id": [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)],
-    }
-    schema = pa.schema(list(tables.CENTERS)[4:])
-    return pa.table({f.name: pa.array(rows[f.name], f.type) for f in schema}, schema)
+    columns["index"] = list(range(len(solved)))
+    columns["coordinates"] = list(solved if scale is None else scale.undo(solved))
+    columns["weight"] = np.bincount(index, coreset.weights, len(solved)).tolist()
+    columns["cost"] = np.bincount(index, coreset.weights * cost, len(solved)).tolist()
+    # Centers that differ in float64 only may be one to float32 points; the second then has none.
+    columns["representative_id"] = [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)]
+    return columns
 
 
-def _coreset(decision: Decision, ids: list[str], scale: Scale | None) -> pa.Table:
-    coreset = decision.coreset
+def _coreset(decision: Decision, ids: list[str], scale: Scale | None) -> tuple[dict[str, Any], Any]:
+    coreset, kept = decision.coreset, _kept(decision)
     points = coreset.points if scale is None else scale.undo(coreset.points)
     extras = coreset.extras
     labels = extras.column("group") if extras is not None and "group" in extras.column_names else None
-    n, d = points.shape
-    flat = pa.array(points.astype(np.float64).ravel())
-    rows = {
-        "id": pa.array(ids, pa.string()),
-        "coordinates": pa.ListArray.from_arrays(pa.array(np.arange(n + 1) * d, pa.int32()), flat),
-        "weight": pa.array(coreset.weights),
-        "weight_ht": pa.array(coreset.weights_ht),
-        "bucket": pa.array(decision.evidence.bucket[_kept(decision)]),
-        "shard": pa.array(decision.evidence.shard[_kept(decision)]),
-        "group": pa.nulls(n, pa.string()) if labels is None else labels.cast(pa.string()),
+    columns = {
+        "id": ids,
+        "coordinates": points.astype(np.float64),
+        "weight": coreset.weights,
+        "weight_ht": coreset.weights_ht,
+        "bucket": decision.evidence.bucket[kept],
+        "shard": decision.evidence.shard[kept],
+        "group": [None] * len(ids) if labels is None else labels.cast(pa.string()).to_pylist(),
     }
-    table = pa.table(rows, pa.schema(list(tables.CORESET)[4:]))
-    for name in [] if extras is None else extras.column_names:
-        if name not in ("id", "group"):
-            table = table.append_column(name, extras.column(name))
-    return table
+    return columns, extras
 
 
 def _kept(decision: Decision) -> Array:

@@ -3,6 +3,11 @@
 `summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point. All three begin with the same
 four columns, so they join on them: window_start and window_end (seconds since the epoch, null outside windows), key,
 revision.
+
+In `summaries`, `reason` says why the window was decided then (all, deadline, cap, or batch), `decided_at` when (seconds
+since the epoch; null in batch), `partial` counts the buckets that are answered only in part, and `evidence` is what it
+takes to put this decision together with others. In `centers`, a row with a null `index`, null coordinates and weight 0
+is no center: it says that one of the window before has ended, and which one it was `merged_into`.
 """
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ import io
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fastavro
@@ -45,6 +50,9 @@ SUMMARIES = pa.schema([
     ("coreset_points", pa.int64()),
     ("centers", pa.int64()),
     ("degraded", pa.bool_()),
+    ("reason", pa.string()),
+    ("decided_at", pa.float64()),
+    ("partial", pa.int64()),
     ("k", pa.int64()),
     ("z", pa.float64()),
     ("metric", pa.string()),
@@ -54,6 +62,7 @@ SUMMARIES = pa.schema([
     ("replication", pa.int64()),
     ("seed", pa.int64()),
     ("version", pa.string()),
+    ("evidence", pa.binary()),
 ])
 
 CENTERS = pa.schema([
@@ -63,6 +72,10 @@ CENTERS = pa.schema([
     ("weight", pa.float64()),
     ("cost", pa.float64()),
     ("representative_id", pa.string()),
+    ("center_id", pa.string()),
+    ("born", pa.float64()),
+    ("split_from", pa.string()),
+    ("merged_into", pa.string()),
 ])
 
 CORESET = pa.schema([
@@ -93,9 +106,7 @@ def encode(table: pa.Table, form: str) -> bytes:
             out, avro_schema(table.schema), _portable_rows(table), sync_marker=b"beam-coresets-01"
         )
     elif form == "jsonl":
-        for row in _portable_rows(table, binary=False):
-            strict = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
-            out.write(json.dumps(strict).encode() + b"\n")
+        out.writelines(line + b"\n" for line in json_lines(table))
     else:
         raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
     return out.getvalue()
@@ -111,6 +122,41 @@ def decode(data: bytes, form: str) -> pa.Table:
     if form == "jsonl":
         return pa.Table.from_pylist([json.loads(line) for line in source])
     raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
+
+
+def json_lines(table: pa.Table) -> Iterator[bytes]:
+    """The rows as JSON objects: what JSON has no type for is text, bytes are base64, what is not finite is null."""
+    for row in _portable_rows(table, binary=False):
+        strict = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
+        yield json.dumps(strict).encode()
+
+
+def avro_messages(table: pa.Table) -> Iterator[bytes]:
+    """The rows as Avro single-object encodings: the schema's fingerprint (of `avro_schema`), then the row."""
+    schema = avro_schema(table.schema)
+    fingerprint = fastavro.schema.fingerprint(fastavro.schema.to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    for row in _portable_rows(table):
+        out = io.BytesIO(b"\xc3\x01" + bytes.fromhex(fingerprint))
+        out.seek(0, io.SEEK_END)
+        fastavro.schemaless_writer(out, schema, row)
+        yield out.getvalue()
+
+
+def typed(table: pa.Table, name: str) -> pa.Table:
+    """With the types of the known columns, which Avro and JSON lines leave to be guessed from the rows, if any.
+
+    Columns that a table of an older version lacks are there and null; bytes that JSON has as base64 are bytes again.
+    """
+    for i, field in enumerate(SCHEMAS.get(name, ())):
+        if field.name not in table.column_names:
+            table = table.add_column(i, field, pa.nulls(len(table), field.type))
+            continue
+        column = table.column(field.name)
+        if pa.types.is_binary(field.type) and pa.types.is_string(column.type):
+            decoded = [None if v is None else base64.b64decode(v) for v in column.to_pylist()]
+            column = pa.chunked_array([pa.array(decoded, field.type)])
+        table = table.set_column(table.column_names.index(field.name), field, column.cast(field.type))
+    return table
 
 
 def avro_schema(schema: pa.Schema) -> dict[str, Any]:

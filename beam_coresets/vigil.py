@@ -2,7 +2,8 @@
 
 Pure: time comes in as a number, and a window's whole state, a `Vigil`, is a small value that Beam keeps. All shards
 final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so that
-catching up after a pause does not answer with one shard; in any case `cap` seconds after the first report. A timer that
+catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the first
+report, whichever is later. A timer that
 fires late waits once more for `grace` seconds: a worker that was stopped sees old timers before the reports that came
 meanwhile.
 """
@@ -14,6 +15,7 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from beam_coresets.assignment import Assignment
 from beam_coresets.report import WHOLE, Range, ShardReport
@@ -30,7 +32,7 @@ class Patience:
     Attributes:
       deadline: after the window's end.
       grace: after the `min_shards`-th shard is final, and after a timer that fired late.
-      cap: after the window's first report, whoever is missing.
+      cap: after the window's end or first report, whichever is later, whoever is missing; at least the deadline.
       retention: after its decision a window is remembered for so long.
       min_shards: as many final shards are waited for even past the deadline.
       revise: whether late reports that complete a window make revision 2 of it.
@@ -124,10 +126,12 @@ class Watch:
           it had. EXPIRED: the window has been forgotten.
         """
         fresh = vigil.first is None
-        if fresh and (gone or any(r.late for r in report.ranges)):
+        if fresh and (gone or (report.ranges and all(r.late for r in report.ranges))):
             return EXPIRED
         news = [r for r in report.ranges if r.stop > r.start]
         repeats = [self._overlap(vigil, report.shard, r) for r in news]
+        if not news and self._is_known(vigil, report):
+            return REPEATED
         if any(repeats):
             return REPEATED if all(found == "inside" for found in repeats) else OVERLAPPING
         if vigil.revision and not self._may_revise(vigil):
@@ -138,12 +142,17 @@ class Watch:
         vigil.parts = max(vigil.parts, self.parts, report.parts)
         vigil.kept += 1
         if vigil.revision:
-            vigil.late += [(report.shard, r.part, r.start, r.stop, r.rows) for r in news if r.rows]
+            vigil.late += report.late_rows()
         if self.is_final(vigil, report.shard):
             vigil.finals.setdefault(report.shard, now)
         else:
             vigil.finals.pop(report.shard, None)
         return KEPT
+
+    def _is_known(self, vigil: Vigil, report: ShardReport) -> bool:
+        """Whether a report without offsets says nothing new."""
+        had = [vigil.seen.get((report.shard, r.part)) for r in report.ranges]
+        return bool(had) and all(h is not None and h[2] >= r.total for h, r in zip(had, report.ranges, strict=True))
 
     def is_final(self, vigil: Vigil, shard: int) -> bool:
         """Whether the shard has said all, and all of it has arrived."""
@@ -154,10 +163,20 @@ class Watch:
 
     def complete(self, vigil: Vigil) -> bool:
         """Whether every shard that holds anything has said all."""
+        return all(shard in vigil.finals for shard in np.flatnonzero(self._holders(vigil)).tolist())
+
+    def _holders(self, vigil: Vigil) -> npt.NDArray[np.bool_]:
+        """(shards,): which hold anything; the others have nothing to say."""
         held = self.assignment.matrix()
         if self.assignment.parts:
             held = held[:, : max(vigil.parts, self.parts)]
-        return all(shard in vigil.finals for shard in np.flatnonzero(held.any(axis=1)).tolist())
+        holders: npt.NDArray[np.bool_] = held.any(axis=1)
+        return holders
+
+    def _finals(self, vigil: Vigil) -> list[float]:
+        """When each shard that is final became so, in rising order; those that hold nothing always were."""
+        idle = int((~self._holders(vigil)).sum())
+        return [-math.inf] * idle + sorted(vigil.finals.values())
 
     def gaps(self, vigil: Vigil) -> int:
         """Rows that shards say they have sent and that have not arrived."""
@@ -168,7 +187,7 @@ class Watch:
         if vigil.first is None:
             return math.inf
         patience = self.patience
-        finals = sorted(vigil.finals.values())
+        finals = self._finals(vigil)
         due = math.inf
         if len(finals) >= patience.min_shards:
             due = max(window_end + patience.deadline, finals[patience.min_shards - 1] + patience.grace)
@@ -196,7 +215,7 @@ class Watch:
         """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
         if self.complete(vigil):
             return "all"
-        return "deadline" if len(vigil.finals) >= self.patience.min_shards else "cap"
+        return "deadline" if len(self._finals(vigil)) >= self.patience.min_shards else "cap"
 
     def decided(self, vigil: Vigil, now: float) -> None:
         """Notes that the window has been decided; changes `vigil`."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 KINDS = ("fixed", "sliding", "global")
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GRID = 1000  # windows begin and end on whole milliseconds
+_ROUNDING = 5e-4  # milliseconds: what a time of today is off by as float64 seconds, and less than a microsecond
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class WindowSpec:
         if self.kind not in KINDS:
             raise ValueError(f"window: must be one of {', '.join(KINDS)}, got {self.kind!r}")
         for length in (self.size, self.period):
-            if not (math.isfinite(length) and length > 0 and float(length * _GRID).is_integer()):
+            if not (math.isfinite(length) and length > 0 and self.ticks(length) and _is_whole(length * _GRID)):
                 raise ValueError(f"window: must be positive and in whole milliseconds, got {length:g} s")
         if self.kind == "fixed" and self.size != self.period:
             raise ValueError(f"window: must have size and period alike if fixed, got {self.size:g} and {self.period:g}")
@@ -70,7 +71,7 @@ class WindowSpec:
 
     def pane_of(self, times: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The number of the pane, (m,) int64, that each event time, (m,) seconds, falls into."""
-        ticks = np.floor(np.asarray(times, np.float64) * _GRID + 1e-6).astype(np.int64)
+        ticks = np.floor(np.asarray(times, np.float64) * _GRID + _ROUNDING).astype(np.int64)
         return ticks // self.ticks(self.period)
 
     def bounds(self, pane: int) -> tuple[float, float]:
@@ -82,6 +83,10 @@ class WindowSpec:
     def panes(self) -> int:
         """Panes in a sliding window; 1 if fixed."""
         return self.ticks(self.size) // self.ticks(self.period)
+
+
+def _is_whole(ticks: float) -> bool:
+    return math.isclose(ticks, round(ticks), rel_tol=1e-12)  # 1.001 s is 1000.9999999999999 ms
 
 
 def seconds(text: str) -> float:

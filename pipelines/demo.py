@@ -62,7 +62,7 @@ def write_points(folder: pathlib.Path, console: Console) -> None:
 
 def compare(output: str, console: Console) -> None:
     """Each true center, and how far from it the nearest found one is, in standard deviations of its cluster."""
-    found = np.array([row["coordinates"] for row in read_table(output, "centers").to_pylist()])
+    found = np.array([row["coordinates"] for row in read_table(output, "centers").to_pylist() if row["coordinates"]])
     index, dist_sq = nearest(np.asarray(DATA.centers, np.float64), found)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("true center", "share of the points", "nearest found", "distance / cluster deviation"):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 WORDS = {
     "summarize": "files -> coreset, centers and certificate",
+    "stream": "Kafka, files that keep coming, or generated points -> a summary for every window, on time",
     "plan": "shards and stragglers -> a scheme, its load and loss, and the latency it buys",
+    "rollup": "the coresets of many windows or keys -> one for the whole period",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }
 

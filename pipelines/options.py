@@ -1,7 +1,7 @@
 """The options that the words of the command line share, and how they become the objects that the transforms take."""
 import argparse
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
@@ -76,8 +76,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--seed", type=int, default=0)
 
 
-def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[argparse.Namespace, PipelineOptions]:
-    """This project's options, and Beam's own from what is left."""
+def parse(
+    argv: Sequence[str] | None,
+    command: str,
+    description: str,
+    more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
+) -> tuple[argparse.Namespace, PipelineOptions]:
+    """This project's options, with those that `more` adds, and Beam's own from what is left."""
     parser = argparse.ArgumentParser(
         prog=f"beam-coresets {command}",
         description=description,
@@ -85,6 +90,8 @@ def parse(argv: Sequence[str] | None, command: str, description: str) -> tuple[a
         allow_abbrev=False,
     )
     CoresetOptions._add_argparse_args(parser)
+    for add in more:
+        add(parser)
     known, rest = parser.parse_known_args(argv)
     _refuse_misspelt(parser, rest)
     options = PipelineOptions(rest)
@@ -173,7 +180,7 @@ def plan_of(known: argparse.Namespace) -> Plan:
         recovery=known.recovery,
         buckets=known.buckets,
         domains=known.domains,
-        min_shards=known.min_shards,
+        min_shards=1 if known.min_shards is None else known.min_shards,
         drop_shards=tuple(known.drop_shards),
         max_bad_rows=known.max_bad_rows,
         seed=known.seed,

@@ -29,7 +29,7 @@ def result(output: str, seconds: float, console: Console) -> None:
         for name, value in _lines(row, seconds):
             table.add_row(f"[bold]{name}[/]", value)
         console.print(table, highlight=False)
-    centers = read_table(output, "centers").to_pylist()
+    centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
     refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
     more = f"; {refused:,} refused rows in dead_letters" if refused else ""

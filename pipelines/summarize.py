@@ -16,10 +16,12 @@ from rich.markup import escape
 from beam_coresets import tables
 from beam_coresets.pipelines import explain, launch, options, show
 from beam_coresets.points import PointBlock
-from beam_coresets.summary import Scale
+from beam_coresets.scale import Scale
+from beam_coresets.transforms.atomic_files import write_once
+from beam_coresets.transforms.claims import FOLDERS
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
-from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, write_once
+from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of
 from beam_coresets.transforms.sources import ReadBlocks, row_names
 from beam_coresets.transforms.summarize import Plan, Summarize
 
@@ -100,7 +102,7 @@ def set_aside(output: str, overwrite: bool) -> dict[str, str]:
       ValueError: there is a result and it is not to be overwritten.
     """
     result = [path for name in tables.TABLES for path in files_of(output, name)]
-    rest = files_of(output, "dead_letters")
+    rest = [path for name in ("dead_letters", *FOLDERS) for path in files_of(output, name)]
     if result and not overwrite:
         raise ValueError(
             f"output: must not hold another run's result, got {output!r} with {result[0]} (--overwrite replaces it)"
@@ -121,7 +123,7 @@ def put_back(output: str, aside: dict[str, str]) -> None:
     if not aside:
         return
     scale = FileSystems.join(output, "scale.json")
-    left = [path for name in (*tables.TABLES, "dead_letters") for path in files_of(output, name)]
+    left = [path for name in (*tables.TABLES, "dead_letters", *FOLDERS) for path in files_of(output, name)]
     left += [scale] if FileSystems.exists(scale) else []
     failed = sorted(set(left) - set(aside.values()))
     if failed:

@@ -19,11 +19,12 @@ from rich.table import Table
 from beam_coresets.distortion import Measured, center_sets, costs
 from beam_coresets.pipelines import launch, options, show
 from beam_coresets.points import PointBlock
+from beam_coresets.scale import Scale
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.summary import Scale
+from beam_coresets.transforms.atomic_files import write_once
 from beam_coresets.transforms.measure import CostOfCenters, UniformSample
 from beam_coresets.transforms.scaling import ScaleBlocks
-from beam_coresets.transforms.sinks import read_table, write_once
+from beam_coresets.transforms.sinks import read_table
 from beam_coresets.transforms.sources import ReadBlocks
 
 SAMPLE_ROWS = 200_000
@@ -67,7 +68,7 @@ def verify(
       ValueError: no such tables, no centers, or data that doesn't fit them.
     """
     summary = read_table(known.coreset, "summaries").to_pylist()[0]
-    emitted = read_table(known.coreset, "centers").to_pylist()
+    emitted = [row for row in read_table(known.coreset, "centers").to_pylist() if row["index"] is not None]
     if not emitted:
         raise ValueError(f"coreset: must have centers, got {known.coreset!r} with none")
     known.metric = known.metric or summary["metric"]

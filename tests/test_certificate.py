@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from laws import random_block
 from scipy import stats
 
 from beam_coresets.assignment import KINDS, Assignment
@@ -17,7 +18,7 @@ from beam_coresets.coordinator import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.nearest import cost
-from beam_coresets.points import blocks_of
+from beam_coresets.points import PointBlock, Span, blocks_of
 from beam_coresets.sampling import Sampler
 from beam_coresets.solvers.centers import solve_centers
 
@@ -201,3 +202,22 @@ def test_centers_of_a_coreset_that_is_all_of_the_data_cost_what_they_cost(n, k):
     assert interval.low <= truth * (1 + 1e-6)
     assert interval.high >= truth * (1 - 1e-6)
     assert interval.high - interval.low < 0.01 * truth
+
+
+def test_where_nothing_is_drawn_the_cost_is_known():
+    scheme = Assignment(4, 2, "cyclic", 8)
+    block = random_block(120)
+    block = block.take(np.flatnonzero(block.weights > 0))
+    whole = PointBlock(block.points, block.weights, block.ids, Span(0, 0, True))
+    reports = list(shard_reports([whole], MergeReduce(Sampler(3, 500), scheme)))
+    decision = decide(reports, Policy(scheme))
+    centers = decision.coreset.points[:3].astype(np.float64)
+    interval = fitted_interval(decision, centers)
+    assert (interval.basis, interval.standard_error) == ("exact", 0.0)
+    assert interval.low == interval.estimate == interval.high
+    assert interval.estimate == pytest.approx(whole.weights @ cost_of(whole.points, centers), rel=1e-9)
+    lossy = fitted_interval(decide(reports[:2], Policy(scheme)), centers)
+    assert lossy.basis != "exact"
+    assert lossy.standard_error > 0
+    sampled = decide(shard_reports([whole], MergeReduce(Sampler(3, 20), scheme)), Policy(scheme))
+    assert fitted_interval(sampled, centers).basis.startswith("replicas")

@@ -1,9 +1,11 @@
 """The output formats: every kept column can be written, equal tables give equal bytes, and what was written is read."""
 import datetime
 import decimal
+import io
 import json
 import math
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -15,7 +17,8 @@ from beam_coresets.coordinator import Policy, decide
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.points import Span
 from beam_coresets.sampling import Sampler
-from beam_coresets.summary import Question, Scale, Window, summarize
+from beam_coresets.scale import Scale
+from beam_coresets.summary import Question, Window, summarize
 
 SCHEME = Assignment(3, 2, "cyclic", 24)
 SAMPLER = Sampler(3, 30)
@@ -88,7 +91,7 @@ def test_a_summary_is_read_as_it_was_written(form, extras):
     for name in tables.TABLES:
         table = summary.table(name)
         assert table.column_names[: len(tables.SCHEMAS[name])] == tables.SCHEMAS[name].names
-        rows = tables.decode(tables.encode(table, form), form).to_pylist()
+        rows = tables.typed(tables.decode(tables.encode(table, form), form), name).to_pylist()
         assert rows == table.to_pylist()
         identity = {(r["window_start"], r["window_end"], r["key"], r["revision"]) for r in rows}
         assert identity == {(10.0, 20.0, "blue", 2)}
@@ -124,6 +127,29 @@ def test_coordinates_come_back_in_the_users_units():
         second = np.array(scaled.table(name).column("coordinates").to_pylist())
         np.testing.assert_allclose(second, first * [10.0, 0.5] + [5.0, -1.0])
         np.testing.assert_allclose(scale.apply(second), first, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", tables.FORMATS)
+def test_known_columns_have_their_types_whatever_the_format(form):
+    table = summarize(decision(), Question(SAMPLER), Window(10.0, 20.0), reason="cap", decided_at=31.5).summaries
+    back = tables.typed(tables.decode(tables.encode(table, form), form), "summaries")
+    assert back.equals(table)
+    older = tables.typed(table.drop_columns(["evidence", "reason", "partial"]), "summaries")
+    assert older.schema.equals(table.schema)
+    assert older.column("evidence").null_count == 1
+    assert older.column("decided_at").to_pylist() == [31.5]
+
+
+def test_avro_messages_name_their_schema_and_hold_a_row_each():
+    table = summarize(decision(), Question(SAMPLER)).centers
+    schema = tables.avro_schema(table.schema)
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    head = b"\xc3\x01" + bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
+    messages = list(tables.avro_messages(table))
+    assert all(message.startswith(head) for message in messages)
+    rows = [fastavro.schemaless_reader(io.BytesIO(message[10:]), schema) for message in messages]
+    assert rows == table.to_pylist()
+    assert [json.loads(line)["coordinates"] for line in tables.json_lines(table)] == [r["coordinates"] for r in rows]
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)

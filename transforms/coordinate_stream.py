@@ -146,7 +146,7 @@ class _Coordinate(beam.DoFn):
         now, vigil = self._clock(), _read(state)
         outcome = self._watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
         if outcome != KEPT:
-            yield from self._late(key, _entries(report), outcome, now)
+            yield from self._late(key, report.late_rows(), outcome, now)
             if outcome == EXPIRED or vigil.first is None:
                 return
             state.write(vigil.to_json().encode())
@@ -245,10 +245,6 @@ class _Coordinate(beam.DoFn):
             self._counters[outcome].inc()
             row = LateReport(start, end, group, shard, part, first, stop, rows, _REASONS[outcome], now)
             yield beam.pvalue.TaggedOutput(LATE_REPORTS, row)
-
-
-def _entries(report: ShardReport) -> list[tuple[int, int, int, int, int]]:
-    return [(report.shard, r.part, r.start, r.stop, r.rows) for r in report.ranges if r.rows]
 
 
 def _read(state: Any) -> Vigil:

@@ -259,7 +259,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         """Reads until a pane is complete, for `poll` seconds, or to the end; then says what there was."""
         shard, clock, bounded = shard_of(element), self._reading.clock, self._source.bounded
         cursor = tracker.current_restriction().cursor
-        if not cursor.parts:
+        if bounded and not cursor.parts:
             return
         self._stand_still(shard)
         until = clock() + (self._reading.poll if not bounded else self._reading.deadline or math.inf)
@@ -293,7 +293,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         for chunk in chunks:
             panes = self._panes(chunk)
             top = float(chunk.times.max()) if len(panes) else -math.inf
-            part = cursor.parts[chunk.part].taken(
+            part = self._begun(cursor.parts[chunk.part], chunk).taken(
                 chunk.start, chunk.stop, chunk.position, panes, chunk.counts, top, now
             )
             cursor = cursor.with_part(chunk.part, part)
@@ -303,6 +303,12 @@ class _Read(beam.DoFn, RestrictionProvider):
         parts = {number: self._closed(c, number, held, lag, now) for number, c in cursor.parts.items()}
         return self._settled(dataclasses.replace(cursor, parts=parts), held)
 
+    def _begun(self, part: PartCursor, chunk: Chunk) -> PartCursor:
+        completeness = self._reading.completeness
+        if completeness is None or not len(chunk.times):
+            return part
+        return completeness.begun(part, float(chunk.times.min()))
+
     def _with_new_part(
         self, shard: int, cursor: ShardCursor, part: int, position: Any, held: OpenReader
     ) -> ShardCursor:
@@ -311,7 +317,8 @@ class _Read(beam.DoFn, RestrictionProvider):
             raise ValueError(f"buckets: must be at least the {part + 1} parts there are now, got {assignment.buckets}")
         cursor = dataclasses.replace(cursor, known=max(cursor.known, part + 1))
         if part not in cursor.parts and assignment.matrix()[shard, part]:
-            cursor = cursor.with_part(part, PartCursor(position, first_offset(position)))
+            told = min((c.told for c in cursor.parts.values() if c.told is not None), default=None)
+            cursor = cursor.with_part(part, PartCursor(position, first_offset(position), closed=told, told=told))
             held.reader.seek(cursor.positions)
         return cursor
 
@@ -419,7 +426,8 @@ def _grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
     if groups == 1:
         yield "", rows
         return
-    names, codes = np.unique(np.empty(0, str) if rows.keys is None else rows.keys.astype(str), return_inverse=True)
+    keys = np.full(len(rows.ids), "") if rows.keys is None else rows.keys.astype(str)
+    names, codes = np.unique(keys, return_inverse=True)
     of = np.array([key_group(name, groups) for name in names.tolist()], np.int64)[codes]
     for group in range(groups):
         yield f"{group:03d}", rows.take(np.flatnonzero(of == group))

@@ -30,6 +30,9 @@ class SummaryRow(NamedTuple):
     coreset_points: int
     centers: int
     degraded: bool
+    reason: str
+    decided_at: Optional[float]
+    partial: int
     k: int
     z: float
     metric: str
@@ -39,20 +42,25 @@ class SummaryRow(NamedTuple):
     replication: int
     seed: int
     version: str
+    evidence: Optional[bytes]
 
 
 class CenterRow(NamedTuple):
-    """One center of a window."""
+    """One center of a window; without an index, where a center of the window before has gone."""
 
     window_start: Optional[float]
     window_end: Optional[float]
     key: str
     revision: int
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a row
-    coordinates: Sequence[float]
+    index: Optional[int]  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a row
+    coordinates: Optional[Sequence[float]]
     weight: float
     cost: float
     representative_id: Optional[str]
+    center_id: Optional[str]
+    born: Optional[float]
+    split_from: Optional[str]
+    merged_into: Optional[str]
 
 
 class CoresetRow(NamedTuple):

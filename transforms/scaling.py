@@ -7,7 +7,7 @@ import numpy as np
 
 import beam_coresets.transforms.coders  # noqa: F401  (registers the coder of PointBlock)
 from beam_coresets.points import PointBlock, narrow
-from beam_coresets.summary import Scale
+from beam_coresets.scale import Scale
 
 _NOISE = 1e-14  # relative to the mean: what rounding alone makes of a constant column's deviation
 

@@ -1,83 +1,38 @@
-"""WriteSummaries: one file a table, window and revision, written once.
-
-A file is written under a temporary name and then moved; the first decision stays. Files of a summary are moved in the
-order coreset, centers, summaries, so whoever sees a window's row in `summaries` finds the rest.
-"""
-import errno
-import os
-import pathlib
+"""WriteSummaries: the tables of each window and revision, of the decision that came first; and reading them back."""
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.transforms.window import IntervalWindow
 
 from beam_coresets import tables
 from beam_coresets.summary import Summary
+from beam_coresets.transforms.atomic_files import read, write_once
+from beam_coresets.transforms.claims import ORDER, Claims, place_of
 from beam_coresets.transforms.reading.columns import DeadLetter
-
-ORDER = ("coreset", "centers", "summaries")
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
-
-
-def write_once(path: str, data: bytes) -> bool:
-    """Creates a file with this content unless there is one; says whether it did. Local creation is atomic.
-
-    On other filesystems, and on drives without hard links, it is a check and a move: two writers at the same moment may
-    both succeed, the later one replacing equal content.
-    """
-    if FileSystems.exists(path):
-        return False
-    folder, name = FileSystems.split(path)
-    _make_folder(folder)
-    temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with FileSystems.create(temporary, mime_type="application/octet-stream") as file:
-            file.write(data)
-        if is_local(path):
-            os.link(temporary, path)
-        else:
-            FileSystems.rename([temporary], [path])
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.rename(temporary, path)
-    finally:
-        if is_local(path):
-            pathlib.Path(temporary).unlink(missing_ok=True)
-    return True
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is on this machine's own filesystem."""
-    return "://" not in path
-
-
-def _make_folder(folder: str) -> None:
-    if is_local(folder):
-        os.makedirs(folder, exist_ok=True)
 
 
 def files_of(folder: str, name: str, ending: str = "") -> list[str]:
-    """The files of one table under an output folder, in name order.
+    """The files of one table under an output folder, those in folders of days too, in the order of their windows.
 
     Raises:
       ValueError: the folder's name looks like a glob: Beam has no way to quote it.
     """
     if set("*?[") & set(folder):
         raise ValueError(f"output: must not have *, ? or [ in its name, got {folder!r}")
-    pattern = FileSystems.join(folder, name, f"*{ending}")
-    return sorted(found.path for found in FileSystems.match([pattern])[0].metadata_list)
+    pattern = FileSystems.join(folder, name, f"**{ending}")
+    return sorted((found.path for found in FileSystems.match([pattern])[0].metadata_list), key=place_of)
 
 
 def read_table(folder: str, name: str) -> pa.Table:
-    """All files of one table under an output folder, of whichever format, in name order and with the table's types.
+    """All files of one table under an output folder, of whichever formats, in the order of their windows.
+
+    Known columns have the table's types.
 
     Raises:
       ValueError: there is no such table.
@@ -88,71 +43,68 @@ def read_table(folder: str, name: str) -> pa.Table:
     if not found:
         raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
     parts = []
-    for path, form in sorted(found):
-        with FileSystems.open(path, compression_type="uncompressed") as file:
-            parts.append(_typed(tables.decode(file.read(), form), name))
+    for path, form in sorted(found, key=lambda each: place_of(each[0])):
+        parts.append(tables.typed(tables.decode(read(path), form), name))
     return pa.concat_tables(parts, promote_options="permissive")
 
 
-def _typed(table: pa.Table, name: str) -> pa.Table:
-    """With the types of the known columns, which Avro and JSON lines leave to be guessed from the rows, if any."""
-    for i, field in enumerate(tables.SCHEMAS.get(name, ())):
-        if field.name in table.column_names:
-            column = table.column(field.name).cast(field.type)
-            table = table.set_column(table.column_names.index(field.name), field, column)
-        else:
-            table = table.add_column(i, field, pa.nulls(len(table), field.type))
-    return table
+class Written(NamedTuple):
+    """What `WriteSummaries` returns.
+
+    Attributes:
+      paths: of the files of claimed decisions.
+      claimed: the Summaries whose decision is the claimed one. Once each, and again where a runner tries again.
+      windows: the Window of every Summary that came, dropped or not; all of them have a claimed decision by now.
+    """
+
+    paths: PCollection
+    claimed: PCollection
+    windows: PCollection
 
 
 @beam.typehints.with_input_types(Summary)
-@beam.typehints.with_output_types(str)
 class WriteSummaries(beam.PTransform):
-    """Summaries -> the paths of the files written.
+    """Summaries -> `Written`: the first decision of a window and revision is put in the tables, others are dropped.
 
     Args:
-      output: a folder on any Beam filesystem; the tables become folders in it.
+      output: a folder on a filesystem with an atomic create; the tables become folders in it (see
+        `beam_coresets.transforms.claims`).
       form: "avro", "parquet" or "jsonl".
       wanted: which tables.
 
     Raises:
-      ValueError: an unknown format.
+      ValueError: an unknown format, or a filesystem on which the first decision can't be told.
     """
 
     def __init__(self, output: str, form: str = "avro", wanted: tuple[str, ...] = ORDER) -> None:
         super().__init__()
-        if form not in tables.FORMATS:
-            raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
-        self._output, self._form = output, form
-        self._wanted = tuple(name for name in ORDER if name in wanted)
+        self.claims = Claims(output, form, wanted)
 
-    def expand(self, summaries: Any) -> Any:
-        return summaries | "Write tables" >> beam.ParDo(_WriteTables(self._output, self._form, self._wanted))
+    def expand(self, summaries: Any) -> Written:
+        done = summaries | "Write tables" >> beam.ParDo(_WriteTables(self.claims)).with_outputs(
+            "claimed", "windows", main="paths"
+        )
+        return Written(done.paths, done.claimed, done.windows)
 
     def display_data(self) -> dict[str, Any]:
-        return {"output": self._output, "format": self._form}
+        return {"output": self.claims.output, "format": self.claims.form}
 
 
 class _WriteTables(beam.DoFn):
-    def __init__(self, output: str, form: str, wanted: tuple[str, ...]) -> None:
-        self._output, self._form, self._wanted = output, form, wanted
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
         self._written = Metrics.counter("beam_coresets", "files_written")
-        self._repeated = Metrics.counter("beam_coresets", "decisions_dropped")
+        self._dropped = Metrics.counter("beam_coresets", "decisions_dropped")
 
-    def process(self, summary: Summary) -> Iterator[str]:
-        paths = {name: FileSystems.join(self._output, name, f"{summary.window.name}.{self._form}") for name in ORDER}
-        if FileSystems.exists(paths[self._wanted[-1]]):
-            self._repeated.inc()  # decided before: all of it stays
-            return
-        for name in self._wanted:
-            data = tables.encode(summary.table(name), self._form)
-            if name != self._wanted[-1] and FileSystems.exists(paths[name]):
-                FileSystems.delete([paths[name]])  # of an attempt that did not live to write its summary
-            if write_once(paths[name], data):
+    def process(self, summary: Summary) -> Iterator[Any]:
+        if self._claims.publish(summary):
+            for path in self._claims.paths(summary.window):
                 self._written.inc()
-                yield paths[name]
-            else:
-                self._repeated.inc()
+                yield path
+            yield TaggedOutput("claimed", summary)
+        else:
+            self._dropped.inc()
+        yield TaggedOutput("windows", summary.window)
 
 
 _LETTERS = pa.schema([(name, pa.string()) for name in DeadLetter._fields])

@@ -7,7 +7,8 @@ from apache_beam.transforms.window import IntervalWindow
 
 import beam_coresets.transforms.coders  # noqa: F401  (registers the coder of decisions)
 from beam_coresets.coordinator import Decision
-from beam_coresets.summary import Question, Scale, Summary, Window, summarize
+from beam_coresets.scale import Scale
+from beam_coresets.summary import Question, Summary, Window, summarize
 
 
 @beam.typehints.with_input_types(Decision)

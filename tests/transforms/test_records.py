@@ -78,7 +78,7 @@ def test_an_empty_answer_is_a_row_too():
 
 
 def test_a_center_may_have_no_nearest_row():
-    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, None)
+    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, *[None] * 5)
     coder = coders.registry.get_coder(CenterRow)
     assert coder.decode(coder.encode(row)) == row
 

@@ -12,7 +12,7 @@ from laws import planned_parts, random_block
 
 from beam_coresets.hashing import generator
 from beam_coresets.points import PointBlock, Span
-from beam_coresets.summary import Scale
+from beam_coresets.scale import Scale
 from beam_coresets.transforms.scaling import ScaleBlocks, StandardScale
 
 

@@ -1,9 +1,5 @@
-"""The files of a run: written once, whole or not at all, and read back as they were."""
-import errno
-import os
-import pathlib
+"""The files of a run: of the decision that came first, whole or not at all, and read back as they were."""
 import pickle
-import threading
 
 import apache_beam as beam
 import numpy as np
@@ -16,9 +12,9 @@ from jobs import clusters, counters, parts_of, rows_in, run, without_beam
 
 from beam_coresets import tables
 from beam_coresets.summary import Summary, Window
-from beam_coresets.transforms import sinks
+from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.reading.columns import DeadLetter
-from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, read_table, write_once
+from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, read_table
 from beam_coresets.transforms.summarize import Plan
 
 PLAN = Plan(k=4, shards=4, replication=2, coreset_size=40)
@@ -27,80 +23,15 @@ OTHER = without_beam(parts_of(clusters(900, seed=1)), PLAN)
 
 
 def files_under(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """What others see: no folders whose names begin with a dot."""
+    files = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+    return sorted(str(p) for p in files if not p.parts[0].startswith("."))
 
 
 def write(folder, summaries, form="avro", **options):
     create = beam.Create(summaries).with_output_types(Summary)
-    held, result = run(lambda p: {"out": p | create | WriteSummaries(str(folder), form, **options)})
-    return sorted(held["out"]), counters(result)
-
-
-def test_a_file_is_created_once_and_the_first_content_stays(tmp_path):
-    path = str(tmp_path / "new" / "folder" / "table.avro")
-    assert write_once(path, b"first")
-    assert not write_once(path, b"second")
-    assert pathlib.Path(path).read_bytes() == b"first"
-    assert files_under(tmp_path) == ["new/folder/table.avro"]
-
-
-def test_many_writers_at_once_leave_one_whole_file(tmp_path):
-    path, together, won = str(tmp_path / "t"), threading.Barrier(8), []
-
-    def race(i):
-        together.wait()
-        if write_once(path, bytes([i]) * 100_000):
-            won.append(i)
-
-    threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert len(won) == 1
-    assert pathlib.Path(path).read_bytes() == bytes(won) * 100_000
-    assert files_under(tmp_path) == ["t"]
-
-
-def test_losing_the_race_after_the_check_changes_nothing(tmp_path, monkeypatch):
-    path = str(tmp_path / "t")
-    write_once(path, b"first")
-    monkeypatch.setattr(FileSystems, "exists", lambda path: False)
-    assert not write_once(path, b"second")
-    assert pathlib.Path(path).read_bytes() == b"first"
-    assert files_under(tmp_path) == ["t"]
-
-
-@pytest.mark.parametrize("step", ["write", "link"])
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
-    def broken(*args):
-        raise OSError(errno.ENOSPC, "disk full")
-
-    content = b"content"
-    if step == "link":
-        monkeypatch.setattr(os, "link", broken)
-    else:
-        content = None  # no file takes that
-    with pytest.raises((OSError, TypeError), match=r"disk full|NoneType"):
-        write_once(str(tmp_path / "t"), content)
-    assert files_under(tmp_path) == []
-
-
-def test_a_drive_without_hard_links_gets_the_file_by_a_move(tmp_path, monkeypatch):
-    def unsupported(*args):
-        raise OSError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr(os, "link", unsupported)
-    assert write_once(str(tmp_path / "t"), b"first")
-    assert not write_once(str(tmp_path / "t"), b"second")
-    assert (tmp_path / "t").read_bytes() == b"first"
-    assert files_under(tmp_path) == ["t"]
-
-
-def test_another_filesystem_gets_the_same_by_a_move(tmp_path, monkeypatch):
-    monkeypatch.setattr(sinks, "is_local", lambda path: False)
-    assert write_once(str(tmp_path / "t.parquet"), b"first")
-    assert not write_once(str(tmp_path / "t.parquet"), b"second")
-    assert (tmp_path / "t.parquet").read_bytes() == b"first"
-    assert files_under(tmp_path) == ["t.parquet"]
+    held, result = run(lambda p: (p | create | WriteSummaries(str(folder), form, **options))._asdict())
+    return sorted(held["paths"]), counters(result)
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)
@@ -122,11 +53,32 @@ def test_the_first_decision_stays(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in files_under(tmp_path)} == before
 
 
-def test_an_attempt_that_died_leaves_nothing_of_its_decision(tmp_path):
-    write(tmp_path, [OTHER], wanted=("coreset", "centers"))
-    write(tmp_path, [SUMMARY])
-    for name in tables.TABLES:
-        assert read_table(str(tmp_path), name).equals(SUMMARY.table(name))
+def test_further_sinks_get_claimed_decisions_only_and_every_window(tmp_path):
+    day = Window(86400.0, 86460.0, "b")
+    Claims(str(tmp_path)).publish(without_beam(parts_of(clusters(300)), PLAN, window=day))
+    late = without_beam(parts_of(clusters(300, seed=1)), PLAN, window=day)
+    create = beam.Create([SUMMARY, late]).with_output_types(Summary)
+    held, result = run(lambda p: (p | create | WriteSummaries(str(tmp_path)))._asdict())
+    assert [summary.window for summary in held["claimed"]] == [Window()]
+    assert held["claimed"][0].centers.equals(SUMMARY.centers)
+    assert sorted(window.name for window in held["windows"]) == [day.name, "global-r1"]
+    assert sorted(held["paths"]) == sorted(str(tmp_path / f"{name}/global-r1.avro") for name in tables.TABLES)
+    assert counters(result) == {"decisions_dropped": 1, "files_written": 3}
+
+
+def test_flat_files_and_folders_of_days_are_read_in_the_order_of_the_windows(tmp_path):
+    blocks = parts_of(clusters(300))
+    spans = [(900.0, 960.0, "b", 2), (900.0, 960.0, "a", 1), (-60.0, 0.0, "", 1), (1e6, 1e6 + 60, "", 1)]
+    windows = [Window(*span) for span in spans] + [Window()]
+    for form, window in zip(("avro", "parquet", "jsonl", "avro", "jsonl"), windows, strict=True):
+        Claims(str(tmp_path), form).publish(without_beam(blocks, PLAN, window=window))
+    found = [tuple(row[name] for name in ("window_start", "window_end", "key", "revision"))
+             for row in rows_in(tmp_path, "summaries")]  # fmt: skip
+    assert found == [(None, None, "", 1), *(spans[i] for i in (2, 1, 0, 3))]
+    assert all(isinstance(row["evidence"], bytes) for row in rows_in(tmp_path, "summaries"))
+    assert [path.rsplit("/", 2)[1] for path in files_of(str(tmp_path), "centers")] == [
+        "centers", "day=1969-12-31", "day=1970-01-01", "day=1970-01-01", "day=1970-01-12"
+    ]  # fmt: skip
 
 
 def test_dead_letters_of_every_window_are_kept(tmp_path):
@@ -147,7 +99,7 @@ def test_windows_have_files_of_their_own_and_are_read_together(tmp_path):
     blocks = parts_of(clusters(600))
     write(tmp_path, [without_beam(blocks, PLAN, window=w) for w in windows], wanted=("summaries", "centers"))
     assert files_under(tmp_path) == [
-        f"{name}/{span}-r1.avro"
+        f"{name}/day=1970-01-01/{span}-r1.avro"
         for name in ("centers", "summaries")
         for span in ("0.000-60.000", "60.000-120.000")
     ]
@@ -168,6 +120,8 @@ def test_a_missing_table_and_an_unknown_format_are_named(tmp_path):
         read_table(str(tmp_path), "centers")
     with pytest.raises(ValueError, match="format: must be one of avro, parquet, jsonl, got 'xml'"):
         WriteSummaries(str(tmp_path), "xml")
+    with pytest.raises(ValueError, match=r"output: must be on a filesystem with an atomic create .*, got 'ftp://h/o'"):
+        WriteSummaries("ftp://h/o")
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)

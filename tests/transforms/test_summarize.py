@@ -16,7 +16,8 @@ from jobs import LOCAL, TWO_WORKERS, arrow_rows, clusters, counters, parts_of, r
 
 from beam_coresets import tables
 from beam_coresets.points import PointBlock
-from beam_coresets.summary import Scale, Window
+from beam_coresets.scale import Scale
+from beam_coresets.summary import Window
 from beam_coresets.transforms.reading.columns import Columns, DeadLetter
 from beam_coresets.transforms.records import ROWS, CenterRow, SummaryRow
 from beam_coresets.transforms.summarize import Plan, Summarize

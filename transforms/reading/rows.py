@@ -36,6 +36,7 @@ class Batch:
       matrix: (n, d) coordinates, where a format has them so.
       unparsable: column -> (n,) bool, the cells that were no numbers (null in `columns`).
       raw: the rows as text columns or Python objects, for dead letters, where `columns` has lost something.
+      shift: what a row number needs added to count from the beginning of a part of several files.
     """
 
     columns: Any
@@ -45,6 +46,7 @@ class Batch:
     matrix: Array | None = None
     unparsable: dict[str, Array] = dataclasses.field(default_factory=dict)
     raw: Any = None
+    shift: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,7 +65,12 @@ class Batch:
             None if self.matrix is None else self.matrix[low:high],
             {name: mask[low:high] for name, mask in self.unparsable.items()},
             raw,
+            self.shift,
         )
+
+    def letter(self, i: int, column: str, reason: str) -> DeadLetter:
+        """What becomes of row i for the sake of a column."""
+        return DeadLetter(reason, column, self.source, f"row {self.rows[i]}", self.text(i))
 
     def text(self, i: int) -> str:
         """Row i as text."""
@@ -124,7 +131,7 @@ class _Faults:
         for piece in pieces:
             for i in np.flatnonzero(self.kind[low : low + len(piece)] >= 0):
                 column, reason = self.kinds[self.kind[low + i]]
-                letters.append(DeadLetter(reason, column, piece.source, f"row {piece.rows[i]}", piece.text(int(i))))
+                letters.append(piece.letter(int(i), column, reason))
             low += len(piece)
         return letters
 
@@ -391,19 +398,27 @@ def build(pieces: Sequence[Batch], layout: Layout, span: Span) -> tuple[PointBlo
     Points are float32 where the source is, or where nothing that matters is lost (`points.narrow`), else float64;
     under cosine they are float32 of unit length. No pieces give an empty block of the layout's width.
     """
+    block, letters, _ = build_placed(pieces, layout, span)
+    return block, letters
+
+
+def build_placed(
+    pieces: Sequence[Batch], layout: Layout, span: Span
+) -> tuple[PointBlock, list[DeadLetter], npt.NDArray[np.int64]]:
+    """`build`, and the places (m,) of the block's rows among all rows of the pieces."""
     if not pieces:
-        return empty_block(layout, span), []
+        return empty_block(layout, span), [], np.empty(0, np.int64)
     faults = _Faults(sum(map(len, pieces)))
     rows, coordinates = _points(pieces, layout, faults)
     weights = _weights(pieces, layout, faults)
     ids = _ids(pieces, layout, coordinates, faults)
     groups, extras = _labels(pieces, layout, faults)
+    good = np.arange(faults.n) if faults.kind is None else np.flatnonzero(faults.kind < 0)
     if faults.kind is not None:
-        good = np.flatnonzero(faults.kind < 0)
         rows, weights, ids = rows[good], weights[good], ids[good]
         groups = None if groups is None else groups[good]
         extras = None if extras is None else extras.take(good)
-    return PointBlock(narrow(rows), weights, ids, span, groups, extras), faults.letters(pieces)
+    return PointBlock(narrow(rows), weights, ids, span, groups, extras), faults.letters(pieces), good
 
 
 def empty_block(layout: Layout, span: Span) -> PointBlock:

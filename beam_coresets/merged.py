@@ -1,0 +1,408 @@
+"""Merged decisions: one for several windows (the panes of a sliding window, a running summary, a day) or several keys.
+
+Buckets of different windows hold different data, so evidence is laid side by side. It stays bounded because buckets of
+the same number whose trusted holders are the same become one: the certificate's formulas are linear over buckets with
+the same holders, so its estimate, its error and its degrees of freedom are those of all buckets apart.
+
+What lost buckets were scaled over by is put into the weights, window by window, as is a window's factor (forgetting);
+the variance that comes of it is kept in `Recovery.loss`.
+"""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import codec, tables
+from beam_coresets.assignment import Assignment
+from beam_coresets.certificate import loss_factor
+from beam_coresets.coordinator import Decision, Evidence, Policy, united
+from beam_coresets.coreset import Coreset
+from beam_coresets.hashing import generator, hash_bytes
+from beam_coresets.merge_reduce import MAX_STRATA, NODE_BYTES
+from beam_coresets.recovery import FAULTS, Recovery
+from beam_coresets.sampling import Sampler
+from beam_coresets.scale import Scale
+
+NODE_FACTOR = 8  # points a shard keeps between merges, as a multiple of a finished coreset's
+MAX_WAITING = 64  # decisions that are merged at a time
+
+Array = npt.NDArray[Any]
+
+
+def merge(decisions: Sequence[Decision], factors: Sequence[float] | None = None) -> Decision:
+    """One decision for the data of several windows or keys.
+
+    Its coreset is theirs side by side, weights times the factors. `responded` are shards that answered for all of them,
+    `coverage` is the mean over windows, `delta` the worst.
+
+    Args:
+      decisions: in any order, merged ones among them; the order decides that of the points, and nothing else.
+      factors: what each one's weights are multiplied by (1 for all by default); `points` and counts stay rows.
+
+    Raises:
+      ValueError: no decisions, different numbers of shards, or factors that are negative, not finite or too few.
+    """
+    decisions, factors = _checked(decisions, factors)
+    buckets = _Buckets.of([d.recovery for d in decisions])
+    recovery = _recovery(decisions, factors, buckets)
+    parts = list(zip(decisions, factors, buckets.places, strict=True))
+    evidence = Evidence(
+        Coreset.union([_weighed(d, factor, place, recovery) for d, factor, place in parts]),
+        np.concatenate([d.evidence.shard for d in decisions]),
+        np.concatenate([place[d.evidence.bucket] for d, _, place in parts]),
+    )
+    total = float(sum(d.total_weight * factor for d, factor in zip(decisions, factors, strict=True)))
+    points, degraded = sum(d.points for d in decisions), any(d.degraded for d in decisions)
+    return united(decisions[0].policy, recovery, evidence, total, points, degraded)
+
+
+def _checked(
+    decisions: Sequence[Decision], factors: Sequence[float] | None
+) -> tuple[tuple[Decision, ...], tuple[float, ...]]:
+    decisions = tuple(decisions)
+    factors = (1.0,) * len(decisions) if factors is None else tuple(float(f) for f in factors)
+    if not decisions:
+        raise ValueError("decisions: must be at least one, got none")
+    if len(factors) != len(decisions):
+        raise ValueError(f"factors: must be one for each of {len(decisions)} decisions, got {len(factors)}")
+    wrong = [f for f in factors if not (np.isfinite(f) and f >= 0)]
+    if wrong:
+        raise ValueError(f"factors: must be finite and not negative, got {wrong[0]}")
+    shards = sorted({len(d.recovery.trusted) for d in decisions})
+    if len(shards) > 1:
+        raise ValueError(f"decisions: must all be of the same number of shards, got {shards}")
+    return decisions, factors
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Buckets:
+    """The buckets of a merged decision, V of them, ordered by (scheme's bucket, trusted holders).
+
+    Attributes:
+      origin: (V,) int64. trusted: (shards, V) bool. places: for each decision, the (its buckets,) numbers they get.
+    """
+
+    origin: npt.NDArray[np.int64]
+    trusted: npt.NDArray[np.bool_]
+    places: list[npt.NDArray[np.int64]]
+
+    @staticmethod
+    def of(recoveries: Sequence[Recovery]) -> _Buckets:
+        names = np.concatenate([_names(r) for r in recoveries])
+        whole = np.ascontiguousarray(names).view(f"V{names.shape[1]}").ravel()
+        _, first, place = np.unique(whole, return_index=True, return_inverse=True)
+        origin = np.ascontiguousarray(names[first, :4]).view(">u4").ravel().astype(np.int64)
+        trusted = np.unpackbits(names[first, 4:], axis=1, count=len(recoveries[0].trusted)).T.astype(np.bool_)
+        ends = np.cumsum([r.trusted.shape[1] for r in recoveries])
+        return _Buckets(origin, np.ascontiguousarray(trusted), np.split(place.astype(np.int64), ends[:-1]))
+
+
+def _names(recovery: Recovery) -> npt.NDArray[np.uint8]:
+    """(buckets, 4 + shards / 8) uint8: the scheme's bucket and the set of trusted holders."""
+    buckets = recovery.trusted.shape[1]
+    origin = np.arange(buckets) if recovery.origin is None else recovery.origin
+    return np.column_stack([origin.astype(">u4").view(np.uint8).reshape(-1, 4), np.packbits(recovery.trusted, 0).T])
+
+
+def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: _Buckets) -> Recovery:
+    s, V = buckets.trusted.shape
+    counts, weights, complete = np.zeros(V, np.int64), np.zeros(V), np.ones(V, np.bool_)
+    loss = total = 0.0
+    for d, factor, place in zip(decisions, factors, buckets.places, strict=True):
+        recovery = d.recovery
+        counts[place] += recovery.counts  # within a decision, no two buckets are united
+        weights[place] += recovery.weights * (factor * recovery.scale)
+        complete[place] &= recovery.complete
+        loss += factor * d.total_weight * loss_factor(recovery) * factor / recovery.scale
+        total += factor * d.total_weight
+    recoveries = [d.recovery for d in decisions]
+    panes = np.array([r.panes for r in recoveries])
+    responded = set.intersection(*(set(r.responded) for r in recoveries))
+    faults = sorted((FAULTS.index(fault), i, fault) for r in recoveries for i, fault in r.distrusted.items())
+    return Recovery(
+        kind=recoveries[0].kind,
+        responded=tuple(sorted(responded)),
+        stragglers=tuple(i for i in range(s) if i not in responded),
+        distrusted=dict(sorted({i: fault for _, i, fault in faults}.items())),
+        trusted=buckets.trusted,
+        multipliers=_multipliers(decisions, factors, buckets),
+        covered=np.asarray(buckets.trusted.any(axis=0)),
+        complete=complete,
+        coverage=float(panes @ [r.coverage for r in recoveries] / panes.sum()),
+        scale=1.0,
+        delta=max(r.delta for r in recoveries),
+        counts=counts,
+        weights=weights,
+        panes=int(panes.sum()),
+        origin=buckets.origin,
+        loss=loss / total if total > 0 else 0.0,
+    )
+
+
+def _multipliers(decisions: Sequence[Decision], factors: Sequence[float], buckets: _Buckets) -> Array:
+    """(shards, V): those of the windows where they agree, else their means by weight."""
+    if all(d.recovery.kind == "exact" for d in decisions):
+        return buckets.trusted / np.maximum(buckets.trusted.sum(axis=0), 1)
+    V = len(buckets.origin)
+    sums, weights = np.zeros(buckets.trusted.shape), np.zeros(V)
+    for d, factor, place in zip(decisions, factors, buckets.places, strict=True):
+        weight = np.maximum(d.recovery.weights * (factor * d.recovery.scale), 1e-300)  # equal where nothing weighs
+        sums[:, place] += d.recovery.multipliers * weight
+        weights[place] += weight
+    return np.asarray(sums / weights)
+
+
+def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) -> Coreset:
+    """A decision's sample, with weights from which the merged recovery makes the decision's own coreset again."""
+    evidence, recovery = decision.evidence, decision.recovery
+    sample, scale = evidence.sample, recovery.scale * factor
+    if not len(sample):
+        return sample
+    own = recovery.multipliers[evidence.shard, evidence.bucket]
+    now = merged.multipliers[evidence.shard, place[evidence.bucket]]
+    ratio = np.divide(own, now, out=np.zeros(len(own)), where=now > 0)
+    return dataclasses.replace(
+        sample,
+        weights=sample.weights * ratio * (scale * _normalization(decision)),
+        weights_ht=sample.weights_ht * scale,
+    )
+
+
+def _normalization(decision: Decision) -> float:
+    """What `united` multiplied calibrated weights by, so that they add up to the total."""
+    evidence, recovery = decision.evidence, decision.recovery
+    plain = evidence.sample.weights @ recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
+    return float(decision.total_weight / plain) if plain > 0 else 1.0
+
+
+def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
+    """The same decision on about `sampler.size` points a shard; shards that have fewer keep them.
+
+    Unbiased weights stay unbiased, and shards are drawn from independently, so the disagreement of replicas measures
+    this error, too. Each shard's calibrated weights add up to the weight that it has taken in.
+    """
+    evidence, recovery = decision.evidence, decision.recovery
+    if not len(evidence.sample):
+        return decision
+    samples, rows = [], []
+    for shard in np.unique(evidence.shard):
+        mine = np.flatnonzero(evidence.shard == shard)
+        sample = evidence.sample.keep(mine, evidence.sample.weights_ht[mine], evidence.sample.weights[mine])
+        if len(mine) > sampler.size:
+            strata = _strata(recovery, shard)[evidence.bucket[mine]]
+            rng = generator(seed, "thinned", int(shard), _digest(sample))
+            kept, unbiased, calibrated = sampler.finish(sample.points, sample.weights_ht, strata, rng)
+            held = float(recovery.trusted[shard] @ recovery.weights)
+            calibrated = calibrated * (held / calibrated.sum() if calibrated.sum() > 0 else 1.0)
+            sample, mine = sample.keep(kept, unbiased, calibrated), mine[kept]
+        samples.append(sample)
+        rows.append(mine)
+    order = np.concatenate(rows)
+    evidence = Evidence(Coreset.union(samples), evidence.shard[order], evidence.bucket[order])
+    return united(decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded)
+
+
+def _strata(recovery: Recovery, shard: int) -> npt.NDArray[np.int32]:
+    """(buckets,) int32: buckets that a shard holds together with the same others; the lightest classes are one."""
+    held = np.flatnonzero(recovery.trusted[shard])
+    packed = np.packbits(recovery.trusted[:, held], axis=0)
+    _, label = np.unique(packed, axis=1, return_inverse=True)
+    heaviest = np.argsort(-np.bincount(label.ravel(), recovery.weights[held]), kind="stable")
+    rank = np.empty(len(heaviest), np.int32)
+    rank[heaviest] = np.minimum(np.arange(len(heaviest)), MAX_STRATA - 1)
+    strata = np.zeros(recovery.trusted.shape[1], np.int32)
+    strata[held] = rank[label.ravel()]
+    return strata
+
+
+def _digest(sample: Coreset) -> str:
+    return hashlib.blake2b(sample.ids.tobytes() + sample.weights_ht.tobytes(), digest_size=16).hexdigest()
+
+
+def node_sampler(sampler: Sampler, dim: int, itemsize: int = 4) -> Sampler:
+    """The sampler for what will be merged again: more points, as many as memory allows in high dimension."""
+    by_bytes = NODE_BYTES // max(1, dim * itemsize)
+    return dataclasses.replace(sampler, size=max(sampler.size, min(NODE_FACTOR * sampler.size, by_bytes)))
+
+
+class Rollup:
+    """Any number of decisions, merged in bounded memory along a binary tree, so that each point is thinned a
+    logarithmic number of times.
+
+    Args:
+      sampler: of the finished coreset. seed: of all draws.
+    """
+
+    def __init__(self, sampler: Sampler, seed: int = 0) -> None:
+        self._sampler, self._seed = sampler, seed
+        self._waiting: list[Decision] = []
+        self._levels: list[Decision | None] = []
+
+    def add(self, decision: Decision) -> None:
+        """Takes in one more.
+
+        Raises:
+          ValueError: it is of another number of shards than the ones before.
+        """
+        self._waiting.append(decision)
+        points = sum(len(d.evidence.sample) for d in self._waiting)
+        shards, sample = len(decision.recovery.trusted), decision.evidence.sample
+        node = node_sampler(self._sampler, sample.dim, sample.points.itemsize)
+        if len(self._waiting) >= MAX_WAITING or points > shards * node.size:
+            carry, self._waiting = self._node(self._waiting), []
+            for level, other in enumerate(self._levels):
+                self._levels[level] = None
+                if other is None:
+                    self._levels[level] = carry
+                    return
+                carry = self._node([other, carry])
+            self._levels.append(carry)
+
+    def result(self) -> Decision:
+        """The one decision for all of them; it may go on.
+
+        Raises:
+          ValueError: nothing was taken in.
+        """
+        nodes = [node for node in reversed(self._levels) if node is not None]
+        return thinned(merge([*nodes, *self._waiting]), self._sampler, self._seed)
+
+    def _node(self, decisions: Sequence[Decision]) -> Decision:
+        merged = merge(decisions)
+        sample = merged.evidence.sample
+        return thinned(merged, node_sampler(self._sampler, sample.dim, sample.points.itemsize), self._seed)
+
+
+def merge_all(decisions: Iterable[Decision], sampler: Sampler, seed: int = 0) -> Decision:
+    """One decision for a stream of them, in bounded memory.
+
+    Raises:
+      ValueError: there are none, or they are of different numbers of shards.
+    """
+    rollup = Rollup(sampler, seed)
+    for decision in decisions:
+        rollup.add(decision)
+    return rollup.result()
+
+
+def pack(decision: Decision) -> bytes:
+    """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
+    recovery, sample = decision.recovery, decision.evidence.sample
+    fields = {
+        "assignment": dataclasses.asdict(decision.policy.assignment),
+        "policy": [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts],
+        "recovery": {name: getattr(recovery, name) for name in _PLAIN},
+        "distrusted": sorted(recovery.distrusted.items()),
+        "total": [decision.total_weight, decision.points, decision.degraded],
+        "sample": [len(decision.coreset), sample.dim, sample.points.dtype.str, _normalization(decision)],
+        "shape": list(recovery.trusted.shape),
+    }
+    exact = recovery.kind == "exact"
+    unit = np.array_equal(recovery.counts, recovery.weights)
+    arrays: dict[str, Array | None] = {
+        "trusted": np.packbits(recovery.trusted),
+        "complete": np.packbits(recovery.complete),
+        "counts": recovery.counts,
+        "weights": None if unit else recovery.weights,
+        "multipliers": None if exact else recovery.multipliers[recovery.trusted],
+        "origin": None if recovery.origin is None else recovery.origin.astype(np.int32),
+    }
+    return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
+
+
+_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
+
+
+def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
+    """The decision behind a row of `summaries`.
+
+    Points that the recovery gave no weight are not in the tables (only `lp` does that), and ids are new hashes of the
+    printed ones.
+
+    Args:
+      row: with the column `evidence`.
+      coreset: the rows of the same window, key and revision in `coreset`.
+      scale: what the columns had been scaled by, as tables are in the user's units.
+
+    Raises:
+      ValueError: there is no evidence, or the coreset has not as many rows as it speaks of.
+    """
+    if row.get("evidence") is None:
+        raise ValueError(
+            f"evidence: must be in the summaries table to merge windows, got none (written by version "
+            f"{row.get('version') or 'unknown'})"
+        )
+    fields, arrays = codec.unpack(zlib.decompress(row["evidence"]), "Evidence")
+    recovery = _unpacked_recovery(fields, arrays)
+    rows, dim, dtype, normalization = fields["sample"]
+    if len(coreset) != rows:
+        raise ValueError(f"coreset: must have the {rows} rows of this window, got {len(coreset)}")
+    shard, bucket = (coreset.column(name).to_numpy().astype(np.int64) for name in ("shard", "bucket"))
+    factors = recovery.multipliers[shard, bucket] * recovery.scale
+    extras = _extras(coreset)
+    sample = Coreset(
+        _points(coreset, dim, np.dtype(dtype), scale),
+        coreset.column("weight").to_numpy() / (factors * normalization),
+        coreset.column("weight_ht").to_numpy() / factors,
+        _hashed(extras.column("id")),
+        extras=extras,
+    )
+    scheme = fields["assignment"]
+    scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
+    kind, min_shards, parts = fields["policy"]
+    policy = Policy(Assignment(**scheme), kind, min_shards, parts)
+    return united(policy, recovery, Evidence(sample, shard, bucket), *fields["total"])
+
+
+def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Recovery:
+    s, V = fields["shape"]
+    plain, counts, origin = dict(fields["recovery"]), np.asarray(arrays["counts"]), arrays["origin"]
+    plain |= {name: tuple(plain[name]) for name in ("responded", "stragglers")}
+    trusted = np.unpackbits(np.asarray(arrays["trusted"]), count=s * V).reshape(s, V).astype(np.bool_)
+    if arrays["multipliers"] is None:
+        multipliers = trusted / np.maximum(trusted.sum(axis=0), 1)
+    else:
+        multipliers = np.zeros((s, V))
+        multipliers[trusted] = arrays["multipliers"]
+    return Recovery(
+        distrusted=dict(fields["distrusted"]),
+        trusted=trusted,
+        multipliers=multipliers,
+        covered=np.asarray(trusted.any(axis=0)),
+        complete=np.unpackbits(np.asarray(arrays["complete"]), count=V).astype(np.bool_),
+        counts=counts,
+        weights=counts.astype(np.float64) if arrays["weights"] is None else arrays["weights"],
+        origin=None if origin is None else origin.astype(np.int64),
+        **plain,
+    )
+
+
+def _points(coreset: pa.Table, dim: int, dtype: np.dtype[Any], scale: Scale | None) -> Array:
+    """(m, d), of the type they had, unless that would change them: units may take more digits than what was scaled."""
+    flat = coreset.column("coordinates").combine_chunks().flatten()
+    points = np.asarray(flat, np.float64).reshape(len(coreset), dim)
+    if scale is not None:
+        return scale.apply(points).astype(dtype)
+    narrow = points.astype(dtype)
+    return narrow if np.array_equal(narrow, points) else points
+
+
+def _extras(coreset: pa.Table) -> pa.Table:
+    """The printed ids, labels if there are any, and kept columns."""
+    own = [name for name in coreset.column_names if name not in tables.CORESET.names]
+    label = ["group"] if coreset.column("group").null_count < len(coreset) else []
+    return coreset.select(["id", *label, *own]).combine_chunks()
+
+
+def _hashed(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """(m,) uint64."""
+    texts = [text.encode() for text in ids.to_pylist()]
+    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
+    return hash_bytes(offsets, np.frombuffer(b"".join(texts) or b"\0", np.uint8))

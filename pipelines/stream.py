@@ -1,0 +1,154 @@
+"""A summary for every window, on time, whatever the stragglers do: from Kafka, files that keep coming, or generated
+points."""
+import argparse
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+from rich.markup import escape
+
+from beam_coresets.pipelines import launch, live, options, runners
+from beam_coresets.pipelines.stream_options import (
+    add_stream_options,
+    init_of,
+    scale_of,
+    source_of,
+    stream_of,
+)
+from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.coordinate_stream import LateReport
+from beam_coresets.transforms.kafka_sink import WriteToKafka
+from beam_coresets.transforms.reading.columns import DeadLetter
+from beam_coresets.transforms.sinks import WriteSummaries
+from beam_coresets.transforms.streams.kafka import read_config
+from beam_coresets.transforms.summarize_stream import SummarizeStream
+from beam_coresets.transforms.write_by_time import WriteByTime
+
+LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
+_ARROW = {float: pa.float64(), int: pa.int64(), str: pa.string()}
+LATE = {name: _ARROW[kind] for name, kind in LateReport.__annotations__.items()}
+LOOK_SECONDS = 0.2
+PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all others up
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`beam-coresets stream`; returns the exit code."""
+    known, beam_options = options.parse(
+        argv, "stream", __doc__ or "", (add_stream_options, runners.add_runner_options, _defaults)
+    )
+    launch.quiet(known.verbose)
+    return launch.exit_code(lambda: run(known, beam_options, Console()))
+
+
+def _defaults(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(min_shards=None)
+
+
+def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+    """Checks, launches, and prints a line for each window until it is told to stop; returns the exit code.
+
+    Raises:
+      ValueError: something that can't work.
+      JobError: the job failed.
+    """
+    options.require(known, "k", "output")
+    for line in runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from):
+        console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    pipeline = build(known, beam_options)
+    return follow(pipeline, Claims(known.output, known.format), known, console)
+
+
+def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipeline:
+    """The job's graph."""
+    parallelism, _ = runners.parallelism_of(beam_options, known.shards)
+    if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
+        known.poll = min(known.poll, PRISM_POLL)
+    stream, source, scale = stream_of(known, parallelism), source_of(known), scale_of(known)
+    write = WriteSummaries(known.output, known.format)
+    pipeline = beam.Pipeline(options=beam_options)
+    result = pipeline | "Stream" >> SummarizeStream(source, stream, scale, init_of(known, scale), write.claims)
+    written = result.decided | "Write" >> write
+    if known.output_topic:
+        config = read_config(known.output_config or known.kafka_config) if _configured(known) else {}
+        config = {"bootstrap.servers": known.bootstrap_servers, **config}
+        _ = written.windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
+    for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
+        _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
+    return pipeline
+
+
+def _configured(known: argparse.Namespace) -> bool:
+    return bool(known.output_config or known.kafka_config)
+
+
+def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:
+    """Runs the job and prints a line for each window that is decided."""
+    seen = set(claims.claimed_since(()))
+    try:
+        job = _Job(pipeline)
+    except RuntimeError as error:  # from the job server
+        raise launch.JobError(launch.first_cause(error)) from error
+    until = time.monotonic() + (known.duration or float("inf"))
+    windows = 0
+    console.print(live.heading(), highlight=False, soft_wrap=True)
+    try:
+        while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
+            for name in claims.claimed_since(seen):
+                seen.add(name)
+                windows += 1
+                for row in claims.read(name, "summaries").to_pylist()[:5]:
+                    console.print(live.line(row), highlight=False, soft_wrap=True)
+            if known.max_windows is not None and windows >= known.max_windows:
+                break
+    except KeyboardInterrupt:
+        console.print("stopping")
+    finally:
+        job.stop()
+    if job.error is not None:
+        raise launch.JobError(launch.first_cause(job.error)) from job.error
+    console.print(f"\n{windows} windows; tables in {escape(known.output)}", highlight=False, soft_wrap=True)
+    return 0
+
+
+class _Job:
+    """A running pipeline, waited for in a thread of its own.
+
+    Attributes:
+      over: set when it has ended by itself.
+      error: what it ended with, if it failed.
+    """
+
+    def __init__(self, pipeline: beam.Pipeline) -> None:
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+        self._stopped = False
+        self._result = pipeline.run()  # here: launching a job server takes the main thread
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def _wait(self) -> None:
+        try:
+            self._result.wait_until_finish()
+        except BaseException as error:  # handed to the thread that follows
+            if not self._stopped:
+                self.error = error
+        finally:
+            self.over.set()
+
+    def stop(self) -> None:
+        """Cancels it, unless it has ended."""
+        self._stopped = True
+        threading.excepthook = lambda _: None  # workers in this process lose their connections now: that is meant
+        if not self.over.is_set():
+            with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
+                self._result.cancel()
+            self.over.wait(10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

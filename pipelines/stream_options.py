@@ -1,0 +1,206 @@
+"""The options of `stream`, and the source and the plan that they ask for."""
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets.pipelines import options
+from beam_coresets.scale import Scale
+from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.streams.folder import Folder
+from beam_coresets.transforms.streams.kafka import KafkaSource, read_config
+from beam_coresets.transforms.streams.messages import FORMATS, SchemaRegistry, message_format, read_schema
+from beam_coresets.transforms.streams.rate import RateSource
+from beam_coresets.transforms.streams.source import Source
+from beam_coresets.transforms.summarize_stream import StreamPlan
+from beam_coresets.vigil import Patience
+from beam_coresets.windows import WindowSpec, seconds
+
+KEY_GROUPS = 4
+
+
+def _seconds(text: str) -> float:
+    try:
+        return seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 500ms, 5s or 2m, got {text!r}") from None
+
+
+def _hold(text: str) -> tuple[int, float, float]:
+    """SHARD:AFTER:SECONDS."""
+    try:
+        shard, after, length = text.split(":")
+        return int(shard), seconds(after), seconds(length)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be SHARD:AFTER:LENGTH such as 2:10s:20s, got {text!r}") from None
+
+
+def add_stream_options(parser: argparse.ArgumentParser) -> None:
+    """What `stream` has beyond `summarize`."""
+    source = parser.add_argument_group("source: --topic, --rate, or --input with files that keep coming")
+    source.add_argument("--topic", help="Kafka topic; its partitions are the parts that shards hold")
+    source.add_argument("--bootstrap_servers", default="", help="host:port,... of the broker")
+    source.add_argument("--kafka_config", help="file of settings for the clients (SASL, TLS, ...); never shown")
+    source.add_argument("--group", default="beam-coresets", help="shard i commits its offsets to GROUP-i")
+    source.add_argument(
+        "--start", default="latest", help="earliest, latest (default), committed, a time, or a JSON file of offsets"
+    )
+    source.add_argument("--message_format", default="json", choices=FORMATS, help="default: json")
+    source.add_argument("--avro_schema", help="file with the writer's schema, for avro")
+    source.add_argument("--time_field", help="the field with the event time (default: the message's timestamp)")
+    source.add_argument("--key_column", help="a summary for each value; message.key takes the message's own key")
+    source.add_argument("--key_groups", type=int, help=f"keys decided together (default: {KEY_GROUPS} groups)")
+    source.add_argument("--max_ahead", type=_seconds, default=60.0, help="later events are refused (default: 60s)")
+    source.add_argument("--max_behind", type=_seconds, default=30 * 86400.0, help="earlier ones are (default: 30d)")
+    source.add_argument("--max_parts", type=int, help="room for parts that come later (default: twice as many)")
+    source.add_argument("--rate", type=float, help="generates so many points a second instead")
+    source.add_argument("--parts", type=int, default=8, help="logs of generated points, or of a folder")
+    source.add_argument("--drift", type=float, default=0.0, help="how far generated clusters move a second")
+    source.add_argument("--keys", type=int, default=0, help="how many keys generated points have")
+    _add_window_options(parser)
+
+
+def _add_window_options(parser: argparse.ArgumentParser) -> None:
+    window = parser.add_argument_group("windows")
+    window.add_argument("--window", default="60s", help="60s (default), 60s/5s (sliding), or global/30s (running)")
+    window.add_argument("--half_life", type=_seconds, help="a running summary forgets: half the weight after so long")
+    window.add_argument("--deadline", type=_seconds, default=5.0, help="after a window's end (default: 5s)")
+    window.add_argument("--grace", type=_seconds, default=1.0, help="after the last of --min_shards (default: 1s)")
+    window.add_argument("--cap", type=_seconds, default=60.0, help="after a window's first report (default: 60s)")
+    window.add_argument("--retention", type=_seconds, default=600.0, help="decided windows are remembered so long")
+    window.add_argument("--revise", action="store_true", help="late reports that complete a window revise it")
+    window.add_argument("--disorder", type=_seconds, default=0.5, help="how far event times go back (default: 500ms)")
+    window.add_argument("--idle", type=_seconds, default=1.0, help="a part silent for so long holds nothing up")
+    window.add_argument("--poll", type=_seconds, default=5.0, help="a shard reads for so long at a time (default: 5s)")
+    centers = parser.add_argument_group("centers and results")
+    centers.add_argument("--init_centers", help="an output folder, or a JSON file of rows, to start from")
+    centers.add_argument("--scale_file", help="scale.json of an earlier job; scales must agree across windows")
+    centers.add_argument("--output_topic", help="Kafka topic for summaries and centers as well")
+    centers.add_argument("--output_config", help="file of settings for its producer (default: --kafka_config)")
+    running = parser.add_argument_group("running")
+    running.add_argument("--max_windows", type=int, help="stops after so many")
+    running.add_argument("--duration", type=_seconds, help="stops after so long")
+    running.add_argument(
+        "--hold_shards", type=_hold, nargs="+", default=[], metavar="SHARD:AFTER:LENGTH", help="fault injection: stuck"
+    )
+
+
+def source_of(known: argparse.Namespace) -> Source:
+    """The source that the options name.
+
+    Raises:
+      ValueError: none or several, or what the source itself refuses.
+    """
+    named = [name for name in ("topic", "input", "rate") if getattr(known, name)]
+    if len(named) != 1:
+        raise ValueError(f"topic, rate, input: must be one of them, got {', '.join(named) or 'none'}")
+    if known.rate:
+        dim = known.dim or 8
+        return RateSource(
+            rate=known.rate, parts=known.parts, dim=dim, seed=known.seed, drift=known.drift, keys=known.keys
+        )
+    columns = options.columns_of(known)
+    if known.input:
+        if known.key_column:
+            raise ValueError(f"key_column: must be left out for files, got {known.key_column!r}")
+        if len(known.input) != 1:
+            raise ValueError(f"input: must be one glob for a stream, got {len(known.input)}")
+        return Folder(
+            known.input[0], columns, known.input_format, known.parts, time_field=known.time_field,
+            max_ahead=known.max_ahead, max_behind=known.max_behind,
+        )  # fmt: skip
+    return _kafka(known, columns)
+
+
+def _kafka(known: argparse.Namespace, columns: Any) -> KafkaSource:
+    config = read_config(known.kafka_config) if known.kafka_config else {}
+    registry = SchemaRegistry.from_config(config) if known.message_format == "avro-registry" else None
+    schema = read_schema(known.avro_schema) if known.avro_schema else None
+    if not known.bootstrap_servers and "bootstrap.servers" not in config:
+        raise ValueError("bootstrap_servers: must be given, here or in --kafka_config, got nothing")
+    form = message_format(known.message_format, columns, known.key_column, schema, registry)
+    return KafkaSource(
+        known.topic, form, known.bootstrap_servers, config, known.group, _start(known.start),
+        known.time_field or "message", max_ahead=known.max_ahead, max_behind=known.max_behind, shards=known.shards,
+    )  # fmt: skip
+
+
+def _start(text: str) -> str | Mapping[int, int]:
+    if not text.endswith(".json"):
+        return text
+    try:
+        with FileSystems.open(text) as file:
+            held = json.loads(file.read())
+        return {int(part): int(offset) for part, offset in held.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"start: must be a JSON file of offsets by partition, got {text!r} ({error})") from None
+
+
+def stream_of(known: argparse.Namespace, parallelism: int | None) -> StreamPlan:
+    """The plan that the options ask for."""
+    windows = WindowSpec.parse(known.window)
+    plan = options.plan_of(known)
+    if windows.kind != "global" and known.deadline < 0:
+        raise ValueError(f"deadline: must be at least 0 s, got {known.deadline:g}")
+    if known.start == "committed" and windows.kind == "global":
+        raise ValueError("start: must not be committed for a running summary (resume from a checkpoint), got committed")
+    keyed = bool(known.key_column or known.keys)
+    if known.key_groups is not None and not keyed:
+        raise ValueError(f"key_groups: must be left out without --key_column, got {known.key_groups}")
+    lost = plan.assignment.tolerates()
+    least = max(1, plan.shards - max(0, lost)) if known.min_shards is None else known.min_shards
+    patience = Patience(known.deadline, known.grace, known.cap, known.retention, least, known.revise)
+    now = time.time()
+    return StreamPlan(
+        plan,
+        windows,
+        patience,
+        known.disorder,
+        known.idle,
+        known.poll,
+        (known.key_groups or KEY_GROUPS) if keyed else 1,
+        known.max_parts,
+        known.half_life,
+        tuple((shard, now + after, now + after + length) for shard, after, length in known.hold_shards),
+        parallelism,
+        quick=keyed,
+    )
+
+
+def init_of(known: argparse.Namespace, scale: Scale | None) -> tuple[Any, tuple[str, ...] | None] | None:
+    """The centers to begin with, and their ids where they come from an output folder: its last window's."""
+    if not known.init_centers:
+        return None
+    path = known.init_centers
+    if path.endswith(".json"):
+        with FileSystems.open(path) as file:
+            return _scaled(np.array(json.loads(file.read()), np.float64), scale), None
+    rows = [row for row in read_table(path, "centers").to_pylist() if row["index"] is not None]
+    if not rows:
+        raise ValueError(f"init_centers: must be a folder with centers, got {path!r} without any")
+    last = max((row["window_end"] or 0.0, row["revision"]) for row in rows)
+    rows = [row for row in rows if (row["window_end"] or 0.0, row["revision"]) == last]
+    named = tuple(str(row["center_id"]) for row in rows) if all(row["center_id"] for row in rows) else None
+    return _scaled(np.array([row["coordinates"] for row in rows], np.float64), scale), named
+
+
+def _scaled(centers: Any, scale: Scale | None) -> Any:
+    return centers if scale is None else scale.apply(centers)
+
+
+def scale_of(known: argparse.Namespace) -> Scale | None:
+    """The scale that an earlier job wrote."""
+    if known.scale != "none":
+        raise ValueError(f"scale: must be none for a stream, which takes --scale_file, got {known.scale!r}")
+    if not known.scale_file:
+        return None
+    try:
+        with FileSystems.open(known.scale_file) as file:
+            held = json.loads(file.read())
+        return Scale(tuple(held["origin"]), tuple(held["divisor"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"scale_file: must be a scale.json, got {known.scale_file!r} ({error})") from None

@@ -1,0 +1,49 @@
+"""Real jobs on Flink's embedded cluster; they need the job server that `make test-flink` builds."""
+import os
+import pathlib
+
+import pytest
+from streaming_job import StreamingJob
+
+RELAY = pathlib.Path(__file__).parents[1] / "relay.py"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "flink: runs jobs on Flink's embedded cluster; see `make test-flink`")
+
+
+@pytest.fixture(scope="session")
+def jar():
+    """The Flink job server."""
+    path = os.environ.get("BEAM_CORESETS_FLINK_JAR")
+    if not path:
+        pytest.skip("needs Java and a Flink job server: `make test-flink` builds it and runs this")
+    assert os.path.isfile(path), f"BEAM_CORESETS_FLINK_JAR: must be a file, got {path!r}"
+    return path
+
+
+@pytest.fixture
+def on_flink(jar, tmp_path):
+    """Starts a command on the embedded cluster, `on_flink("run 1", [script, ...])`: a StreamingJob, killed after."""
+    jobs = []
+
+    def start(name, command, environment=None):
+        flink = ["--runner=FlinkRunner", f"--flink_job_server_jar={jar}", "--flink_version=1.19"]
+        jobs.append(StreamingJob([*command, *flink], tmp_path / name, environment))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.kill()
+
+
+@pytest.fixture
+def relay(on_flink, tmp_path):
+    """Starts the relay of four shards, `relay("run 1", *options)`; its traces are in `tmp_path / "run 1" / "trace"`."""
+
+    def start(name, *options):
+        checkpoints = f"--checkpoint_dir={tmp_path / 'checkpoints'}"
+        trace = f"--folder={tmp_path / name / 'trace'}"
+        return on_flink(name, [RELAY, trace, checkpoints, "--checkpointing_interval=500", *options])
+
+    return start

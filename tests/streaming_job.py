@@ -1,0 +1,85 @@
+"""Streaming jobs for tests: a command in a process group of its own, watched from outside, killed without a trace."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+PATIENCE = 90.0  # seconds; a hang becomes a failure, nothing is measured by it
+
+
+class StreamingJob:
+    """A running job: the process that launched it and whatever that has started (job server, workers).
+
+    Args:
+      command: arguments of this Python, such as ["-m", "beam_coresets.pipelines.main", "stream", ...].
+      folder: gets the output in `log`, and all temporary files of the job.
+      environment: variables beside this process's own.
+    """
+
+    def __init__(self, command, folder, environment=None):
+        self.folder = pathlib.Path(folder)
+        scratch = self.folder / "tmp"
+        scratch.mkdir(parents=True)
+        self._log = (self.folder / "log").open("w")
+        own = {"TMPDIR": str(scratch), "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={scratch} -Xmx1g"}
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **own, **(environment or {})},
+            start_new_session=True,
+        )
+
+    @property
+    def output(self):
+        """What the job has printed so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def wait_for(self, condition, what, seconds=PATIENCE):
+        """Waits until `condition()` is true and returns its value; fails with the job's last words if it never is."""
+        end = time.monotonic() + seconds
+        while not (found := condition()):
+            ended = self.process.poll() is not None
+            assert not ended, f"the job ended with {self.process.returncode} before {what}:\n{self.output[-4000:]}"
+            assert time.monotonic() < end, f"{seconds:g} s without {what}:\n{self.output[-4000:]}"
+            time.sleep(0.1)
+        return found
+
+    def wait(self, seconds=PATIENCE):
+        """Waits until the job ends by itself; its exit code."""
+        return self.process.wait(seconds)
+
+    def kill(self):
+        """Kills all of the job's processes at once, as a power cut would, and waits until they are gone."""
+        group = self.process.pid
+        if _alive(group):
+            os.killpg(group, signal.SIGKILL)
+        self.process.wait()
+        end = time.monotonic() + PATIENCE
+        while _alive(group):
+            assert time.monotonic() < end, f"processes of group {group} outlive SIGKILL"
+            time.sleep(0.05)
+        self._log.close()
+
+
+def _alive(group):
+    """Whether a process of the group runs; those that only wait to be reaped do not count."""
+    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return any(int(pgid) == group and not state.startswith("Z") for pgid, state in map(str.split, listed.splitlines()))
+
+
+def checkpoints_in(folder):
+    """The complete checkpoints under a checkpoint folder, oldest first; Flink writes `_metadata` last, by a rename."""
+    found = pathlib.Path(folder).glob("*/chk-*/_metadata")
+    return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def lines_in(path):
+    """The JSON values of a file that is being written, one a line; a last line without its end is left out."""
+    path = pathlib.Path(path)
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,204 @@
+"""Files that are created once, whole or not at all, on the filesystems that can."""
+import contextlib
+import errno
+import os
+import pathlib
+import shutil
+import uuid
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
+
+
+def scheme_of(path: str) -> str:
+    """"gs" of "gs://bucket/name"; empty for a path on this machine's own filesystem."""
+    return path.split("://", 1)[0].lower() if "://" in path else ""
+
+
+def require_atomic(path: str) -> None:
+    """Checks that the first of several writers can be told there.
+
+    Raises:
+      ValueError: the filesystem has no atomic create that is known.
+    """
+    if scheme_of(path) not in _CREATE:
+        raise ValueError(
+            f"output: must be on a filesystem with an atomic create (local, gs://, s3://, hdfs://), got {path!r}"
+        )
+
+
+def create_exclusively(path: str, data: bytes) -> bool:
+    """Creates a file with this content unless there is one; says whether it did. Of several writers one succeeds.
+
+    Whoever sees the file sees all of it; only on drives without hard links may a reader come before the content.
+
+    Raises:
+      ValueError: the filesystem has no atomic create that is known.
+    """
+    require_atomic(path)
+    return _CREATE[scheme_of(path)](path, data)
+
+
+def write_once(path: str, data: bytes) -> bool:
+    """`create_exclusively`; on other filesystems a check and a move: two writers at the same moment may both succeed,
+    the later one replacing equal content."""
+    if FileSystems.exists(path):
+        return False
+    if scheme_of(path) in _CREATE:
+        return create_exclusively(path, data)
+    temporary = _beside(path)
+    write(temporary, data)
+    FileSystems.rename([temporary], [path])
+    return True
+
+
+def write(path: str, data: bytes) -> None:
+    """Writes a file that nobody else writes, and the folders above it; on this machine, to the disk."""
+    if not scheme_of(path):
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        with open(path, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    with FileSystems.create(path, mime_type="application/octet-stream", compression_type="uncompressed") as file:
+        file.write(data)
+
+
+def read(path: str) -> bytes:
+    """The whole content.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+    """
+    if not scheme_of(path):
+        return pathlib.Path(path).read_bytes()
+    if not FileSystems.exists(path):
+        raise FileNotFoundError(errno.ENOENT, "no such file", path)
+    with FileSystems.open(path, compression_type="uncompressed") as file:
+        content: bytes = file.read()
+    return content
+
+
+def move(source: str, target: str) -> None:
+    """Gives a file another name, under which nobody puts anything else; fine if somebody has just done the same.
+
+    Raises:
+      OSError: neither is there, or it can't be done.
+    """
+    try:
+        if scheme_of(target):
+            FileSystems.rename([source], [target])
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.rename(source, target)
+    except OSError:
+        if not FileSystems.exists(target):
+            raise
+
+
+def names_in(folder: str) -> list[str]:
+    """The names of the files in a folder; none if there is no such folder."""
+    if not scheme_of(folder):
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(os.listdir(folder))
+        return []
+    found = FileSystems.match([FileSystems.join(folder, "*")])[0].metadata_list
+    return sorted(metadata.path.rsplit("/", 1)[-1] for metadata in found)
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder with all that is in it, or as much of it as others have left."""
+    if not scheme_of(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    found = FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list
+    with contextlib.suppress(OSError):
+        FileSystems.delete([metadata.path for metadata in found])
+
+
+def _beside(path: str) -> str:
+    folder, name = FileSystems.split(path)
+    return str(FileSystems.join(folder, f".{name[:150]}.{uuid.uuid4().hex}.tmp"))
+
+
+def _create_locally(path: str, data: bytes) -> bool:
+    temporary = _beside(path)
+    try:
+        write(temporary, data)
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with contextlib.suppress(FileExistsError):
+            write(path, data)
+            return True
+        return False
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+    return True
+
+
+def _create_in_gcs(path: str, data: bytes) -> bool:
+    from google.api_core.exceptions import PreconditionFailed  # type: ignore[import-not-found,import-untyped]
+    from google.cloud import storage  # type: ignore[import-not-found,import-untyped]
+
+    bucket, name = _bucket_and_name(path)
+    try:
+        storage.Client().bucket(bucket).blob(name).upload_from_string(data, if_generation_match=0)
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def _create_in_s3(path: str, data: bytes) -> bool:
+    from botocore.exceptions import ClientError  # type: ignore[import-not-found,import-untyped]
+
+    bucket, name = _bucket_and_name(path)
+    client = _s3_client(path)
+    while True:
+        try:
+            client.put_object(Bucket=bucket, Key=name, Body=data, IfNoneMatch="*")
+        except ClientError as error:
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            if status == 412:
+                return False
+            if status != 409:  # another write is under way: ask again what has become of it
+                raise
+        else:
+            return True
+
+
+def _s3_client(path: str) -> Any:
+    """The client that Beam itself uses, with the job's --s3_... options."""
+    from apache_beam.io.aws.clients.s3.boto3_client import Client
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+    options = getattr(FileSystems.get_filesystem(path), "_options", None)
+    return Client(PipelineOptions() if options is None else options).client
+
+
+def _create_in_hdfs(path: str, data: bytes) -> bool:
+    """A rename, which the name node refuses if the name is taken."""
+    temporary = _beside(path)
+    write(temporary, data)
+    try:
+        FileSystems.rename([temporary], [path])
+    except OSError:
+        if not FileSystems.exists(path):
+            raise
+        FileSystems.delete([temporary])
+        return False
+    return True
+
+
+def _bucket_and_name(path: str) -> tuple[str, str]:
+    bucket, _, name = path.split("://", 1)[1].partition("/")
+    return bucket, name
+
+
+_CREATE = {"": _create_locally, "gs": _create_in_gcs, "s3": _create_in_s3, "hdfs": _create_in_hdfs}

@@ -1,0 +1,260 @@
+"""Reads the Kafka partitions that one shard holds, from exact offsets."""
+import concurrent.futures
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from beam_coresets.transforms.streams.decoding import Messages
+from beam_coresets.transforms.streams.kafka_config import Complaints, denied, open_consumer, scrub
+from beam_coresets.transforms.streams.registry import RegistryUnavailableError
+from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
+
+_OVERHEAD = 128  # what a message costs beside its value, bytes
+_MOST = 20_000  # messages taken from the client at once
+_LINGER = 0.005
+_ASK_SECONDS = 0.5  # between questions where an idle partition ends
+_ASKERS = 8
+_ANSWER_SECONDS = 1.0
+_STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
+_CLOSE_SECONDS = 2.0
+
+# Errors of a partition that no waiting repairs.
+_LOST = (
+    KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.TOPIC_EXCEPTION, KafkaError.MSG_SIZE_TOO_LARGE,
+)  # fmt: skip
+_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+class _End(NamedTuple):
+    """The end of a partition: its next offset, and when (monotonic) it was known to be there."""
+
+    offset: int
+    seen: float
+
+
+class KafkaReader:
+    """See `source.Reader`. One client with all partitions, its buffer `buffer` bytes.
+
+    An idle partition is asked twice a second where it ends: while a broker does not answer, nothing is `caught_up`.
+    """
+
+    def __init__(self, source: Any, shard: int, buffer: int, clock: Callable[[], float] = time.time) -> None:
+        self._source, self._clock = source, clock
+        self._topic = source.topic
+        self._next: dict[int, int] = {}
+        self._ends: dict[int, _End] = {}
+        self._fatal: str | None = None
+        self._lost: tuple[int, Any] | None = None
+        self._commits = 0
+        self._complaints = Complaints(source.settings)
+        self._consumer = open_consumer(
+            source.settings,
+            source.group_of(shard),
+            error_cb=self._on_error,
+            on_commit=self._on_commit,
+            **{"queued.max.messages.kbytes": max(1, buffer >> 10)},
+        )
+        self._askers = concurrent.futures.ThreadPoolExecutor(_ASKERS, "kafka-ends")
+        self._questions: dict[int, concurrent.futures.Future[_End]] = {}
+        self._discovery: concurrent.futures.Future[int] | None = None
+        self._discovered = float("-inf")
+        self._partitions = 0
+
+    def seek(self, positions: Mapping[int, int]) -> None:
+        wanted = {int(part): int(position) for part, position in positions.items()}
+        if wanted == self._next and self._fatal is None and self._lost is None:
+            return
+        self._next, self._fatal, self._lost = wanted, None, None
+        self._assign()
+
+    def _assign(self) -> None:
+        self._ends = {}
+        self._consumer.assign([TopicPartition(self._topic, part, at) for part, at in self._next.items()])
+
+    def read(self, seconds: float) -> list[Chunk]:
+        self._raise()
+        self._ask()
+        groups = self._consume(seconds)
+        chunks = []
+        for part in sorted(groups):
+            try:
+                chunk = self._chunk(part, groups[part])
+            except RegistryUnavailableError as error:
+                self._complaints.say(f"{self._topic}: waiting for the schema registry ({error})")
+                self._assign()  # what was not decoded is read again
+                break
+            if chunk is not None:
+                chunks.append(chunk)
+        if not chunks:
+            self._raise()
+        return chunks
+
+    def caught_up(self, part: int) -> bool:
+        end = self._ends.get(part)
+        return end is not None and time.monotonic() - end.seen < _STALE_SECONDS
+
+    def ended(self, part: int) -> bool:
+        return False
+
+    def new_parts(self) -> Mapping[int, int]:
+        """Partitions that `seek` did not name: also those that came while no reader was there, and others' parts."""
+        self._discover()
+        return {part: 0 for part in range(self._partitions) if part not in self._next} if self._next else {}
+
+    def commit(self, positions: Mapping[int, int]) -> None:
+        offsets = [TopicPartition(self._topic, part, position) for part, position in positions.items()]
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._commits += 1
+        except KafkaException as error:
+            self._complaints.say(f"{self._topic}: offsets not committed ({error.args[0]})")
+
+    def close(self) -> None:
+        self._askers.shutdown(wait=True, cancel_futures=True)
+        self._consumer.assign([])
+        until = time.monotonic() + _CLOSE_SECONDS
+        while self._commits > 0 and time.monotonic() < until:
+            self._consumer.poll(0.02)
+        self._consumer.close()
+
+    def _consume(self, seconds: float) -> dict[int, list[Any]]:
+        """Messages by partition, until about `CHUNK_BYTES` or nothing more is there."""
+        groups: dict[int, list[Any]] = {}
+        until = time.monotonic() + seconds
+        room, taken = CHUNK_BYTES, 0
+        while room > 0 and self._next:
+            # the client waits until it has all it was asked for: one message first, then what is there
+            asked = min(_MOST, max(1, room * taken // (CHUNK_BYTES - room))) if taken else 1
+            got = self._consumer.consume(asked, _LINGER if taken else max(0.0, until - time.monotonic()))
+            for message in got:
+                if message.error() is not None:
+                    self._event(message)
+                    continue
+                part = message.partition()
+                group = groups.get(part)
+                if group is None:
+                    groups[part] = group = []
+                    self._ends.pop(part, None)
+                group.append(message)
+                room -= len(message) + _OVERHEAD
+                taken += 1
+            if (taken and len(got) < asked) or (not taken and time.monotonic() >= until) or self._fatal:
+                break
+        self._forget_passed_ends(groups)
+        return groups
+
+    def _forget_passed_ends(self, groups: Mapping[int, list[Any]]) -> None:
+        for part, group in groups.items():
+            end = self._ends.get(part)
+            if end is not None and group[-1].offset() >= end.offset:
+                del self._ends[part]
+
+    def _event(self, message: Any) -> None:
+        error, part = message.error(), message.partition()
+        if part not in self._next:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._ends[part] = _End(message.offset(), time.monotonic())
+        elif error.code() in _OUT_OF_RANGE:
+            self._lost = part, error
+        elif error.code() in _LOST or denied(error):
+            self._fatal = f"{self._source.part_name(part)}: must be readable, got {error.str()}"
+        else:
+            self._complaints.say(f"{self._source.part_name(part)}: waiting for the broker ({error.str()})")
+
+    def _on_error(self, error: Any) -> None:
+        if denied(error) or error.fatal():
+            self._fatal = f"{self._topic}: must be readable, got {error.str()}"
+        else:
+            self._complaints.say(f"{self._topic}: waiting for the broker ({error.str()})")
+
+    def _on_commit(self, error: Any, partitions: Any) -> None:
+        self._commits -= 1
+        if error is not None:
+            self._complaints.say(f"{self._topic}: offsets not committed ({error.str()})")
+
+    def _raise(self) -> None:
+        if self._lost is not None:
+            part, error = self._lost
+            try:
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, part), timeout=5)
+                there = f"{low} to {high}"
+            except KafkaException:
+                there = f"unknown: {error.str()}"
+            raise ValueError(
+                f"offset: must be in what the broker has of {self._source.part_name(part)} ({there}),"
+                f" got partition {part} at offset {self._next[part]}"
+            )
+        if self._fatal is not None:
+            raise ValueError(scrub(self._fatal, self._source.settings))
+
+    def _chunk(self, part: int, group: list[Any]) -> Chunk | None:
+        start = self._next.get(part)
+        if start is None:
+            return None
+        if group[0].offset() < start:
+            group = [message for message in group if message.offset() >= start]
+            if not group:
+                return None
+        n = len(group)
+        stamps = [message.timestamp() for message in group]
+        messages = Messages(
+            self._topic,
+            f"partition {part}",
+            np.fromiter((message.offset() for message in group), np.int64, n),
+            np.fromiter((ms / 1000 if kind else np.nan for kind, ms in stamps), np.float64, n),
+            [message.key() for message in group],
+            [message.value() for message in group],
+        )
+        rows = self._source.format.decode(messages, self._source.event_time, self._clock())
+        stop = int(messages.offsets[-1]) + 1
+        self._next[part] = stop
+        return Chunk(part, start, stop, stop, **vars(rows))
+
+    def _ask(self) -> None:
+        """Asks, beside the reading, where idle partitions end by now, each alone; takes the answers that are there.
+
+        An end that stays where it was is seen again; one that moved on means that messages are on their way.
+        """
+        for part, question in list(self._questions.items()):
+            if question.done():
+                del self._questions[part]
+                end, known = question.result(), self._ends.get(part)
+                if known is not None and known.offset == end.offset:
+                    self._ends[part] = end
+        now = time.monotonic()
+        for part, end in self._ends.items():
+            if now - end.seen >= _ASK_SECONDS and part not in self._questions:
+                self._questions[part] = self._askers.submit(self._end, part)
+        self._discover()
+
+    def _end(self, part: int) -> _End:
+        asked = time.monotonic()
+        try:
+            where = TopicPartition(self._topic, part)
+            return _End(self._consumer.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)[1], asked)
+        except KafkaException:
+            return _End(-1, asked)
+
+    def _discover(self) -> None:
+        """Asks, beside the reading and every so often, how many partitions there are."""
+        if self._discovery is not None and self._discovery.done():
+            self._partitions = max(self._partitions, self._discovery.result())
+            self._discovery = None
+        now = time.monotonic()
+        if self._discovery is None and now - self._discovered >= self._source.discover_seconds:
+            self._discovered = now
+            self._discovery = self._askers.submit(self._count)
+
+    def _count(self) -> int:
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=_ANSWER_SECONDS)
+        except KafkaException:
+            return 0
+        return len(found.topics[self._topic].partitions)
