@@ -174,7 +174,8 @@ def recover(
       delta: for `uniform` only, the slack that the constant is made for.
       finished: by shard number, (buckets,) bool, the buckets it has nothing to add to; all of them by default. A shard
         that has not finished all that it holds is a straggler, and what it has finished counts.
-      in_use: (buckets,) bool, the buckets that can hold anything; all of them by default.
+      in_use: (buckets,) bool, the buckets that can hold anything; all of them by default. If given, a shard that holds
+        none of them counts as having responded.
 
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
@@ -202,8 +203,7 @@ def recover(
     responded, complete = diagnosis.responded, covered
     used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
     if finished is not None:
-        matrix = assignment.matrix()
-        responded = tuple(i for i in responded if finished[i][matrix[i] & used].all())
+        responded = _answered(assignment.matrix() & used, finished, in_use is not None)
         sure = [diagnosis.trusted[i] & finished[i] for i in diagnosis.responded]
         complete = np.any(sure, axis=0) if sure else covered
     return Recovery(
@@ -220,6 +220,14 @@ def recover(
         attained,
         diagnosis.counts,
         diagnosis.weights,
+    )
+
+
+def _answered(held: Array, finished: Mapping[int, Array], parts: bool) -> tuple[int, ...]:
+    """The shards that have finished all that they hold; where parts are buckets, one that holds none has nothing to
+    say."""
+    return tuple(
+        i for i, mine in enumerate(held) if (finished[i][mine].all() if i in finished else parts and not mine.any())
     )
 
 

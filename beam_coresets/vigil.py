@@ -3,9 +3,8 @@
 Pure: time comes in as a number, and a window's whole state, a `Vigil`, is a small value that Beam keeps. All shards
 final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so that
 catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the first
-report, whichever is later. A timer that
-fires late waits once more for `grace` seconds: a worker that was stopped sees old timers before the reports that came
-meanwhile.
+report, whichever is later. A timer that fires late waits once more for `grace` seconds: a worker that was stopped sees
+old timers before the reports that came meanwhile.
 """
 from __future__ import annotations
 

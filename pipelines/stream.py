@@ -2,6 +2,7 @@
 points."""
 import argparse
 import contextlib
+import logging
 import sys
 import threading
 import time
@@ -143,7 +144,9 @@ class _Job:
     def stop(self) -> None:
         """Cancels it, unless it has ended."""
         self._stopped = True
-        threading.excepthook = lambda _: None  # workers in this process lose their connections now: that is meant
+        # Workers in this process lose their connections now, in the middle of whatever they do: that is meant.
+        threading.excepthook = lambda _: None
+        logging.disable(logging.CRITICAL)
         if not self.over.is_set():
             with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
                 self._result.cancel()

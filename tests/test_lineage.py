@@ -129,6 +129,25 @@ def test_a_cluster_that_jumps_where_nothing_else_is_keeps_its_id():
     assert found.ids == first.ids
 
 
+def test_a_cluster_born_beside_one_that_merges_is_not_that_one():
+    first, lineage = follow(Lineage(), 0.0, [((-1.0, 0.0), 300), ((1.0, 0.0), 200)])
+    found, _ = follow(lineage, 1.0, [((0.0, 0.0), 500), (B, 300)])
+    assert found.ids[0] == first.ids[0]
+    assert gone(found) == {(first.ids[1], first.ids[0])}
+    assert found.split_from == (None, None)
+
+
+def test_less_than_half_in_common_is_no_continuation():
+    """The middle one of three in a row dissolves; a new center above takes less than half of each."""
+    lineage = Lineage.given(np.array([[0.0, 0], [5, 0], [10, 0]]), "adb")
+    points = np.array([[0, 0], [10, 0], [0, 12], [5, 12], [10, 12], [4, 0], [6, 0]], np.float32)
+    weights = np.array([100.0, 100, 30, 30, 30, 40, 40])
+    found, _ = lineage.matched(1.0, np.array([[0.0, 0], [10, 0], [5, 20]]), points, weights)
+    assert found.ids[:2] == ("a", "b")
+    assert found.split_from == (None, None, None)
+    assert gone(found) == {("d", None)}
+
+
 def test_a_revised_window_is_matched_against_the_one_before_it():
     first, lineage = follow(Lineage(), 0.0, [A, B])
     once, lineage = follow(lineage, 1.0, [A, B, C])

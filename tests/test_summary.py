@@ -48,8 +48,8 @@ def test_the_evidence_and_the_coreset_give_the_decision_back():
 def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     plain = summarize(decision(), QUESTION, Window(60.0, 120.0, "b"))
     k = len(plain.answers[0].solved)
-    named = with_identities(plain, [f"c{i}" for i in range(k)], [0.0, *[60.0] * (k - 1)], [None, "c0", *[None] * (k - 2)],
-                            [("c8", 0.0, "c0"), ("c9", None, None)])  # fmt: skip
+    ids, born, split_from = [f"c{i}" for i in range(k)], [0.0, *[60.0] * (k - 1)], [None, "c0", *[None] * (k - 2)]
+    named = with_identities(plain, ids, born, split_from, [("c8", 0.0, "c0"), ("c9", None, None)])
     rows = named.centers.to_pylist()
     assert [row["center_id"] for row in rows] == [*(f"c{i}" for i in range(k)), "c8", "c9"]
     assert [row["index"] for row in rows] == [*range(k), None, None]
@@ -79,7 +79,7 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
     assert whole.window is window
     for name in tables.TABLES:
         joined = pa.concat_tables([one.table(name) for one in alone], promote_options="permissive")
-        assert whole.table(name).to_pylist() == pytest.approx(joined.to_pylist(), nan_ok=True)
+        assert repr(whole.table(name).to_pylist()) == repr(joined.to_pylist())  # so that NaN is NaN
         again = pickle.loads(pickle.dumps(whole)).table(name)
         assert tables.encode(again, "parquet") == tables.encode(whole.table(name), "parquet")
     assert whole.summaries.column("key").to_pylist() == ["key-0", "key-1", "key-2", "key-3"]
@@ -119,7 +119,7 @@ def test_long_keys_still_differ():
 
 @pytest.mark.parametrize(("start", "folder"), [
     (None, ""), (0.0, "day=1970-01-01"), (86399.999, "day=1970-01-01"), (-0.001, "day=1969-12-31"),
-    (1795219200.0, "day=2026-11-21"), (1e15, "day=31690708-10-02"),
+    (1795219200.0, "day=2026-11-21"), (1e15, "day=31690708-07-05"),
 ])  # fmt: skip
 def test_files_are_put_by_the_day_of_the_windows_start(start, folder):
     assert Window(start, None if start is None else start + 1).folder == folder

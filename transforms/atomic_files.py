@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
 
@@ -145,14 +146,20 @@ def _create_locally(path: str, data: bytes) -> bool:
 
 def _create_in_gcs(path: str, data: bytes) -> bool:
     from google.api_core.exceptions import PreconditionFailed  # type: ignore[import-not-found,import-untyped]
-    from google.cloud import storage  # type: ignore[import-not-found,import-untyped]
 
     bucket, name = _bucket_and_name(path)
     try:
-        storage.Client().bucket(bucket).blob(name).upload_from_string(data, if_generation_match=0)
+        _gcs_client(path).bucket(bucket).blob(name).upload_from_string(data, if_generation_match=0)
     except PreconditionFailed:
         return False
     return True
+
+
+def _gcs_client(path: str) -> Any:
+    """The client that Beam itself uses, with the job's credentials."""
+    from apache_beam.io.gcp.gcsio import GcsIO
+
+    return GcsIO(pipeline_options=_options(path)).client
 
 
 def _create_in_s3(path: str, data: bytes) -> bool:
@@ -176,10 +183,15 @@ def _create_in_s3(path: str, data: bytes) -> bool:
 def _s3_client(path: str) -> Any:
     """The client that Beam itself uses, with the job's --s3_... options."""
     from apache_beam.io.aws.clients.s3.boto3_client import Client
-    from apache_beam.options.pipeline_options import PipelineOptions
 
-    options = getattr(FileSystems.get_filesystem(path), "_options", None)
-    return Client(PipelineOptions() if options is None else options).client
+    return Client(_options(path)).client
+
+
+def _options(path: str) -> Any:
+    """The options that Beam's own access to this filesystem has."""
+    filesystem = FileSystems.get_filesystem(path)
+    options = getattr(filesystem, "_options", None) or getattr(filesystem, "_pipeline_options", None)
+    return PipelineOptions() if options is None else options
 
 
 def _create_in_hdfs(path: str, data: bytes) -> bool:

@@ -232,6 +232,7 @@ class _Read(beam.DoFn, RestrictionProvider):
     def setup(self) -> None:
         self._limit = threadpool_limits(1, "blas")
         self._readers = OpenReaders(self._job, self._source, self._merge_reduce.assignment.shards)
+        self._readers.close_idle()
         names = ("points_read", "messages_read", "reports_sent", "dead_letters")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
         self._lag = Metrics.distribution("beam_coresets", "lag_seconds")
@@ -266,7 +267,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         rows = PaneRows()
         with self._readers.at(shard, cursor.positions) as held:
             while True:
-                chunks = held.reader.read(max(0.0, min(READ_SECONDS, until - clock())))
+                chunks = self._read(held, max(0.0, min(READ_SECONDS, until - clock())))
                 ahead = self._advanced(shard, cursor, chunks, held, clock())
                 if not tracker.try_claim(ahead):
                     held.forget()  # somebody else reads on from where the last claim ended
@@ -285,6 +286,11 @@ class _Read(beam.DoFn, RestrictionProvider):
                 held.reader.commit({part: held_part.floor() for part, held_part in cursor.parts.items()})
                 _advance(watermark, cursor.read_upto)
                 tracker.defer_remainder(Duration(micros=1000))
+
+    def _read(self, held: OpenReader, seconds: float) -> list[Chunk]:
+        if not held.positions:  # a shard without parts waits for new ones
+            time.sleep(seconds)
+        return held.reader.read(seconds)
 
     def _advanced(
         self, shard: int, cursor: ShardCursor, chunks: Sequence[Chunk], held: OpenReader, now: float

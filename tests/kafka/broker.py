@@ -29,6 +29,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
 log.cleaner.enable=false
+broker.heartbeat.interval.ms=300
+broker.session.timeout.ms=2000
 """
 
 
@@ -56,7 +58,7 @@ class Broker:
             port=port, sasl=sasl, controller=controller, logs=self._folder / "logs", user=USER, password=PASSWORD,
             module="org.apache.kafka.common.security.plain.PlainLoginModule",
         ))  # fmt: skip
-        self._process = None
+        self._process = self._admin = None
 
     def start(self):
         """Returns when the broker answers."""
@@ -76,7 +78,10 @@ class Broker:
         raise AssertionError("the broker did not come up in a minute")
 
     def admin(self):
-        return AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+        """A client; kept, as what it was asked for ends with it."""
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 0})
+        return self._admin
 
     def pause(self):
         self._process.send_signal(signal.SIGSTOP)

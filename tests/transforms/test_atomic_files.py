@@ -127,6 +127,9 @@ def test_an_object_store_takes_the_first_of_many_writers(bucket):
     [t.join() for t in threads]
     assert len(won) == 1
     assert atomic_files.read(path) == bytes(won) * 1000
+    assert not create_exclusively(path, b"late")
+    if bucket.startswith("gs://"):
+        return  # the server at hand knows no batch requests, which Beam's moves and removals are
     atomic_files.write(f"{bucket}/.staging/w/a/t.avro", b"table")
     for _ in range(2):
         atomic_files.move(f"{bucket}/.staging/w/a/t.avro", f"{bucket}/t/day=1/w.avro")

@@ -27,7 +27,7 @@ def decision(seed=0, window=WINDOW):
 FIRST, OTHER = decision(), decision(1)
 
 
-class Stopped(Exception):
+class StopError(Exception):
     """As if the process had ended here."""
 
 
@@ -40,10 +40,10 @@ def stop_at(monkeypatch, step, place):
             nonlocal count
             count += 1
             if count == step and place == "before":
-                raise Stopped
+                raise StopError
             do(*args, **more)
             if count == step and place == "after":
-                raise Stopped
+                raise StopError
 
         return act
 
@@ -76,7 +76,7 @@ def test_an_attempt_may_stop_anywhere(tmp_path, monkeypatch, step, place):
     claims = Claims(str(tmp_path))
     with monkeypatch.context() as patched:
         stop_at(patched, step, place)
-        with pytest.raises(Stopped):
+        with pytest.raises(StopError):
             claims.publish(FIRST)
     visible = seen_by_others(tmp_path)
     order = [f"{name}/day=2026-11-21/{NAME}.avro" for name in ORDER]
@@ -95,7 +95,7 @@ def test_whoever_reads_finishes_the_moves(tmp_path, monkeypatch, step):
     claims = Claims(str(tmp_path))
     with monkeypatch.context() as patched:
         stop_at(patched, step, "before")
-        with pytest.raises(Stopped):
+        with pytest.raises(StopError):
             claims.publish(FIRST)
     assert Claims(str(tmp_path), "jsonl").read(NAME, "summaries").equals(FIRST.summaries)
     check_whole(tmp_path, FIRST, claims)
@@ -147,7 +147,7 @@ def test_a_claim_says_what_was_claimed(tmp_path):
         assert os.path.getsize(path) == file["size"]
     with pytest.raises(ValueError, match="table: must be one of centers, summaries, got 'coreset'"):
         claims.read(WINDOW, "coreset")
-    with pytest.raises(ValueError, match="window: must be decided, got '5.000-10.000-r1' without a claim"):
+    with pytest.raises(ValueError, match=r"window: must be decided, got '5\.000-10\.000-r1' without a claim"):
         claims.read(Window(5.0, 10.0), "summaries")
 
 

@@ -25,8 +25,11 @@ _OWNED = (
     "queued.max.messages.kbytes",
 )  # fmt: skip
 _SECRET = re.compile(r"pass|secret|key|token|pem|jaas|oauth|user|cert", re.IGNORECASE)
-# librdkafka's defaults wait a second when the buffer is full, and up to ten before they try a lost broker again.
-_DEFAULTS = {"fetch.queue.backoff.ms": 20, "reconnect.backoff.max.ms": 1000, "log_level": 0}
+# librdkafka's defaults wait a second when the buffer is full, up to ten before they try a lost broker again, and hold
+# every other question to a broker back behind half a second of waiting for messages.
+_DEFAULTS = {
+    "fetch.queue.backoff.ms": 20, "reconnect.backoff.max.ms": 1000, "fetch.wait.max.ms": 100, "log_level": 0,
+}  # fmt: skip
 
 _DENIED = (
     KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,

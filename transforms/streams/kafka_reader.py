@@ -17,7 +17,7 @@ _MOST = 20_000  # messages taken from the client at once
 _LINGER = 0.005
 _ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ASKERS = 8
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS = 2.0
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
 _CLOSE_SECONDS = 2.0
 
