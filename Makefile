@@ -13,7 +13,7 @@ KAFKA := $(CACHE)/kafka/$(call key,$(BROKER))
 PRISM_VERSION := v2.77.0
 PRISM := $(CACHE)/prism-$(PRISM_VERSION)/prism
 
-.PHONY: demo test test-fast test-flink test-kafka prism lint peers clean
+.PHONY: demo test test-fast test-flink test-kafka prism job-server broker lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -35,6 +35,17 @@ test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
 # Streaming on Prism: needs Go.
 prism: .venv/installed-dev $(PRISM)
 	BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/prism
+
+# What streaming on a laptop needs: the Flink job server as .cache/flink/job-server.jar, a broker on localhost:9092.
+job-server: $(FLINK_JAR)
+	ln -sf $(FLINK_JAR) $(CACHE)/flink/job-server.jar
+	@echo $(CACHE)/flink/job-server.jar
+
+BROKER_JAVA := java -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$(KAFKA)/*"
+broker: $(KAFKA)
+	@$(BROKER_JAVA) kafka.tools.StorageTool format --ignore-formatted -t beam-coresets-laptop-x -c $(dir $(BROKER))server.properties
+	@echo "broker on localhost:9092; stop it with Ctrl-C"
+	@$(BROKER_JAVA) kafka.Kafka $(dir $(BROKER))server.properties
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -192,6 +192,15 @@ class Watch:
             due = max(window_end + patience.deadline, finals[patience.min_shards - 1] + patience.grace)
         return min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
 
+    def rearmed(self, vigil: Vigil, window_end: float) -> bool:
+        """Whether the timer must be set, to `vigil.armed`, because the window is due at another time now; changes
+        `vigil`."""
+        due = self.due(vigil, window_end)
+        if vigil.revision or (vigil.armed is not None and (vigil.waited or abs(due - vigil.armed) <= SLACK)):
+            return False
+        vigil.armed = due
+        return True
+
     def on_report(self, vigil: Vigil) -> bool:
         """Whether to decide right now, after a report that was kept: also for a revision."""
         return self.complete(vigil) and (vigil.revision == 0 or self._may_revise(vigil))

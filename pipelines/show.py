@@ -42,14 +42,16 @@ def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
         answered += f"; distrusted: {', '.join(row['distrusted'])}"
     if row["degraded"]:
         answered += "  [red](degraded)[/]"
-    interval = f"{number(row['cost'])}   95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}"
+    interval = f"95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
+    if row["cost_basis"] == "exact":
+        interval = "exact: the coreset holds every row"
     lost = "" if row["coverage"] == 1 else "   [yellow](the rest was scaled over)[/]"
     return [
         ("answered", answered),
         ("coverage", f"{row['coverage']:.4g}{lost}   delta {number(row['delta'])}"),
         ("points", f"{row['points']:,}   total weight {number(row['total_weight'])}"),
         ("coreset", f"{row['coreset_points']:,} points"),
-        ("cost", f"{interval}   (by {row['cost_basis']})"),
+        ("cost", f"{number(row['cost'])}   {interval}"),
         ("centers", f"{row['centers']} of k = {row['k']}" + _fewer(row)),
         ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
     ]

@@ -18,6 +18,7 @@ from beam_coresets.pipelines import launch, live, options, runners
 from beam_coresets.pipelines.stream_options import (
     add_stream_options,
     init_of,
+    kafka_config,
     scale_of,
     source_of,
     stream_of,
@@ -27,7 +28,6 @@ from beam_coresets.transforms.coordinate_stream import LateReport
 from beam_coresets.transforms.kafka_sink import WriteToKafka
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.sinks import WriteSummaries
-from beam_coresets.transforms.streams.kafka import read_config
 from beam_coresets.transforms.summarize_stream import SummarizeStream
 from beam_coresets.transforms.write_by_time import WriteByTime
 
@@ -76,16 +76,13 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
     result = pipeline | "Stream" >> SummarizeStream(source, stream, scale, init_of(known, scale), write.claims)
     written = result.decided | "Write" >> write
     if known.output_topic:
-        config = read_config(known.output_config or known.kafka_config) if _configured(known) else {}
+        config = kafka_config(known.output_config or known.kafka_config)
+        config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
         _ = written.windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
     for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
         _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
     return pipeline
-
-
-def _configured(known: argparse.Namespace) -> bool:
-    return bool(known.output_config or known.kafka_config)
 
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:

@@ -12,7 +12,6 @@ from beam_coresets.pipelines import options
 from beam_coresets.scale import Scale
 from beam_coresets.transforms.sinks import read_table
 from beam_coresets.transforms.streams.folder import Folder
-from beam_coresets.transforms.streams.kafka import KafkaSource, read_config
 from beam_coresets.transforms.streams.messages import FORMATS, SchemaRegistry, message_format, read_schema
 from beam_coresets.transforms.streams.rate import RateSource
 from beam_coresets.transforms.streams.source import Source
@@ -116,8 +115,23 @@ def source_of(known: argparse.Namespace) -> Source:
     return _kafka(known, columns)
 
 
-def _kafka(known: argparse.Namespace, columns: Any) -> KafkaSource:
-    config = read_config(known.kafka_config) if known.kafka_config else {}
+def kafka_config(path: str | None) -> dict[str, str]:
+    """The settings in a file for Kafka clients; none without one.
+
+    Raises:
+      ValueError: the file can't be read, or the Kafka client is not installed.
+    """
+    try:
+        from beam_coresets.transforms.streams.kafka_config import read_config
+    except ImportError as error:
+        raise ValueError(f"topic: must have the extra (pip install 'beam-coresets[kafka]'), got {error}") from None
+    return read_config(path) if path else {}
+
+
+def _kafka(known: argparse.Namespace, columns: Any) -> Source:
+    config = kafka_config(known.kafka_config)
+    from beam_coresets.transforms.streams.kafka import KafkaSource
+
     registry = SchemaRegistry.from_config(config) if known.message_format == "avro-registry" else None
     schema = read_schema(known.avro_schema) if known.avro_schema else None
     if not known.bootstrap_servers and "bootstrap.servers" not in config:

@@ -100,8 +100,8 @@ class Coordinator:
             self.reports.setdefault(pane, []).append(report)
             if self.watch.on_report(vigil):
                 self._decide(pane, vigil, now)
-            elif vigil.armed is None and not vigil.revision:
-                vigil.armed = self.watch.due(vigil, WINDOWS.bounds(pane)[1])
+            else:
+                self.watch.rearmed(vigil, WINDOWS.bounds(pane)[1])
         self.vigils[pane] = vigil.to_json()
 
     def tick(self, now):
@@ -184,4 +184,4 @@ def true_rows(logs, pane):
 
 
 def patience(**options):
-    return Patience(**{"deadline": 4.0, "grace": 1.0, "cap": 12.0, "retention": 60.0} | options)
+    return Patience(**{"deadline": 4.0, "grace": 1.0, "cap": 12.0, "retention": 20.0} | options)

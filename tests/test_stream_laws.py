@@ -23,12 +23,12 @@ def orderly(draw):
     return seed, logs, shards, draw(st.integers(1, shards))
 
 
-def run(simulation, rng, standing, seconds=45.0, **options):
+def run(simulation, rng, standing, seconds=35.0, pace=0.5, **options):
     while simulation.now < T0 + seconds:
-        simulation.step(0.1 + 0.6 * rng.random(), standing(simulation.now - T0), rng, **options)
+        simulation.step(pace * (0.2 + rng.random()), standing(simulation.now - T0), rng, **options)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(orderly(), st.data())
 def test_with_fewer_than_l_shards_missing_every_window_is_whole(situation, data):
     seed, logs, shards, replication = situation
@@ -84,37 +84,38 @@ def check_accounts(simulation, patience):
         for shard, counts in rows.items():
             assert (counts[:parts] <= true).all()
             counted[shard] += counts[:parts]
-    for _, outcome, (shard, part, _, _, rows) in coordinator.late:
-        counted[shard, part] += 0 if outcome == REPEATED else rows
+    lost = {(pane, *entry) for pane, outcome, entry in coordinator.late if outcome != REPEATED}
+    for _, shard, part, _, _, rows in lost:  # of a forgotten window, a repetition is recorded again
+        counted[shard, part] += rows
     held = simulation.scheme.matrix()[:, :parts]
     assert counted.tolist() == np.where(held, [len(log.times) for log in simulation.logs], 0).tolist()
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(anything(), st.booleans())
 def test_every_row_is_counted_once_or_recorded_as_late(situation, duplicates):
     seed, logs, shards, replication, spells, rules = situation
     simulation = Simulation(shards, replication, logs, rules)
     rng = generator("anything", seed)
-    run(simulation, rng, standing_by(spells), 70.0, delay=2.0, duplicates=duplicates)
-    run(simulation, rng, lambda _: set(), 150.0)  # until all windows with rows are decided and forgotten
+    run(simulation, rng, standing_by(spells), 50.0, 1.0, delay=2.0, duplicates=duplicates)
+    run(simulation, rng, lambda _: set(), 100.0, 2.0)  # until all windows with rows are decided and forgotten
     check_accounts(simulation, rules)
-    assert all(WINDOWS.bounds(pane)[1] > T0 + 60 for pane in simulation.coordinator.vigils)
+    assert all(WINDOWS.bounds(pane)[1] > T0 + 40 for pane in simulation.coordinator.vigils)
     assert set(simulation.coordinator.reports) <= set(simulation.coordinator.vigils)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(anything(), st.integers(1, 40), st.integers(0, 25))
 def test_a_restore_counts_every_row_once_and_the_first_decision_stands(situation, taken, lost):
     seed, logs, shards, replication, spells, rules = situation
     simulation = Simulation(shards, replication, logs, rules)
     rng = generator("restored", seed)
-    run(simulation, rng, standing_by(spells), taken, delay=1.0)
+    run(simulation, rng, standing_by(spells), taken, 1.0, delay=1.0)
     held = simulation.snapshot()
-    run(simulation, rng, standing_by(spells), taken + lost, delay=1.0)
+    run(simulation, rng, standing_by(spells), taken + lost, 1.0, delay=1.0)
     before = {(pane, revision) for pane, revision, *_ in simulation.coordinator.verdicts}
     simulation.restore(held)  # what was put out since then has gone out all the same
-    run(simulation, rng, lambda _: set(), 150.0, delay=1.0)
+    run(simulation, rng, lambda _: set(), 100.0, 2.0, delay=1.0)
     check_accounts(simulation, rules)
     again = {(pane, revision) for pane, revision, *_ in simulation.coordinator.verdicts}
     assert {pane for pane, _ in before} <= {pane for pane, _ in again}

@@ -155,7 +155,8 @@ class _Coordinate(beam.DoFn):
         if self._watch.on_report(vigil):
             yield from self._decided(key, vigil, reports, now, due, expiry)
         else:
-            self._wait(key, vigil, due)
+            if self._watch.rearmed(vigil, parse_key(key)[1]):
+                due.set(Timestamp.of(vigil.armed))
             if vigil.kept > COMPACT_AFTER:
                 self._compact(vigil, reports)
         state.write(vigil.to_json().encode())
@@ -195,15 +196,6 @@ class _Coordinate(beam.DoFn):
         yield from self._late(key, vigil.late, LATE, now)  # kept for a revision that never came
         reports.clear()
         state.clear()
-
-    def _wait(self, key: str, vigil: Vigil, due: Any) -> None:
-        """Sets the timer, unless it is set for that time already."""
-        if vigil.revision:
-            return
-        wanted = self._watch.due(vigil, parse_key(key)[1])
-        if vigil.armed is None or (abs(wanted - vigil.armed) > 1e-3 and not vigil.waited):
-            vigil.armed = wanted
-            due.set(Timestamp.of(wanted))
 
     def _decided(
         self, key: str, vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any

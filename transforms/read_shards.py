@@ -273,7 +273,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                     held.forget()  # somebody else reads on from where the last claim ended
                     break
                 cursor, held.positions = ahead, ahead.positions
-                yield from self._taken(rows, chunks)
+                yield from self._taken(shard, rows, chunks)
                 if clock() >= until or self._is_over(cursor, held):
                     break
                 if rows.nbytes > FLUSH_BYTES:
@@ -360,7 +360,7 @@ class _Read(beam.DoFn, RestrictionProvider):
             return np.zeros(len(chunk.times), np.int64)
         return self._reading.completeness.windows.pane_of(chunk.times)
 
-    def _taken(self, rows: PaneRows, chunks: Sequence[Chunk]) -> Iterator[Any]:
+    def _taken(self, shard: int, rows: PaneRows, chunks: Sequence[Chunk]) -> Iterator[Any]:
         now = self._reading.clock()
         for chunk in chunks:
             rows.add(chunk, self._panes(chunk))
@@ -369,9 +369,16 @@ class _Read(beam.DoFn, RestrictionProvider):
             PROGRESS.add(points=len(chunk.points))
             if len(chunk.times):
                 self._lag.update(max(0, round(now - float(chunk.times.max()))))
-            for letter in chunk.letters:
+            for letter in chunk.letters if self._tells_letters(shard, chunk.part) else ():
                 self._counters["dead_letters"].inc()
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
+
+    def _tells_letters(self, shard: int, part: int) -> bool:
+        """Whether this shard is the one that tells what was refused in a part that several read.
+
+        In a stream all of them do: the one chosen might be dead. Their letters are alike (`WriteByTime` drops repeats).
+        """
+        return not self._source.bounded or int(self._merge_reduce.assignment.matrix()[:, part].argmax()) == shard
 
     def _reports(self, shard: int, cursor: ShardCursor, rows: PaneRows) -> Iterator[tuple[str, ShardReport]]:
         """What the coordinator has not been told, one report for each pane and key group."""
@@ -380,7 +387,7 @@ class _Read(beam.DoFn, RestrictionProvider):
             if self._reading.completeness is not None:
                 start, end = self._reading.completeness.windows.bounds(pane)
             mine = rows.rows(pane, self._source.part_name)
-            for group, some in _grouped(mine, self._reading.groups):
+            for group, some in grouped(mine, self._reading.groups):
                 report = deltas.delta(self._merge_reduce, shard, some, ranges, cursor.known)
                 self._counters["reports_sent"].inc()
                 yield window_key(start, end, group), report
@@ -427,7 +434,12 @@ def key_group(key: str, groups: int) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little") % groups
 
 
-def _grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
+def group_names(groups: int) -> list[str]:
+    """The names of all groups of keys; one group has the empty name."""
+    return [""] if groups == 1 else [f"{group:03d}" for group in range(groups)]
+
+
+def grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
     """The rows of each group of keys; every group, also those without rows, as each is told how far the shard is."""
     if groups == 1:
         yield "", rows
@@ -435,5 +447,5 @@ def _grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
     keys = np.full(len(rows.ids), "") if rows.keys is None else rows.keys.astype(str)
     names, codes = np.unique(keys, return_inverse=True)
     of = np.array([key_group(name, groups) for name in names.tolist()], np.int64)[codes]
-    for group in range(groups):
-        yield f"{group:03d}", rows.take(np.flatnonzero(of == group))
+    for group, name in enumerate(group_names(groups)):
+        yield name, rows.take(np.flatnonzero(of == group))

@@ -80,7 +80,7 @@ class WriteSummaries(beam.PTransform):
         super().__init__()
         self.claims = Claims(output, form, wanted)
 
-    def expand(self, summaries: Any) -> Written:
+    def expand(self, summaries: Any) -> Any:
         done = summaries | "Write tables" >> beam.ParDo(_WriteTables(self.claims)).with_outputs(
             "claimed", "windows", main="paths"
         )

@@ -24,7 +24,8 @@ MOST_ROWS = 10_000
 class WriteByTime(beam.PTransform):
     """Rows -> the paths of files `output`/`name`/day=.../<time>-<digest>.`form`.
 
-    At least once: what a runner does again it writes again. A file is named by its content.
+    At least once: what a runner does again it writes again. A file is named by its content. Rows that are alike in
+    all fields are written once a file: every holder of a part tells what was refused in it.
 
     Args:
       output: a folder. name: of the table. schema: of the rows, which are NamedTuples.
@@ -91,7 +92,7 @@ class _Write(beam.DoFn):
         yield from self._flush(rows, count)
 
     def _flush(self, rows: Any, count: Any) -> Iterator[str]:
-        held = sorted(rows.read(), key=repr)
+        held = sorted(set(rows.read()), key=repr)
         rows.clear()
         count.clear()
         if not held:

@@ -309,3 +309,35 @@ def test_other_file_formats(tmp_path, kind):
         name, number = found["id"].split("#")
         at = int(name.removeprefix("points-")[0]) * 450 + int(number)
         assert found["coordinates"] == pytest.approx(points[at], rel=1e-6)
+
+
+def test_overwriting_makes_a_decision_of_its_own(source, tmp_path, capsys):
+    assert summarize_files(source, tmp_path, *BASE, *POINTS) == 0
+    first = coreset_bytes(tmp_path)
+    assert summarize_files(source, tmp_path, *BASE, *POINTS, "--seed", "1") == 2
+    assert "output: must not hold another run's result" in capsys.readouterr().err
+    assert summarize_files(source, tmp_path, *BASE, *POINTS, "--seed", "1", "--overwrite") == 0
+    assert coreset_bytes(tmp_path) != first
+    assert summary_row(tmp_path)["seed"] == 1
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == [".claims/global-r1.json", *(f"{name}/global-r1.avro" for name in sorted(tables.TABLES))]
+
+
+def test_what_a_stopped_run_has_claimed_but_not_shown_is_no_result(source, tmp_path):
+    assert summarize_files(source, tmp_path / "a", *BASE, *POINTS) == 0
+    shutil.copytree(tmp_path / "a" / ".claims", tmp_path / "b" / ".claims")
+    (tmp_path / "b" / ".staging" / "global-r1" / "attempt").mkdir(parents=True)
+    (tmp_path / "b" / ".staging" / "global-r1" / "attempt" / "centers.avro").write_bytes(b"half of")
+    assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1") == 0
+    assert summary_row(tmp_path / "b")["seed"] == 1
+
+
+def test_where_every_row_is_kept_the_cost_is_known(tmp_path, capsys):
+    points = clusters(90)
+    source = write_parquet(tmp_path / "in", columns_of(points))
+    assert summarize_files(source, tmp_path / "out", "--k", "3") == 0
+    row = summary_row(tmp_path / "out")
+    assert row["cost_basis"] == "exact"
+    assert row["cost_low"] == row["cost"] == row["cost_high"]
+    assert row["cost"] == pytest.approx(nearest(points, centers_in(tmp_path / "out"))[1].sum(), rel=1e-6)
+    assert "exact: the coreset holds every row" in " ".join(capsys.readouterr().out.split())

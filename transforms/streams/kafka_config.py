@@ -12,6 +12,7 @@ from beam_coresets.transforms.streams.registry import PREFIX
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException
+    from confluent_kafka.admin import AdminClient
 except ImportError as _error:
     raise ImportError("confluent_kafka: must be installed (pip install 'beam-coresets[kafka]'), got none") from _error
 
@@ -102,6 +103,12 @@ def open_consumer(config: Mapping[str, Any], group: str, **more: Any) -> Any:
     except (KafkaException, ValueError, TypeError) as error:
         said = scrub(str(error), config)
     raise ValueError(f"kafka_config: must be settings of librdkafka, got {said}")
+
+
+def open_admin(config: Mapping[str, Any]) -> Any:
+    """A client for questions about topics, with the same settings."""
+    own = {name: value for name, value in config.items() if not name.startswith(PREFIX)}
+    return AdminClient({**own, "log_level": 0, "error_cb": lambda error: None})
 
 
 def denied(error: Any) -> bool:

@@ -1,14 +1,14 @@
 """Reads the Kafka partitions that one shard holds, from exact offsets."""
-import concurrent.futures
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from beam_coresets.transforms.streams.decoding import Messages
-from beam_coresets.transforms.streams.kafka_config import Complaints, denied, open_consumer, scrub
+from beam_coresets.transforms.streams.kafka_config import Complaints, denied, open_admin, open_consumer, scrub
 from beam_coresets.transforms.streams.registry import RegistryUnavailableError
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 
@@ -16,7 +16,6 @@ _OVERHEAD = 128  # what a message costs beside its value, bytes
 _MOST = 20_000  # messages taken from the client at once
 _LINGER = 0.005
 _ASK_SECONDS = 0.5  # between questions where an idle partition ends
-_ASKERS = 8
 _ANSWER_SECONDS = 2.0
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
 _CLOSE_SECONDS = 2.0
@@ -51,6 +50,7 @@ class KafkaReader:
         self._lost: tuple[int, Any] | None = None
         self._commits = 0
         self._complaints = Complaints(source.settings)
+        self._uncommitted = source.settings.get("isolation.level") == "read_uncommitted"
         self._consumer = open_consumer(
             source.settings,
             source.group_of(shard),
@@ -58,9 +58,10 @@ class KafkaReader:
             on_commit=self._on_commit,
             **{"queued.max.messages.kbytes": max(1, buffer >> 10)},
         )
-        self._askers = concurrent.futures.ThreadPoolExecutor(_ASKERS, "kafka-ends")
-        self._questions: dict[int, concurrent.futures.Future[_End]] = {}
-        self._discovery: concurrent.futures.Future[int] | None = None
+        # a client of its own: a question asked of the consumer from another thread waits for as long as that reads
+        self._admin = open_admin(source.settings)
+        self._questions: dict[int, tuple[float, Any]] = {}
+        self._discovery: Any = None
         self._discovered = float("-inf")
         self._partitions = 0
 
@@ -116,7 +117,6 @@ class KafkaReader:
             self._complaints.say(f"{self._topic}: offsets not committed ({error.args[0]})")
 
     def close(self) -> None:
-        self._askers.shutdown(wait=True, cancel_futures=True)
         self._consumer.assign([])
         until = time.monotonic() + _CLOSE_SECONDS
         while self._commits > 0 and time.monotonic() < until:
@@ -222,39 +222,29 @@ class KafkaReader:
 
         An end that stays where it was is seen again; one that moved on means that messages are on their way.
         """
-        for part, question in list(self._questions.items()):
+        for part, (asked, question) in list(self._questions.items()):
             if question.done():
                 del self._questions[part]
-                end, known = question.result(), self._ends.get(part)
-                if known is not None and known.offset == end.offset:
-                    self._ends[part] = end
+                known = self._ends.get(part)
+                if question.exception() is None and known is not None and question.result().offset == known.offset:
+                    self._ends[part] = _End(known.offset, asked)
         now = time.monotonic()
-        for part, end in self._ends.items():
-            if now - end.seen >= _ASK_SECONDS and part not in self._questions:
-                self._questions[part] = self._askers.submit(self._end, part)
+        due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
+        if due:
+            latest = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in due}
+            level = IsolationLevel.READ_UNCOMMITTED if self._uncommitted else IsolationLevel.READ_COMMITTED
+            found = self._admin.list_offsets(latest, isolation_level=level, request_timeout=_ANSWER_SECONDS)
+            self._questions |= {where.partition: (now, question) for where, question in found.items()}
         self._discover()
-
-    def _end(self, part: int) -> _End:
-        asked = time.monotonic()
-        try:
-            where = TopicPartition(self._topic, part)
-            return _End(self._consumer.get_watermark_offsets(where, timeout=_ANSWER_SECONDS)[1], asked)
-        except KafkaException:
-            return _End(-1, asked)
 
     def _discover(self) -> None:
         """Asks, beside the reading and every so often, how many partitions there are."""
         if self._discovery is not None and self._discovery.done():
-            self._partitions = max(self._partitions, self._discovery.result())
+            if self._discovery.exception() is None:
+                self._partitions = max(self._partitions, len(self._discovery.result().partitions))
             self._discovery = None
         now = time.monotonic()
         if self._discovery is None and now - self._discovered >= self._source.discover_seconds:
             self._discovered = now
-            self._discovery = self._askers.submit(self._count)
-
-    def _count(self) -> int:
-        try:
-            found = self._consumer.list_topics(self._topic, timeout=_ANSWER_SECONDS)
-        except KafkaException:
-            return 0
-        return len(found.topics[self._topic].partitions)
+            topics = TopicCollection([self._topic])
+            self._discovery = self._admin.describe_topics(topics, request_timeout=_ANSWER_SECONDS)[self._topic]

@@ -1,4 +1,4 @@
-"""Message formats: packed vectors here, rows with named columns in `row_messages`; all chosen by name."""
+"""Message formats by name: packed vectors here, rows with columns in `row_messages` and `json_messages`."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +18,9 @@ from beam_coresets.transforms.streams.decoding import (
     Refused,
     Rows,
 )
+from beam_coresets.transforms.streams.json_messages import Json
 from beam_coresets.transforms.streams.registry import SchemaRegistry
-from beam_coresets.transforms.streams.row_messages import Avro, AvroRegistry, Json, read_schema
+from beam_coresets.transforms.streams.row_messages import Avro, AvroRegistry, read_schema
 
 __all__ = [
     "FORMATS", "MESSAGE_KEY", "Avro", "AvroRegistry", "Block", "Decoded", "EventTime", "Float32", "Json",

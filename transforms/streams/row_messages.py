@@ -1,4 +1,4 @@
-"""Message formats of rows with named columns, one row a message: JSON objects and Avro records.
+"""Message formats of rows with named columns, one row a message: Avro records here, JSON in `json_messages`.
 
 A row is refused for what a file's row would be refused (`reading.rows`). Types do not depend on what comes first: from
 JSON and from a registry's schemas coordinates are numbers, ids and groups text, kept columns text (what is no text as
@@ -15,7 +15,6 @@ from typing import Any
 import fastavro
 import numpy as np
 import pyarrow as pa
-import pyarrow.json as pajson
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.points import Span
@@ -31,14 +30,12 @@ from beam_coresets.transforms.streams.decoding import (
     Refused,
     Rows,
     event_time,
-    event_times,
     key_text,
 )
 from beam_coresets.transforms.streams.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
 
-_TIME, _KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
-_SMALL = 64
-_EXACT = 2.0**53
+TIME, KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
+EXACT = 2.0**53
 
 
 @functools.lru_cache(maxsize=64)
@@ -169,13 +166,13 @@ class RowFormat(MessageFormat):
         """Event times and keys of the rows (n,), where columns hold them; without one a row is refused."""
         times = keys = None
         if clock.column is not None:
-            times = np.concatenate([np.empty(0), *(p.columns.column(_TIME).to_numpy(False) for p in pieces)])
+            times = np.concatenate([np.empty(0), *(p.columns.column(TIME).to_numpy(False) for p in pieces)])
             reasons = clock.refuse(times, now)
             self._refuse({int(index[i]): reason for i, reason in reasons.items()}, refused, clock.column)
         if (column := self._key_column()) is not None:
             keys = np.empty(len(index), object)
-            keys[:] = [key for p in pieces for key in p.columns.column(_KEY).to_pylist()]
-            mistyped = np.concatenate([np.empty(0, bool), *(p.unparsable[_KEY] for p in pieces)]).astype(bool)
+            keys[:] = [key for p in pieces for key in p.columns.column(KEY).to_pylist()]
+            mistyped = np.concatenate([np.empty(0, bool), *(p.unparsable[KEY] for p in pieces)]).astype(bool)
             for i in np.flatnonzero([key is None for key in keys.tolist()]):
                 self._refuse({int(index[i]): "unparsable" if mistyped[i] else "null"}, refused, column)
         return times, keys
@@ -186,12 +183,12 @@ class RowFormat(MessageFormat):
         columns, unparsable = batch.columns, dict(batch.unparsable)
         if time is not None:
             times = [event_time(record.get(time)) for record in records]
-            columns = columns.append_column(_TIME, pa.array(times, pa.float64()))
+            columns = columns.append_column(TIME, pa.array(times, pa.float64()))
         if (name := self._key_column()) is not None:
             cells = [record.get(name) for record in records]
             keys, _ = formats.python_column([key_text(cell) for cell in cells], pa.string())
-            unparsable[_KEY] = np.array([cell is not None for cell in cells], bool)
-            columns = columns.append_column(_KEY, keys)
+            unparsable[KEY] = np.array([cell is not None for cell in cells], bool)
+            columns = columns.append_column(KEY, keys)
         return dataclasses.replace(batch, columns=columns, unparsable=unparsable)
 
     def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
@@ -217,16 +214,16 @@ def _exact(points: Array, pieces: list[Batch], layout: Layout, good: Array) -> A
     return np.concatenate(parts)
 
 
-def _as_text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A kept value of any kind as text; the same for a number however it was read."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
     return json.dumps(value, default=str)
 
 
-class _NamedRows(RowFormat):
+class NamedRows(RowFormat):
     """Rows whose types no fixed schema tells."""
 
     def _layout(self, time: str | None) -> Layout:
@@ -240,104 +237,7 @@ class _NamedRows(RowFormat):
 
     def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
         kept = self._kept(layout)
-        return [record | {name: _as_text(record.get(name)) for name in kept} for record in records] if kept else records
-
-
-class Json(_NamedRows):
-    """A JSON object a message; a field that it does not have is null."""
-
-    name = "json"
-
-    def _text(self, text: str) -> str | None:
-        return None
-
-    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
-                ) -> list[Batch]:
-        pieces: list[Batch] = []
-        waiting = [good]
-        while waiting:
-            part = waiting.pop()
-            values = [messages.values[i] for i in part]
-            try:
-                if len(part) > _SMALL:
-                    pieces.append(self._fast(values, part, messages.source, layout, time))
-                    continue
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # a bad one spoils as few as can be
-                continue
-            records, rows = [], []
-            for i, value in zip(part, values, strict=True):
-                record = _object(value)
-                if record is None:
-                    refused.add(int(i), "unparsable: must be a JSON object")
-                else:
-                    records.append(record)
-                    rows.append(i)
-            pieces.append(self._batch(records, np.array(rows, np.int64), messages.source, layout, time))
-        return pieces
-
-    def _fast(self, values: list[Any], rows: Array, source: str, layout: Layout, time: str | None) -> Batch:
-        """All at once by Arrow; raises ArrowInvalid unless every message is one plain object of the guessed types."""
-        lines = b"\n".join(values) + b"\n"
-        apart = lines.count(b"}\n{") == len(values) - 1 and lines.count(b"\n") == len(values)
-        first = _object(values[0])
-        if first is None or not apart or lines[:1] != b"{" or lines[-2:] != b"}\n":
-            raise pa.ArrowInvalid("not one object a line")
-        types = self._guess(first, layout, time)
-        table = pajson.read_json(
-            pa.BufferReader(lines),
-            pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
-            pajson.ParseOptions(explicit_schema=pa.schema(list(types.items())), unexpected_field_behavior="ignore"),
-        )
-        if len(table) != len(values):
-            raise pa.ArrowInvalid("not one object a line")
-        found = {name: table.column(name).combine_chunks() for name in types}
-        for name, kind in types.items():
-            if kind == pa.string():
-                found[name].validate(full=True)  # Arrow takes bytes that are no UTF-8
-        columns = {field.name: _cast(found[field.name], field.type) for field in layout.schema}
-        unparsable = {}
-        if time is not None:
-            columns[_TIME] = pa.array(event_times(found[time]))
-        if (key := self._key_column()) is not None:
-            columns[_KEY] = _cast(found[key], pa.string())
-            unparsable[_KEY] = np.zeros(len(values), bool)
-        return Batch(pa.record_batch(columns), rows, source, 0, unparsable=unparsable)
-
-    def _guess(self, first: Mapping[str, Any], layout: Layout, time: str | None) -> dict[str, Any]:
-        """Column -> the type that the first record suggests for all."""
-        numbers, kept = {*layout.coordinates, self.columns.weight_column}, self._kept(layout)
-        key = self._key_column()
-        only_time = time if time not in {*layout.needed, key} else None
-        types: dict[str, Any] = {}
-        for name in dict.fromkeys((*layout.needed, time, key)):
-            if name is None:
-                continue
-            kind = type(first.get(name))
-            if name in numbers:
-                types[name] = layout.schema.field(name).type
-            elif (kind in (int, float) and name == only_time) or (kind is float and name in kept):
-                types[name] = pa.float64()
-            else:
-                types[name] = pa.int64() if kind is int else pa.string()
-        return types
-
-
-def _cast(column: Any, kind: Any) -> Any:
-    if pa.types.is_floating(column.type) and kind == pa.string():
-        values: Array = column.to_numpy(zero_copy_only=False)
-        if (np.abs(values) >= _EXACT).any():
-            raise pa.ArrowInvalid("digits may be lost")
-        return pa.array([_as_text(value) for value in column.to_pylist()], pa.string())
-    return column if column.type == kind else column.cast(kind)
-
-
-def _object(value: bytes | None) -> dict[str, Any] | None:
-    try:
-        found = json.loads(value or b"")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        return [record | {name: as_text(record.get(name)) for name in kept} for record in records] if kept else records
 
 
 class _MalformedError(ValueError):
@@ -396,7 +296,7 @@ class Avro(RowFormat):
 
 
 @dataclasses.dataclass(frozen=True)
-class AvroRegistry(_NamedRows):
+class AvroRegistry(NamedRows):
     """An Avro record a message behind Confluent's frame: a zero byte and the number of its schema, 4 bytes.
 
     Attributes:
