@@ -7,7 +7,6 @@ import sys
 import time
 
 import fastavro
-import numpy as np
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -42,8 +41,9 @@ def create(servers, topic, partitions):
             future.result()
 
 
-def produce(servers, topic, partitions, rate, seconds, form="block", rows=4096, dim=8, seed=0):
-    """Writes `rate` points a second for so long; returns how many there were."""
+def produce(servers, topic, partitions, rate, seconds, form="block", rows=4096, dim=8, seed=0, keys=0):
+    """Writes `rate` points a second for so long, the messages of a partition keyed "key-0", "key-1", ... in turns if
+    there are `keys`; returns how many points there were."""
     pool = messages(form, rows, dim, seed)
     each = rows if form == "block" else 1
     producer = Producer({
@@ -57,8 +57,9 @@ def produce(servers, topic, partitions, rate, seconds, form="block", rows=4096, 
             at = began + sent * each / rate
             try:
                 producer.produce(
-                    topic, pool[sent % len(pool)], partition=sent % partitions, timestamp=int(at * 1000)
-                )
+                    topic, pool[sent % len(pool)], f"key-{sent // partitions % keys}" if keys else None,
+                    partition=sent % partitions, timestamp=int(at * 1000),
+                )  # fmt: skip
                 sent += 1
             except BufferError:
                 producer.poll(0.01)
@@ -79,10 +80,13 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--form", default="block", choices=("block", "json", "avro"))
     parser.add_argument("--rows", type=int, default=4096, help="points of a block")
+    parser.add_argument("--keys", type=int, default=0, help="how many keys messages have (default: none)")
     args = parser.parse_args()
     create(args.servers, args.topic, args.partitions)
     began = time.time()
-    total = produce(args.servers, args.topic, args.partitions, args.rate, args.seconds, args.form, args.rows)
+    total = produce(
+        args.servers, args.topic, args.partitions, args.rate, args.seconds, args.form, args.rows, keys=args.keys
+    )
     print(f"{total:,} points in {time.time() - began:.1f} s")
     return 0
 

@@ -8,12 +8,17 @@ from rich.table import Table
 from rich.tree import Tree
 
 from beam_coresets.points import block_rows
+from beam_coresets.transforms.read_shards import FLUSH_BYTES
 from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.transforms.streams.files import FileParts
 from beam_coresets.transforms.summarize import Plan
+from beam_coresets.transforms.summarize_parts import assignment_of_parts
 
 
-def show(pipeline: beam.Pipeline, plan: Plan, source: ReadBlocks, console: Console) -> None:
-    """Prints scheme, sizes, memory and graph."""
+def show(
+    pipeline: beam.Pipeline, plan: Plan, source: ReadBlocks | FileParts, console: Console
+) -> None:
+    """Prints scheme, sizes, memory and graph; of a job whose shards read for themselves if the source is FileParts."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in _facts(plan, source):
         table.add_row(f"[bold]{name}[/]", value)
@@ -21,26 +26,31 @@ def show(pipeline: beam.Pipeline, plan: Plan, source: ReadBlocks, console: Conso
     console.print(_graph(pipeline), highlight=False)
 
 
-def _facts(plan: Plan, source: ReadBlocks) -> list[tuple[str, str]]:
+def _facts(plan: Plan, source: ReadBlocks | FileParts) -> list[tuple[str, str]]:
+    readers = isinstance(source, FileParts)
     scheme, merge_reduce = plan.assignment, plan.merge_reduce
+    if readers:
+        scheme = assignment_of_parts(plan, len(source.parts))
     dim = source.dim
     size, rows = plan.sampler.size, block_rows(dim)
     share = scheme.load().max()
     node = merge_reduce.node_size(dim, 4) * (4 * dim + 16) + 24 * plan.buckets
-    leaf = merge_reduce.blocks_a_leaf * rows * share * (4 * dim + 16)
+    leaf = FLUSH_BYTES if readers else merge_reduce.blocks_a_leaf * rows * share * (4 * dim + 16)
     shard = leaf + node * 8
     total = sum(f.size_in_bytes for f in source.files)
     tolerated = scheme.tolerates()
     return [
         ("input", f"{len(source.files)} files, {total / 1e6:,.1f} MB, {source.format}, {dim} coordinates"),
-        ("parts", f"{len(source.parts)} read independently, in blocks of {rows:,} rows"),
-        ("scheme", f"{plan.scheme}, {plan.shards} shards, replication {plan.replication}, {plan.buckets} buckets"),
+        ("parts", f"{len(source.parts)} read {'by each shard that holds them' if readers else 'independently'}, "
+                  f"in blocks of {rows:,} rows"),
+        ("scheme", f"{plan.scheme}, {plan.shards} shards, replication {plan.replication}, "
+                   f"{'parts as' if readers else plan.buckets} buckets"),
         ("load", f"each shard holds up to {share:.1%} of the rows"),
         ("loses", f"nothing for any {tolerated} stragglers" if tolerated >= 0 else "some rows even if all answer"),
         ("coreset", f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}"),
         ("memory", f"about {shard / 1e6:.1f} MB a shard, {shard * plan.shards / 1e6:.0f} MB for all in one worker"),
         ("answer", f"recovery {plan.recovery}; k = {plan.k}, metric {plan.metric}"),
-    ]
+    ]  # fmt: skip
 
 
 def _graph(pipeline: beam.Pipeline) -> Tree:

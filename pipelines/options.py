@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from beam_coresets import assignment, recovery, sampling, tables
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Plan
+from beam_coresets.windows import seconds
 
 IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"  # older Beams do not know its short name
 
@@ -22,6 +23,14 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, got {text!r}") from None
+
+
+def length_of_time(text: str) -> float:
+    """Seconds of "500ms", "5s", "2m"; for argparse."""
+    try:
+        return seconds(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 500ms, 5s or 2m, got {text!r}") from None
 
 
 class CoresetOptions(PipelineOptions):
@@ -74,6 +83,29 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
     plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
     plan.add_argument("--seed", type=int, default=0)
+
+
+def add_shard_reader_options(parser: argparse.ArgumentParser) -> None:
+    """How `summarize` reads."""
+    readers = parser.add_argument_group("shards that read for themselves")
+    readers.add_argument(
+        "--shard_readers", action="store_true",
+        help="each shard reads the file parts that it holds: l times as much reading, parts in place of --buckets",
+    )  # fmt: skip
+    readers.add_argument(
+        "--deadline", type=length_of_time,
+        help="with --shard_readers: a shard stops so long after it has begun; the parts it has finished count",
+    )  # fmt: skip
+
+
+def check_shard_readers(known: argparse.Namespace) -> None:
+    """Raises ValueError for what does not go with or without --shard_readers."""
+    if known.deadline is not None and not known.shard_readers:
+        raise ValueError(f"deadline: must be left out without --shard_readers, got {known.deadline:g} s")
+    if known.deadline is not None and not known.deadline > 0:
+        raise ValueError(f"deadline: must be positive, got {known.deadline:g} s")
+    if known.shard_readers and known.scale != "none":
+        raise ValueError(f"scale: must be none with --shard_readers, got {known.scale!r}")
 
 
 def parse(

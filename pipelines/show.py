@@ -22,11 +22,15 @@ def shards(numbers: list[int]) -> str:
     return f"{shown}, ... ({len(numbers)})" if len(numbers) > 20 else shown or "none"
 
 
-def result(output: str, seconds: float, console: Console) -> None:
-    """What a batch job found: who answered, coverage, cost, and its largest centers."""
+def result(output: str, seconds: float, console: Console, scaled: bool = True) -> None:
+    """What a batch job found: who answered, coverage, cost, and its largest centers.
+
+    Args:
+      scaled: whether what is not covered was scaled over.
+    """
     for row in read_table(output, "summaries").to_pylist():
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        for name, value in _lines(row, seconds):
+        for name, value in _lines(row, seconds, scaled):
             table.add_row(f"[bold]{name}[/]", value)
         console.print(table, highlight=False)
     centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
@@ -36,7 +40,7 @@ def result(output: str, seconds: float, console: Console) -> None:
     console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)
 
 
-def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
+def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str, str]]:
     answered = f"{len(row['responded'])} of {row['shards']} shards; missing: {shards(row['stragglers'])}"
     if row["distrusted"]:
         answered += f"; distrusted: {', '.join(row['distrusted'])}"
@@ -45,7 +49,8 @@ def _lines(row: dict[str, Any], seconds: float) -> list[tuple[str, str]]:
     interval = f"95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
     if row["cost_basis"] == "exact":
         interval = "exact: the coreset holds every row"
-    lost = "" if row["coverage"] == 1 else "   [yellow](the rest was scaled over)[/]"
+    rest = "the rest was scaled over" if scaled else "the rest is missing or was read in part"
+    lost = "" if row["coverage"] == 1 else f"   [yellow]({rest})[/]"
     return [
         ("answered", answered),
         ("coverage", f"{row['coverage']:.4g}{lost}   delta {number(row['delta'])}"),

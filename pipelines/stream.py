@@ -1,5 +1,5 @@
-"""A summary for every window, on time, whatever the stragglers do: from Kafka, files that keep coming, or generated
-points."""
+"""A summary for every window, on time, whatever the stragglers do: from Kafka, Pub/Sub, files that keep coming, or
+generated points."""
 import argparse
 import contextlib
 import logging
@@ -19,6 +19,7 @@ from beam_coresets.pipelines.stream_options import (
     add_stream_options,
     init_of,
     kafka_config,
+    pubsub_of,
     scale_of,
     source_of,
     stream_of,
@@ -28,7 +29,13 @@ from beam_coresets.transforms.coordinate_stream import LateReport
 from beam_coresets.transforms.kafka_sink import WriteToKafka
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.sinks import WriteSummaries
-from beam_coresets.transforms.summarize_stream import SummarizeStream
+from beam_coresets.transforms.streams.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
+from beam_coresets.transforms.summarize_stream import (
+    StreamPlan,
+    StreamSummaries,
+    SummarizeStream,
+    SummarizeUnbounded,
+)
 from beam_coresets.transforms.write_by_time import WriteByTime
 
 LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
@@ -70,10 +77,9 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
     parallelism, _ = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known.poll = min(known.poll, PRISM_POLL)
-    stream, source, scale = stream_of(known, parallelism), source_of(known), scale_of(known)
     write = WriteSummaries(known.output, known.format)
     pipeline = beam.Pipeline(options=beam_options)
-    result = pipeline | "Stream" >> SummarizeStream(source, stream, scale, init_of(known, scale), write.claims)
+    result = _summarized(pipeline, known, stream_of(known, parallelism), write.claims)
     written = result.decided | "Write" >> write
     if known.output_topic:
         config = kafka_config(known.output_config or known.kafka_config)
@@ -83,6 +89,25 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
     for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
         _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
     return pipeline
+
+
+def _summarized(
+    pipeline: beam.Pipeline, known: argparse.Namespace, stream: StreamPlan, claims: Claims
+) -> StreamSummaries:
+    """From whichever source the options name."""
+    scale = scale_of(known)
+    init = init_of(known, scale)
+    if not known.pubsub_subscription:
+        return pipeline | "Stream" >> SummarizeStream(source_of(known), stream, scale, init, claims)
+    runner = str(pipeline.options.get_all_options().get("runner")).rpartition(".")[2]
+    if runner in ("FlinkRunner", "PrismRunner"):
+        raise ValueError(f"runner: must be DataflowRunner with --pubsub_subscription, got {runner}")
+    read = pipeline | "Pub/Sub" >> pubsub_of(known, stream.windows)
+    key = KEY_COLUMN if known.key_column else None
+    result = read[BLOCKS] | "Stream" >> SummarizeUnbounded(
+        stream, key_column=key, scale=scale, init=init, claims=claims
+    )
+    return result._replace(dead_letters=read[DEAD_LETTERS])
 
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:

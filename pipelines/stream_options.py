@@ -10,9 +10,18 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.pipelines import options
 from beam_coresets.scale import Scale
+from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.sinks import read_table
 from beam_coresets.transforms.streams.folder import Folder
-from beam_coresets.transforms.streams.messages import FORMATS, SchemaRegistry, message_format, read_schema
+from beam_coresets.transforms.streams.messages import (
+    FORMATS,
+    EventTime,
+    MessageFormat,
+    SchemaRegistry,
+    message_format,
+    read_schema,
+)
+from beam_coresets.transforms.streams.pubsub import ReadPubSub
 from beam_coresets.transforms.streams.rate import RateSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.summarize_stream import StreamPlan
@@ -21,12 +30,7 @@ from beam_coresets.windows import WindowSpec, seconds
 
 KEY_GROUPS = 4
 
-
-def _seconds(text: str) -> float:
-    try:
-        return seconds(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 500ms, 5s or 2m, got {text!r}") from None
+_seconds = options.length_of_time
 
 
 def _hold(text: str) -> tuple[int, float, float]:
@@ -40,7 +44,7 @@ def _hold(text: str) -> tuple[int, float, float]:
 
 def add_stream_options(parser: argparse.ArgumentParser) -> None:
     """What `stream` has beyond `summarize`."""
-    source = parser.add_argument_group("source: --topic, --rate, or --input with files that keep coming")
+    source = parser.add_argument_group("source: --topic, --pubsub_subscription, --rate, or --input (files that come)")
     source.add_argument("--topic", help="Kafka topic; its partitions are the parts that shards hold")
     source.add_argument("--bootstrap_servers", default="", help="host:port,... of the broker")
     source.add_argument("--kafka_config", help="file of settings for the clients (SASL, TLS, ...); never shown")
@@ -48,6 +52,8 @@ def add_stream_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--start", default="latest", help="earliest, latest (default), committed, a time, or a JSON file of offsets"
     )
+    source.add_argument("--pubsub_subscription", help="projects/PROJECT/subscriptions/NAME (on Dataflow; extra gcp)")
+    source.add_argument("--time_attribute", help="the Pub/Sub attribute with the event time (default: publish time)")
     source.add_argument("--message_format", default="json", choices=FORMATS, help="default: json")
     source.add_argument("--avro_schema", help="file with the writer's schema, for avro")
     source.add_argument("--time_field", help="the field with the event time (default: the message's timestamp)")
@@ -94,9 +100,7 @@ def source_of(known: argparse.Namespace) -> Source:
     Raises:
       ValueError: none or several, or what the source itself refuses.
     """
-    named = [name for name in ("topic", "input", "rate") if getattr(known, name)]
-    if len(named) != 1:
-        raise ValueError(f"topic, rate, input: must be one of them, got {', '.join(named) or 'none'}")
+    _check_one_source(known)
     if known.rate:
         dim = known.dim or 8
         return RateSource(
@@ -128,15 +132,41 @@ def kafka_config(path: str | None) -> dict[str, str]:
     return read_config(path) if path else {}
 
 
-def _kafka(known: argparse.Namespace, columns: Any) -> Source:
+def pubsub_of(known: argparse.Namespace, windows: WindowSpec) -> ReadPubSub:
+    """Pub/Sub, which has no parts.
+
+    Raises:
+      ValueError: another source besides, or what the transform refuses.
+    """
+    _check_one_source(known)
+    config = kafka_config(known.kafka_config) if known.kafka_config else {}
+    form = _message_format(known, options.columns_of(known), config)
+    event_time = EventTime(known.time_field, known.max_ahead, known.max_behind)
+    return ReadPubSub(known.pubsub_subscription, form, windows, event_time, known.time_attribute)
+
+
+def _check_one_source(known: argparse.Namespace) -> None:
+    names = ("topic", "pubsub_subscription", "rate", "input")
+    named = [name for name in names if getattr(known, name)]
+    if len(named) != 1:
+        raise ValueError(f"{', '.join(names)}: must be one of them, got {', '.join(named) or 'none'}")
+    if known.time_attribute and not known.pubsub_subscription:
+        raise ValueError(f"time_attribute: must be left out without Pub/Sub, got {known.time_attribute!r}")
+
+
+def _message_format(known: argparse.Namespace, columns: Columns, config: Mapping[str, Any]) -> MessageFormat:
+    registry = SchemaRegistry.from_config(config) if known.message_format == "avro-registry" else None
+    schema = read_schema(known.avro_schema) if known.avro_schema else None
+    return message_format(known.message_format, columns, known.key_column, schema, registry)
+
+
+def _kafka(known: argparse.Namespace, columns: Columns) -> Source:
     config = kafka_config(known.kafka_config)
     from beam_coresets.transforms.streams.kafka import KafkaSource
 
-    registry = SchemaRegistry.from_config(config) if known.message_format == "avro-registry" else None
-    schema = read_schema(known.avro_schema) if known.avro_schema else None
     if not known.bootstrap_servers and "bootstrap.servers" not in config:
         raise ValueError("bootstrap_servers: must be given, here or in --kafka_config, got nothing")
-    form = message_format(known.message_format, columns, known.key_column, schema, registry)
+    form = _message_format(known, columns, config)
     return KafkaSource(
         known.topic, form, known.bootstrap_servers, config, known.group, _start(known.start),
         known.time_field or "message", max_ahead=known.max_ahead, max_behind=known.max_behind, shards=known.shards,

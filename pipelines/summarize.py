@@ -23,14 +23,16 @@ from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
 from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of
 from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.summarize import Plan, Summarize
+from beam_coresets.transforms.streams.files import FileParts
+from beam_coresets.transforms.summarize import Plan, Summaries, Summarize
+from beam_coresets.transforms.summarize_parts import SummarizeParts, bytes_a_part
 
 SPREAD_WARNING = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
-    known, beam_options = options.parse(argv, "summarize", __doc__ or "")
+    known, beam_options = options.parse(argv, "summarize", __doc__ or "", (options.add_shard_reader_options,))
     launch.quiet(known.verbose)
     return launch.exit_code(lambda: run(known, beam_options, Console()))
 
@@ -44,10 +46,16 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     """
     options.require(known, "input", "k", *(() if known.explain else ("output",)))
     plan, columns = options.plan_of(known), options.columns_of(known)
+    options.check_shard_readers(known)
     source = ReadBlocks(known.input, columns, known.input_format)
-    pipeline = build(known, beam_options, plan, source)
+    if known.shard_readers:
+        size = bytes_a_part(sum(file.size_in_bytes for file in source.files), plan.shards)
+        parts = FileParts(known.input, columns, known.input_format, size)
+        pipeline = build_of_parts(known, beam_options, plan, parts)
+    else:
+        pipeline = build(known, beam_options, plan, source)
     if known.explain:
-        explain.show(pipeline, plan, source, console)
+        explain.show(pipeline, plan, parts if known.shard_readers else source, console)
         return 0
     aside = set_aside(known.output, known.overwrite)
     try:
@@ -59,7 +67,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
         raise
     if aside:
         FileSystems.delete(list(aside.values()))
-    show.result(known.output, seconds, console)
+    show.result(known.output, seconds, console, scaled=not known.shard_readers)
     return 0
 
 
@@ -79,9 +87,23 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
     result = read["blocks"] | "Summarize" >> Summarize(
         plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=()
     )
+    write(result, known)
+    return pipeline
+
+
+def build_of_parts(
+    known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, parts: FileParts
+) -> beam.Pipeline:
+    """The graph of the job with --shard_readers."""
+    pipeline = beam.Pipeline(options=beam_options)
+    write(pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=()), known)
+    return pipeline
+
+
+def write(result: Summaries, known: argparse.Namespace) -> None:
+    """Adds the sinks."""
     _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
-    return pipeline
 
 
 def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:

@@ -88,10 +88,11 @@ class Coordinator:
     verdicts: list = dataclasses.field(default_factory=list)  # (pane, revision, reason, decision, rows by shard)
     late: list = dataclasses.field(default_factory=list)  # (pane, outcome, entry)
 
-    def receive(self, pane, report, now):
+    def receive(self, pane, report, now, claimed):
         report = ShardReport.from_bytes(report)
         vigil = Vigil.from_json(self.vigils[pane]) if pane in self.vigils else Vigil()
-        outcome = self.watch.receive(vigil, report, now)
+        old = now > WINDOWS.bounds(pane)[1] + self.watch.patience.retention
+        outcome = self.watch.receive(vigil, report, now, vigil.first is None and old and pane in claimed)
         if outcome != KEPT:
             self.late += [(pane, outcome, entry) for entry in report.late_rows()]
             if vigil.first is None:
@@ -133,6 +134,7 @@ class Simulation:
 
     def __init__(self, shards, replication, logs, patience, seed=0):
         self.logs, self.now, self.channel, self.sent = logs, T0, [], 0
+        self.claimed = set()  # the panes that have been decided, as sinks remember them
         scheme = Assignment(shards, replication, "cyclic", max(len(logs), shards), parts=True)
         merge_reduce = MergeReduce(SAMPLER, scheme, seed)
         pane, matrix, n = int(T0 // 5), scheme.matrix(), len(logs)
@@ -155,14 +157,15 @@ class Simulation:
                     heapq.heappush(self.channel, (at, rng.random(), self.sent, pane, report.to_bytes()))
         while self.channel and self.channel[0][0] <= self.now:
             _, _, _, pane, report = heapq.heappop(self.channel)
-            self.coordinator.receive(pane, report, self.now)
+            self.coordinator.receive(pane, report, self.now, self.claimed)
         self.coordinator.tick(self.now)
+        self.claimed |= {pane for pane, *_ in self.coordinator.verdicts}
 
     def snapshot(self):
         return copy.deepcopy((self.shards, self.channel, self.coordinator))
 
     def restore(self, held):
-        """Everything goes back but the clock and the logs."""
+        """Everything goes back but the clock, the logs and the claims."""
         self.shards, self.channel, self.coordinator = copy.deepcopy(held)
 
 

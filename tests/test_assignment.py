@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_coresets.assignment import KINDS, Assignment, split
+from beam_coresets.assignment import KINDS, MAX_PARTS, Assignment, part_ids, split
 from beam_coresets.hashing import generator
-from beam_coresets.points import PointBlock, Span
+from beam_coresets.points import PointBlock, Span, gather
 
 EXACT = ("uniform", "cyclic", "fractional")
 
@@ -166,3 +166,29 @@ def test_numbers_must_be_integers():
     with pytest.raises(TypeError, match=r"shards: must be an integer, got 2\.5"):
         Assignment(2.5)
     assert Assignment(np.int64(4), 2, domains=[0, 1, 0, 1]) == Assignment(4, 2, domains=(0, 1, 0, 1))
+
+
+@given(st.integers(0, MAX_PARTS - 1), st.lists(st.integers(0, 2**64 - 1), max_size=9))
+def test_ids_name_their_part_and_keep_what_tells_rows_apart(part, rows):
+    ids = part_ids(part, np.array(rows, np.uint64))
+    assert ids.dtype == np.uint64
+    assert (ids >> np.uint64(48)).tolist() == [part] * len(rows)
+    assert (ids & np.uint64(2**48 - 1)).tolist() == [row % 2**48 for row in rows]
+
+
+@given(st.integers(1, 6), st.integers(0, 3), st.lists(st.integers(0, 15), min_size=1, max_size=40))
+def test_a_part_is_a_bucket(shards, seed, parts):
+    scheme = Assignment(shards, min(2, shards), "cyclic", 16, seed, parts=True)
+    rows = np.arange(len(parts), dtype=np.uint64)
+    ids = np.array([part_ids(p, rows[i : i + 1])[0] for i, p in enumerate(parts)], np.uint64)
+    assert scheme.bucket_of(ids).tolist() == parts
+    block = PointBlock(np.zeros((len(ids), 2), np.float32), np.ones(len(ids)), ids, Span(0, 0))
+    for shard, held in enumerate(split(block, scheme)):
+        mine = [p for p in parts if scheme.matrix()[shard, p]]
+        assert scheme.bucket_of(gather([held]).ids).tolist() == mine
+
+
+def test_there_is_room_for_so_many_parts_only():
+    Assignment(4, buckets=MAX_PARTS, parts=True)
+    with pytest.raises(ValueError, match=f"buckets: must be .*{MAX_PARTS}"):
+        Assignment(4, buckets=MAX_PARTS + 1, parts=True)

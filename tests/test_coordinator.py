@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import random_block
 
-from beam_coresets.assignment import KINDS, Assignment
-from beam_coresets.coordinator import Policy, decide
+from beam_coresets.assignment import KINDS, Assignment, part_ids
+from beam_coresets.coordinator import Policy, Verdict, decide
 from beam_coresets.ledger import Ledger
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.points import Span
+from beam_coresets.report import Range
 from beam_coresets.sampling import Sampler
 
 BLOCKS = [random_block(100, Span(0, i, i == 9)) for i in range(10)]
@@ -120,3 +121,67 @@ def test_too_few_answers_are_marked():
 def test_policies_that_cannot_work_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Policy(SCHEME, **options)
+
+
+PARTS = Assignment(3, 2, "cyclic", 4, parts=True)
+
+
+def part_blocks(parts, rows=40):
+    """A block of each part, with ids that name it."""
+    return [
+        dataclasses.replace(b, ids=part_ids(b.span.part, b.ids)) for b in (
+            random_block(rows, Span(p, 0, True)) for p in range(parts)
+        )
+    ]  # fmt: skip
+
+
+def part_reports(parts, known, missing=()):
+    """Reports that name their ranges; parts in `missing` are told half, and not to their end."""
+    found = []
+    for report in shard_reports(part_blocks(parts), MergeReduce(Sampler(3, 30), PARTS)):
+        held = np.flatnonzero(PARTS.matrix()[report.shard, :parts]).tolist()
+        ranges = tuple(Range(p, 0, 40, 40, -1 if (report.shard, p) in missing else 40) for p in held)
+        found.append(dataclasses.replace(report, ranges=ranges, parts=known))
+    return found
+
+
+@pytest.mark.parametrize("known", [3, 4])
+def test_coverage_is_over_the_parts_that_anybody_knows_of(known):
+    decision = decide(part_reports(3, known), Policy(PARTS, parts=3))
+    assert decision.recovery.coverage == 3 / known
+    assert decision.recovery.scale == 1.0, "a lost part is no random sample"
+    assert decision.points == 120
+
+
+def test_a_shard_that_has_not_finished_is_a_straggler_and_what_it_has_finished_counts():
+    decision = decide(part_reports(3, 3, {(0, 0)})[:1], Policy(PARTS, parts=3, min_shards=1))
+    held = np.flatnonzero(PARTS.matrix()[0, :3])
+    assert decision.recovery.stragglers == (0, 1, 2)
+    assert decision.degraded
+    assert decision.recovery.coverage == (len(held) - 1) / 3
+    assert decision.points == 40 * len(held)
+    everybody = decide(part_reports(3, 3, {(0, 0)}), Policy(PARTS, parts=3, min_shards=2))
+    assert (everybody.recovery.coverage, everybody.degraded) == (1.0, False)
+    assert everybody.recovery.stragglers == (0,)
+
+
+@pytest.mark.parametrize("keys", [(), ("a",), ("", "b")])
+def test_verdicts_and_decisions_survive_their_bytes(keys):
+    mine = part_reports(3, 4, {(1, 1)})
+    policy = Policy(dataclasses.replace(PARTS, domains=(0, 1, 2)), min_shards=2, parts=3)
+    decisions = {key: decide(mine[i:], policy) for i, key in enumerate(keys)}
+    verdict = Verdict(5.0, 10.0, "007", 2, "deadline", 17.25, decisions)
+    data = verdict.to_bytes()
+    back = Verdict.from_bytes(data)
+    assert back.to_bytes() == data
+    fields = ("start", "end", "group", "revision", "reason", "decided_at")
+    assert [getattr(back, f) for f in fields] == [getattr(verdict, f) for f in fields]
+    assert list(back.decisions) == list(keys)
+    for key, decision in decisions.items():
+        same = back.decisions[key]
+        assert same.policy == decision.policy
+        assert same.recovery.complete.tolist() == decision.recovery.complete.tolist()
+        assert (same.points, same.total_weight, same.degraded) == (
+            decision.points, decision.total_weight, decision.degraded,
+        )  # fmt: skip
+        assert same.coreset.weights.tobytes() == decision.coreset.weights.tobytes()

@@ -115,3 +115,18 @@ def test_ledgers_that_do_not_fit_are_refused():
         Ledger(np.zeros(2), np.zeros(2, np.uint64), np.zeros(2))
     with pytest.raises(ValueError, match=r"weights: must have shape \(2,\), got \(3,\)"):
         Ledger(np.zeros(2, np.int64), np.zeros(2, np.uint64), np.zeros(3))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 60), st.integers(1, 4))
+def test_ledgers_of_keys_side_by_side_are_those_of_each_key_alone(n, count):
+    block = block_of(n)
+    keys = generator("keys", n, count).integers(0, count, n).astype(np.int32)
+    both = Ledger.of(block, SCHEME, keys, count)
+    assert both.buckets == 32 * count
+    for key in range(count):
+        alone = Ledger.of(block.take(np.flatnonzero(keys == key)), SCHEME)
+        mine = slice(32 * key, 32 * (key + 1))
+        assert both.counts[mine].tolist() == alone.counts.tolist()
+        assert both.checksums[mine].tolist() == alone.checksums.tolist()
+        assert both.weights[mine].tolist() == alone.weights.tolist()

@@ -9,6 +9,7 @@ import pytest
 from beam_coresets.pipelines.main import WORDS
 from beam_coresets.pipelines.options import IN_PROCESS
 
+_BEAMS = {"--runner", "--flink_version", "--flink_job_server_jar", "--flink_master", "--prism_location"}
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
@@ -27,4 +28,4 @@ def test_options_that_the_readme_names_exist(word: str) -> None:
     assert named
     for command in named:
         for option in re.findall(r"--\w+", command):
-            assert option in done.stdout, option
+            assert option in done.stdout or option in _BEAMS, option

@@ -239,3 +239,49 @@ def test_property_1_on_matrices_with_known_slack():
 def test_what_does_not_fit_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         recover(**{"assignment": CYCLIC, "ledgers": {}, **change})
+
+
+ALL, NONE = np.ones(60, np.bool_), np.zeros(60, np.bool_)
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 5)), st.sets(st.integers(0, 5)))
+def test_shards_that_are_behind_have_no_say_where_another_has_finished(behind, dead):
+    ledgers, whole = true_ledgers(CYCLIC)
+    done = {i: NONE if i in behind else ALL for i in range(6) if i not in dead}
+    ledgers = {i: cut_short(ledgers[i]) if i in behind else ledgers[i] for i in done}
+    found = recover(CYCLIC, ledgers, finished=done)
+    sure = CYCLIC.matrix()[[i for i in done if i not in behind]].any(axis=0)
+    assert not found.distrusted, "to be behind is no fault"
+    assert found.complete.tolist() == sure.tolist()
+    assert found.coverage == sure.mean()
+    assert found.counts[sure].tolist() == whole.counts[sure].tolist()
+    assert found.responded == tuple(i for i in done if i not in behind)
+    assert found.covered.tolist() == CYCLIC.matrix()[sorted(done)].any(axis=0).tolist()
+    np.testing.assert_allclose(found.multipliers.sum(axis=0)[found.covered], 1.0)
+
+
+def test_what_a_shard_has_finished_counts_where_it_is_behind_elsewhere():
+    """Alone in a bucket because the other holder is dead, and behind a neighbour in another one."""
+    ledgers, whole = true_ledgers(PAIRS)
+    del ledgers[3]
+    alone = PAIRS.matrix()[2] & PAIRS.matrix()[3]
+    shared = PAIRS.matrix()[2] & ~PAIRS.matrix()[3]
+    done = dict.fromkeys(ledgers, ALL) | {2: ~shared, 1: ~shared}
+    ledgers[2] = cut_short(ledgers[2], shared)
+    found = recover(PAIRS, ledgers, finished=done)
+    assert found.covered.all()
+    assert (found.counts == whole.counts).all(), "shard 1 is fuller where nobody has finished"
+    assert (found.complete == ~shared).all()
+    assert not found.distrusted
+    assert (alone & found.trusted[2]).sum() == alone.sum()
+
+
+def test_a_shard_that_holds_nothing_in_use_has_nothing_to_say():
+    scheme = Assignment(4, 1, "cyclic", 8, parts=True)
+    ledgers = {0: Ledger.zero(8)}
+    used = np.arange(8) < 2
+    found = recover(scheme, ledgers, hashed=False, finished={0: np.ones(8, np.bool_)}, in_use=used)
+    assert (found.responded, found.stragglers, found.coverage) == ((0, 2, 3), (1,), 0.5)
+    assert recover(scheme, {}, hashed=False, finished={}, in_use=used).stragglers == (0, 1)
+    assert recover(scheme, {}, hashed=False, finished={}, in_use=np.zeros(8, np.bool_)).coverage == 1.0

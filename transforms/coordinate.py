@@ -7,7 +7,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindows
 
 import beam_coresets.transforms.coders  # noqa: F401  (registers the coders of reports and decisions)
+from beam_coresets import deltas
 from beam_coresets.coordinator import Decision, Policy, decide
+from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
 
 
@@ -21,11 +23,13 @@ class Coordinate(beam.PTransform):
 
     Args:
       policy: the scheme, the kind of recovery, how many shards are enough.
+      merge_reduce: given where a shard sends any number of deltas, for how they are put together; by default it sends
+        one finished report.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, merge_reduce: MergeReduce | None = None) -> None:
         super().__init__()
-        self._policy = policy
+        self._policy, self._merge_reduce = policy, merge_reduce
 
     def expand(self, reports: Any) -> Any:
         keyed = reports | "Key by nothing" >> beam.Map(lambda report: ("", report)).with_output_types(
@@ -37,7 +41,7 @@ class Coordinate(beam.PTransform):
         return (
             by_window
             | "Gather" >> beam.CoGroupByKey()
-            | "Decide" >> beam.ParDo(_Decide(self._policy)).with_output_types(Decision)
+            | "Decide" >> beam.ParDo(_Decide(self._policy, self._merge_reduce)).with_output_types(Decision)
         )
 
     def display_data(self) -> dict[str, Any]:
@@ -45,14 +49,17 @@ class Coordinate(beam.PTransform):
 
 
 class _Decide(beam.DoFn):
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, merge_reduce: MergeReduce | None) -> None:
+        self._policy, self._merge_reduce = policy, merge_reduce
         self._answered = Metrics.counter("beam_coresets", "shards_answered")
         self._missing = Metrics.counter("beam_coresets", "shards_missing")
         self._distrusted = Metrics.counter("beam_coresets", "shards_distrusted")
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Decision]:
-        decision = decide(element[1]["reports"], self._policy)
+        reports = element[1]["reports"]
+        if self._merge_reduce is not None:
+            reports = deltas.decidable(self._merge_reduce, reports)[""]
+        decision = decide(reports, self._policy)
         self._answered.inc(len(decision.recovery.responded))
         self._missing.inc(len(decision.recovery.stragglers))
         self._distrusted.inc(len(decision.recovery.distrusted))

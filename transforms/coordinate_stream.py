@@ -104,7 +104,8 @@ class CoordinateStream(beam.PTransform):
         decide = _Coordinate(self._policy, self._patience, self._merge_reduce, self._gone, self._clock)
         outputs = (
             reports
-            | "Out of windows" >> beam.WindowInto(beam.window.GlobalWindows())
+            | "Out of windows"
+            >> beam.WindowInto(beam.window.GlobalWindows()).with_output_types(tuple[str, ShardReport])
             | "Decide" >> beam.ParDo(decide).with_output_types(Verdict).with_outputs(LATE_REPORTS, main=VERDICTS)
         )
         outputs[LATE_REPORTS].element_type = LateReport

@@ -41,6 +41,16 @@ class Summaries(NamedTuple):
     dead_letters: PCollection
     decided: PCollection
 
+    @classmethod
+    def of(cls, decided: PCollection, dead_letters: PCollection, rows: Sequence[str]) -> "Summaries":
+        """With the rows of those tables that are wanted, made from the summaries."""
+        tables = {
+            name: decided | f"Rows of {name}" >> beam.FlatMap(rows_of, name).with_output_types(row)
+            for name, row in ROWS.items()
+            if name in rows
+        }
+        return cls(**{name: tables.get(name) for name in ROWS}, dead_letters=dead_letters, decided=decided)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -159,19 +169,14 @@ class Summarize(beam.PTransform):
             | "ShardCoreset" >> beam.CombinePerKey(ShardCoreset(plan.merge_reduce))
         )
         reports = reports | "Answers" >> beam.ParDo(
-            _Answers(plan.drop_shards), *self._gate(letters)
+            ShardsThatAnswer(plan.drop_shards), *gate(letters, plan.max_bad_rows)
         ).with_output_types(ShardReport)
         decided = (
             reports
             | "Coordinate" >> Coordinate(plan.policy)
             | "SolveCenters" >> SolveCenters(plan.question, self._names, self._scale)
         )
-        tables = {
-            name: decided | f"Rows of {name}" >> beam.FlatMap(rows_of, name).with_output_types(row)
-            for name, row in ROWS.items()
-            if name in self._rows
-        }
-        return Summaries(**{name: tables.get(name) for name in ROWS}, dead_letters=letters, decided=decided)
+        return Summaries.of(decided, letters, self._rows)
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
         if points.element_type == PointBlock:
@@ -182,14 +187,6 @@ class Summarize(beam.PTransform):
             return made["blocks"], made["dead_letters"]
         return made["blocks"], (made["dead_letters"], self._letters) | "AllDeadLetters" >> beam.Flatten()
 
-    def _gate(self, letters: PCollection) -> tuple[Any, ...]:
-        """A side input that is only there if few enough rows were refused."""
-        if self._plan.max_bad_rows is None:
-            return ()
-        together = letters | "LettersOfAllWindows" >> beam.WindowInto(GlobalWindows())
-        examples = together | "BadRows" >> beam.CombineGlobally(BadRows())
-        return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, self._plan.max_bad_rows)),)
-
     def display_data(self) -> dict[str, Any]:
         shown = dataclasses.asdict(self._plan)
         return {name: value if isinstance(value, int | float | str) else str(value) for name, value in shown.items()}
@@ -199,8 +196,21 @@ def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointB
     return element[0], element
 
 
-class _Answers(beam.DoFn):
-    """Reports of shards that answer; waits for the gate, if there is one."""
+def gate(letters: PCollection, max_bad_rows: int | None) -> tuple[Any, ...]:
+    """A side input that is only there if few enough rows were refused; none if any number may be."""
+    if max_bad_rows is None:
+        return ()
+    together = letters | "LettersOfAllWindows" >> beam.WindowInto(GlobalWindows())
+    examples = together | "BadRows" >> beam.CombineGlobally(BadRows())
+    return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, max_bad_rows)),)
+
+
+class ShardsThatAnswer(beam.DoFn):
+    """(shard, report) -> the reports of shards that answer; waits for the gate, if there is one.
+
+    Args:
+      dropped: the shards whose reports never come.
+    """
 
     def __init__(self, dropped: Sequence[int]) -> None:
         self._dropped = frozenset(dropped)

@@ -1,4 +1,10 @@
-"""SummarizeStream: from a source of parts to a summary for every window, on time, whichever shards answer."""
+"""A summary for every window, on time, whichever shards answer.
+
+Two ways lead to the shards' reports, and all after them is the same (`AnswerOnTime`):
+
+    SummarizeStream     a source whose parts every shard reads for itself   ReadShards   -> AnswerOnTime
+    SummarizeUnbounded  any PCollection, its rows shuffled to the shards    ReportStream -> AnswerOnTime
+"""
 import dataclasses
 import time
 from collections.abc import Callable
@@ -6,18 +12,26 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
+from apache_beam.transforms.window import FixedWindows
+from apache_beam.utils.timestamp import Duration
 
 from beam_coresets.assignment import Assignment
 from beam_coresets.coordinator import Policy
 from beam_coresets.cursor import Completeness
 from beam_coresets.merge_reduce import MergeReduce
+from beam_coresets.points import PointBlock
+from beam_coresets.report import ShardReport
 from beam_coresets.scale import Scale
 from beam_coresets.summary import Question, Window
 from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, CoordinateStream
-from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards
+from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names
+from beam_coresets.transforms.report_stream import ReportStream
+from beam_coresets.transforms.scaling import ScaleBlocks
 from beam_coresets.transforms.solve_in_order import SolveInOrder
+from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter
+from beam_coresets.transforms.streams.scaled import ScaledSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.summarize import Plan
 from beam_coresets.vigil import Patience
@@ -27,7 +41,7 @@ LEAST_ROOM = 16
 
 
 class StreamSummaries(NamedTuple):
-    """What `SummarizeStream` returns.
+    """What `SummarizeStream` and `SummarizeUnbounded` return.
 
     Attributes:
       decided: PCollection of Summaries, for `WriteSummaries`, which lets the first of a window and revision stand.
@@ -45,7 +59,7 @@ class StreamPlan:
     """What a stream asks beyond a batch job; all times in seconds.
 
     Attributes:
-      plan: the clustering, the scheme, the sizes. Its buckets don't count: parts are buckets here.
+      plan: the clustering, the scheme, the sizes. Its buckets don't count where parts are buckets.
       windows: how the stream is cut.
       patience: how long a window is waited for; by default `min_shards` are as many as hold all of the data.
       disorder, idle: when a pane is complete (`Completeness`).
@@ -103,6 +117,10 @@ class StreamPlan:
             return self.patience
         return Patience(min_shards=max(1, assignment.shards - max(0, assignment.tolerates())))
 
+    def policy(self, assignment: Assignment, parts: int = 0) -> Policy:
+        """What is enough; `parts` where they are buckets."""
+        return Policy(assignment, self.plan.recovery, self.waiting(assignment).min_shards, parts)
+
     def question(self) -> Question:
         return dataclasses.replace(self.plan.question, quick=self.quick)
 
@@ -128,14 +146,13 @@ class SummarizeStream(beam.PTransform):
         claims: Claims | None = None,
     ) -> None:
         super().__init__()
-        self._source, self._stream, self._scale, self._init, self._claims = source, stream, scale, init, claims
+        self._source: Source = source if scale is None else ScaledSource(source, scale)
+        self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
 
     def expand(self, begin: Any) -> StreamSummaries:
         stream, plan = self._stream, self._stream.plan
         parts = len(self._source.starts())
         merge_reduce = MergeReduce(plan.sampler, stream.assignment(parts), plan.seed)
-        policy_min = stream.waiting(merge_reduce.assignment)
-        policy = Policy(merge_reduce.assignment, plan.recovery, policy_min.min_shards, parts)
         known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
         reading = Reading(
             Completeness(stream.windows, stream.disorder, stream.idle),
@@ -148,16 +165,140 @@ class SummarizeStream(beam.PTransform):
         )
         begins = getattr(self._source, "begins", lambda: None)()
         read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins)
-        gone = None if known is None else known.gone
-        coordinated = read[REPORTS] | "Coordinate" >> CoordinateStream(
-            policy, policy_min, merge_reduce, gone, stream.clock
+        policy = stream.policy(merge_reduce.assignment, parts)
+        answered = read[REPORTS] | "Answer" >> AnswerOnTime(
+            stream, policy, merge_reduce, self._scale, self._init, self._claims
+        )
+        return StreamSummaries(answered.decided, answered.late, read[DEAD_LETTERS])
+
+
+class SummarizeUnbounded(beam.PTransform):
+    """An unbounded PCollection with event times -> `StreamSummaries`.
+
+    Takes PointBlocks, or plain rows, for which `columns` says what to take, as `Summarize` does. Use it for whatever
+    Beam can read; where a source has parts that shards can read for themselves, `SummarizeStream` promises more: here
+    rows are shuffled to the shards, so a shard that is stuck is left behind only until the network's buffers are full.
+    Then back pressure stops the others too, and windows come when it goes on. A shard that is merely slow, or whose
+    reports are lost, is left behind as there.
+
+    A window is answered when the watermark has passed its end by the stream's `disorder` (by `disorder` alone: `idle`,
+    `poll` and `max_parts` are of readers), or at its deadline with all rows that have come, whatever the watermark
+    does. Windows that no row falls into are not answered.
+
+    Args:
+      stream: what is asked.
+      columns: what to take from plain rows.
+      every: seconds between a shard's reports on a window that is going on.
+      key_column: a summary for each value of this column: of rows, or of the blocks' `extras`.
+      scale, init, claims: see `SummarizeStream`; points are brought to the scale here.
+
+    Raises:
+      ValueError: shards to be held, which only readers can be; a length that can't be.
+    """
+
+    def __init__(
+        self,
+        stream: StreamPlan,
+        columns: Columns | None = None,
+        every: float = 1.0,
+        key_column: str | None = None,
+        scale: Scale | None = None,
+        init: tuple[Any, tuple[str, ...] | None] | None = None,
+        claims: Claims | None = None,
+    ) -> None:
+        super().__init__()
+        if stream.hold:
+            raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
+        self._columns, self._key_column = columns or Columns(), key_column
+        self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
+        plan = stream.plan
+        self._merge_reduce = MergeReduce(plan.sampler, plan.assignment, plan.seed)
+        patience = stream.waiting(plan.assignment)
+        self._report = ReportStream(
+            self._merge_reduce, stream.windows, every, stream.disorder, stream.groups, key_column,
+            patience.retention + max(patience.cap, patience.deadline) + patience.grace + every, stream.clock,
+        )  # fmt: skip
+
+    def expand(self, points: Any) -> StreamSummaries:
+        blocks, letters = self._blocks(points)
+        if self._scale is not None:
+            blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
+        answered = (
+            blocks
+            | "Shards" >> self._report
+            | "Answer"
+            >> AnswerOnTime(
+                self._stream, self._stream.policy(self._stream.plan.assignment), self._merge_reduce, self._scale,
+                self._init, self._claims,
+            )
+        )  # fmt: skip
+        return StreamSummaries(answered.decided, answered.late, letters)
+
+    def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
+        if points.element_type == PointBlock:
+            return points, points | "NoDeadLetters" >> beam.FlatMap(lambda _: ()).with_output_types(DeadLetter)
+        period = Duration(micros=round(self._stream.windows.period * 1e6))
+        columns = _keeping(self._columns, self._key_column)
+        made = points | "RowsOfPanes" >> beam.WindowInto(FixedWindows(period)) | BlocksFromRows(columns)
+        return made["blocks"], made["dead_letters"]
+
+
+def _keeping(columns: Columns, key_column: str | None) -> Columns:
+    """The columns with the key beside them."""
+    if key_column is None or key_column in columns.keep_columns:
+        return columns
+    try:
+        return dataclasses.replace(columns, keep_columns=(*columns.keep_columns, key_column))
+    except ValueError as error:
+        raise ValueError(str(error).replace("keep_columns", "key_column", 1)) from None
+
+
+class Answers(NamedTuple):
+    """What `AnswerOnTime` returns: see `StreamSummaries`."""
+
+    decided: PCollection
+    late: PCollection
+
+
+@beam.typehints.with_input_types(tuple[str, ShardReport])
+class AnswerOnTime(beam.PTransform):
+    """(window_key, ShardReport) -> `Answers`: all that follows the shards' reports, wherever those come from.
+
+    Args:
+      stream: what is asked.
+      policy: what is enough.
+      merge_reduce: how the shards have sampled.
+      scale, init, claims: see `SummarizeStream`.
+    """
+
+    def __init__(
+        self,
+        stream: StreamPlan,
+        policy: Policy,
+        merge_reduce: MergeReduce,
+        scale: Scale | None = None,
+        init: tuple[Any, tuple[str, ...] | None] | None = None,
+        claims: Claims | None = None,
+    ) -> None:
+        super().__init__()
+        if scale is not None and stream.plan.metric == "cosine":
+            raise ValueError("scale: must be left out with metric cosine, got one")
+        self._stream, self._policy, self._merge_reduce = stream, policy, merge_reduce
+        self._scale, self._init, self._claims = scale, init, claims
+
+    def expand(self, reports: Any) -> Answers:
+        stream, plan = self._stream, self._stream.plan
+        gone = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups).gone
+        patience = stream.waiting(self._policy.assignment)
+        coordinated = reports | "Coordinate" >> CoordinateStream(
+            self._policy, patience, self._merge_reduce, gone, stream.clock
         )
         decided = (
             coordinated.verdicts
             | "Windows" >> CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life)
             | "Solve" >> SolveInOrder(stream.question(), self._scale, self._init, self._claims)
         )
-        return StreamSummaries(decided, coordinated[LATE_REPORTS], read[DEAD_LETTERS])
+        return Answers(decided, coordinated[LATE_REPORTS])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,8 +319,7 @@ class Decided:
         """Whether a pane need not be read again: the last window that it is in is decided, for all groups."""
         if self.windows.kind == "global":
             return False
-        groups = [""] if self.groups == 1 else [f"{i:03d}" for i in range(self.groups)]
-        return all(self.claims.decided(self._window(start, end, group)) for group in groups)
+        return all(self.claims.decided(self._window(start, end, group)) for group in group_names(self.groups))
 
     def _window(self, start: float, end: float, group: str) -> Window:
         if self.windows.kind == "sliding":

@@ -215,6 +215,19 @@ def test_new_partitions_are_found(broker, topic, reader):
     assert one.new_parts() == {}
 
 
+def test_a_partition_that_is_not_there_is_an_error(broker, topic, reader):
+    name = topic(2)
+    produce(broker.servers, name, range(5), 0)
+    one = reader(source(broker, name, discover_seconds=0.2), {0: 0, 7: 0})
+    with pytest.raises(ValueError, match=f"topic: must have the partitions that are read, got none of {name}/7"):
+        wait_for(lambda: False, one)
+    one.seek({0: 0})
+    assert read_until(one, enough(5)) == {0: list(range(5))}
+    broker.admin().delete_topics([name])[name].result(10)
+    with pytest.raises(ValueError, match=f"topic: must have the partitions that are read, got none of {name}/0"):
+        wait_for(lambda: False, one)
+
+
 def test_deleted_data_is_an_error_and_no_reset(broker, topic, reader):
     name = topic(2)
     produce(broker.servers, name, range(30), 1)

@@ -42,10 +42,14 @@ def read_config(path: str) -> dict[str, str]:
     """The settings of a librdkafka configuration file, `name=value` lines or one JSON object, on any Beam filesystem.
 
     Raises:
-      ValueError: a line without "=", or JSON that is no object of plain values; what it holds is not shown.
+      ValueError: no such file, a line without "=", or JSON that is no object of plain values. What it holds is not
+        shown.
     """
-    with FileSystems.open(path) as file:
-        text = file.read().decode()
+    try:
+        with FileSystems.open(path) as file:
+            text = file.read().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"kafka_config: must be a file, got {path!r} ({type(error).__name__})") from None
     if text.lstrip().startswith("{"):
         try:
             found = json.loads(text)

@@ -51,29 +51,32 @@ class KafkaReader:
         self._commits = 0
         self._complaints = Complaints(source.settings)
         self._uncommitted = source.settings.get("isolation.level") == "read_uncommitted"
-        self._consumer = open_consumer(
-            source.settings,
-            source.group_of(shard),
-            error_cb=self._on_error,
-            on_commit=self._on_commit,
-            **{"queued.max.messages.kbytes": max(1, buffer >> 10)},
-        )
+        self._group, self._buffer = source.group_of(shard), buffer
+        self._consumer: Any = None
         # a client of its own: a question asked of the consumer from another thread waits for as long as that reads
         self._admin = open_admin(source.settings)
         self._questions: dict[int, tuple[float, Any]] = {}
         self._discovery: Any = None
         self._discovered = float("-inf")
-        self._partitions = 0
+        self._partitions = self._absences = 0
 
     def seek(self, positions: Mapping[int, int]) -> None:
         wanted = {int(part): int(position) for part, position in positions.items()}
         if wanted == self._next and self._fatal is None and self._lost is None:
             return
-        self._next, self._fatal, self._lost = wanted, None, None
+        self._next, self._fatal, self._lost, self._absences = wanted, None, None, 0
         self._assign()
 
     def _assign(self) -> None:
         self._ends = {}
+        if self._consumer is None:  # not earlier: partitions given to a client that has stood idle wait up to a second
+            self._consumer = open_consumer(
+                self._source.settings,
+                self._group,
+                error_cb=self._on_error,
+                on_commit=self._on_commit,
+                **{"queued.max.messages.kbytes": max(1, self._buffer >> 10)},
+            )
         self._consumer.assign([TopicPartition(self._topic, part, at) for part, at in self._next.items()])
 
     def read(self, seconds: float) -> list[Chunk]:
@@ -108,7 +111,7 @@ class KafkaReader:
 
     def commit(self, positions: Mapping[int, int]) -> None:
         offsets = [TopicPartition(self._topic, part, position) for part, position in positions.items()]
-        if not offsets:
+        if not offsets or self._consumer is None:
             return
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -117,6 +120,8 @@ class KafkaReader:
             self._complaints.say(f"{self._topic}: offsets not committed ({error.args[0]})")
 
     def close(self) -> None:
+        if self._consumer is None:
+            return
         self._consumer.assign([])
         until = time.monotonic() + _CLOSE_SECONDS
         while self._commits > 0 and time.monotonic() < until:
@@ -240,11 +245,26 @@ class KafkaReader:
     def _discover(self) -> None:
         """Asks, beside the reading and every so often, how many partitions there are."""
         if self._discovery is not None and self._discovery.done():
-            if self._discovery.exception() is None:
-                self._partitions = max(self._partitions, len(self._discovery.result().partitions))
+            self._count(self._discovery)
             self._discovery = None
         now = time.monotonic()
         if self._discovery is None and now - self._discovered >= self._source.discover_seconds:
             self._discovered = now
             topics = TopicCollection([self._topic])
             self._discovery = self._admin.describe_topics(topics, request_timeout=_ANSWER_SECONDS)[self._topic]
+
+    def _count(self, answer: Any) -> None:
+        """Takes an answer to how many partitions there are; twice without ours is no lag of one broker's knowledge."""
+        problem = answer.exception()
+        if problem is None:
+            there = len(answer.result().partitions)
+            self._partitions = max(self._partitions, there)
+        elif isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            there = 0
+        else:
+            return
+        gone = sorted(part for part in self._next if part >= there)
+        self._absences = self._absences + 1 if gone else 0
+        if self._absences > 1:
+            names = ", ".join(map(self._source.part_name, gone))
+            self._fatal = f"topic: must have the partitions that are read, got none of {names}"

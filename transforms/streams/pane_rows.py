@@ -18,12 +18,13 @@ Names = Callable[[int], str]
 
 @kernel
 def _numbered(offsets, counts, out):  # type: ignore[no-untyped-def]
-    """What tells rows of one part apart: the offset of their message and their number in it."""
+    """What tells rows of one part apart: the offset of their message and their number in it; of messages of more than
+    65,536 rows, the rest of the number goes where offsets of one window don't differ."""
     i = 0
     for m in range(len(offsets)):
         base = np.uint64(offsets[m]) << np.uint64(16)
         for r in range(counts[m]):
-            out[i] = base | np.uint64(r & 0xFFFF)
+            out[i] = base ^ np.uint64(r & 0xFFFF) ^ (np.uint64(r >> 16) << np.uint64(40))
             i += 1
 
 

@@ -1,0 +1,107 @@
+"""What `beam-coresets stream` refuses before anything runs: one line and exit code 2."""
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from beam_coresets.pipelines.main import main
+
+FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
+SOURCES = "topic, pubsub_subscription, rate, input: must be one of them"
+RATE = ("--rate=1000", "--k=3", "--shards=4")
+
+
+def refused(capsys, tmp_path, *options, runner=FLINK):
+    """The one line about what can't work."""
+    assert main(["stream", f"--output={tmp_path / 'out'}", *map(str, options), *runner]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--rate=1000"], "k: must be given (--k), got nothing"),
+    (["--k=0", "--rate=1000"], "k: must be"),
+    (["--k=3"], f"{SOURCES}, got none"),
+    ([*RATE, "--topic=points"], f"{SOURCES}, got topic, rate"),
+    ([*RATE, "--min_shards=5"], "min_shards: must be from 1 to 4 shards, got 5"),
+    ([*RATE, "--min_shards=0"], "min_shards: must be"),
+    ([*RATE, "--deadline=5s", "--cap=500ms"], "cap: must be at least grace = 1 s, got 0.5"),
+    ([*RATE, "--hold_shards", "4:1s:2s"], "hold_shards: must be from 0 to 3, got 4"),
+    ([*RATE, "--drop_shards=1"], "drop_shards: must be left out of a stream (hold_shards), got (1,)"),
+    ([*RATE, "--window=60s/7s"], "window: must be a multiple of its period 7 s if sliding, got 60 s"),
+    ([*RATE, "--window=global"], "window: must say how often it reports, as in global/30s, got 'global'"),
+    ([*RATE, "--window=0s"], "window: must be positive and in whole milliseconds, got 0 s"),
+    ([*RATE, "--half_life=60s"], "half_life: must be left out unless the window is global, got 60"),
+    ([*RATE, "--key_groups=2"], "key_groups: must be left out without --key_column, got 2"),
+    ([*RATE, "--replication=5"], "replication: must be"),
+    ([*RATE, "--rate=-1"], "rate: must be positive, got -1"),
+    ([*RATE, "--max_parts=4"], "max_parts: must be at least the 8 parts there are, got 4"),
+    ([*RATE, "--scale=standard"], "scale: must be none for a stream, which takes --scale_file, got 'standard'"),
+    ([*RATE, "--scale_file=none.json"], "scale_file: must be a scale.json, got 'none.json'"),
+    ([*RATE, "--init_centers=nowhere"], "input: must hold a centers table, got 'nowhere'"),
+    (["--k=3", "--topic=points"], "bootstrap_servers: must be given, here or in --kafka_config, got nothing"),
+    (["--k=3", "--input=x-*.parquet", "--key_column=a"], "key_column: must be left out for files, got 'a'"),
+    (["--k=3", "--input", "a.csv", "b.csv"], "input: must be one glob for a stream, got 2"),
+])  # fmt: skip
+def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, options, message):
+    assert refused(capsys, tmp_path, *options).startswith(message)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--message_format=avro"], "schema: must be given for 'avro' messages"),
+    (["--start=yesterday"], "start: must be 'earliest', 'latest', 'committed', seconds, an ISO time or offsets"),
+    (["--start=none.json"], "start: must be a JSON file of offsets by partition, got 'none.json'"),
+    (["--start=committed", "--window=global/5s"], "start: must not be committed for a running summary"),
+    (["--group="], "topic, group: must not be empty, got 'points', ''"),
+    (["--kafka_config=none.properties"], "kafka_config: must be a file, got 'none.properties'"),
+])  # fmt: skip
+def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, options, message):
+    pytest.importorskip("confluent_kafka")
+    given = ["--k=3", "--topic=points", "--bootstrap_servers=127.0.0.1:1", "--columns=a,b", *options]
+    assert refused(capsys, tmp_path, *given).startswith(message)
+
+
+@pytest.mark.parametrize(("runner", "message"), [
+    (["--runner=FlinkRunner", "--flink_job_server_jar=none.jar"], "flink_job_server_jar: must be a file, got"),
+    (["--runner=PrismRunner", "--prism_location=none"], "prism_location: must be a file, got 'none'"),
+    (["--runner=PrismRunner"], "prism_location: must be given or prism be on PATH (go install "),
+    ([], "runner: must be --runner=PrismRunner --prism_location=PATH (a Prism by `go install "),
+    ([*FLINK, "--resume_from=nowhere"], "resume_from: must be a folder with a checkpoint's _metadata (chk-N), got"),
+    (["--runner=PrismRunner", "--checkpoint_dir=x"], "checkpoint_dir: must be left out unless --runner=FlinkRunner"),
+])  # fmt: skip
+def test_a_runner_that_is_not_there_is_said_in_one_line(capsys, tmp_path, monkeypatch, runner, message):
+    monkeypatch.setenv("PATH", os.pathsep.join(str(folder) for folder in _without_prism()))
+    assert refused(capsys, tmp_path, *RATE, runner=runner).startswith(message)
+
+
+def _without_prism():
+    folders = map(pathlib.Path, os.environ["PATH"].split(os.pathsep))
+    return [folder for folder in folders if not (folder / "prism").exists()]
+
+
+def test_a_runner_that_can_not_stream_is_not_tried(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.pathsep.join(str(folder) for folder in _without_prism()))
+    assert refused(capsys, tmp_path, *RATE, runner=["--runner=DirectRunner"]).startswith("runner: must be ")
+
+
+@pytest.mark.parametrize("option", ["--deadline=soon", "--hold_shards=2", "--window_size=5s"])
+def test_options_that_say_nothing_are_usage_errors(capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        main(["stream", *RATE, "--output=out", option])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("beam-coresets stream: error: ")
+
+
+def test_without_the_kafka_client_the_remedy_is_said(tmp_path):
+    code = "import sys; sys.modules['confluent_kafka'] = None; from beam_coresets.pipelines.main import main; "
+    words = ["stream", "--k=3", "--topic=t", "--bootstrap_servers=x:1", f"--output={tmp_path}", *FLINK]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}sys.exit(main({json.dumps(words)}))"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: topic: must have the extra (pip install 'beam-coresets[kafka]'), got ")
