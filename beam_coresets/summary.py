@@ -179,7 +179,7 @@ def summarize(
             coreset.points, coreset.weights, k, z,
             seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,
         ).centers  # fmt: skip
-        interval = fitted_interval(decision, solved, z, metric)
+        interval = fitted_interval(decision, solved, z, metric, question.quick)
     row = _summary_row(decision, question, interval, len(solved))
     row |= {"reason": reason, "decided_at": decided_at, "evidence": pack(decision)}
     centers = _centers(coreset, solved, z, metric, ids, scale)

@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv, "stream", __doc__ or "", (add_stream_options, runners.add_runner_options, _defaults)
     )
     launch.quiet(known.verbose)
+    logging.getLogger("beam_coresets").setLevel(logging.WARNING)  # such as that a broker is waited for
     return launch.exit_code(lambda: run(known, beam_options, Console()))
 
 

@@ -224,9 +224,10 @@ def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path)
         before = first[start]
         assert (before["stragglers"], before["reason"]) == ([1], "deadline")
         assert before["coverage"] < 1
-        assert before["total_weight"] < expected[start,]
+        assert before["total_weight"] <= expected[start,]
         assert (row["responded"], row["coverage"]) == ([0, 1, 2, 3], 1)
         assert row["decided_at"] >= before["decided_at"]
+    assert any(first[start]["total_weight"] < expected[start,] for start in second)
     last = {**first, **second}
     assert {start: row["total_weight"] for start, row in last.items() if row["points"]} == exact(expected)
 

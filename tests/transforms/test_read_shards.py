@@ -122,7 +122,7 @@ def collected(source, **options):
 
 
 def test_a_bounded_source_is_read_to_its_end_by_every_holder():
-    source = ListSource(steady(4, 20), bad=((1, 3), (1, 4)))
+    source = ListSource(steady(4, 20, lag=-1000), bad=((1, 3), (1, 4)))
     found, result = collected(source)
     assert {key for key, _ in found["reports"]} == {window_key(0, 0)}
     assert sorted(r.shard for _, r in found["reports"]) == [0, 1, 2]
@@ -135,14 +135,14 @@ def test_a_bounded_source_is_read_to_its_end_by_every_holder():
         }
     decision = decide([r for _, r in found["reports"]], Policy(SCHEME, parts=4))
     assert (decision.points, decision.recovery.coverage, decision.recovery.distrusted) == (4 * 60 - 6, 1.0, {})
-    assert [(letter.reason) for letter in found["letters"]] == [BAD] * 4, "once a holder"
+    assert [(letter.reason) for letter in found["letters"]] == [BAD] * 2, "one of the holders tells"
     counted = counters(result)
     assert (counted["messages_read"], counted["points_read"]) == (160, 2 * (4 * 60 - 6))
-    assert counted["dead_letters"] == 4
+    assert counted["dead_letters"] == 2
 
 
 def test_a_bounded_shard_past_its_deadline_reports_what_it_has_finished():
-    parts = steady(4, 40)
+    parts = steady(4, 40, lag=-1000)
     parts[0], parts[3] = parts[0][:4], parts[3][:4]
     source = ListSource(parts, most=2)
     hand = Hand(source, bounded=True, deadline=0.35)
@@ -153,6 +153,7 @@ def test_a_bounded_shard_past_its_deadline_reports_what_it_has_finished():
     whole = source.ledger(SCHEME, finished)
     assert report.ledger.counts[finished].tolist() == whole.counts[finished].tolist()
     decision = decide([report], Policy(SCHEME, parts=4))
+    assert np.flatnonzero(decision.recovery.complete).tolist() == finished
     assert decision.recovery.coverage == len(finished) / 4
     assert decision.recovery.stragglers == (0, 1, 2)
 
@@ -266,12 +267,9 @@ def test_new_parts_are_read_from_their_beginning_and_waited_for():
         assert hand.ledger(key).equal(source.ledger(SCHEME, held(shard, 3), [202], WINDOWS))
         assert hand.is_final(key)
         assert {r.parts for k, r in hand.reports if k == key} == {3}
-    for shard in held_by(2):
-        assert hands[shard].ledger().counts[2] == sum(t < 1015.0 for t, _, _ in parts[2]) * 3 or hands[shard].ledger()
-
-
-def held_by(part):
-    return np.flatnonzero(SCHEME.matrix()[:, part]).tolist()
+    for shard in np.flatnonzero(SCHEME.matrix()[:, 2]).tolist():
+        first = source.ledger(SCHEME, [2], [201], WINDOWS)
+        assert hands[shard].ledger(window_key(1005.0, 1010.0)).counts[2] == first.counts[2] > 0
 
 
 def test_a_shard_without_parts_finds_new_ones():
