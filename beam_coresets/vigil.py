@@ -169,8 +169,7 @@ class Watch:
         held = self.assignment.matrix()
         if self.assignment.parts:
             held = held[:, : max(vigil.parts, self.parts)]
-        holders: npt.NDArray[np.bool_] = held.any(axis=1)
-        return holders
+        return np.asarray(held.any(axis=1))
 
     def _finals(self, vigil: Vigil) -> list[float]:
         """When each shard that is final became so, in rising order; those that hold nothing always were."""

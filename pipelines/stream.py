@@ -23,6 +23,7 @@ from beam_coresets.pipelines.stream_options import (
     scale_of,
     source_of,
     stream_of,
+    warnings_of,
 )
 from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.coordinate_stream import LateReport
@@ -70,6 +71,8 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     for line in runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from):
         console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
     pipeline = build(known, beam_options)
+    for line in warnings_of(known):
+        console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     return follow(pipeline, Claims(known.output, known.format), known, console)
 
 

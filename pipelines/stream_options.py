@@ -1,6 +1,7 @@
 """The options of `stream`, and the source and the plan that they ask for."""
 import argparse
 import json
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -213,6 +214,18 @@ def stream_of(known: argparse.Namespace, parallelism: int | None) -> StreamPlan:
         parallelism,
         quick=keyed,
     )
+
+
+def warnings_of(known: argparse.Namespace) -> list[str]:
+    """What works, but perhaps not as somebody expects."""
+    windows = WindowSpec.parse(known.window)
+    if known.deadline <= windows.period:
+        return []
+    waiting = math.ceil(known.deadline / windows.period) + 1
+    return [
+        f"window: {known.window} comes more often than the deadline of {known.deadline:g} s passes: while a shard is "
+        f"late, {waiting} windows wait for it at a time"
+    ]
 
 
 def init_of(known: argparse.Namespace, scale: Scale | None) -> tuple[Any, tuple[str, ...] | None] | None:

@@ -17,6 +17,12 @@ def test_a_time_in_milliseconds_is_in_the_pane_of_its_milliseconds(time, width):
     assert windows.bounds(pane) == (pane * width / 1000, (pane + 1) * width / 1000)
 
 
+@pytest.mark.parametrize("start", [10**8, 1_080_000_000, 1_700_000_000, 2_150_000_000, 4_000_000_000])
+def test_whole_milliseconds_survive_seconds_in_float64(start):
+    times = start * 1000 + np.arange(20_000, dtype=np.int64)
+    assert (WindowSpec.parse("1ms").pane_of(times / 1000) == times).all()
+
+
 @given(MILLISECONDS, st.integers(1, 10**6))
 def test_panes_begin_where_the_last_one_ends(start, width):
     windows = WindowSpec("fixed", width / 1000, width / 1000)

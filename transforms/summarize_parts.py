@@ -62,7 +62,7 @@ class SummarizeParts(beam.PTransform):
         self._policy = Policy(assignment, plan.recovery, plan.min_shards, parts)
         self._read = ReadShards(source, self._merge_reduce, Reading(deadline=deadline, clock=clock))
 
-    def expand(self, begin: Any) -> Summaries:
+    def expand(self, begin: Any) -> Any:
         plan = self._plan
         read = begin | "ReadShards" >> self._read
         letters = read[DEAD_LETTERS]

@@ -149,7 +149,7 @@ class SummarizeStream(beam.PTransform):
         self._source: Source = source if scale is None else ScaledSource(source, scale)
         self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
 
-    def expand(self, begin: Any) -> StreamSummaries:
+    def expand(self, begin: Any) -> Any:
         stream, plan = self._stream, self._stream.plan
         parts = len(self._source.starts())
         merge_reduce = MergeReduce(plan.sampler, stream.assignment(parts), plan.seed)
@@ -210,28 +210,20 @@ class SummarizeUnbounded(beam.PTransform):
         if stream.hold:
             raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
         self._columns, self._key_column = columns or Columns(), key_column
-        self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
-        plan = stream.plan
-        self._merge_reduce = MergeReduce(plan.sampler, plan.assignment, plan.seed)
+        self._stream, self._scale, plan = stream, scale, stream.plan
+        merge_reduce = MergeReduce(plan.sampler, plan.assignment, plan.seed)
+        self._answer = AnswerOnTime(stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims)
         patience = stream.waiting(plan.assignment)
         self._report = ReportStream(
-            self._merge_reduce, stream.windows, every, stream.disorder, stream.groups, key_column,
+            merge_reduce, stream.windows, every, stream.disorder, stream.groups, key_column,
             patience.retention + max(patience.cap, patience.deadline) + patience.grace + every, stream.clock,
         )  # fmt: skip
 
-    def expand(self, points: Any) -> StreamSummaries:
+    def expand(self, points: Any) -> Any:
         blocks, letters = self._blocks(points)
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
-        answered = (
-            blocks
-            | "Shards" >> self._report
-            | "Answer"
-            >> AnswerOnTime(
-                self._stream, self._stream.policy(self._stream.plan.assignment), self._merge_reduce, self._scale,
-                self._init, self._claims,
-            )
-        )  # fmt: skip
+        answered = blocks | "Shards" >> self._report | "Answer" >> self._answer
         return StreamSummaries(answered.decided, answered.late, letters)
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
@@ -286,7 +278,7 @@ class AnswerOnTime(beam.PTransform):
         self._stream, self._policy, self._merge_reduce = stream, policy, merge_reduce
         self._scale, self._init, self._claims = scale, init, claims
 
-    def expand(self, reports: Any) -> Answers:
+    def expand(self, reports: Any) -> Any:
         stream, plan = self._stream, self._stream.plan
         gone = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups).gone
         patience = stream.waiting(self._policy.assignment)

@@ -157,44 +157,40 @@ def one_decision_each(broker, topic, folder):
     for (start, _), values in heard.items():
         (value,) = values
         told = json.loads(value)
-        assert {name: told[name] for name in ("total_weight", "cost", "decided_at")} == {
-            name: rows[start][name] for name in ("total_weight", "cost", "decided_at")
-        }
+        for name in ("total_weight", "decided_at", "responded", "centers"):
+            assert told[name] == rows[start][name]
 
 
-def newest(folder, job, since):
-    """The newest checkpoint, once there are some more than there were."""
-    job.wait_for(lambda: len(checkpoints_in(folder)) and _number(checkpoints_in(folder)[-1]) > since, "a checkpoint")
-    return checkpoints_in(folder)[-1]
+def went_without(folder, shard):
+    """Whether a window with points has been decided without the shard."""
+    return any(row["points"] and row["stragglers"] == [shard] for row in windows_in(folder).values())
 
 
-def _number(checkpoint):
-    return int(checkpoint.name.removeprefix("chk-"))
-
-
-@pytest.mark.parametrize("go_on", ["from a checkpoint", "from committed offsets"])
-def test_a_killed_job_counts_every_message_in_exactly_one_window(stream, broker, tmp_path, go_on):
+def test_a_job_killed_twice_counts_every_message_in_exactly_one_window(stream, broker, tmp_path):
+    """Once while a shard is stuck, to go on from a checkpoint; once more, to start again from committed offsets."""
     topic, heard, checkpoints = make_topic(broker), make_topic(broker, 1), tmp_path / "checkpoints"
+    folder = tmp_path / "out"
     options = ["--window=2s", "--deadline=2s", f"--output_topic={heard}", f"--checkpoint_dir={checkpoints}",
                "--checkpointing_interval=2000"]  # fmt: skip
-    job = stream("killed", topic, broker, *options)
-    readers_started(job, broker, topic)
-    producing = Producing(broker, topic, 60_000, 36)
-    folder = tmp_path / "out"
-    job.wait_for(lambda: decided(folder) >= 4, "some windows")
-    known = newest(checkpoints, job, 0)
-    if go_on == "from a checkpoint":
-        known = newest(checkpoints, job, _number(known))
-    job.kill()
+    first = stream("first", topic, broker, *options, "--hold_shards", "1:22s:60s")
+    readers_started(first, broker, topic)
+    producing = Producing(broker, topic, 60_000, 45)
+    first.wait_for(lambda: went_without(folder, 1), "a window without the shard that is stuck")
+    first.kill()
     before = windows_in(folder)
 
-    how = [f"--resume_from={known}"] if go_on == "from a checkpoint" else ["--start=committed"]
-    second = stream("resumed", topic, broker, *options, *how)
+    retained = checkpoints_in(checkpoints)[-1]
+    second = stream("second", topic, broker, *options, f"--resume_from={retained}")
+    second.wait_for(lambda: decided(folder) >= len(before) + 4, "some windows of the second run")
+    second.kill()
+    before |= windows_in(folder)
+
+    third = stream("third", topic, broker, *options, "--start=committed")
     producing.finish()
     expected = points_by_window(broker, topic, 2)
-    second.wait_for(lambda: covers(folder, expected), "a summary for every window")
-    second.wait_for(lambda: len(announced(broker, heard)) == len(windows_in(folder)), "all announcements")
-    second.kill()
+    third.wait_for(lambda: covers(folder, expected), "a summary for every window")
+    third.wait_for(lambda: len(announced(broker, heard)) == len(windows_in(folder)), "all announcements")
+    third.kill()
     assert weights(folder) == exact(expected)
     after = windows_in(folder)
     assert all(repr(after[start]) == repr(row) for start, row in before.items()), "what was decided stands"
@@ -224,10 +220,10 @@ def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path)
         before = first[start]
         assert (before["stragglers"], before["reason"]) == ([1], "deadline")
         assert before["coverage"] < 1
-        assert before["total_weight"] <= expected[start,]
+        assert before["total_weight"] <= expected[(start,)]
         assert (row["responded"], row["coverage"]) == ([0, 1, 2, 3], 1)
         assert row["decided_at"] >= before["decided_at"]
-    assert any(first[start]["total_weight"] < expected[start,] for start in second)
+    assert any(first[start]["total_weight"] < expected[(start,)] for start in second)
     last = {**first, **second}
     assert {start: row["total_weight"] for start, row in last.items() if row["points"]} == exact(expected)
 
@@ -244,8 +240,8 @@ def test_a_broker_that_is_away_is_waited_for(stream, make_broker, tmp_path):
     broker.start()
     readers_started(job, broker, topic)
     said = job.output.count("waiting for the broker")
-    producing = Producing(broker, topic, 20_000, 24)
-    job.wait_for(lambda: decided(folder) >= 2, "some windows")
+    producing = Producing(broker, topic, 20_000, 16)
+    job.wait_for(lambda: weights(folder), "a window with points")
     broker.kill()
     job.wait_for(lambda: job.output.count("waiting for the broker") > said, "a word about the broker in the middle")
     broker.start()

@@ -14,7 +14,8 @@ def test_without_a_word_or_with_an_unknown_one(capsys):
     assert main(["summarise"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("error: word: must be one of summarize, plan, verify, got 'summarise'\n")
+    assert err.startswith(f"error: word: must be one of {', '.join(WORDS)}, got 'summarise'\n")
+    assert set(WORDS) >= {"summarize", "stream", "plan", "rollup", "verify"}
 
 
 def test_help_names_every_word(capsys):
@@ -33,7 +34,7 @@ def test_every_word_explains_its_options(word, capsys):
     assert code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: beam-coresets {word}")
-    assert "--shards" in out
+    assert ("--from" if word == "rollup" else "--shards") in out
 
 
 @pytest.mark.parametrize("command", [
@@ -50,10 +51,12 @@ def test_all_ways_to_start_it_are_the_same(command):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("word", ["summarize", "verify"])
-def test_the_jobs_are_modules_as_well(word):
+@pytest.mark.parametrize(("word", "missing"), [
+    ("summarize", "input"), ("verify", "input"), ("rollup", "input"), ("stream", "output"),
+])  # fmt: skip
+def test_the_jobs_are_modules_as_well(word, missing):
     command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", "--k", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: input: must be given (--input), got nothing"
+    assert done.stderr.splitlines()[-1] == f"error: {missing}: must be given (--{missing}), got nothing"
     assert done.stdout == ""

@@ -7,23 +7,25 @@ import sys
 
 import pytest
 
+from beam_coresets.pipelines import options
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.stream_options import add_stream_options, warnings_of
 
 FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
 SOURCES = "topic, pubsub_subscription, rate, input: must be one of them"
 RATE = ("--rate=1000", "--k=3", "--shards=4")
 
 
-def refused(capsys, tmp_path, *options, runner=FLINK):
+def refused(capsys, tmp_path, *words, runner=FLINK):
     """The one line about what can't work."""
-    assert main(["stream", f"--output={tmp_path / 'out'}", *map(str, options), *runner]) == 2
+    assert main(["stream", f"--output={tmp_path / 'out'}", *map(str, words), *runner]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert not (tmp_path / "out").exists()
     return line.removeprefix("error: ")
 
 
-@pytest.mark.parametrize(("options", "message"), [
+@pytest.mark.parametrize(("words", "message"), [
     (["--rate=1000"], "k: must be given (--k), got nothing"),
     (["--k=0", "--rate=1000"], "k: must be"),
     (["--k=3"], f"{SOURCES}, got none"),
@@ -48,11 +50,11 @@ def refused(capsys, tmp_path, *options, runner=FLINK):
     (["--k=3", "--input=x-*.parquet", "--key_column=a"], "key_column: must be left out for files, got 'a'"),
     (["--k=3", "--input", "a.csv", "b.csv"], "input: must be one glob for a stream, got 2"),
 ])  # fmt: skip
-def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, options, message):
-    assert refused(capsys, tmp_path, *options).startswith(message)
+def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, words, message):
+    assert refused(capsys, tmp_path, *words).startswith(message)
 
 
-@pytest.mark.parametrize(("options", "message"), [
+@pytest.mark.parametrize(("words", "message"), [
     (["--message_format=avro"], "schema: must be given for 'avro' messages"),
     (["--start=yesterday"], "start: must be 'earliest', 'latest', 'committed', seconds, an ISO time or offsets"),
     (["--start=none.json"], "start: must be a JSON file of offsets by partition, got 'none.json'"),
@@ -60,9 +62,9 @@ def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, options, messag
     (["--group="], "topic, group: must not be empty, got 'points', ''"),
     (["--kafka_config=none.properties"], "kafka_config: must be a file, got 'none.properties'"),
 ])  # fmt: skip
-def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, options, message):
+def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, words, message):
     pytest.importorskip("confluent_kafka")
-    given = ["--k=3", "--topic=points", "--bootstrap_servers=127.0.0.1:1", "--columns=a,b", *options]
+    given = ["--k=3", "--topic=points", "--bootstrap_servers=127.0.0.1:1", "--columns=a,b", *words]
     assert refused(capsys, tmp_path, *given).startswith(message)
 
 
@@ -105,3 +107,14 @@ def test_without_the_kafka_client_the_remedy_is_said(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: topic: must have the extra (pip install 'beam-coresets[kafka]'), got ")
+
+
+@pytest.mark.parametrize(("window", "deadline", "waiting"), [
+    ("5s", "5s", None), ("60s", "5s", None), ("global/5s", "1s", None), ("2s", "5s", "4 windows"),
+    ("60s/5s", "6s", "3 windows"),
+])  # fmt: skip
+def test_a_window_shorter_than_the_deadline_is_warned_of(window, deadline, waiting):
+    words = [*RATE, f"--window={window}", f"--deadline={deadline}"]
+    known, _ = options.parse(words, "stream", "", (add_stream_options,))
+    found = warnings_of(known)
+    assert [waiting in line for line in found] == ([] if waiting is None else [True])

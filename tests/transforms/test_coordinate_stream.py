@@ -302,6 +302,16 @@ def test_what_an_open_window_keeps_is_bounded():
     assert verdict.decisions[""].points == 1000
 
 
+@pytest.mark.parametrize("patience", [PATIENCE, REVISING])
+def test_reports_are_kept_for_a_revision_only(patience):
+    step, held = _Coordinate(POLICY, patience, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
+    _clocks.append(110.0)
+    verdicts = [v for i in range(3) for v in step.process((window_key(100, 105), everything(i)), *held)]
+    assert [(v.revision, v.reason) for v in verdicts] == [(1, "all")]
+    assert len(held[0].bag) == (3 if patience.revise else 0)
+    assert held[3].set_for == 140.0
+
+
 @pytest.mark.parametrize("key", [(0.0, 5.0, ""), (1.7e9, 1.7e9 + 0.25, "007"), (-5.0, 0.0, "a/b"), (1.001, 2.002, "")])
 def test_keys_say_which_window(key):
     assert parse_key(window_key(*key)) == key

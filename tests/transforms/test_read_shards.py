@@ -272,6 +272,18 @@ def test_new_parts_are_read_from_their_beginning_and_waited_for():
         assert hands[shard].ledger(window_key(1005.0, 1010.0)).counts[2] == first.counts[2] > 0
 
 
+def test_a_new_part_that_is_ahead_of_a_backlog_does_not_hold_it_up():
+    parts = steady(2, 60, lag=0.0)
+    source = ListSource(parts, bounded=False, known=2, most=1)
+    source.clock.now = 1050.0
+    hand = Hand(source, poll=0.3)
+    assert hand.bundle()
+    parts.append(steady(1, 5, begin=1049.0, lag=0.0)[0])
+    hand.until(1059.0)
+    for pane in (201, 202, 203):
+        assert hand.is_final(window_key(*WINDOWS.bounds(pane)))
+
+
 def test_a_shard_without_parts_finds_new_ones():
     scheme = Assignment(3, 1, "cyclic", 6, parts=True)
     parts = steady(2, 30)
