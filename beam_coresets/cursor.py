@@ -22,6 +22,11 @@ MAX_EMPTY = 1000  # empty panes told in a row: a leap of years must not make mil
 Position = Any  # JSON
 
 
+def first_offset(position: Position) -> int:
+    """The offset of a source's position: itself, or what it holds as "offset"."""
+    return int(position.get("offset", 0)) if isinstance(position, dict) else int(position)
+
+
 @dataclasses.dataclass(frozen=True)
 class Tally:
     """The rows of one pane that were read from one part.
@@ -45,8 +50,10 @@ class PartCursor:
       position: where to read on, as its source puts it.
       offset: the next offset.
       high: the latest event time so far.
-      lag: seconds from event to arrival, of the last message.
+      lag: seconds from event to arrival, of the last message that came while the part was read to its end: of a
+        backlog it would say nothing.
       seen: when the last message came, in wall time.
+      live: the part had been read to its end.
       closed: all panes before this one have nothing to come; None before the first.
       told: the coordinator has been told so of all panes before this one.
       tallies: of panes that are not told, by pane.
@@ -59,6 +66,7 @@ class PartCursor:
     high: float = -math.inf
     lag: float = 0.0
     seen: float = -math.inf
+    live: bool = False
     closed: int | None = None
     told: int | None = None
     tallies: Mapping[int, Tally] = dataclasses.field(default_factory=dict)
@@ -94,7 +102,7 @@ class PartCursor:
             position=position,
             offset=stop,
             high=top,
-            lag=max(0.0, now - high) if len(panes) else self.lag,
+            lag=max(0.0, now - high) if len(panes) and self.live else self.lag,
             seen=now if len(panes) else self.seen,
             told=told,
             closed=told if self.closed is None else self.closed,
@@ -145,7 +153,7 @@ class PartCursor:
 
     def floor(self) -> Position:
         """Where to go back to in order to read all of every pane that is not decided."""
-        return self.floors[min(self.floors)] if self.floors else self.position
+        return min(self.floors.values(), key=first_offset, default=self.position)
 
     def settled(self, panes: set[int]) -> PartCursor:
         """After it has become known that these panes are decided."""
@@ -195,7 +203,7 @@ class ShardCursor:
         """Equal cursors give equal text."""
         parts = {
             str(part): {
-                **{name: getattr(c, name) for name in ("position", "offset", "lag", "closed", "told")},
+                **{name: getattr(c, name) for name in ("position", "offset", "lag", "live", "closed", "told")},
                 **{name: None if math.isinf(getattr(c, name)) else getattr(c, name) for name in ("high", "seen")},
                 "tallies": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.tallies.items())],
                 "late": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.late.items())],
@@ -249,6 +257,7 @@ class Completeness:
           ended: nothing will come any more.
           lag: seconds that events lag behind, to assume where this part has had none.
         """
+        cursor = dataclasses.replace(cursor, live=bool(caught_up))
         if ended:
             last = max(cursor.tallies, default=None)
             cursor = cursor if last is None else cursor.closed_at(last + 1)

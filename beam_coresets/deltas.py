@@ -8,12 +8,15 @@ are, so a retried bundle sends the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from beam_coresets import keyed
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
@@ -61,11 +64,11 @@ class Rows:
 
 def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
     """The report on one pane's rows of these ranges; `rows` may be empty."""
-    names, codes, order = ("",), None, None
+    names: tuple[str, ...] = ("",)
+    codes, order = None, None
     bounds = None
     if rows.keys is not None:
-        unique, codes = np.unique(rows.keys.astype(str), return_inverse=True)
-        names, codes = tuple(unique.tolist()), codes.astype(np.int32)
+        names, codes = key_codes(rows.keys)
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1)).astype(np.int64)
         if not names:
@@ -84,6 +87,16 @@ def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range
     return ShardReport(shard, coreset, ledger, ranges, names, bounds, parts)
 
 
+def key_codes(keys: Array) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    """The different keys in rising order, and the number of each row's among them, (n,)."""
+    encoded = pa.array(keys, pa.string()).dictionary_encode()
+    names = np.array(encoded.dictionary.to_pylist(), object)
+    order = np.argsort(names, kind="stable")
+    rank = np.empty(len(names), np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
+    return tuple(names[order].tolist()), rank[encoded.indices.to_numpy()]
+
+
 def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
     """Points of a delta: bounded by bytes in high dimension, never below half of a finished coreset's."""
     size = merge_reduce.sampler.size
@@ -98,22 +111,33 @@ def _sampled(
     if len(rows.ids) <= size:
         kept = np.arange(len(rows.ids)) if order is None else order
         return kept, rows.weights[kept], bounds
-    whole = Coreset(rows.points, rows.weights, rows.weights, rows.ids)
-    strata = merge_reduce.strata(shard, whole)
+    strata = merge_reduce.strata(shard, Coreset(rows.points, rows.weights, rows.weights, rows.ids))
+    seed = (merge_reduce.seed, shard, "delta", ledger.digest())
     if order is None or bounds is None:
-        rng = generator(merge_reduce.seed, shard, "delta", ledger.digest())
-        kept, weights = merge_reduce.sampler.thin(rows.points, rows.weights, strata, size, rng)
+        kept, weights = merge_reduce.sampler.thin(rows.points, rows.weights, strata, size, generator(*seed))
         return kept, weights, None
+    sample = Coreset(rows.points[order], rows.weights[order], rows.weights[order], rows.ids[order])
+    inside, weights, ends = _thinned(merge_reduce, sample, strata[order], bounds, size, seed)
+    return order[inside], weights, ends
+
+
+def _thinned(
+    merge_reduce: MergeReduce, sample: Coreset, strata: Array, bounds: Array, size: int, seed: tuple[Any, ...]
+) -> tuple[Array, Array, Array]:
+    """Thins each key's rows to about `size`: row numbers, unbiased weights, and the keys' bounds among them."""
+    weights = sample.weights_ht
+    if len(bounds) - 1 >= keyed.MANY:
+        return keyed.draw(sample.points, weights, strata, bounds, size, merge_reduce.sampler.z, generator(*seed))
     chosen, drawn = [], []
-    for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        mine = order[low:high]
-        weights = rows.weights[mine]
+    for i, (low, high) in enumerate(itertools.pairwise(bounds.tolist())):
+        rows, kept = np.arange(low, high), weights[low:high]
         if high - low > size:
-            rng = generator(merge_reduce.seed, shard, "delta", int(rows.ids[mine].sum(dtype=np.uint64)), high - low)
-            inside, weights = merge_reduce.sampler.thin(rows.points[mine], weights, strata[mine], size, rng)
-            mine = mine[inside]
-        chosen.append(mine)
-        drawn.append(weights)
+            inside, kept = merge_reduce.sampler.thin(
+                sample.points[low:high], kept, strata[low:high], size, generator(*seed, i)
+            )
+            rows = low + inside
+        chosen.append(rows)
+        drawn.append(kept)
     ends = np.cumsum([0, *map(len, chosen)]).astype(np.int64)
     return np.concatenate(chosen), np.concatenate(drawn), ends
 
@@ -121,38 +145,43 @@ def _sampled(
 def compacted(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
     """One report in place of several of the same shard, thinned key by key to the size of an inner node."""
     whole = united(merge_reduce, reports)
-    dim, itemsize = whole.coreset.dim, whole.coreset.points.itemsize
-    size = merge_reduce.node_size(dim, itemsize)
-    bounds = np.array([0, len(whole.coreset)]) if whole.bounds is None else whole.bounds
+    size = merge_reduce.node_size(whole.coreset.dim, whole.coreset.points.itemsize)
+    return _each_thinned(merge_reduce, whole, size, "compacted")
+
+
+def _each_thinned(merge_reduce: MergeReduce, whole: ShardReport, size: int, purpose: str) -> ShardReport:
+    bounds = np.array([0, len(whole.coreset)], np.int64) if whole.bounds is None else whole.bounds
     if (np.diff(bounds) <= size).all():
         return whole
-    kept, drawn = [], []
     strata = merge_reduce.strata(whole.shard, whole.coreset)
-    for i, (low, high) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-        weights = whole.coreset.weights_ht[low:high]
-        rows = np.arange(low, high)
-        if high - low > size:
-            rng = generator(merge_reduce.seed, whole.shard, "compacted", whole.ledger.digest(), i)
-            inside, weights = merge_reduce.sampler.thin(
-                whole.coreset.points[low:high], weights, strata[low:high], size, rng
-            )
-            rows = low + inside
-        kept.append(rows)
-        drawn.append(weights)
-    coreset = whole.coreset.keep(np.concatenate(kept), np.concatenate(drawn))
-    ends = np.cumsum([0, *map(len, kept)]).astype(np.int64)
+    seed = (merge_reduce.seed, whole.shard, purpose, whole.ledger.digest())
+    rows, weights, ends = _thinned(merge_reduce, whole.coreset, strata, bounds, size, seed)
+    coreset = whole.coreset.keep(rows, weights)
     return dataclasses.replace(whole, coreset=coreset, bounds=None if whole.bounds is None else ends)
 
 
 def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
     """The finished report of one shard on each key: the last draw, and calibrated weights."""
     whole = united(merge_reduce, reports)
+    if len(whole.keys) >= keyed.MANY:
+        # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
+        whole = _each_thinned(merge_reduce, whole, merge_reduce.sampler.size, "result")
+        return {key: _with_total(whole.of_key(key)) for key in whole.keys}
     out = {}
     for key in whole.keys:
         mine = whole.of_key(key)
         coreset = merge_reduce.finish(whole.shard, mine.coreset, mine.ledger)
         out[key] = dataclasses.replace(mine, coreset=coreset)
     return out
+
+
+def _with_total(report: ShardReport) -> ShardReport:
+    """With weights that add up to what the shard has taken in."""
+    coreset, total = report.coreset, report.coreset.weights_ht.sum()
+    if not total > 0:
+        return report
+    weights = coreset.weights_ht * (report.ledger.weight / total)
+    return dataclasses.replace(report, coreset=dataclasses.replace(coreset, weights=weights))
 
 
 def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:

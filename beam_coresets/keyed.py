@@ -21,12 +21,19 @@ Array = npt.NDArray[Any]
 
 
 def draw(
-    points: Array, weights: Array, bounds: npt.NDArray[np.int64], size: int, z: float, rng: np.random.Generator
+    points: Array,
+    weights: Array,
+    strata: npt.NDArray[np.int32],
+    bounds: npt.NDArray[np.int64],
+    size: int,
+    z: float,
+    rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """About `size` rows of each key; all of those that have no more.
 
     Args:
-      points: (n, d). weights: (n,) unbiased weights. bounds: (keys + 1,), key i's rows are bounds[i] to bounds[i + 1].
+      points: (n, d). weights: (n,) unbiased weights. strata: (n,) int32 from 0, drawn apart (see `sampling`).
+      bounds: (keys + 1,), key i's rows are bounds[i] to bounds[i + 1].
       z: power of the distance in the cost.
 
     Returns:
@@ -35,9 +42,9 @@ def draw(
     rows = np.empty(len(points), np.int64)
     out = np.empty(len(points))
     ends = np.zeros(len(bounds), np.int64)
-    kept = _draw(
-        writable(points), writable(weights), bounds, size, float(z), rng.random(len(bounds)), rows, out, ends
-    )
+    count = int(strata.max()) + 1 if len(strata) else 1
+    starts = rng.random((len(bounds), count))
+    kept = _draw(writable(points), writable(weights), strata, bounds, size, float(z), starts, rows, out, ends)
     return rows[:kept].copy(), out[:kept].copy(), ends
 
 
@@ -94,7 +101,7 @@ def _importances(points, weights, low, high, mean, total, size, z, probability):
 
 
 @kernel
-def _draw(points, weights, bounds, size, z, starts, rows, out, ends):  # type: ignore[no-untyped-def]
+def _draw(points, weights, strata, bounds, size, z, starts, rows, out, ends):  # type: ignore[no-untyped-def]
     kept = 0
     mean = np.empty(points.shape[1])
     longest = 0
@@ -115,20 +122,17 @@ def _draw(points, weights, bounds, size, z, starts, rows, out, ends):  # type: i
         if total > 0.0:
             _importances(points, weights, low, high, mean, total, size, z, probability)
             along = np.argsort(points[low:high, widest], kind="mergesort")
-            running = starts[j]
+            running = starts[j].copy()
             for i in along:
-                p = probability[i]
-                if p >= 1.0:
-                    rows[kept] = low + i
-                    out[kept] = weights[low + i]
-                    kept += 1
-                    continue
-                running += p
-                if running >= 1.0:
-                    running -= 1.0
-                    rows[kept] = low + i
-                    out[kept] = weights[low + i] / p
-                    kept += 1
+                p, stratum = probability[i], strata[low + i]
+                if p < 1.0:
+                    running[stratum] += p
+                    if running[stratum] < 1.0:
+                        continue
+                    running[stratum] -= 1.0
+                rows[kept] = low + i
+                out[kept] = weights[low + i] / p
+                kept += 1
             order = np.argsort(rows[first:kept])
             taken, given = rows[first:kept][order], out[first:kept][order]
             rows[first:kept] = taken

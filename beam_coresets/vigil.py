@@ -71,6 +71,7 @@ class Vigil:
       armed: when the timer is set for.
       waited: the timer has fired late once and been set again.
       kept: reports kept since they were last compacted.
+      partial: the first decision was made without some shards.
       late: ranges that came after the decision and were kept for a revision: shard, part, start, stop, rows.
     """
 
@@ -83,6 +84,7 @@ class Vigil:
     armed: float | None = None
     waited: bool = False
     kept: int = 0
+    partial: bool = False
     late: list[tuple[int, int, int, int, int]] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> str:
@@ -214,7 +216,10 @@ class Watch:
             vigil.armed = due
             return False
         if vigil.armed is not None and now > vigil.armed + FIRED_LATE and not vigil.waited:
-            vigil.waited, vigil.armed = True, now + self.patience.grace
+            # After so long it is a restart, and the readers have to come back, too.
+            restarted = now > vigil.armed + max(self.patience.deadline, self.patience.grace)
+            wait = max(self.patience.deadline, self.patience.grace) if restarted else self.patience.grace
+            vigil.waited, vigil.armed = True, now + wait
             return False
         return vigil.armed is None or now >= vigil.armed - SLACK
 
@@ -227,6 +232,7 @@ class Watch:
     def decided(self, vigil: Vigil, now: float) -> None:
         """Notes that the window has been decided; changes `vigil`."""
         vigil.revision += 1
+        vigil.partial = not self.complete(vigil)
         vigil.late = []
         vigil.decided_at = now if vigil.decided_at is None else vigil.decided_at
         vigil.armed = None
@@ -241,7 +247,7 @@ class Watch:
 
     def _may_revise(self, vigil: Vigil) -> bool:
         """A first decision without all shards may be followed by a second one with them."""
-        return self.patience.revise and vigil.revision == 1
+        return self.patience.revise and vigil.revision == 1 and vigil.partial
 
     def _overlap(self, vigil: Vigil, shard: int, r: Range) -> str:
         """"" if nothing of it has come before, "inside" if all has, else "partly"."""

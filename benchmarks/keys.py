@@ -6,6 +6,7 @@ coordinator, centers with their intervals and identities, and the three tables a
 import argparse
 import sys
 import time
+import uuid
 
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
@@ -22,7 +23,7 @@ from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.summarize_stream import StreamPlan
 from beam_coresets.windows import WindowSpec
 
-T0 = 1_000_000_000.0
+T0 = 999_999_960.0
 WINDOW = 60.0
 
 
@@ -51,7 +52,7 @@ class Watermark:
 def read_all(source, merge_reduce, reading):
     """Every shard's reports on all that is there."""
     transform = ReadShards(source, merge_reduce, reading, begin=T0)
-    reader = _ReadUnbounded(source, merge_reduce, reading, transform._cursors, "benchmark")
+    reader = _ReadUnbounded(source, merge_reduce, reading, transform._cursors, uuid.uuid4().hex)
     reader.setup()
     reports = []
     for element in placed_elements(merge_reduce.assignment.shards, merge_reduce.assignment.shards):

@@ -105,10 +105,13 @@ def test_an_idle_part_does_not_hold_panes_open():
     assert RULES.closed(never, False, False, 0.0, 2000.0).closed == 200, "nobody has looked yet"
     assert RULES.closed(never, True, False, 0.0, 1010.9).closed == 201
     assert RULES.closed(never, True, False, 3.0, 1014.0).closed == 202, "as far behind as the others"
-    some = read(never, [200], high=1001.0, now=1003.0)
+    live = RULES.closed(never, True, False, 0.0, 1000.0)
+    some = read(live, [200], high=1001.0, now=1003.0)
     assert RULES.closed(some, True, False, 0.0, 1003.9).closed == 200
     assert RULES.closed(some, True, False, 0.0, 1013.0).closed == 202
     assert RULES.closed(some, True, False, 99.0, 1012.9).closed == 201, "its own lag counts"
+    backlog = read(never, [200], high=1001.0, now=4600.0)
+    assert RULES.closed(backlog, True, False, 0.0, 4611.0).closed == 922, "what lay there says nothing of what comes"
 
 
 def test_a_part_that_has_ended_does_not_hold_panes_open():

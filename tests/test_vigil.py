@@ -157,12 +157,21 @@ def test_a_timer_that_fires_late_is_set_once_more():
     assert rules.rearmed(vigil, END)
     assert vigil.armed == 105.0
     assert not rules.rearmed(vigil, END)
-    late = 105.0 + FIRED_LATE + 20
+    late = 105.0 + FIRED_LATE + 1
     assert not rules.on_timer(vigil, late, END)
     assert (vigil.armed, vigil.waited) == (late + 1, True)
     assert not rules.rearmed(vigil, END)
     assert not rules.on_timer(vigil, late + 0.5, END), "the old timer again"
     assert rules.on_timer(vigil, late + 30, END), "only once"
+
+
+def test_after_a_restart_readers_get_as_long_as_the_deadline_to_come_back():
+    rules = watch()
+    vigil = after(rules, ZERO_DONE)
+    assert rules.rearmed(vigil, END)
+    assert not rules.on_timer(vigil, 500.0, END)
+    assert (vigil.armed, vigil.waited) == (505.0, True)
+    assert rules.on_timer(vigil, 505.0, END)
 
 
 def test_timers_that_are_not_due():
@@ -185,7 +194,7 @@ SEEN = st.tuples(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), max_size=2)
 VIGILS = st.builds(
     Vigil, TIMES, st.dictionaries(st.integers(0, 9), st.floats(0, 2e9)),
     st.dictionaries(st.tuples(st.integers(0, 9), st.integers(-1, 9)), SEEN), st.integers(0, 9), st.integers(0, 2),
-    TIMES, TIMES, st.booleans(), st.integers(0, 99), st.lists(st.tuples(*[NUMBERS] * 5), max_size=3),
+    TIMES, TIMES, st.booleans(), st.integers(0, 99), st.booleans(), st.lists(st.tuples(*[NUMBERS] * 5), max_size=3),
 )  # fmt: skip
 
 

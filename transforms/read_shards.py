@@ -24,7 +24,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from threadpoolctl import threadpool_limits
 
 from beam_coresets import deltas
-from beam_coresets.cursor import Completeness, PartCursor, ShardCursor
+from beam_coresets.cursor import Completeness, PartCursor, ShardCursor, first_offset
 from beam_coresets.deltas import Rows
 from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
@@ -208,11 +208,6 @@ class ReadShards(beam.PTransform):
 
     def display_data(self) -> dict[str, Any]:
         return {**self._source.display_data(), "parts": self.parts, "poll": self._reading.poll}
-
-
-def first_offset(position: Any) -> int:
-    """The offset of a source's position: itself, or what it holds as "offset"."""
-    return int(position.get("offset", 0)) if isinstance(position, dict) else int(position)
 
 
 class _Read(beam.DoFn, RestrictionProvider):
@@ -444,8 +439,7 @@ def grouped(rows: Rows, groups: int) -> Iterator[tuple[str, Rows]]:
     if groups == 1:
         yield "", rows
         return
-    keys = np.full(len(rows.ids), "") if rows.keys is None else rows.keys.astype(str)
-    names, codes = np.unique(keys, return_inverse=True)
-    of = np.array([key_group(name, groups) for name in names.tolist()], np.int64)[codes]
+    names, codes = deltas.key_codes(np.full(len(rows.ids), "", object) if rows.keys is None else rows.keys)
+    of = np.array([key_group(name, groups) for name in names], np.int64)[codes]
     for group, name in enumerate(group_names(groups)):
         yield name, rows.take(np.flatnonzero(of == group))

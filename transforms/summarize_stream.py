@@ -31,6 +31,7 @@ from beam_coresets.transforms.report_stream import ReportStream
 from beam_coresets.transforms.scaling import ScaleBlocks
 from beam_coresets.transforms.solve_in_order import SolveInOrder
 from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter
+from beam_coresets.transforms.streams.beginning import beginning
 from beam_coresets.transforms.streams.scaled import ScaledSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.summarize import Plan
@@ -151,7 +152,8 @@ class SummarizeStream(beam.PTransform):
 
     def expand(self, begin: Any) -> Any:
         stream, plan = self._stream, self._stream.plan
-        parts = len(self._source.starts())
+        starts = self._source.starts()
+        parts = len(starts)
         merge_reduce = MergeReduce(plan.sampler, stream.assignment(parts), plan.seed)
         known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
         reading = Reading(
@@ -163,7 +165,8 @@ class SummarizeStream(beam.PTransform):
             settled=None if known is None else known.settled,
             clock=stream.clock,
         )
-        begins = getattr(self._source, "begins", lambda: None)()
+        first = beginning(self._source, starts)
+        begins = None if first is None else first - stream.disorder
         read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins)
         policy = stream.policy(merge_reduce.assignment, parts)
         answered = read[REPORTS] | "Answer" >> AnswerOnTime(
@@ -181,9 +184,9 @@ class SummarizeUnbounded(beam.PTransform):
     Then back pressure stops the others too, and windows come when it goes on. A shard that is merely slow, or whose
     reports are lost, is left behind as there.
 
-    A window is answered when the watermark has passed its end by the stream's `disorder` (by `disorder` alone: `idle`,
-    `poll` and `max_parts` are of readers), or at its deadline with all rows that have come, whatever the watermark
-    does. Windows that no row falls into are not answered.
+    A shard is final once the watermark has passed a window's end by the stream's `disorder` (`idle`, `poll` and
+    `max_parts` are of readers). A watermark that stands holds a window until its cap, which answers with all rows that
+    have come. Windows that no row falls into are not answered.
 
     Args:
       stream: what is asked.

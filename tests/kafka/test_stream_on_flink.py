@@ -254,17 +254,20 @@ def test_a_broker_that_is_away_is_waited_for(stream, make_broker, tmp_path):
 
 
 def test_messages_that_can_not_be_read_are_dead_letters(stream, broker, tmp_path):
-    topic, folder = make_topic(broker, 2), tmp_path / "out"
+    """Written before the job began, so each partition begins in another window."""
+    topic, folder = make_topic(broker), tmp_path / "out"
     now = time.time()
-    good = [{"a": float(i % 7), "b": 1.5 * i, "at": now - 0.01 * i} for i in range(400)]
+    good = [{"a": float(i % 7), "b": 1.5 * i, "at": now - 5 + 0.01 * i} for i in range(400)]
     row = {"a": 1.0, "b": 2.0, "at": now}
     bad = [b"not json", json.dumps({"a": 1.0, "at": now}).encode(), None, b"[1, 2]",
            *(json.dumps({**row, **wrong}).encode() for wrong in (
                {"a": "x"}, {"a": None}, {"b": float("nan")}, {"at": None}, {"at": "soon"}, {"at": now + 3600},
                {"at": now - 40 * 86400}, {"at": -5}))]  # fmt: skip
     producer = Producer({"bootstrap.servers": broker.servers, "log_level": 0})
-    for i, value in enumerate([*bad, *(json.dumps(row).encode() for row in good)]):
+    for i, value in enumerate(bad):
         producer.produce(topic, value, partition=i % 2)
+    for i, row in enumerate(good):  # a partition after the other, and most have nothing
+        producer.produce(topic, json.dumps(row), partition=i // 134)
     producer.flush(30)
     job = stream("run", topic, broker, "--message_format=json", "--columns=a,b", "--dim=2", "--time_field=at",
                  "--window=2s", "--deadline=2s")  # fmt: skip
@@ -273,6 +276,7 @@ def test_messages_that_can_not_be_read_are_dead_letters(stream, broker, tmp_path
     job.wait_for(lambda: len(rows_in(folder, "dead_letters")) >= len(bad), "the dead letters")
     job.kill()
     assert weights(folder) == {start: pytest.approx(count, rel=1e-9) for start, count in wanted.items()}
+    assert all(row["responded"] == [0, 1, 2, 3] for row in windows_in(folder).values())
     letters = rows_in(folder, "dead_letters")
     assert sorted((row["source"], row["position"]) for row in letters) == sorted(
         (topic, f"partition {i % 2} offset {i // 2}") for i in range(len(bad))

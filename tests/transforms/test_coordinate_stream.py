@@ -225,7 +225,7 @@ def test_a_timer_that_fires_late_waits_once_more():
     assert not late
     verdicts, late = Script().at(106, everything(0)).at(130, step=24.0).run()
     verdict, decision = only(verdicts)
-    assert (verdict.reason, verdict.decided_at) == ("deadline", 131.0)
+    assert (verdict.reason, verdict.decided_at) == ("deadline", 135.0), "a restart: readers get the deadline again"
 
 
 def test_groups_of_keys_are_decided_apart():
@@ -302,14 +302,17 @@ def test_what_an_open_window_keeps_is_bounded():
     assert verdict.decisions[""].points == 1000
 
 
-@pytest.mark.parametrize("patience", [PATIENCE, REVISING])
-def test_reports_are_kept_for_a_revision_only(patience):
+@pytest.mark.parametrize(("patience", "shards"), [(PATIENCE, 2), (REVISING, 2), (REVISING, 3)])
+def test_reports_are_kept_for_a_revision_only(patience, shards):
     step, held = _Coordinate(POLICY, patience, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
     _clocks.append(110.0)
-    verdicts = [v for i in range(3) for v in step.process((window_key(100, 105), everything(i)), *held)]
-    assert [(v.revision, v.reason) for v in verdicts] == [(1, "all")]
-    assert len(held[0].bag) == (3 if patience.revise else 0)
-    assert held[3].set_for == 140.0
+    verdicts = [v for i in range(shards) for v in step.process((window_key(100, 105), everything(i)), *held)]
+    if shards < 3:
+        _clocks.append(111.0)
+        verdicts += step.on_due(window_key(100, 105), *held)
+    assert [v.revision for v in verdicts] == [1]
+    assert len(held[0].bag) == (2 if patience.revise and shards < 3 else 0)
+    assert held[3].set_for == _clocks[-1] + 30
 
 
 @pytest.mark.parametrize("key", [(0.0, 5.0, ""), (1.7e9, 1.7e9 + 0.25, "007"), (-5.0, 0.0, "a/b"), (1.001, 2.002, "")])

@@ -107,7 +107,7 @@ class KafkaReader:
     def new_parts(self) -> Mapping[int, int]:
         """Partitions that `seek` did not name: also those that came while no reader was there, and others' parts."""
         self._discover()
-        return {part: 0 for part in range(self._partitions) if part not in self._next} if self._next else {}
+        return {part: 0 for part in range(self._partitions) if part not in self._next}
 
     def commit(self, positions: Mapping[int, int]) -> None:
         offsets = [TopicPartition(self._topic, part, position) for part, position in positions.items()]
