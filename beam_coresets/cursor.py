@@ -50,12 +50,13 @@ class PartCursor:
       position: where to read on, as its source puts it.
       offset: the next offset.
       high: the latest event time so far.
-      lag: seconds from event to arrival, of the last message that came while the part was read to its end: of a
-        backlog it would say nothing.
+      lag: seconds from event to arrival, of the last message that came while the part was read to its end; one from a
+        backlog only says that it is at most so much.
       seen: when the last message came, in wall time.
       live: the part had been read to its end.
       closed: all panes before this one have nothing to come; None before the first.
       told: the coordinator has been told so of all panes before this one.
+      begin: where `told` stood before anything was read; an earlier first message lowers it.
       tallies: of panes that are not told, by pane.
       late: rows of panes that had been told already, by pane.
       floors: for each pane that is not known to be decided, where to go back to in order to read all of it again.
@@ -69,6 +70,7 @@ class PartCursor:
     live: bool = False
     closed: int | None = None
     told: int | None = None
+    begin: int | None = None
     tallies: Mapping[int, Tally] = dataclasses.field(default_factory=dict)
     late: Mapping[int, Tally] = dataclasses.field(default_factory=dict)
     floors: Mapping[int, Position] = dataclasses.field(default_factory=dict)
@@ -102,7 +104,7 @@ class PartCursor:
             position=position,
             offset=stop,
             high=top,
-            lag=max(0.0, now - high) if len(panes) and self.live else self.lag,
+            lag=self._lag(max(0.0, now - high)) if len(panes) else self.lag,
             seen=now if len(panes) else self.seen,
             told=told,
             closed=told if self.closed is None else self.closed,
@@ -110,6 +112,9 @@ class PartCursor:
             late=late,
             floors=floors,
         )
+
+    def _lag(self, seconds: float) -> float:
+        return seconds if self.live else min(self.lag, seconds)
 
     def closed_at(self, pane: int) -> PartCursor:
         """After it has become known that all panes before `pane` are complete."""
@@ -177,6 +182,10 @@ class ShardCursor:
         """With one part's cursor replaced or added."""
         return dataclasses.replace(self, parts={**self.parts, part: cursor})
 
+    def paused(self) -> ShardCursor:
+        """After a time in which nobody read: what comes next may have waited."""
+        return dataclasses.replace(self, parts={n: dataclasses.replace(c, live=False) for n, c in self.parts.items()})
+
     @property
     def positions(self) -> dict[int, Position]:
         """Where to read on in each part."""
@@ -203,7 +212,7 @@ class ShardCursor:
         """Equal cursors give equal text."""
         parts = {
             str(part): {
-                **{name: getattr(c, name) for name in ("position", "offset", "lag", "live", "closed", "told")},
+                **{name: getattr(c, name) for name in ("position", "offset", "lag", "live", "closed", "told", "begin")},
                 **{name: None if math.isinf(getattr(c, name)) else getattr(c, name) for name in ("high", "seen")},
                 "tallies": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.tallies.items())],
                 "late": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.late.items())],
@@ -270,7 +279,12 @@ class Completeness:
 
     def begun(self, cursor: PartCursor, time: float) -> PartCursor:
         """The cursor of a part whose first message has this event time: what may still follow is not late."""
-        return cursor if cursor.told is not None else cursor.closed_at(self._pane(time - self.disorder))
+        first = self._pane(time - self.disorder)
+        if cursor.told is None:
+            return cursor.closed_at(first)
+        if math.isinf(cursor.high) and cursor.told == cursor.closed == cursor.begin and first < cursor.told:
+            return dataclasses.replace(cursor, closed=first, told=first)
+        return cursor
 
     def _pane(self, time: float) -> int:
         return int(self.windows.pane_of(np.array([time]))[0])

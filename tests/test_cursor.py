@@ -114,6 +114,28 @@ def test_an_idle_part_does_not_hold_panes_open():
     assert RULES.closed(backlog, True, False, 0.0, 4611.0).closed == 922, "what lay there says nothing of what comes"
 
 
+def test_lag_is_learnt_from_messages_that_were_waited_for():
+    waiting = RULES.closed(PartCursor(0), True, False, 0.0, 1000.0)
+    prompt = read(waiting, [200], high=1001.0, now=1001.25)
+    assert prompt.lag == 0.25
+    waiting = RULES.closed(prompt, True, False, 0.0, 1001.5)
+    assert read(waiting, [200], high=1002.0, now=1005.0).lag == 3, "its source has fallen behind"
+    assert read(waiting, [200], high=1002.0, now=1002.125).lag == 0.125
+    backlog = RULES.closed(prompt, False, False, 0.0, 1001.5)
+    assert read(backlog, [200], high=1002.0, now=1005.0).lag == 0.25, "it may have waited for us"
+    assert read(backlog, [200], high=1002.0, now=1002.125).lag == 0.125
+    stuck = ShardCursor({0: waiting}, 1).paused().parts[0]
+    assert read(stuck, [200], high=1002.0, now=1022.0).lag == 0.25, "nobody was there to read it"
+
+
+def test_a_first_message_before_the_beginning_is_not_late():
+    """Other parts' first messages say where panes begin; a part with older ones has more to tell."""
+    waiting = PartCursor(0, closed=200, told=200, begin=200)
+    assert RULES.begun(waiting, 500.0).told == 99
+    told = RULES.closed(waiting, True, False, 0.0, 1031.0).reported()
+    assert RULES.begun(told, 500.0).told == told.told > 200, "what has been told stays"
+
+
 def test_a_part_that_has_ended_does_not_hold_panes_open():
     some = read(PartCursor(0, closed=200, told=200), [200], high=1001.0, now=1001.0)
     ended = RULES.closed(some, True, True, 0.0, 1001.0)

@@ -34,7 +34,7 @@ from beam_coresets.transforms.progress import PROGRESS
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.streams.open_readers import OpenReader, OpenReaders
 from beam_coresets.transforms.streams.pane_rows import PaneRows
-from beam_coresets.transforms.streams.source import Chunk, Source
+from beam_coresets.transforms.streams.source import Chunk, Position, Source
 
 REPORTS, DEAD_LETTERS = "reports", "dead_letters"
 FLUSH_BYTES = 32 << 20
@@ -153,19 +153,25 @@ class ReadShards(beam.PTransform):
       merge_reduce: the scheme, with parts for buckets, and how points are sampled.
       reading: see there.
       begin: the event time of the earliest message, if it is known: panes from there on are waited for in every part.
+      starts: the source's, if they have been asked for already.
 
     Raises:
       ValueError: a scheme without parts, or with fewer buckets than there are parts; what the source raises.
     """
 
     def __init__(
-        self, source: Source, merge_reduce: MergeReduce, reading: Reading, begin: float | None = None
+        self,
+        source: Source,
+        merge_reduce: MergeReduce,
+        reading: Reading,
+        begin: float | None = None,
+        starts: Mapping[int, Position] | None = None,
     ) -> None:
         super().__init__()
         if not merge_reduce.assignment.parts:
             raise ValueError("assignment: must have parts for buckets where shards read themselves, got hashed ones")
         self._source, self._merge_reduce, self._reading, self._begin = source, merge_reduce, reading, begin
-        starts = source.starts()
+        starts = source.starts() if starts is None else starts
         if len(starts) > merge_reduce.assignment.buckets:
             raise ValueError(
                 f"buckets: must be at least the {len(starts)} parts, got {merge_reduce.assignment.buckets}"
@@ -181,7 +187,7 @@ class ReadShards(beam.PTransform):
         return {
             shard: ShardCursor(
                 {
-                    part: PartCursor(position, first_offset(position), closed=told, told=told)
+                    part: PartCursor(position, first_offset(position), closed=told, told=told, begin=told)
                     for part, position in starts.items()
                     if matrix[shard, part]
                 },
@@ -254,7 +260,7 @@ class _Read(beam.DoFn, RestrictionProvider):
     def _poll(self, element: str, tracker: Any, watermark: Any) -> Iterator[Any]:
         """Reads until a pane is complete, for `poll` seconds, or to the end; then says what there was."""
         shard, clock, bounded = shard_of(element), self._reading.clock, self._source.bounded
-        cursor = tracker.current_restriction().cursor
+        cursor = tracker.current_restriction().cursor.paused()
         if bounded and not cursor.parts:
             return
         self._stand_still(shard)

@@ -167,7 +167,7 @@ class SummarizeStream(beam.PTransform):
         )
         first = beginning(self._source, starts)
         begins = None if first is None else first - stream.disorder
-        read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins)
+        read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins, starts)
         policy = stream.policy(merge_reduce.assignment, parts)
         answered = read[REPORTS] | "Answer" >> AnswerOnTime(
             stream, policy, merge_reduce, self._scale, self._init, self._claims
