@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from beam_coresets.coordinator import Decision
 from beam_coresets.nearest import nearest, power_of_distance
@@ -38,6 +38,7 @@ from beam_coresets.solvers.centers import Metric, refine, solve_centers
 
 LEVEL = 0.95
 FOLDS = 5
+QUICK_FOLDS = 2
 DOUBT = 0.1  # share of the gap that the correction may be off by, as a standard error
 FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
 FOLD_WORK = 1.5e8  # coordinates compared in them at most
@@ -85,8 +86,8 @@ def fitted_interval(
 ) -> Interval:
     """The cost of centers that were solved on the decision's own coreset (cross-fitted).
 
-    `quick` lets the centers of the other folds descend only, without swaps: for thousands of small keys. What a search
-    exploits beyond that is not corrected for.
+    `quick` makes two folds, and lets the centers of the other one descend only, without swaps: for thousands of small
+    keys. What a search exploits beyond that is not corrected for.
 
     Where nothing was drawn (the coreset holds every row) the cost is known: basis "exact". With fewer than two shards
     there is nothing to cross-fit with: the in-sample estimate is returned with basis "sample".
@@ -98,7 +99,7 @@ def fitted_interval(
         holders = np.maximum(recovery.trusted.sum(axis=0), 1)
         known = float((sample.weights_ht / holders[evidence.bucket]) @ cost)
         return Interval(known, known, known, 0.0, float("inf"), "exact")
-    fold_of, folds = _folds(recovery)
+    fold_of, folds = _folds(recovery, QUICK_FOLDS if quick else FOLDS)
     if folds < 2 or not len(sample):
         return fixed_interval(decision, centers, z, metric)
     _, own = point_costs(sample.points, centers, z, metric)
@@ -165,6 +166,11 @@ def _solved_anew(
     return solve_centers(points, weights, k, z, seed=fold, metric=metric, init=centers, restarts=1, swaps=swaps).centers
 
 
+def _quantile(degrees: float) -> float:
+    """Of Student's t, two-sided at `LEVEL`."""
+    return float(special.stdtrit(min(max(1.0, degrees), 1e9), (1 + LEVEL) / 2))
+
+
 def _nothing() -> Interval:
     nan = float("nan")
     return Interval(nan, nan, nan, nan, nan, "none")
@@ -176,15 +182,15 @@ def _corrected(interval: Interval, by: float, doubt: float) -> Interval:
     error = float(np.hypot(interval.standard_error, doubt))
     ratio = error / interval.standard_error if interval.standard_error > 0 else 1.0
     degrees = interval.degrees * ratio**4
-    half = float(stats.t.ppf((1 + LEVEL) / 2, max(1.0, degrees))) * error
+    half = _quantile(degrees) * error
     return Interval(estimate, max(0.0, estimate - half), estimate + half, error, degrees, interval.basis)
 
 
-def _folds(recovery: Recovery) -> tuple[Array, int]:
+def _folds(recovery: Recovery, most: int) -> tuple[Array, int]:
     """Fold of each shard, (s,) (-1 where it did not answer): each shard joins the fold it shares the fewest buckets
     with."""
     answered = np.flatnonzero(recovery.trusted.any(axis=1))
-    folds = min(FOLDS, len(answered))
+    folds = min(most, len(answered))
     fold_of = np.full(len(recovery.trusted), -1)
     size = np.zeros(folds, np.int64)
     held = np.zeros((folds, recovery.trusted.shape[1]))
@@ -228,7 +234,7 @@ def _interval(decision: Decision, cost: Array) -> Interval:
     if sampling > 0 and np.isfinite(degrees):
         degrees = degrees * (total / sampling) ** 2
     error = float(np.sqrt(total))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, max(1.0, degrees))) * error
+    half = _quantile(degrees) * error
     return Interval(estimate, max(0.0, estimate - half), estimate + half, error, float(degrees), basis)
 
 

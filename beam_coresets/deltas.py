@@ -37,7 +37,7 @@ class Rows:
 
     Attributes:
       points: (n, d). weights: (n,) float64. ids: (n,) uint64.
-      keys: (n,) object array of str, or None: one key for all.
+      keys: (n,) object array of str, or a pyarrow DictionaryArray, or None: one key for all.
       groups: (n,) int32 or None.
       extras: row numbers -> pyarrow Table: asked for the sampled rows only; None if nothing travels with them.
     """
@@ -45,7 +45,7 @@ class Rows:
     points: Array
     weights: Array
     ids: Array
-    keys: Array | None = None
+    keys: Any = None
     groups: Array | None = None
     extras: Extras | None = None
 
@@ -56,8 +56,8 @@ class Rows:
             self.points[rows],
             self.weights[rows],
             self.ids[rows],
-            None if self.keys is None else self.keys[rows],
-            None if self.groups is None else self.groups[rows],
+            self.keys.take(pa.array(rows)) if isinstance(self.keys, pa.Array) else _some(self.keys, rows),
+            _some(self.groups, rows),
             None if extras is None else lambda chosen: extras(rows[chosen]),
         )
 
@@ -87,14 +87,20 @@ def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range
     return ShardReport(shard, coreset, ledger, ranges, names, bounds, parts)
 
 
-def key_codes(keys: Array) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+def _some(values: Array | None, rows: Array) -> Array | None:
+    return None if values is None else values[rows]
+
+
+def key_codes(keys: Any) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
     """The different keys in rising order, and the number of each row's among them, (n,)."""
-    encoded = pa.array(keys, pa.string()).dictionary_encode()
+    encoded = keys if isinstance(keys, pa.DictionaryArray) else pa.array(keys, pa.string()).dictionary_encode()
+    codes = encoded.indices.to_numpy()
     names = np.array(encoded.dictionary.to_pylist(), object)
-    order = np.argsort(names, kind="stable")
+    used = np.flatnonzero(np.bincount(codes, minlength=len(names)))
+    order = used[np.argsort(names[used], kind="stable")]
     rank = np.empty(len(names), np.int32)
-    rank[order] = np.arange(len(names), dtype=np.int32)
-    return tuple(names[order].tolist()), rank[encoded.indices.to_numpy()]
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return tuple(names[order].tolist()), rank[codes]
 
 
 def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
@@ -108,6 +114,8 @@ def _sampled(
 ) -> tuple[Array, Array, Array | None]:
     """Row numbers, unbiased weights, and where each key's begin and end."""
     size = delta_size(merge_reduce, rows.points.shape[1], rows.points.itemsize)
+    if bounds is not None and len(bounds) > keyed.MANY:
+        size = -(-merge_reduce.sampler.size // 2)  # there are many deltas of a key, and many keys in each
     if len(rows.ids) <= size:
         kept = np.arange(len(rows.ids)) if order is None else order
         return kept, rows.weights[kept], bounds

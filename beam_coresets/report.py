@@ -2,6 +2,7 @@
 the same."""
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Iterable, Mapping
 
@@ -89,7 +90,9 @@ class ShardReport:
         if self.keys == (key,):
             return self
         assert self.bounds is not None
-        i = self.keys.index(key)
+        i = bisect.bisect_left(self.keys, key)
+        if self.keys[i : i + 1] != (key,):
+            raise KeyError(key)
         rows = slice(int(self.bounds[i]), int(self.bounds[i + 1]))
         coreset = self.coreset
         mine = Coreset(

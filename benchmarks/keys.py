@@ -23,8 +23,8 @@ from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.summarize_stream import StreamPlan
 from beam_coresets.windows import WindowSpec
 
-T0 = 999_999_960.0
 WINDOW = 60.0
+T0 = time.time() // WINDOW * WINDOW - 2 * WINDOW
 
 
 class State:
@@ -83,7 +83,7 @@ def run(keys, args):
         steps[name] = time.perf_counter() - began
         return out
 
-    reading = Reading(Completeness(stream.windows, 0.0, 0.0), poll=0.1)
+    reading = Reading(Completeness(stream.windows, 0.0, 0.0), poll=5.0)
     reports = timed("read", lambda: read_all(source, merge_reduce, reading))
     policy = Policy(merge_reduce.assignment, parts=args.parts)
     decisions = timed("decide", lambda: {

@@ -114,7 +114,7 @@ def test_a_window_comes_on_time_whatever_a_shard_does(stream, broker, tmp_path):
     assert all(row["coverage"] == 1 for row in rows)
 
     without = [i for i, row in enumerate(rows) if row["stragglers"]]
-    assert len(without) >= 2, "20 s hold at least two windows of 5 s with a deadline of 5 s"
+    assert len(without) >= 3, "20 s hold at least three windows of 5 s with a deadline of 5 s"
     assert without == list(range(without[0], without[-1] + 1))
     assert all(rows[i]["stragglers"] == [2] and rows[i]["responded"] == [0, 1, 3] for i in without)
     assert rows[without[-1] + 1]["responded"] == [0, 1, 2, 3]
@@ -130,10 +130,10 @@ def late_rows_are(folder, by_part, starts):
         late[row["window_start"], row["part"]] += row["rows"]
     parts = {part for _, part in late}
     assert len(parts) == 4, "half of the partitions: each is held by two of four shards"
-    assert set(late) >= {(start, part) for start in starts[1:] for part in parts}
+    assert set(late) >= {(start, part) for start in starts[2:] for part in parts}
     for (start, part), rows in late.items():
         assert start in starts
-        if start == starts[0]:  # some of it had come before the shard was stuck, perhaps all
+        if start in starts[:2]:  # stopped in the one, or in the next before it had told the end of the one
             assert rows <= by_part[start, part]
         else:
             assert rows == by_part[start, part]

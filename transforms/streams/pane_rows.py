@@ -54,7 +54,7 @@ class PaneRows:
             np.concatenate([piece.points for piece in pieces]),
             np.concatenate([np.ones(len(p.points)) if p.weights is None else p.weights for p in pieces]),
             np.concatenate([_ids(piece) for piece in pieces]),
-            np.concatenate([np.repeat(p.keys, p.counts) for p in pieces if p.keys is not None]) if keyed else None,
+            _keys(pieces) if keyed else None,
             None if pieces[0].groups is None else np.concatenate([p.groups for p in pieces if p.groups is not None]),
             lambda rows: _extras(pieces, rows, names),
         )
@@ -80,6 +80,13 @@ def _messages(chunk: Chunk, inside: npt.NDArray[np.bool_]) -> Chunk:
         None if chunk.groups is None else chunk.groups[taken],
         None if extras is None else extras.take(pa.array(rows)),
     )
+
+
+def _keys(pieces: Sequence[Chunk]) -> Any:
+    """The key of each row: a message has one, and most have many rows."""
+    each = pa.array(np.concatenate([p.keys for p in pieces if p.keys is not None]), pa.string()).dictionary_encode()
+    counts = np.concatenate([piece.counts for piece in pieces])
+    return pa.DictionaryArray.from_arrays(np.repeat(each.indices.to_numpy(), counts), each.dictionary)
 
 
 def _ids(piece: Chunk) -> npt.NDArray[np.uint64]:
