@@ -27,7 +27,7 @@ from beam_coresets.pipelines.stream_options import (
 )
 from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.coordinate_stream import LateReport
-from beam_coresets.transforms.kafka_sink import WriteToKafka
+from beam_coresets.transforms.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.sinks import WriteSummaries
 from beam_coresets.transforms.streams.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
@@ -90,6 +90,7 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
         config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
         _ = written.windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
+        require_topic(config, known.output_topic)
     for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
         _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
     return pipeline

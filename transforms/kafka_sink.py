@@ -1,5 +1,6 @@
 """WriteToKafka: the summaries and centers of claimed decisions in a Kafka topic."""
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -63,6 +64,31 @@ class WriteToKafka(beam.PTransform):
 
     def display_data(self) -> dict[str, Any]:
         return {"topic": self._topic, "encoding": self._encoding}
+
+
+def require_topic(config: Mapping[str, Any], topic: str, patience: float = 3.0) -> None:
+    """Asks a broker for the topic, which makes it where brokers make topics; if none answers the job will wait for one.
+
+    Raises:
+      ValueError: there is no such topic, seconds of `patience` later, or the settings are none of librdkafka's.
+    """
+    from confluent_kafka import KafkaError, KafkaException, Producer
+
+    try:
+        producer = Producer({"log_level": 0, **config})
+    except (KafkaException, ValueError, TypeError):
+        raise ValueError("output_config: must be settings of librdkafka, got others") from None
+    until = time.monotonic() + patience
+    while True:
+        try:
+            error = producer.list_topics(topic, timeout=3).topics[topic].error
+        except KafkaException:
+            return
+        if error is None or error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return
+        if time.monotonic() > until:
+            raise ValueError(f"output_topic: must exist, got {topic!r}")
+        time.sleep(0.2)
 
 
 class _Announce(beam.DoFn):
