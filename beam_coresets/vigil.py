@@ -33,7 +33,7 @@ class Patience:
       grace: after the `min_shards`-th shard is final, and after a timer that fired late.
       cap: after the window's end or first report, whichever is later, whoever is missing; at least the deadline.
       retention: after its decision a window is remembered for so long.
-      min_shards: as many final shards are waited for even past the deadline.
+      min_shards: as many final shards are waited for even past the deadline; more while catching up (`Watch.needed`).
       revise: whether late reports that complete a window make revision 2 of it.
 
     Raises:
@@ -62,7 +62,7 @@ class Vigil:
     """What is known about one window.
 
     Attributes:
-      first: when its first report came.
+      first: when its first report came; after a restart, when that was noticed.
       finals: when each shard had said all, by shard.
       seen: by (shard, part): the joined ranges of offsets, rows received, and the rows that the shard says there are.
       parts: how many parts there are.
@@ -70,6 +70,8 @@ class Vigil:
       decided_at: when it was first.
       armed: when the timer is set for.
       waited: the timer has fired late once and been set again.
+      not_before: it is not decided earlier.
+      restarted: the timer had been due so long ago that the job must have been restarted.
       kept: reports kept since they were last compacted.
       partial: the first decision was made without some shards.
       late: ranges that came after the decision and were kept for a revision: shard, part, start, stop, rows.
@@ -83,6 +85,8 @@ class Vigil:
     decided_at: float | None = None
     armed: float | None = None
     waited: bool = False
+    not_before: float = 0.0
+    restarted: bool = False
     kept: int = 0
     partial: bool = False
     late: list[tuple[int, int, int, int, int]] = dataclasses.field(default_factory=list)
@@ -187,17 +191,25 @@ class Watch:
         if vigil.first is None:
             return math.inf
         patience = self.patience
-        finals = self._finals(vigil)
+        finals, needed = self._finals(vigil), self.needed(vigil, window_end)
         due = math.inf
-        if len(finals) >= patience.min_shards:
-            due = max(window_end + patience.deadline, finals[patience.min_shards - 1] + patience.grace)
-        return min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
+        if len(finals) >= needed:
+            due = max(window_end + patience.deadline, finals[needed - 1] + patience.grace)
+        due = min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
+        return max(due, vigil.not_before)
+
+    def needed(self, vigil: Vigil, window_end: float) -> int:
+        """How many final shards are waited for past the deadline: `min_shards`, and where all of them are late, because
+        a backlog is read or the job has been restarted, as many as hold all of the data."""
+        catching_up = vigil.restarted or (vigil.first or 0.0) > window_end + self.patience.deadline
+        enough = self.assignment.shards - max(0, self.assignment.tolerates())
+        return max(self.patience.min_shards, enough) if catching_up else self.patience.min_shards
 
     def rearmed(self, vigil: Vigil, window_end: float) -> bool:
         """Whether the timer must be set, to `vigil.armed`, because the window is due at another time now; changes
         `vigil`."""
         due = self.due(vigil, window_end)
-        if vigil.revision or (vigil.armed is not None and (vigil.waited or abs(due - vigil.armed) <= SLACK)):
+        if vigil.revision or (vigil.armed is not None and abs(due - vigil.armed) <= SLACK):
             return False
         vigil.armed = due
         return True
@@ -216,18 +228,19 @@ class Watch:
             vigil.armed = due
             return False
         if vigil.armed is not None and now > vigil.armed + FIRED_LATE and not vigil.waited:
-            # After so long it is a restart, and the readers have to come back, too.
-            restarted = now > vigil.armed + max(self.patience.deadline, self.patience.grace)
-            wait = max(self.patience.deadline, self.patience.grace) if restarted else self.patience.grace
-            vigil.waited, vigil.armed = True, now + wait
+            wait, longest = self.patience.grace, max(self.patience.deadline, self.patience.grace)
+            if now > vigil.armed + longest:  # it must be a restart: the readers have to come back, too
+                wait, vigil.restarted, vigil.first = longest, True, now
+            vigil.waited, vigil.not_before = True, now + wait
+            vigil.armed = max(self.due(vigil, window_end), vigil.not_before)
             return False
         return vigil.armed is None or now >= vigil.armed - SLACK
 
-    def reason(self, vigil: Vigil) -> str:
+    def reason(self, vigil: Vigil, window_end: float) -> str:
         """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
         if self.complete(vigil):
             return "all"
-        return "deadline" if len(self._finals(vigil)) >= self.patience.min_shards else "cap"
+        return "deadline" if len(self._finals(vigil)) >= self.needed(vigil, window_end) else "cap"
 
     def decided(self, vigil: Vigil, now: float) -> None:
         """Notes that the window has been decided; changes `vigil`."""

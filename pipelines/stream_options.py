@@ -25,7 +25,7 @@ from beam_coresets.transforms.streams.messages import (
 from beam_coresets.transforms.streams.pubsub import ReadPubSub
 from beam_coresets.transforms.streams.rate import RateSource
 from beam_coresets.transforms.streams.source import Source
-from beam_coresets.transforms.summarize_stream import StreamPlan
+from beam_coresets.transforms.summarize_stream import StreamPlan, most_of
 from beam_coresets.vigil import Patience
 from beam_coresets.windows import WindowSpec, seconds
 
@@ -196,8 +196,7 @@ def stream_of(known: argparse.Namespace, parallelism: int | None) -> StreamPlan:
     keyed = bool(known.key_column or known.keys)
     if known.key_groups is not None and not keyed:
         raise ValueError(f"key_groups: must be left out without --key_column, got {known.key_groups}")
-    lost = plan.assignment.tolerates()
-    least = max(1, plan.shards - max(0, lost)) if known.min_shards is None else known.min_shards
+    least = most_of(plan.shards) if known.min_shards is None else known.min_shards
     patience = Patience(known.deadline, known.grace, known.cap, known.retention, least, known.revise)
     now = time.time()
     return StreamPlan(

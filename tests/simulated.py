@@ -119,7 +119,7 @@ class Coordinator:
                 self.reports.pop(pane, None)
 
     def _decide(self, pane, vigil, now):
-        reason, held = self.watch.reason(vigil), self.reports.get(pane, [])
+        reason, held = self.watch.reason(vigil, WINDOWS.bounds(pane)[1]), self.reports.get(pane, [])
         decisions = deltas.decidable(self.merge_reduce, held)
         assert set(decisions) == {""}
         rows = {r.shard: r.ledger.counts for r in decisions[""]}

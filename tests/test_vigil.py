@@ -47,7 +47,7 @@ def test_it_is_complete_once_every_holder_has_said_all_and_all_of_it_has_come():
     assert rules.receive(vigil, report(0, Range(0, 0, 5, 3)), 97.0) == KEPT
     assert (rules.complete(vigil), rules.gaps(vigil), vigil.finals) == (True, 0, {0: 97.0, 1: 91.0})
     assert rules.on_report(vigil)
-    assert rules.reason(vigil) == "all"
+    assert rules.reason(vigil, END) == "all"
 
 
 def test_whole_ranges_speak_of_everything():
@@ -130,7 +130,7 @@ def test_shards_that_hold_nothing_are_not_waited_for():
     rules = Watch(Assignment(4, 1, "cyclic", 4, parts=True), dataclasses.replace(PATIENCE, min_shards=3), 2)
     vigil = after(rules, report(0, Range(0, 0, 5, 5, 5)))
     assert rules.due(vigil, END) == 105.0
-    assert rules.reason(vigil) == "deadline"
+    assert rules.reason(vigil, END) == "deadline"
     assert rules.receive(vigil, report(1, Range(1, 0, 5, 5, 5)), 91.0) == KEPT
     assert rules.complete(vigil)
 
@@ -140,7 +140,7 @@ def test_when_a_window_is_due():
     assert rules.due(Vigil(), END) == math.inf
     vigil = after(rules, report(0, Range(0, 0, 5, 5)))
     assert rules.due(vigil, END) == 130.0
-    assert rules.reason(vigil) == "cap"
+    assert rules.reason(vigil, END) == "cap"
     assert rules.receive(vigil, ONE_DONE, 103.0) == KEPT
     assert rules.due(vigil, END) == 130.0
     assert rules.receive(vigil, report(0, Range(0, 5, 5, 0, 5)), 120.0) == KEPT
@@ -165,13 +165,26 @@ def test_a_timer_that_fires_late_is_set_once_more():
     assert rules.on_timer(vigil, late + 30, END), "only once"
 
 
-def test_after_a_restart_readers_get_as_long_as_the_deadline_to_come_back():
+def test_after_a_restart_as_many_are_waited_for_as_hold_all_of_the_data():
     rules = watch()
     vigil = after(rules, ZERO_DONE)
+    assert rules.needed(vigil, END) == 1
     assert rules.rearmed(vigil, END)
     assert not rules.on_timer(vigil, 500.0, END)
-    assert (vigil.armed, vigil.waited) == (505.0, True)
+    assert (vigil.armed, vigil.restarted) == (560.0, True), "the cap, from when it was noticed"
+    assert rules.needed(vigil, END) == 2
+    vigil.finals[1] = 501.0
+    assert rules.due(vigil, END) == 505.0, "readers get as long as the deadline to come back"
+    assert rules.rearmed(vigil, END)
     assert rules.on_timer(vigil, 505.0, END)
+
+
+def test_while_a_backlog_is_read_as_many_are_waited_for_as_hold_all_of_the_data():
+    rules = watch()
+    vigil = Vigil()
+    rules.receive(vigil, ZERO_DONE, END + 100.0)
+    assert rules.needed(vigil, END) == 2
+    assert rules.due(vigil, END) == END + 160.0
 
 
 def test_timers_that_are_not_due():
@@ -194,7 +207,8 @@ SEEN = st.tuples(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), max_size=2)
 VIGILS = st.builds(
     Vigil, TIMES, st.dictionaries(st.integers(0, 9), st.floats(0, 2e9)),
     st.dictionaries(st.tuples(st.integers(0, 9), st.integers(-1, 9)), SEEN), st.integers(0, 9), st.integers(0, 2),
-    TIMES, TIMES, st.booleans(), st.integers(0, 99), st.booleans(), st.lists(st.tuples(*[NUMBERS] * 5), max_size=3),
+    TIMES, TIMES, st.booleans(), st.floats(0, 2e9), st.booleans(), st.integers(0, 99), st.booleans(),
+    st.lists(st.tuples(*[NUMBERS] * 5), max_size=3),
 )  # fmt: skip
 
 

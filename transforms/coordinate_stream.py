@@ -202,7 +202,7 @@ class _Coordinate(beam.DoFn):
         self, key: str, vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
     ) -> Iterator[Verdict]:
         start, end, group = parse_key(key)
-        reason = self._watch.reason(vigil)
+        reason = self._watch.reason(vigil, end)
         self._counters["gap_rows"].inc(self._watch.gaps(vigil))
         held = list(reports.read())
         decisions = {

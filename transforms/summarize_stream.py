@@ -62,7 +62,7 @@ class StreamPlan:
     Attributes:
       plan: the clustering, the scheme, the sizes. Its buckets don't count where parts are buckets.
       windows: how the stream is cut.
-      patience: how long a window is waited for; by default `min_shards` are as many as hold all of the data.
+      patience: how long a window is waited for; by default for half of the shards.
       disorder, idle: when a pane is complete (`Completeness`).
       poll: seconds that a shard reads before the runner can take a checkpoint of it.
       groups: into how many groups keys are divided.
@@ -116,7 +116,7 @@ class StreamPlan:
         """The patience, with its defaults filled in."""
         if self.patience is not None:
             return self.patience
-        return Patience(min_shards=max(1, assignment.shards - max(0, assignment.tolerates())))
+        return Patience(min_shards=most_of(assignment.shards))
 
     def policy(self, assignment: Assignment, parts: int = 0) -> Policy:
         """What is enough; `parts` where they are buckets."""
@@ -124,6 +124,11 @@ class StreamPlan:
 
     def question(self) -> Question:
         return dataclasses.replace(self.plan.question, quick=self.quick)
+
+
+def most_of(shards: int) -> int:
+    """Half of them: the default of `min_shards`."""
+    return -(-shards // 2)
 
 
 class SummarizeStream(beam.PTransform):
