@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets.transforms.reading.columns import DeadLetter
+from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
 
 Array = npt.NDArray[Any]
 
@@ -57,8 +58,8 @@ class EventTime:
     """
 
     column: str | None = None
-    max_ahead: float = 60.0
-    max_behind: float = 30 * 86400.0
+    max_ahead: float = MAX_AHEAD
+    max_behind: float = MAX_BEHIND
 
     def __post_init__(self) -> None:
         for name in ("max_ahead", "max_behind"):
@@ -67,21 +68,8 @@ class EventTime:
 
     def refuse(self, times: Array, now: float) -> dict[int, str]:
         """Row -> reason, for those of `times` (n,) that can't be taken."""
-        good = (times > 0) & (times <= now + self.max_ahead) & (times >= now - self.max_behind)
-        return {int(i): self._reason(float(times[i]), now) for i in np.flatnonzero(~good)}
-
-    def _reason(self, time: float, now: float) -> str:
-        if not 0 < time < float("inf"):
-            return "no event time"
-        bound = f"{self.max_ahead:g} s ahead" if time > now else f"{self.max_behind:g} s behind"
-        return f"event time: must be at most {bound}, got {_iso(time)}"
-
-
-def _iso(time: float) -> str:
-    try:
-        return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{time:g}"
+        reasons = refuse(times, now, self.max_ahead, self.max_behind)
+        return {i: reasons[i] for i in np.flatnonzero(reasons.astype(bool)).tolist()}
 
 
 def event_time(value: Any) -> float:

@@ -19,19 +19,23 @@ UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 def refuse(times: Array, now: float, max_ahead: float = MAX_AHEAD, max_behind: float = MAX_BEHIND) -> Array:
     """(m,) objects: why each event time, (m,) seconds, can't be used, or None.
 
-    A time far ahead would hold later windows for ever, one far behind belongs to windows long decided.
+    A time far ahead would close all windows before it, one far behind belongs to windows long decided.
     """
     times = np.asarray(times, np.float64)
     reasons = np.full(len(times), None, object)
-    reasons[np.isnan(times)] = "nan"
-    reasons[np.isinf(times)] = "infinite"
-    ahead = times - now
-    for i in np.flatnonzero(np.isfinite(times) & ((ahead > max_ahead) | (ahead < -max_behind))):
-        if ahead[i] > 0:
-            reasons[i] = f"time ahead: must be at most {max_ahead:g} s ahead of the clock, got {ahead[i]:.3f} s"
-        else:
-            reasons[i] = f"time behind: must be at most {max_behind:g} s behind the clock, got {-ahead[i]:.3f} s"
+    good = (times > 0) & (times <= now + max_ahead) & (times >= now - max_behind)
+    for i in np.flatnonzero(~good).tolist():
+        bound = f"{max_ahead:g} s ahead" if times[i] > now else f"{max_behind:g} s behind"
+        timeless = not 0 < times[i] < np.inf
+        reasons[i] = "no event time" if timeless else f"event time: must be at most {bound}, got {_iso(times[i])}"
     return reasons
+
+
+def _iso(time: float) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return f"{time:g}"
 
 
 def _moment(text: str) -> float:
