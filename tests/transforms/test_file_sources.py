@@ -512,14 +512,14 @@ def test_times_from_a_field_and_those_refused(inbox):
     np.testing.assert_array_equal(points, np.r_[rows_of(0, 5)[[0, 1, 4]], rows_of(1, 2)[:1]])
     np.testing.assert_allclose(np.concatenate([c.times for c in chunks]), T0 + np.array([0, 1, 2, 0]))
     assert [(x.reason.partition(":")[0], x.column, x.position) for x in letters] == [
-        ("time ahead", "ts", "row 2"), ("time behind", "ts", "row 3"), ("null", "ts", "row 1"),
+        ("event time", "ts", "row 2"), ("event time", "ts", "row 3"), ("null", "ts", "row 1"),
     ]  # fmt: skip
     assert printed(chunks) == ["a.parquet#0", "a.parquet#1", "a.parquet#4", "b.parquet#0"]
     inbox.put("old.parquet", rows_of(2, 2), age=40 * 86_400.0)
     ((chunk,),) = inbox.settle(open_all(inbox.folder(parts=1, max_behind=30 * 86_400.0), chunks[-1:] and {
         0: chunks[-1].position
     })).values()  # fmt: skip
-    assert [letter.reason.partition(":")[0] for letter in chunk.letters] == ["time behind"]
+    assert [letter.reason.partition(":")[0] for letter in chunk.letters] == ["event time"]
 
 
 def test_ids_and_kept_columns_have_one_type_whatever_the_files_hold(inbox):
