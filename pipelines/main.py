@@ -1,6 +1,8 @@
 """`beam-coresets WORD ...`: each word is a module of this folder with a `main(argv)`."""
+import atexit
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.ERROR)
     module = importlib.import_module(f"beam_coresets.pipelines.{args[0]}")
     code: int = module.main(args[1:])
+    if argv is None and args[0] == "stream":
+        _leave(code)
     return code
+
+
+def _leave(code: int) -> None:
+    """Ends the process at once: threads of workers in it are still somewhere in native code, and Python's own way out
+    would pull it from under them."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from beam_coresets.transforms.streams.pane_rows import PaneRows
 from beam_coresets.transforms.streams.source import Chunk, Position, Source
 
 REPORTS, DEAD_LETTERS = "reports", "dead_letters"
-FLUSH_BYTES = 32 << 20
+FLUSH_BYTES = 8 << 20
 READ_SECONDS = 0.1
 SETTLE_SECONDS = 1.0
 

@@ -12,7 +12,7 @@ from beam_coresets.transforms.reading.columns import DeadLetter
 Array = npt.NDArray[Any]
 Position = Any  # where to read on in a part, as a JSON value; the next offset, for most sources
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 4 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
