@@ -1,7 +1,7 @@
 """Ledgers: what a shard has really taken in, bucket by bucket."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ class Ledger:
     A monoid under `merge`, commutative and exact for counts and checksums, so ledgers do not depend on the order in
     which rows arrive. Weights are float64 sums: they may differ in the last bits, and no comparison uses them.
 
-    The checksum is the sum modulo 2**64 of one hash a row, of its coordinates, id and weight, bit for bit. It finds
+    The checksum is the sum modulo 2**64 of one hash a row, of its coordinates, id and weight, bit for bit; whether a
+    block holds equal numbers as float32 or as float64 does not matter. It finds
     lost, repeated and altered rows; it is no protection against somebody who constructs collisions.
 
     Attributes:
@@ -58,20 +59,21 @@ class Ledger:
           keys: (n,) int32, each row's number among `count` keys: gives the ledgers of all keys, one after another.
         """
         ledger = Ledger.zero(assignment.buckets * count)
-        words = writable(block.points).view(np.uint32)
-        _add_rows(
-            words,
-            writable(block.ids),
-            writable(block.weights),
-            np.uint64(assignment.salt),
-            np.uint64(assignment.modulus),
-            row_multipliers(words.shape[1]),
-            np.empty(0, np.int32) if keys is None else keys,
-            np.int64(assignment.buckets),
-            ledger.counts,
-            ledger.checksums,
-            ledger.weights,
-        )
+        for points, rows in _by_width(block.points):
+            words = writable(points).view(np.uint32)
+            _add_rows(
+                words,
+                writable(block.ids[rows]),
+                writable(block.weights[rows]),
+                np.uint64(assignment.salt),
+                np.uint64(assignment.modulus),
+                row_multipliers(words.shape[1]),
+                np.empty(0, np.int32) if keys is None else keys[rows],
+                np.int64(assignment.buckets),
+                ledger.counts,
+                ledger.checksums,
+                ledger.weights,
+            )
         return ledger
 
     @staticmethod
@@ -125,6 +127,23 @@ class Ledger:
         """The inverse of `arrays`."""
         counts, checksums, weights = (np.asarray(arrays[prefix + n]) for n in ("counts", "checksums", "weights"))
         return Ledger(counts, checksums, weights)
+
+
+def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:
+    """Points and their rows: first those that float32 holds exactly, as float32, then the others as they are.
+
+    Two shards may hold a row beside different others, and so in blocks of different types: it must hash alike.
+    """
+    if points.dtype == np.float32:
+        yield points, slice(None)
+        return
+    with np.errstate(over="ignore"):
+        narrow = points.astype(np.float32)
+    exact = (narrow == points).all(axis=1)
+    for chosen, held in ((exact, narrow), (~exact, points)):
+        rows = np.flatnonzero(chosen)
+        if len(rows):
+            yield held[rows], rows
 
 
 @kernel

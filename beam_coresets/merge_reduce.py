@@ -211,17 +211,7 @@ class MergeReduce:
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
         whole = gather(blocks)
-        ledger = Ledger.zero(self.assignment.buckets)
-        # Block by block: rows are hashed bit for bit, and gathered float32 rows may have become float64, depending on
-        # what else this shard holds of the leaf.
-        low = 0
-        for block in blocks:
-            held = whole.points[low : low + len(block)].astype(block.dtype, copy=False)
-            rows = slice(low, low + len(block))
-            if len(block):
-                part = PointBlock(held, whole.weights[rows], whole.ids[rows], block.span)
-                ledger = ledger.merge(Ledger.of(part, self.assignment))
-            low += len(block)
+        ledger = Ledger.of(whole, self.assignment)
         return self._thinned(shard, 0, Coreset.of(whole), ledger)
 
     def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:

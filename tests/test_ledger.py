@@ -11,7 +11,7 @@ from beam_coresets import codec
 from beam_coresets.assignment import Assignment, split
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
-from beam_coresets.points import PointBlock, Span
+from beam_coresets.points import PointBlock, Span, blocks_of
 
 SCHEME = Assignment(5, 2, buckets=32)
 
@@ -130,3 +130,16 @@ def test_ledgers_of_keys_side_by_side_are_those_of_each_key_alone(n, count):
         assert both.counts[mine].tolist() == alone.counts.tolist()
         assert both.checksums[mine].tolist() == alone.checksums.tolist()
         assert both.weights[mine].tolist() == alone.weights.tolist()
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=6), st.booleans())
+def test_ledgers_do_not_depend_on_the_type_of_equal_numbers(numbers, more):
+    """A row that two shards hold may stand beside different others, and so in float32 here and in float64 there."""
+    scheme = Assignment(3, 2)
+    narrow = np.array(numbers, np.float32).reshape(-1, 1)
+    wide = narrow.astype(np.float64)
+    blocks = [next(blocks_of(points)) for points in (narrow, wide)]
+    assert Ledger.of(blocks[0], scheme).equal(Ledger.of(blocks[1], scheme))
+    wide[0] += 1e-3 if more else 1e-300
+    changed = Ledger.of(next(blocks_of(wide)), scheme)
+    assert changed.equal(Ledger.of(blocks[0], scheme)) == bool((wide == narrow).all())
