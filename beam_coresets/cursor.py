@@ -271,7 +271,8 @@ class Completeness:
             last = max(cursor.tallies, default=None)
             cursor = cursor if last is None else cursor.closed_at(last + 1)
         if not math.isinf(cursor.high):
-            cursor = cursor.closed_at(self._pane(cursor.high - self.disorder))
+            # One event from ahead of the clock must not close what is still to come.
+            cursor = cursor.closed_at(self._pane(min(cursor.high - self.disorder, now)))
         if (caught_up or ended) and now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
             cursor = cursor.closed_at(self._pane(now - behind - self.idle))

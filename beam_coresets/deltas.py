@@ -232,24 +232,29 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
 
 
 def decidable(
-    merge_reduce: MergeReduce, reports: Iterable[ShardReport]
+    merge_reduce: MergeReduce, reports: Iterable[ShardReport], empty: bool = True
 ) -> dict[str, list[ShardReport]]:
     """What `decide` takes, for each key that anybody has rows of: one finished report of each shard that has answered.
 
-    A shard that answered without rows of a key says that it has read none. Without any rows there is one empty key.
+    A shard that answered without rows of a key says that it has read none.
+
+    Args:
+      empty: whether the empty key is there if nobody has any rows; else there is none then.
     """
     by_shard: dict[int, list[ShardReport]] = {}
     for report in reports:
         by_shard.setdefault(report.shard, []).append(report)
     done = {shard: finished(merge_reduce, mine) for shard, mine in sorted(by_shard.items())}
-    keys = sorted({key for mine in done.values() for key, report in mine.items() if report.ledger.rows}) or [""]
-    empty = Ledger.zero(merge_reduce.assignment.buckets)
+    keys = sorted({key for mine in done.values() for key, report in mine.items() if report.ledger.rows})
+    if empty and not keys:
+        keys = [""]
+    nothing = Ledger.zero(merge_reduce.assignment.buckets)
     out: dict[str, list[ShardReport]] = {}
     for key in keys:
         out[key] = []
         for shard, mine in done.items():
             some = next(iter(mine.values()))
-            none = ShardReport(shard, Coreset.empty(some.coreset.dim), empty, some.ranges, (key,), None, some.parts)
+            none = ShardReport(shard, Coreset.empty(some.coreset.dim), nothing, some.ranges, (key,), None, some.parts)
             out[key].append(mine.get(key, none))
     return out
 

@@ -101,7 +101,7 @@ class Summary:
 
     Attributes:
       window: what its files are named after.
-      answers: one a key.
+      answers: one a key; none for a group of keys of which nobody has rows, whose tables are empty.
     """
 
     window: Window

@@ -125,6 +125,7 @@ def parse(
     for add in more:
         add(parser)
     known, rest = parser.parse_known_args(argv)
+    known.default = parser.get_default
     _refuse_misspelt(parser, rest)
     options = PipelineOptions(rest)
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.

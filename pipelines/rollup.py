@@ -30,6 +30,7 @@ from beam_coresets.transforms.summarize import POINTS_PER_CENTER
 MOST_KEYS_SHOWN = 20
 
 Row = dict[str, Any]
+Newest = dict[tuple[str, Any, Any, str], tuple["Identity", Row]]
 
 
 class Identity(NamedTuple):
@@ -134,7 +135,7 @@ def _scale(folders: Iterable[str]) -> Scale | None:
 
 
 def chosen(known: argparse.Namespace) -> dict[Identity, Row]:
-    """The rows of `summaries` that make up the period: of each window the newest revision.
+    """The rows of `summaries` that make up the period: of each window the newest revision that has points, if any.
 
     Of windows with one start and several ends, as running summaries have, the longest counts. Of windows that overlap
     otherwise, those that tile the period are taken.
@@ -142,11 +143,13 @@ def chosen(known: argparse.Namespace) -> dict[Identity, Row]:
     Raises:
       ValueError: there are none, they overlap without tiling, or two inputs have the same time.
     """
-    newest: dict[tuple[str, Any, Any, str], tuple[Identity, Row]] = {}
+    newest: Newest = {}
     for identity, row in _summaries(known):
         name = identity[:4]
-        if name not in newest or newest[name][0].revision < identity.revision:
+        if name not in newest or _rank(*newest[name]) < _rank(identity, row):
             newest[name] = identity, row
+    if any(row["points"] for _, row in newest.values()):
+        newest = _without_empty_key(newest)
     if not newest:
         raise ValueError(f"input: must have windows in the period, got none of {', '.join(known.input)} there")
     out: dict[Identity, Row] = {}
@@ -162,6 +165,18 @@ def chosen(known: argparse.Namespace) -> dict[Identity, Row]:
                 )
         out |= {identity: mine[identity] for identity in itertools.chain(*parts)}
     return out
+
+
+def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
+    """Which of several rows of a window and key counts: of the empty key, groups without rows may have some, too."""
+    return row["points"] > 0, identity.revision
+
+
+def _without_empty_key(newest: Newest) -> Newest:
+    """Without the empty key where it is there only because nobody has had rows of any."""
+    if any(row["points"] for identity, row in newest.values() if not identity.key):
+        return newest
+    return {name: each for name, each in newest.items() if each[0].key}
 
 
 def _summaries(known: argparse.Namespace) -> Iterator[tuple[Identity, Row]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,7 @@ from beam_coresets.pipelines.stream_options import (
     init_of,
     kafka_config,
     pubsub_of,
+    refuse_unused,
     scale_of,
     source_of,
     stream_of,
@@ -39,10 +41,11 @@ from beam_coresets.transforms.summarize_stream import (
 )
 from beam_coresets.transforms.write_by_time import WriteByTime
 
+_LOG = logging.getLogger(__name__)
 LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
 _ARROW = {float: pa.float64(), int: pa.int64(), str: pa.string()}
 LATE = {name: _ARROW[kind] for name, kind in LateReport.__annotations__.items()}
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.5
 PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all others up
 
 
@@ -68,6 +71,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
       JobError: the job failed.
     """
     options.require(known, "k", "output")
+    refuse_unused(known, known.default)
     for line in runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from):
         console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
     pipeline = build(known, beam_options)
@@ -78,18 +82,23 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
 
 def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipeline:
     """The job's graph."""
-    parallelism, _ = runners.parallelism_of(beam_options, known.shards)
+    workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known.poll = min(known.poll, PRISM_POLL)
     write = WriteSummaries(known.output, known.format)
     pipeline = beam.Pipeline(options=beam_options)
-    result = _summarized(pipeline, known, stream_of(known, parallelism), write.claims)
+    result = _summarized(pipeline, known, stream_of(known, *workers), write.claims)
     written = result.decided | "Write" >> write
     if known.output_topic:
         config = kafka_config(known.output_config or known.kafka_config)
         config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
-        _ = written.windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
+        _ = (
+            (written.windows, pipeline | "Left unannounced" >> beam.Create(write.claims.unannounced()))
+            | "All windows" >> beam.Flatten()
+            | "Apart from solving" >> beam.Reshuffle()  # a broker that is away must not hold up the tables
+            | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
+        )
         require_topic(config, known.output_topic)
     for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
         _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
@@ -117,7 +126,11 @@ def _summarized(
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:
     """Runs the job and prints a line for each window that is decided."""
+    claims.finish_all()
     seen = set(claims.claimed_since(()))
+    if seen:
+        console.print(f"{len(seen)} windows are decided in {escape(known.output)} already, and stay as they are",
+                      highlight=False, soft_wrap=True)  # fmt: skip
     try:
         job = _Job(pipeline)
     except RuntimeError as error:  # from the job server
@@ -127,11 +140,12 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
     console.print(live.heading(), highlight=False, soft_wrap=True)
     try:
         while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
-            for name in claims.claimed_since(seen):
-                seen.add(name)
-                windows += 1
-                for row in claims.read(name, "summaries").to_pylist()[:5]:
-                    console.print(live.line(row), highlight=False, soft_wrap=True)
+            try:
+                fresh = _shown(claims, seen, console)
+            except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
+                _LOG.warning("output: must be readable to show its windows, got %s", error)
+                continue
+            windows += fresh
             if known.max_windows is not None and windows >= known.max_windows:
                 break
     except KeyboardInterrupt:
@@ -142,6 +156,16 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
         raise launch.JobError(launch.first_cause(job.error)) from job.error
     console.print(f"\n{windows} windows; tables in {escape(known.output)}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _shown(claims: Claims, seen: set[str], console: Console) -> int:
+    """Prints what has been decided since the last look; returns how many windows that is."""
+    fresh = claims.claimed_since(seen)
+    for name in fresh:
+        for row in claims.read(name, "summaries").to_pylist()[:5]:
+            console.print(live.line(row), highlight=False, soft_wrap=True)
+        seen.add(name)
+    return len(fresh)
 
 
 class _Job:

@@ -3,7 +3,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,23 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--hold_shards", type=_hold, nargs="+", default=[], metavar="SHARD:AFTER:LENGTH", help="fault injection: stuck"
     )
+
+
+_OF_TOPICS = ("start", "message_format", "time_field", "key_column", "avro_schema", "kafka_config", "columns")
+
+
+def refuse_unused(known: argparse.Namespace, default: Callable[[str], Any]) -> None:
+    """Raises ValueError for options that would be accepted and do nothing.
+
+    Args:
+      default: an option's value where it is not given.
+    """
+    for name in ("explain", "overwrite", "max_bad_rows", "buckets"):
+        if getattr(known, name) != default(name):
+            raise ValueError(f"{name}: must be left out of a stream, got {getattr(known, name)}")
+    for name in _OF_TOPICS if known.rate else ():
+        if getattr(known, name) != default(name):
+            raise ValueError(f"{name}: must be left out with --rate, got {getattr(known, name)}")
 
 
 def source_of(known: argparse.Namespace) -> Source:
@@ -185,7 +202,7 @@ def _start(text: str) -> str | Mapping[int, int]:
         raise ValueError(f"start: must be a JSON file of offsets by partition, got {text!r} ({error})") from None
 
 
-def stream_of(known: argparse.Namespace, parallelism: int | None) -> StreamPlan:
+def stream_of(known: argparse.Namespace, parallelism: int, max_parallelism: int) -> StreamPlan:
     """The plan that the options ask for."""
     windows = WindowSpec.parse(known.window)
     plan = options.plan_of(known)
@@ -209,8 +226,10 @@ def stream_of(known: argparse.Namespace, parallelism: int | None) -> StreamPlan:
         (known.key_groups or KEY_GROUPS) if keyed else 1,
         known.max_parts,
         known.half_life,
+        bool(known.output_topic),
         tuple((shard, now + after, now + after + length) for shard, after, length in known.hold_shards),
         parallelism,
+        max_parallelism,
         quick=keyed,
     )
 

@@ -136,6 +136,10 @@ def test_a_shard_that_answered_without_rows_of_a_key_says_so():
     assert [(r.shard, r.ledger.rows, r.keys) for r in found["key 0"]] == [(0, 5, ("key 0",)), (2, 0, ("key 0",))]
     (nothing,) = deltas.decidable(SMALL, [empty])[""]
     assert (nothing.ledger.rows, nothing.ranges) == (0, (none,))
+    assert deltas.decidable(SMALL, [empty], empty=False) == {}
+    assert list(deltas.decidable(SMALL, [empty, some], empty=False)) == ["key 0"]
+    named = deltas.delta(SMALL, 0, rows_of(5), (told,), 6)
+    assert list(deltas.decidable(SMALL, [empty, named], empty=False)) == [""], "a key that is really empty"
 
 
 def test_rows_that_weigh_nothing_are_counted_all_the_same():

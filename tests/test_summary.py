@@ -86,6 +86,15 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
     assert len(together(window, []).centers) == 0
 
 
+@pytest.mark.parametrize("form", tables.FORMATS)
+def test_without_answers_there_are_tables_without_rows(form):
+    nothing = pickle.loads(pickle.dumps(together(Window(0.0, 60.0, "003"), [])))
+    for name in tables.TABLES:
+        assert nothing.table(name).schema == tables.SCHEMAS[name]
+        again = tables.typed(tables.decode(tables.encode(nothing.table(name), form), form), name)
+        assert (again.schema, len(again)) == (tables.SCHEMAS[name], 0)
+
+
 def test_it_may_start_from_given_centers_and_search_less():
     found = decision(rows=400, sampler=Sampler(3, 200))
     coreset = found.coreset

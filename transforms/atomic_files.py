@@ -110,6 +110,15 @@ def names_in(folder: str) -> list[str]:
     return sorted(metadata.path.rsplit("/", 1)[-1] for metadata in found)
 
 
+def folders_in(folder: str) -> list[str]:
+    """The names of the folders in a folder that hold anything; none if there is no such folder."""
+    if not scheme_of(folder):
+        return [name for name in names_in(folder) if os.path.isdir(os.path.join(folder, name))]
+    found = FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list
+    below = (metadata.path.removeprefix(folder).lstrip("/") for metadata in found)
+    return sorted({path.split("/")[0] for path in below if "/" in path})
+
+
 def remove_folder(folder: str) -> None:
     """Removes a folder with all that is in it, or as much of it as others have left."""
     if not scheme_of(folder):

@@ -92,6 +92,20 @@ class Claims:
                  if name.endswith(".json") and not name.startswith("."))  # fmt: skip
         return sorted((name for name in names if name not in seen), key=place_of)
 
+    def finish_all(self) -> None:
+        """Puts into their places what earlier runs had claimed when they were stopped."""
+        for name in atomic_files.folders_in(self._path(".staging")):
+            claim = self._claim(name)
+            if claim is not None:
+                self._finish(claim)
+
+    def unannounced(self) -> list[Window]:
+        """The decided windows that the world has not been told of."""
+        names = set(atomic_files.names_in(self._path(".claims")))
+        waiting = [name for name in names if name.endswith(".json") and f"{name[:-5]}.announced" not in names]
+        places = sorted(place_of(name[:-5]) for name in waiting)
+        return [Window(start, end, key, revision) for start, end, key, revision, _ in places if end < float("inf")]
+
     def announced(self, window: Window) -> bool:
         """Whether somebody has told the world of the claimed decision."""
         return bool(FileSystems.exists(self._path(".claims", f"{window.name}.announced")))

@@ -1,4 +1,5 @@
 """CombinePanes: the verdicts of panes -> those of sliding windows, or of a running summary since the start."""
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,12 +12,10 @@ from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateS
 
 from beam_coresets.coordinator import Decision, Verdict
 from beam_coresets.merged import merge, node_sampler, thinned
-from beam_coresets.panes import PaneBook
+from beam_coresets.panes import PaneBook, RunningBook
 from beam_coresets.sampling import Sampler
 from beam_coresets.transforms.coders import VerdictCoder
 from beam_coresets.windows import WindowSpec
-
-RUNNING_PANES = 4  # a running summary does not wait for a pane once one so much later has been decided
 
 
 @beam.typehints.with_input_types(Verdict)
@@ -24,8 +23,9 @@ RUNNING_PANES = 4  # a running summary does not wait for a pane once one so much
 class CombinePanes(beam.PTransform):
     """Verdicts of panes -> verdicts of windows; fixed windows are their panes and pass as they are.
 
-    A pane that is revised revises the sliding windows it is in; a running summary takes each pane once, and the first
-    revision of it.
+    A pane that is revised, or comes after a sliding window was answered without it, revises the windows it is in. Until
+    then their coverage is less by the share of panes that are missing (of those since the first one). A running summary
+    takes each pane once, and the first revision of it; one that comes after later ones is in the next report.
 
     Args:
       windows: how the stream is cut.
@@ -69,7 +69,7 @@ class CombinePanes(beam.PTransform):
 
 
 class _Panes(beam.DoFn):
-    """What both have in common: the panes that are still needed, and the book of them."""
+    """What both have in common."""
 
     def __init__(self, windows: WindowSpec, sampler: Sampler, seed: int) -> None:
         self._windows, self._sampler, self._seed = windows, sampler, seed
@@ -78,23 +78,6 @@ class _Panes(beam.DoFn):
     def _pane(self, verdict: Verdict) -> int:
         middle = (verdict.start + verdict.end) / 2
         return int(self._windows.pane_of(np.array([middle]))[0])
-
-    def _noted(self, state: Any, pane: int, revision: int, panes: int) -> tuple[PaneBook, list[tuple[int, int]]]:
-        held = state.read()
-        book = PaneBook() if held is None else PaneBook.from_json(held.decode())
-        skipped = book.skipped
-        due = book.take(pane, revision, panes)
-        self._skipped.inc(book.skipped - skipped)
-        state.write(book.to_json().encode())
-        return book, due
-
-    def _newest(self, panes: Iterable[Verdict]) -> dict[int, Verdict]:
-        out: dict[int, Verdict] = {}
-        for verdict in panes:
-            number = self._pane(verdict)
-            if number not in out or out[number].revision < verdict.revision:
-                out[number] = verdict
-        return out
 
 
 class _Slide(_Panes):
@@ -108,22 +91,44 @@ class _Slide(_Panes):
         state: Any = beam.DoFn.StateParam(BOOK),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        count = self._windows.panes
-        book, due = self._noted(state, self._pane(verdict), verdict.revision, count)
-        held = [*panes.read(), verdict]
-        newest = self._newest(held)
+        held, count = state.read(), self._windows.panes
+        book = PaneBook() if held is None else PaneBook.from_json(held.decode())
+        skipped = book.skipped
+        due = book.take(self._pane(verdict), verdict.revision, count)
+        if book.skipped > skipped:
+            self._skipped.inc()
+            return
+        state.write(book.to_json().encode())
+        kept = list(panes.read())
+        newest = self._newest([*kept, verdict])
         for last, revision in due:
-            inside = [newest[p] for p in range(last - count + 1, last + 1) if p in newest]
-            if inside:
-                end = self._windows.bounds(last)[1]
-                yield _merged(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
-        kept = [v for p, v in newest.items() if p >= book.needed(count)]
-        if len(kept) < len(held):
+            yield self._window(book, newest, last, revision)
+        needed = {p: v for p, v in newest.items() if p >= book.needed(count)}
+        if len(needed) <= len(kept):
             panes.clear()
-            for one in kept:
+            for one in needed.values():
                 panes.add(one)
         else:
             panes.add(verdict)
+
+    def _newest(self, panes: Iterable[Verdict]) -> dict[int, Verdict]:
+        out: dict[int, Verdict] = {}
+        for verdict in panes:
+            number = self._pane(verdict)
+            if number not in out or out[number].revision < verdict.revision:
+                out[number] = verdict
+        return out
+
+    def _window(self, book: PaneBook, newest: Mapping[int, Verdict], last: int, revision: int) -> Verdict:
+        wanted = book.inside(last, self._windows.panes)
+        inside = [newest[p] for p in wanted if p in newest]
+        end = self._windows.bounds(last)[1]
+        whole = _merged(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
+        if len(inside) == len(wanted):
+            return whole
+        share = len(inside) / len(wanted)
+        decisions = {key: _covering(decision, share) for key, decision in whole.decisions.items()}
+        return dataclasses.replace(whole, decisions=decisions)
 
 
 class _Run(_Panes):
@@ -143,23 +148,21 @@ class _Run(_Panes):
         running: Any = beam.DoFn.StateParam(RUNNING),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        if verdict.revision > 1:
+        held = state.read()
+        book = RunningBook() if held is None else RunningBook.from_json(held.decode())
+        skipped = book.skipped
+        taken = book.take(self._pane(verdict)) if verdict.revision == 1 else []
+        if verdict.revision > 1 or book.skipped > skipped:
             self._skipped.inc()
             return
-        book, _ = self._noted(state, self._pane(verdict), verdict.revision, RUNNING_PANES)
-        waiting = self._newest([*panes.read(), verdict])
-        total: Verdict | None = running.read()
-        while waiting:
-            pane = min(waiting)
-            before = None if total is None else self._windows.pane_of(np.array([total.end - 1e-3]))[0]
-            if before is not None and pane <= before:
-                self._skipped.inc()
-                del waiting[pane]
-                continue
-            if before is not None and pane != before + 1 and max(book.decided) < pane + RUNNING_PANES:
-                break
-            total = self._with(total, waiting.pop(pane), 1 if before is None else int(pane - before))
-            yield self._answer(total)
+        state.write(book.to_json().encode())
+        waiting = {self._pane(one): one for one in [*panes.read(), verdict]}
+        total: Verdict | None = running.read() if taken else None
+        for pane, steps in taken:
+            begins = total is None
+            total = self._with(total, waiting.pop(pane), steps)
+            if begins or steps > 0:
+                yield self._answer(total)
         panes.clear()
         for one in waiting.values():
             panes.add(one)
@@ -167,12 +170,13 @@ class _Run(_Panes):
             running.write(total)
 
     def _with(self, total: Verdict | None, pane: Verdict, steps: int) -> Verdict:
-        """The running summary with one more pane, on as many points as an inner node has."""
+        """The running summary with one more pane (`RunningBook.take`), on as many points as an inner node has."""
         if total is None:
             return pane
-        both = [(total, self._decay**steps), (pane, 1.0)]
+        both = [(total, self._decay ** max(0, steps)), (pane, self._decay ** max(0, -steps))]
+        last = pane if steps > 0 else total
         return Verdict(
-            total.start, pane.end, pane.group, 1, pane.reason, pane.decided_at,
+            min(total.start, pane.start), last.end, last.group, 1, last.reason, last.decided_at,
             _merge_keys(both, lambda d: node_sampler(self._sampler, d.evidence.sample.dim), self._seed),
         )  # fmt: skip
 
@@ -186,6 +190,13 @@ def _merged(panes: list[Verdict], start: float, end: float, revision: int, sampl
     reason = next(r for r in ("cap", "deadline", "all") if r in reasons)
     decisions = _merge_keys([(pane, 1.0) for pane in panes], lambda _: sampler, seed)
     return Verdict(start, end, panes[0].group, revision, reason, max(p.decided_at for p in panes), decisions)
+
+
+def _covering(decision: Decision, share: float) -> Decision:
+    """A decision that knows of this share of its window's panes only."""
+    recovery = decision.recovery
+    less = dataclasses.replace(recovery, coverage=recovery.coverage * share, panes=round(recovery.panes / share))
+    return dataclasses.replace(decision, recovery=less)
 
 
 def _merge_keys(panes: list[tuple[Verdict, float]], sampler_of: Any, seed: int) -> Mapping[str, Decision]:

@@ -32,7 +32,7 @@ _REASONS = {
     LATE: "the window was decided without it",
     REPEATED: "repeated: all of it had come before",
     OVERLAPPING: "overlapping: some of it had come before",
-    EXPIRED: "the window had been decided and forgotten",
+    EXPIRED: "nothing is known of the window: it was decided and forgotten, or it began before the stream",
 }
 
 
@@ -83,9 +83,11 @@ class CoordinateStream(beam.PTransform):
       policy: the scheme and what is enough.
       patience: for how long to wait.
       merge_reduce: how reports of a shard are put together.
-      gone: says whether a window (start, end, group) has been decided and may have been forgotten; asked where a report
-        comes for a window that nothing is known of and that ended more than the retention ago.
+      gone: says whether a window (start, end, group) has been decided; asked where a report comes for a window that
+        nothing is known of and whose deadline has passed.
       clock: seconds since the epoch.
+      empty_group: the key group that the empty key belongs to. Without rows it answers for that key, other groups for
+        none.
     """
 
     def __init__(
@@ -95,13 +97,16 @@ class CoordinateStream(beam.PTransform):
         merge_reduce: MergeReduce,
         gone: Callable[[float, float, str], bool] | None = None,
         clock: Clock = time.time,
+        empty_group: str = "",
     ) -> None:
         super().__init__()
         self._policy, self._patience, self._merge_reduce = policy, patience, merge_reduce
-        self._gone, self._clock = gone, clock
+        self._gone, self._clock, self._empty_group = gone, clock, empty_group
 
     def expand(self, reports: Any) -> Any:
-        decide = _Coordinate(self._policy, self._patience, self._merge_reduce, self._gone, self._clock)
+        decide = _Coordinate(
+            self._policy, self._patience, self._merge_reduce, self._gone, self._clock, self._empty_group
+        )
         outputs = (
             reports
             | "Out of windows"
@@ -128,8 +133,10 @@ class _Coordinate(beam.DoFn):
         merge_reduce: MergeReduce,
         gone: Callable[[float, float, str], bool] | None,
         clock: Clock,
+        empty_group: str = "",
     ) -> None:
         self._policy, self._merge_reduce, self._gone, self._clock = policy, merge_reduce, gone, clock
+        self._empty_group = empty_group
         self._watch = Watch(policy.assignment, patience, policy.parts)
         names = ("decided", "degraded", "revised", "late", "repeated", "overlapping", "expired", "gap_rows")
         self._counters = {name: Metrics.counter("beam_coresets", f"windows_{name}") for name in names[:3]}
@@ -206,7 +213,8 @@ class _Coordinate(beam.DoFn):
         self._counters["gap_rows"].inc(self._watch.gaps(vigil))
         held = list(reports.read())
         decisions = {
-            name: decide(mine, self._policy) for name, mine in deltas.decidable(self._merge_reduce, held).items()
+            name: decide(mine, self._policy)
+            for name, mine in deltas.decidable(self._merge_reduce, held, group == self._empty_group).items()
         }
         self._watch.decided(vigil, now)
         self._counters["revised" if vigil.revision > 1 else "decided"].inc()
@@ -230,7 +238,7 @@ class _Coordinate(beam.DoFn):
 
     def _is_gone(self, key: str, now: float) -> bool:
         start, end, group = parse_key(key)
-        return self._gone is not None and now > end + self._watch.patience.retention and self._gone(start, end, group)
+        return self._gone is not None and now > end + self._watch.patience.deadline and self._gone(start, end, group)
 
     def _late(self, key: str, entries: Sequence[Any], outcome: str, now: float) -> Iterator[Any]:
         start, end, group = parse_key(key)

@@ -29,7 +29,7 @@ from beam_coresets.deltas import Rows
 from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
 from beam_coresets.transforms.coordinate_stream import window_key
-from beam_coresets.transforms.placement import placed_elements, shard_of
+from beam_coresets.transforms.placement import MAX_PARALLELISM, placed_elements, shard_of
 from beam_coresets.transforms.progress import PROGRESS
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.streams.open_readers import OpenReader, OpenReaders
@@ -59,6 +59,7 @@ class Reading:
         finished; None: never.
       hold: fault injection: (shard, from, until), in seconds since the epoch: the shard is stuck in between.
       parallelism: over how many workers the shards are placed; the number of shards by default.
+      max_parallelism: of the runner: the placement depends on it (`placement`).
       settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that
         its messages are done with. By default a pane counts as settled once it was reported.
       clock: seconds since the epoch.
@@ -73,6 +74,7 @@ class Reading:
     deadline: float | None = None
     hold: tuple[tuple[int, float, float], ...] = ()
     parallelism: int | None = None
+    max_parallelism: int = MAX_PARALLELISM
     settled: Settled | None = None
     clock: Clock = time.time
 
@@ -198,11 +200,13 @@ class ReadShards(beam.PTransform):
 
     def expand(self, begin: Any) -> Any:
         shards = self._merge_reduce.assignment.shards
+        most = max(self._reading.max_parallelism, self._reading.parallelism or shards)
+        elements = placed_elements(shards, self._reading.parallelism or shards, most)
         kind = _ReadBounded if self._source.bounded else _ReadUnbounded
         read = kind(self._source, self._merge_reduce, self._reading, self._cursors, uuid.uuid4().hex)
         outputs = (
             begin.pipeline
-            | "Shards" >> beam.Create(placed_elements(shards, self._reading.parallelism or shards), reshuffle=False)
+            | "Shards" >> beam.Create(elements, reshuffle=False)
             | "Spread shards" >> beam.Reshuffle()
             | "Read shards"
             >> beam.ParDo(read)
@@ -321,7 +325,8 @@ class _Read(beam.DoFn, RestrictionProvider):
     ) -> ShardCursor:
         assignment = self._merge_reduce.assignment
         if part >= assignment.buckets:
-            raise ValueError(f"buckets: must be at least the {part + 1} parts there are now, got {assignment.buckets}")
+            room = assignment.buckets
+            raise ValueError(f"max_parts: must be at least the {part + 1} parts there are now, got {room}")
         cursor = dataclasses.replace(cursor, known=max(cursor.known, part + 1))
         if part not in cursor.parts and assignment.matrix()[shard, part]:
             told = min((c.told for c in cursor.parts.values() if c.told is not None), default=None)

@@ -26,7 +26,8 @@ from beam_coresets.summary import Question, Window
 from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, CoordinateStream
-from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names
+from beam_coresets.transforms.placement import MAX_PARALLELISM
+from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names, key_group
 from beam_coresets.transforms.report_stream import ReportStream
 from beam_coresets.transforms.scaling import ScaleBlocks
 from beam_coresets.transforms.solve_in_order import SolveInOrder
@@ -69,8 +70,9 @@ class StreamPlan:
       max_parts: room for new parts; the same in all runs of a job that resume each other. By default twice as many
         parts as there are at launch.
       half_life: see `CombinePanes`.
+      announced: decisions are announced in a topic: the source is told that messages are done with only after that.
       hold: see `Reading`.
-      parallelism: workers over which shards are placed.
+      parallelism, max_parallelism: workers over which shards are placed (`Reading`).
       quick: see `Question`.
 
     Raises:
@@ -86,8 +88,10 @@ class StreamPlan:
     groups: int = 1
     max_parts: int | None = None
     half_life: float | None = None
+    announced: bool = False
     hold: tuple[tuple[int, float, float], ...] = ()
     parallelism: int | None = None
+    max_parallelism: int = MAX_PARALLELISM
     quick: bool = False
     clock: Callable[[], float] = time.time
 
@@ -102,6 +106,8 @@ class StreamPlan:
         if strangers:
             raise ValueError(f"hold_shards: must be from 0 to {self.plan.shards - 1}, got {strangers[0]}")
         CombinePanes(self.windows, self.plan.sampler, half_life=self.half_life)  # raises what is wrong with it
+        if self.patience is not None and self.patience.revise and self.windows.kind == "global":
+            raise ValueError("revise: must be left out of a running summary, which has no windows to revise, got it")
 
     def assignment(self, parts: int) -> Assignment:
         """The scheme over parts, with room for more of them; a whole number of rounds, so that loads are even."""
@@ -160,13 +166,16 @@ class SummarizeStream(beam.PTransform):
         starts = self._source.starts()
         parts = len(starts)
         merge_reduce = MergeReduce(plan.sampler, stream.assignment(parts), plan.seed)
-        known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
+        known = None
+        if self._claims is not None:
+            known = Decided(self._claims, stream.windows, stream.groups, stream.announced)
         reading = Reading(
             Completeness(stream.windows, stream.disorder, stream.idle),
             stream.poll,
             stream.groups,
             hold=stream.hold,
             parallelism=stream.parallelism,
+            max_parallelism=stream.max_parallelism,
             settled=None if known is None else known.settled,
             clock=stream.clock,
         )
@@ -291,8 +300,9 @@ class AnswerOnTime(beam.PTransform):
         gone = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups).gone
         patience = stream.waiting(self._policy.assignment)
         coordinated = reports | "Coordinate" >> CoordinateStream(
-            self._policy, patience, self._merge_reduce, gone, stream.clock
-        )
+            self._policy, patience, self._merge_reduce, gone, stream.clock,
+            empty_group=group_names(stream.groups)[key_group("", stream.groups)],
+        )  # fmt: skip
         decided = (
             coordinated.verdicts
             | "Windows" >> CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life)
@@ -303,11 +313,12 @@ class AnswerOnTime(beam.PTransform):
 
 @dataclasses.dataclass(frozen=True)
 class Decided:
-    """What the claims tell readers and coordinator."""
+    """What the claims tell readers and coordinator; with `announced`, a window is done with once the world was told."""
 
     claims: Claims
     windows: WindowSpec
     groups: int
+    announced: bool = False
 
     def gone(self, start: float, end: float, group: str) -> bool:
         """Whether a pane's window has been decided."""
@@ -316,10 +327,19 @@ class Decided:
         return self.claims.decided(self._window(start, end, group))
 
     def settled(self, start: float, end: float) -> bool:
-        """Whether a pane need not be read again: the last window that it is in is decided, for all groups."""
+        """Whether a pane need not be read again: the last window that it is in, or a later one, is decided for all
+        groups. A running summary lives in the runner's state alone: nothing could be read again for it."""
         if self.windows.kind == "global":
-            return False
-        return all(self.claims.decided(self._window(start, end, group)) for group in group_names(self.groups))
+            return True
+        later = range(self.windows.panes if self.windows.kind == "sliding" else 1)
+        return all(
+            any(self._done(start + i * self.windows.period, end + i * self.windows.period, group) for i in later)
+            for group in group_names(self.groups)
+        )
+
+    def _done(self, start: float, end: float, group: str) -> bool:
+        window = self._window(start, end, group)
+        return self.claims.announced(window) if self.announced else self.claims.decided(window)
 
     def _window(self, start: float, end: float, group: str) -> Window:
         if self.windows.kind == "sliding":

@@ -1,7 +1,9 @@
 """Kafka as a source, against a real broker."""
+import http.server
 import json
 import logging
 import pickle
+import struct
 import threading
 import time
 import uuid
@@ -11,11 +13,12 @@ import pytest
 
 pytest.importorskip("confluent_kafka")
 from broker import PASSWORD, USER
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.streams.kafka import KafkaSource, read_config
+from beam_coresets.transforms.streams.kafka import KafkaSource, _offsets_for_times, read_config
+from beam_coresets.transforms.streams.kafka_config import open_consumer
 from beam_coresets.transforms.streams.messages import AvroRegistry, Block, Json, SchemaRegistry
 
 pytestmark = pytest.mark.kafka
@@ -343,6 +346,75 @@ def test_a_registry_that_is_away_holds_messages_back(broker, topic, reader, capl
     assert not one.caught_up(0)
     one.seek({0: 1})
     wait_for(lambda: one.caught_up(0), one)
+
+
+class _Registry(http.server.BaseHTTPRequestHandler):
+    """Every schema is one double x; `away` numbers are trouble."""
+
+    def do_GET(self):
+        self.send_response(503 if int(self.path.rpartition("/")[2]) in self.server.away else 200)
+        self.end_headers()
+        fields = [{"name": "x", "type": "double"}]
+        schema = json.dumps({"type": "record", "name": "P", "fields": fields})
+        self.wfile.write(json.dumps({"schema": schema}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def registry():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry)
+    server.away = {9}
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_partition_that_waits_for_its_schema_holds_no_other_back(broker, topic, reader, registry):
+    name, producer = topic(3), Producer({"bootstrap.servers": broker.servers, "log_level": 0})
+
+    def framed(part, schema, numbers):
+        for i in numbers:
+            producer.produce(name, struct.pack(">bId", 0, schema, 0)[:5] + struct.pack("<d", i), partition=part)
+        assert producer.flush(10) == 0
+
+    url = f"http://127.0.0.1:{registry.server_address[1]}"
+    form = AvroRegistry(Columns(columns=("x",)), None, SchemaRegistry(url))
+    framed(0, 9, range(20))
+    framed(1, 7, range(20))
+    framed(2, 7, range(20))
+    one = reader(KafkaSource(name, form, broker.servers), {0: 0, 1: 0, 2: 0})
+    assert read_until(one, enough(40)) == {1: list(range(20)), 2: list(range(20))}
+    wait_for(lambda: one.caught_up(1) and one.caught_up(2), one)
+    framed(0, 9, range(20, 30))
+    framed(2, 7, range(20, 50))
+    assert read_until(one, enough(30)) == {2: list(range(20, 50))}
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert one.read(0.1) == []
+        assert not one.caught_up(0)
+    registry.away.clear()
+    assert read_until(one, enough(30)) == {0: list(range(30))}
+    wait_for(lambda: all(map(one.caught_up, range(3))), one)
+    one.seek({0: 5})
+    assert read_until(one, enough(25)) == {0: list(range(5, 30))}
+
+
+def test_an_offset_that_a_broker_does_not_tell_is_no_end(broker, topic):
+    name = topic(1)
+    produce(broker.servers, name, range(3))
+    consumer = open_consumer(source(broker, name).settings, "g")
+    try:
+        at = 1000 * int(time.time() - 10_000)
+        assert _offsets_for_times(consumer, [TopicPartition(name, 0, at)])[0].offset == 0
+        with pytest.raises(KafkaException):
+            _offsets_for_times(consumer, [TopicPartition(name, 0, at), TopicPartition(name, 7, at)])
+    finally:
+        consumer.close()
 
 
 @pytest.mark.parametrize(("settings", "message"), [

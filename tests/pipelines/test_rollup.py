@@ -105,6 +105,47 @@ def test_empty_windows_count_as_windows(tmp_path):
     assert (row["points"], row["centers"]) == (0, 0)
 
 
+def write_group(folder, group, key, rows, revision=1, start=DAY):
+    """What a group of keys has decided of a window: its own files, one key in them."""
+    end = start + 60
+    own = answer(Window(start, end, key, revision), 0, rows=rows)
+    write(folder, together(Window(start, end, group, revision), [own]))
+
+
+@pytest.mark.parametrize("real", ["000", "001", "002"])
+def test_rows_without_points_next_to_real_ones_are_passed_over(tmp_path, real):
+    """Of groups without rows that have answered for the empty key, in front of and behind the one that has some."""
+    for group in ("000", "001", "002"):
+        write_group(tmp_path / "in", group, "", 500 if group == real else 0)
+    write_group(tmp_path / "in", "002" if real == "000" else "000", "", 0, revision=2)
+    assert rollup(tmp_path / "in", tmp_path / "out") == 0
+    (row,) = rows_in(tmp_path / "out", "summaries")
+    assert (row["key"], row["points"], row["coverage"]) == ("", 500, 1.0)
+
+
+@pytest.mark.parametrize("options", [(), ("--across_keys",)])
+def test_the_empty_key_is_there_only_if_it_has_points_or_nothing_has(tmp_path, options):
+    for i in range(2):
+        write_group(tmp_path / "in", "000", "", 0, start=DAY + 60 * i)
+        write_group(tmp_path / "in", "001", "red", 500, start=DAY + 60 * i)
+    assert rollup(tmp_path / "in", tmp_path / "out", *options) == 0
+    (row,) = rows_in(tmp_path / "out", "summaries")
+    assert (row["key"], row["points"]) == ("" if options else "red", 1000)
+    write_group(tmp_path / "in", "000", "", 500, start=DAY + 120)
+    assert rollup(tmp_path / "in", tmp_path / "more") == 0
+    assert [(row["key"], row["points"]) for row in rows_in(tmp_path / "more", "summaries")] == [
+        ("", 500), ("red", 1000),
+    ]  # fmt: skip
+
+
+def test_groups_without_any_rows_are_passed_over(tmp_path):
+    for group, rows in (("000", 0), ("001", 500), ("002", 0)):
+        own = [answer(Window(DAY, DAY + 60, "red"), 0, rows=rows)] if rows else []
+        write(tmp_path / "in", together(Window(DAY, DAY + 60, group), own))
+    assert rollup(tmp_path / "in", tmp_path / "out") == 0
+    assert [(row["key"], row["points"]) for row in rows_in(tmp_path / "out", "summaries")] == [("red", 500)]
+
+
 def test_a_part_of_the_time_and_of_the_keys(tmp_path, capsys):
     for i, key in enumerate(("red", "blue", "red")):
         own = [answer(Window(DAY + 60 * i, DAY + 60 * i + 60, k), 2 * i + j) for j, k in enumerate((key, "green"))]

@@ -101,6 +101,27 @@ def test_whoever_reads_finishes_the_moves(tmp_path, monkeypatch, step):
     check_whole(tmp_path, FIRST, claims)
 
 
+@pytest.mark.parametrize("step", range(6, STEPS + 1))
+def test_the_next_run_finishes_all_moves(tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patched:
+        stop_at(patched, step, "before")
+        with pytest.raises(StopError):
+            Claims(str(tmp_path)).publish(FIRST)
+    claims = Claims(str(tmp_path))
+    claims.finish_all()
+    check_whole(tmp_path, FIRST, claims)
+
+
+def test_windows_that_nobody_was_told_of(tmp_path):
+    claims = Claims(str(tmp_path))
+    assert claims.unannounced() == []
+    later = Window(DAY + 120, DAY + 180, "003", 2)
+    for window in (later, Window(DAY + 60, DAY + 120), Window(DAY, DAY + 60)):
+        claims.publish(decision(window=window))
+    claims.mark_announced(Window(DAY + 60, DAY + 120))
+    assert claims.unannounced() == [Window(DAY, DAY + 60), later]
+
+
 def test_it_may_stop_no_later_than_the_last_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         stop_at(patched, STEPS + 1, "before")

@@ -28,7 +28,11 @@ from beam_coresets.transforms.coordinate_stream import (
     parse_key,
     window_key,
 )
+from beam_coresets.transforms.read_shards import group_names, key_group
+from beam_coresets.transforms.summarize import Plan
+from beam_coresets.transforms.summarize_stream import AnswerOnTime, StreamPlan
 from beam_coresets.vigil import Patience
+from beam_coresets.windows import WindowSpec
 
 SCHEME = Assignment(3, 2, "cyclic", 3, parts=True)  # part p is held by shards p and p + 1
 MERGE_REDUCE = MergeReduce(SAMPLER, SCHEME)
@@ -160,7 +164,9 @@ def test_beyond_retention_nothing_is_decided_again():
     script = Script().at(106, everything(0), everything(1)).at(150, everything(2), report(2, (1, 10, 10, 10)))
     verdicts, late = script.run(gone=decided_before)
     only(verdicts)
-    assert {r.reason for r in late} == {"the window had been decided and forgotten"}
+    assert {r.reason for r in late} == {
+        "nothing is known of the window: it was decided and forgotten, or it began before the stream"
+    }
     assert sum(r.rows for r in late) == 20
 
 
@@ -239,6 +245,38 @@ def test_groups_of_keys_are_decided_apart():
     ]  # fmt: skip
     assert [v.decisions[k].points for v, k in zip(verdicts, "ab", strict=True)] == [30, 30]
     assert not late
+
+
+def test_only_the_group_of_the_empty_key_answers_for_it_without_rows():
+    script = Script()
+    for group in group_names(3):
+        script.at(106, *(everything(i, rows=0) for i in range(3)), group=group)
+    script.at(107, *(everything(i) for i in range(3)), window=(105, 110), group="001")
+    mine = group_names(3)[key_group("", 3)]
+    verdicts, late = script.run(empty_group=mine)
+    assert [(v.start, v.group, v.revision) for v in verdicts] == [
+        (100, "000", 1), (100, "001", 1), (100, "002", 1), (105, "001", 1),
+    ]  # fmt: skip
+    empty = [v for v in verdicts if v.start == 100]
+    assert {v.group: list(v.decisions) for v in empty} == {g: [""] if g == mine else [] for g in group_names(3)}
+    assert list(verdicts[3].decisions) == [""], "rows of the empty key are answered for wherever they are"
+    assert not late
+
+
+def test_all_groups_are_answered_and_the_empty_key_by_one_of_them():
+    """Through `AnswerOnTime`: a summary of each group, for its claim; rows only of keys that are there."""
+    script = Script()
+    for group in group_names(3):
+        script.at(106, *(everything(i, rows=0) for i in range(3)), group=group)
+    plan = StreamPlan(Plan(2, 3), WindowSpec.parse("5s"), PATIENCE, groups=3, clock=clock)
+    stream = script.at(200).stream.advance_watermark_to_infinity()
+    answer = AnswerOnTime(plan, POLICY, MERGE_REDUCE)
+    held, _ = run(
+        lambda pipeline: {"decided": (pipeline | stream | answer).decided},
+        ("--runner=BundleBasedDirectRunner", "--streaming"),
+    )
+    rows = {summary.window.key: summary.summaries.column("key").to_pylist() for summary in held["decided"]}
+    assert rows == {g: [""] if g == group_names(3)[key_group("", 3)] else [] for g in group_names(3)}
 
 
 class Held:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import http.server
 import io
+import itertools
 import json
 import pickle
 import struct
@@ -12,7 +13,7 @@ import threading
 import fastavro
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -107,7 +108,12 @@ def test_a_block_loses_the_rows_that_are_no_points_alone():
     (Json(XY), b"{", "unparsable: must be a JSON object"),
     (Json(XY), b"[1, 2]", "unparsable: must be a JSON object"),
     (Json(XY), b'{"x": 1, "y": "\xff"}', "unparsable: must be a JSON object"),
-    (Json(XY), b"[" * 100_000, "unparsable: must be a JSON object"),
+    (Json(XY), b"[" * 100_000, "unparsable: must be nested at most 100 deep, got 100000"),
+    (Json(XY), b'{"z": ' + b"[" * 100 + b"]" * 100 + b"}", "unparsable: must be nested at most 100 deep, got 101"),
+    (Json(XY), b'{"x": 1, "y": 2, "z": "\\ud800"}', "unparsable: must be Unicode text, got half of a surrogate pair"),
+    (Json(XY), '{"x": 1, "y": 2}'.encode("utf-16"), "unparsable: must be a JSON object"),
+    (Json(XY), b'{"x": 1, "y": 2, "z": -Inf}', "unparsable: must be a JSON object"),
+    (Float32(2), np.array([1, -3e20], "<f4").tobytes(), "too large: must be at most 1e+17, got -3e+20"),
     (Json(XY), b"", "unparsable: must be a JSON object"),
 ])  # fmt: skip
 def test_a_message_of_another_form_is_a_letter(form, value, reason):
@@ -328,6 +334,167 @@ def test_a_row_is_refused_once_whatever_is_wrong_with_it():
     rows = decode(Json(XY, "k"), source, clock=EventTime("t"))
     assert [letter.position for letter in rows.letters] == [f"partition 3 offset {i}" for i in (10, 11, 12)]
     assert len(rows.points) == len(rows.keys) == len(rows.times) == 0
+
+
+ROLES = Columns(("x", "y"), weight_column="w", id_column="id", group_column="g", keep_columns=("note", "m"))
+NUMBERS = ["0", "-0", "-0.0", "1", "0.5", "-1e3", "1e17", "3e30", "1e400", "NaN", "Infinity", "-Infinity", "Inf", "-NaN",
+           "9007199254740993", "-9223372036854775809", "1" + "0" * 400, "7" * 5000, "01", "1."]  # fmt: skip
+TEXTS = ['"a"', '"\u00e9\U0001f600"', r'"\ud83d\ude00"', r'"\ud800"', r'"a\udc00"', r'"\u0000"', '"\xff"', '"\x01"', '"}\n{"',
+         r'"\"[{"', '"2023-11-14T22:13:20Z"', '"2023-11-14 22:13Z"', '"2023-11-14T22:13:20+02"', '"2023-11-14"']  # fmt: skip
+OTHERS = ["null", "true", "[]", "{}", "[1, true]", "[1, 2]", "[0.5, 9007199254740993]", "[1, null]", "[1, NaN]", '["a", 2]',
+          "[" * 99 + "]" * 99, "[" * 100 + "]" * 100, '{"x":' * 1500 + "1" + "}" * 1500, "[1" + ",{}" * 200 + "]",
+          str(int(NOW)), str(int(NOW * 1000)), str(NOW + 0.25)]  # fmt: skip
+CELLS = st.sampled_from(NUMBERS + TEXTS + OTHERS)
+NAMES = ("x", "y", "v", "w", "id", "g", "note", "m", "k", "at", "z")
+PLAIN = {"x": "1", "y": "2.5", "v": "[1, 2]", "w": "1", "id": "7", "g": '"a"', "note": '"b"', "m": "5", "k": '"c"',
+         "at": str(int(NOW))}  # fmt: skip
+JSON_FORMS = [Json(XY), Json(ROLES, "k"), Json(Columns(vector_column="v", dim=2), "m"),
+              Json(Columns(vector_column="v", dim=2, metric="cosine", keep_columns=("m",)), "m"),
+              Json(Columns(("x", "y"), metric="cosine", keep_columns=("k", "x")), "x")]  # fmt: skip
+
+
+@st.composite
+def json_messages(draw):
+    """Mostly rows like PLAIN, with up to three cells changed, written with or without spaces; some mangled."""
+    row = PLAIN | draw(st.dictionaries(st.sampled_from(NAMES), CELLS, max_size=3))
+    for name in draw(st.sets(st.sampled_from(NAMES), max_size=1)):
+        row.pop(name, None)
+    space = draw(st.sampled_from(["", "", " ", "\r", "\n", "\f"]))
+    text = "{" + ("," + space).join(f'"{name}":{space}{cell}' for name, cell in row.items()) + space + "}"
+    raw = text.encode("latin-1" if draw(st.booleans()) and all(ord(c) < 256 for c in text) else "utf-8")
+    return draw(st.sampled_from([raw] * 12 + [raw[:-1], raw + raw, b"\xef\xbb\xbf" + raw, raw[1:], b"", None]))
+
+
+@st.composite
+def batches(draw):
+    """A few messages among many plain ones, so that Arrow's reader has a chance to see each of them."""
+    values = [json.dumps({name: json.loads(cell) for name, cell in PLAIN.items()}).encode()] * draw(
+        st.sampled_from([0, 0, 70, 150]))  # fmt: skip
+    for message in draw(st.lists(json_messages(), min_size=1, max_size=4)):
+        values.insert(draw(st.integers(0, len(values))), message)
+    return values
+
+
+def as_messages(form, values, clock, low=0, high=None):
+    """What becomes of messages low to high: letters, and by offset all that belongs to its rows, bit by bit."""
+    everything = batch(values, keys=[b"k"] * len(values))
+    high = len(values) if high is None else high
+    part = Messages("orders", "partition 3", *(getattr(everything, name)[low:high]
+                                               for name in ("offsets", "times", "keys", "values")))  # fmt: skip
+    got = form.decode(part, clock, NOW)
+    offsets = np.repeat(got.offsets, got.counts)
+    columns = [got.points, np.repeat(got.times, got.counts), got.weights, got.ids, got.groups, got.keys]
+    cells = [[None] * len(offsets) if c is None else
+             [one.tobytes() if isinstance(one, (np.ndarray, np.generic)) else one for one in c] for c in columns]  # fmt: skip
+    extras = [None] * len(offsets) if got.extras is None else [repr(row) for row in got.extras.to_pylist()]
+    kinds = [None if c is None else c.dtype for c in columns], None if got.extras is None else got.extras.schema
+    for letter in got.letters:
+        " ".join(letter).encode()  # letters are written, too
+    return list(zip(offsets.tolist(), *cells, extras, strict=True)), list(got.letters), kinds
+
+
+def same_in_parts(form, values, clock, cut):
+    rows, letters, kinds = as_messages(form, values, clock)
+    for edges in ([0, cut, len(values)], range(len(values) + 1)):
+        parts = [as_messages(form, values, clock, low, high) for low, high in itertools.pairwise(edges)]
+        assert [row for part in parts for row in part[0]] == rows
+        assert [letter for part in parts for letter in part[1]] == letters
+        assert all(part[2] == kinds for part in parts)
+    assert {row[0] for row in rows} | {int(one.position.split()[3]) for one in letters} == set(
+        range(10, 10 + len(values)))  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(batches(), st.sampled_from(JSON_FORMS), st.sampled_from([EventTime(), EventTime("at")]), st.randoms())
+def test_json_is_the_same_however_messages_are_batched(values, form, clock, random):
+    same_in_parts(form, values, clock, random.randint(0, len(values)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", JSON_FORMS, ids=range(len(JSON_FORMS)))
+def test_every_odd_json_cell_is_the_same_alone_and_among_many(form, name):
+    for cell in NUMBERS + TEXTS + OTHERS:
+        text = "{" + ",".join(f'"{key}":{value}' for key, value in (PLAIN | {name: cell}).items()) + "}"
+        for raw in {text.encode(), text.encode("latin-1", "replace")}:
+            for clock in (EventTime(), EventTime("at")):
+                alone = as_messages(form, [raw], clock)
+                rows, letters, kinds = as_messages(form, [raw] * 66, clock)
+                assert kinds == alone[2]
+                assert [row[1:] for row in rows] == [row[1:] for row in alone[0]] * 66, raw
+                assert [one.reason for one in letters] == [one.reason for one in alone[1]] * 66, raw
+
+
+ODD = {"type": "record", "name": "Odd", "fields": [
+    {"name": "x", "type": "float"}, {"name": "y", "type": ["null", "float"]}, {"name": "k", "type": "string"},
+    {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+]}  # fmt: skip
+OTHER_FORMS = [Float32(2), Block(2), Float32(2, "cosine"), Block(2, "cosine", MESSAGE_KEY),
+               Avro(Columns(("x", "y"), keep_columns=("k",)), "k", json.dumps(ODD)),
+               Avro(Columns(("x", "y"), metric="cosine", id_column="k"), MESSAGE_KEY, json.dumps(ODD))]  # fmt: skip
+WIDE = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, 3e20, -2e38, 1e-30])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.binary(max_size=24) | st.lists(WIDE, max_size=6).map(lambda v: np.array(v, "<f4").tobytes())
+                | st.builds(lambda x, y, k, at: as_avro({"x": x, "y": y, "k": k, "at": at}, schema=ODD)[0], WIDE,
+                            st.none() | WIDE, st.text(max_size=3), st.sampled_from([0, int(NOW * 1000), 2**62])),
+                max_size=8), st.sampled_from(OTHER_FORMS), st.randoms())  # fmt: skip
+def test_packed_and_avro_messages_are_the_same_however_they_are_batched(values, form, random):
+    same_in_parts(form, values, EventTime(), random.randint(0, len(values)))
+    assert form.decode(batch(values, keys=[b"k"] * len(values)), EventTime(), NOW).points.dtype == np.float32
+    if isinstance(form, Avro):
+        as_messages(form, values, EventTime("at"))
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=())),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5), max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), JSON_LIKE).map(lambda row: json.dumps(row).encode())
+                | st.binary(max_size=40) | st.tuples(st.integers(1, 5000), st.sampled_from(["[", '{"x":'])).map(
+                    lambda deep: (deep[1] * deep[0]).encode()), max_size=4), st.sampled_from(JSON_FORMS + OTHER_FORMS))
+@example([b'{"key":"\\ud800"}'], Json(XY, "key"))
+def test_whatever_a_message_holds_gives_rows_or_a_letter(values, form):
+    same_in_parts(form, values, EventTime(), len(values) // 2)
+    if form in JSON_FORMS:
+        as_messages(form, values, EventTime("at"))
+
+
+def test_halves_of_surrogate_pairs_are_letters_wherever_they_are():
+    good = dict.fromkeys(("x", "y", "w"), 1) | dict.fromkeys(("id", "g", "note", "m", "k"), "a")
+    for name in ("id", "g", "note", "m", "k", "z"):
+        got = decode(Json(ROLES, "k"), as_json(good, good | {name: "\ud800"}, good | {name: "\ud83d\ude00"}))
+        assert got.offsets.tolist() == [10, 12]
+        assert [one.reason for one in got.letters] == ["unparsable: must be Unicode text, got half of a surrogate pair"]
+
+
+def test_recursive_avro_schemas_are_refused():
+    tree = {"type": "record", "name": "Tree", "fields": [
+        {"name": "x", "type": "double"}, {"name": "next", "type": ["null", {"type": "array", "items": "Tree"}]}]}
+    with pytest.raises(ValueError, match="schema: must not be recursive"):
+        message_format("avro", Columns(columns=("x",)), schema=json.dumps(tree))
+    twice = {"type": "record", "name": "Pair", "fields": [
+        {"name": "x", "type": {"type": "enum", "name": "E", "symbols": ["a"]}}, {"name": "y", "type": "E"},
+        {"name": "z", "type": "double"}]}  # fmt: skip
+    assert message_format("avro", Columns(columns=("z",)), schema=json.dumps(twice)).name == "avro"
+
+
+def test_a_time_field_is_compared_with_the_messages_own_time():
+    """So that a shard which was held for long refuses what its peer refused."""
+    rows = as_json(*({"x": 1, "y": 2, "at": at} for at in (NOW, NOW + 61, NOW - 11, NOW + 61, NOW + 100)))
+    clock = EventTime("at", 60, 10)
+    stamps = [NOW, NOW, NOW, np.nan, 0]
+    early, late = (Json(XY).decode(batch(rows, stamps), clock, now) for now in (NOW, NOW + 40))
+    assert early.offsets.tolist() == [10]
+    assert late.offsets.tolist() == [10, 13], "without a timestamp it is the clock"
+    assert [one.reason for one in early.letters][:2] == [
+        "event time: must be at most 60 s ahead, got 2023-11-14T22:14:21+00:00",
+        "event time: must be at most 10 s behind, got 2023-11-14T22:13:09+00:00",
+    ]
+    assert late.letters == early.letters[:2] + early.letters[3:]
 
 
 def test_messages_far_from_now_are_letters():

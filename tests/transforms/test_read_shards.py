@@ -301,7 +301,7 @@ def test_more_parts_than_there_is_room_for_are_an_error():
     source = ListSource(parts, bounded=False, known=6)
     hand = Hand(source)
     parts.append([])
-    with pytest.raises(ValueError, match="buckets: must be at least the 7 parts there are now, got 6"):
+    with pytest.raises(ValueError, match="max_parts: must be at least the 7 parts there are now, got 6"):
         hand.bundle()
 
 

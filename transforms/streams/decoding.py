@@ -1,5 +1,6 @@
 """What every message format shares: what it takes, what it gives, what it refuses. Nothing here knows Kafka."""
 import abc
+import contextlib
 import dataclasses
 import datetime
 import re
@@ -9,7 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from beam_coresets.points import LARGEST_NARROW
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
 
@@ -17,6 +20,7 @@ Array = npt.NDArray[Any]
 
 MESSAGE_KEY = "message.key"  # in place of a column's name: the message's own key
 ROW_TEXT = 500
+_ZONED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-][01]\d:[0-5]\d)$"
 _MILLISECONDS = 1e11  # numbers above are milliseconds: as seconds they would be the year 5138
 
 
@@ -46,12 +50,15 @@ class Messages:
 
 @dataclasses.dataclass(frozen=True)
 class EventTime:
-    """Where a message's event time comes from, and how far from now it may be.
+    """Where a message's event time comes from, and how far off it may be.
+
+    A field is compared with the message's own timestamp where there is one: all who read the message, however late,
+    take or refuse it alike. The timestamp itself, and a field without one, is compared with the reader's clock.
 
     Attributes:
       column: a field of row formats: numbers are seconds since the epoch (above 1e11 milliseconds), text is ISO 8601
         (UTC without a zone); None: the message's own timestamp.
-      max_ahead, max_behind: seconds after and before now; what is further off would close windows, or reopen them.
+      max_ahead, max_behind: seconds after and before that; what is further off would close windows, or reopen them.
 
     Raises:
       ValueError: negative bounds.
@@ -66,9 +73,12 @@ class EventTime:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: must be at least 0 s, got {getattr(self, name)}")
 
-    def refuse(self, times: Array, now: float) -> dict[int, str]:
-        """Row -> reason, for those of `times` (n,) that can't be taken."""
-        reasons = refuse(times, now, self.max_ahead, self.max_behind)
+    def refuse(self, times: Array, now: float, stamps: Array | None = None) -> dict[int, str]:
+        """Row -> reason, for those of `times` (n,) that can't be taken; `stamps` (n,) are the messages' timestamps."""
+        there: Array | float = now
+        if stamps is not None:
+            there = np.where((stamps > 0) & (stamps < np.inf), stamps, now)
+        reasons = refuse(times, there, self.max_ahead, self.max_behind)
         return {i: reasons[i] for i in np.flatnonzero(reasons.astype(bool)).tolist()}
 
 
@@ -94,7 +104,7 @@ def _parse(text: str) -> datetime.datetime | None:
     text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
     try:
         return datetime.datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
@@ -103,9 +113,11 @@ def event_times(column: Any) -> Array:
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         times: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return np.where(times > _MILLISECONDS, times / 1000, times)
-    try:
-        zoned = column.cast(pa.timestamp("us", "UTC"))
-    except pa.ArrowInvalid:
+    zoned = None
+    if pc.all(pc.match_substring_regex(column, _ZONED)).as_py():  # of other forms Arrow takes some that Python does not
+        with contextlib.suppress(pa.ArrowInvalid):
+            zoned = column.cast(pa.timestamp("us", "UTC"))
+    if zoned is None:
         return np.array([event_time(value) for value in column.to_pylist()], np.float64)
     micros: Array = zoned.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return micros / 1e6
@@ -121,6 +133,11 @@ def key_text(key: Any) -> str | None:
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         return None
     return str(key)
+
+
+def too_large(row: Array) -> str:
+    """Why float32 can't hold a row (d,): squares of larger numbers overflow."""
+    return f"too large: must be at most {LARGEST_NARROW:g}, got {float(row[np.abs(row).argmax()]):g}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,5 +1,10 @@
-"""JSON messages: a row is one object. Arrow reads what is plain, all at once; Python the rest, one by one."""
+"""JSON messages: a row is one object. Arrow reads what is plain, all at once; Python the rest, one by one.
+
+Both take the same messages and make the same of them: how messages fall into batches differs from replica to replica.
+"""
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +15,15 @@ import pyarrow.json as pajson
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.rows import Batch
 from beam_coresets.transforms.streams.decoding import Array, Messages, Refused, event_times
-from beam_coresets.transforms.streams.row_messages import EXACT, KEY, TIME, NamedRows, as_text
+from beam_coresets.transforms.streams.row_messages import EXACT, KEY, TIME, MalformedError, NamedRows, as_text
 
 _SMALL = 64
+_DEEPEST = 100
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_JSON = re.compile(rb"[\s:,\[](?:-NaN|-?Inf(?!inity))")  # numbers to Arrow, none to Python
+_MINUS_ZERO = tuple(b"-0" + end for end in (b",", b"}", b"]", b" ", b"\t", b"\r", b"\n"))  # of an int, 0 to Python
+_STEPS = np.zeros(256, np.int8)
+_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 class Json(NamedRows):
@@ -22,6 +33,11 @@ class Json(NamedRows):
 
     def _text(self, text: str) -> str | None:
         return None
+
+    def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
+        names = [name for name in (*layout.coordinates, self.columns.weight_column) if name is not None]
+        cells = super()._cells(records, layout)
+        return [record | {name: _number(record[name]) for name in names if name in record} for record in cells]
 
     def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
                 ) -> list[Batch]:
@@ -39,23 +55,25 @@ class Json(NamedRows):
                 continue
             records, rows = [], []
             for i, value in zip(part, values, strict=True):
-                record = _object(value)
-                if record is None:
-                    refused.add(int(i), "unparsable: must be a JSON object")
-                else:
-                    records.append(record)
+                try:
+                    records.append(_object(value or b""))
                     rows.append(i)
-            pieces.append(self._batch(records, np.array(rows, np.int64), messages.source, layout, time))
+                except MalformedError as error:
+                    refused.add(int(i), f"unparsable: {error}")
+            pieces += self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
         return pieces
 
     def _fast(self, values: list[Any], rows: Array, source: str, layout: Layout, time: str | None) -> Batch:
         """All at once by Arrow; raises ArrowInvalid unless every message is one plain object of the guessed types."""
         lines = b"\n".join(values) + b"\n"
-        apart = lines.count(b"}\n{") == len(values) - 1 and lines.count(b"\n") == len(values)
-        first = _object(values[0])
-        if first is None or not apart or lines[:1] != b"{" or lines[-2:] != b"}\n":
-            raise pa.ArrowInvalid("not one object a line")
-        types = self._guess(first, layout, time)
+        if not _plain(lines, values):
+            raise pa.ArrowInvalid("not one plain object a line")
+        try:
+            types = self._guess(_object(values[0]), layout, time)
+        except MalformedError as error:
+            raise pa.ArrowInvalid(str(error)) from error
+        if types.get(self._key_column()) == pa.float64():
+            raise pa.ArrowInvalid("a fraction is no key")
         table = pajson.read_json(
             pa.BufferReader(lines),
             pajson.ReadOptions(use_threads=False, block_size=len(lines) + 1),
@@ -64,9 +82,6 @@ class Json(NamedRows):
         if len(table) != len(values):
             raise pa.ArrowInvalid("not one object a line")
         found = {name: table.column(name).combine_chunks() for name in types}
-        for name, kind in types.items():
-            if kind == pa.string():
-                found[name].validate(full=True)  # Arrow takes bytes that are no UTF-8
         columns = {field.name: _cast(found[field.name], field.type) for field in layout.schema}
         unparsable = {}
         if time is not None:
@@ -104,9 +119,64 @@ def _cast(column: Any, kind: Any) -> Any:
     return column if column.type == kind else column.cast(kind)
 
 
-def _object(value: bytes | None) -> dict[str, Any] | None:
+def _plain(lines: bytes, values: list[Any]) -> bool:
+    """Whether Arrow and Python agree on these messages, joined as `lines`; nothing is said of their syntax."""
+    apart = lines.count(b"}\n{") == len(values) - 1 and lines.count(b"\n") == len(values)
+    if not apart or lines[:1] != b"{" or lines[-2:] != b"}\n" or any(zero in lines for zero in _MINUS_ZERO):
+        return False
+    if (b"Inf" in lines or b"-NaN" in lines) and _NO_JSON.search(lines):
+        return False
     try:
-        found = json.loads(value or b"")
+        lines.isascii() or lines.decode()
+    except UnicodeDecodeError:
+        return False
+    opened = lines.count(b"{") + lines.count(b"[")  # at least one a message
+    return opened < len(values) + _DEEPEST or all(_depth(value) <= _DEEPEST for value in values)
+
+
+def _depth(value: bytes) -> int:
+    """How deep a message is nested, counted only where it may be deeper than `_DEEPEST`."""
+    if value.count(b"{") + value.count(b"[") <= _DEEPEST:
+        return 0
+    codes = np.frombuffer(_STRING.sub(b"", value), np.uint8)
+    return int(np.cumsum(_STEPS[codes], dtype=np.int64).max(initial=0))
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    """The object that a message is; raises MalformedError where it is none, or one that can't be written again."""
+    if (depth := _depth(value)) > _DEEPEST:
+        raise MalformedError(f"must be nested at most {_DEEPEST} deep, got {depth}")
+    try:
+        text = value.decode()
+        try:
+            found = json.loads(text)
+        except (json.JSONDecodeError, RecursionError):
+            raise
+        except ValueError:  # Python refuses integers of more digits than it likes
+            found = json.loads(text, parse_int=_integer)
     except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+        found = None
+    if not isinstance(found, dict):
+        raise MalformedError("must be a JSON object")
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise MalformedError("must be Unicode text, got half of a surrogate pair") from None
+    return found
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= 4000 else float(digits)
+
+
+def _number(value: Any) -> Any:
+    """A cell as Arrow's reader takes it: integers of any size are numbers, truth values in a vector are not."""
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    if isinstance(value, list):
+        return "" if any(type(one) is bool for one in value) else [_number(one) for one in value]
+    return value

@@ -47,7 +47,8 @@ class KafkaSource:
       time: "message": its timestamp; or a field of row formats (`EventTime.column`).
       buffer_bytes: of a process for messages not yet read, divided among the readers of its shards.
       discover_seconds: how often new partitions are looked for.
-      max_ahead, max_behind: seconds that an event time may be off (`EventTime`); further ones are dead letters.
+      max_ahead, max_behind: seconds that an event time may be off (`EventTime`): a message's timestamp from the
+        reader's clock, a field from that timestamp; further ones are dead letters.
       shards: how many committed, for `start` "committed".
 
     Raises:
@@ -138,6 +139,15 @@ def start_time(start: Any) -> float:
     return seconds
 
 
+def _offsets_for_times(consumer: Any, wanted: list[Any]) -> list[Any]:
+    """The answer for every partition; raises KafkaException where one of them has none."""
+    found: list[Any] = consumer.offsets_for_times(wanted, timeout=3)
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return found
+
+
 class _Launch:
     """Resolves the first offsets, once, where the job is launched."""
 
@@ -211,7 +221,7 @@ class _Launch:
         if isinstance(start, Mapping):
             return self._checked(start, kept)
         wanted = [TopicPartition(self._source.topic, part, round(start_time(start) * 1000)) for part in kept]
-        found = self._ask(consumer, lambda: consumer.offsets_for_times(wanted, timeout=3))
+        found = self._ask(consumer, lambda: _offsets_for_times(consumer, wanted))
         # nothing as late as that: the end, as it was before the question
         return {one.partition: one.offset if one.offset >= 0 else kept[one.partition][1] for one in found}
 

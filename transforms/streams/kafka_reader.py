@@ -19,6 +19,7 @@ _ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ANSWER_SECONDS = 2.0
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
 _CLOSE_SECONDS = 2.0
+_HOLD_SECONDS = 1.0  # before the schema registry is asked again for a partition
 
 # Errors of a partition that no waiting repairs.
 _LOST = (
@@ -46,6 +47,7 @@ class KafkaReader:
         self._topic = source.topic
         self._next: dict[int, int] = {}
         self._ends: dict[int, _End] = {}
+        self._held: dict[int, float] = {}  # partitions that wait for the schema registry, until when (monotonic)
         self._fatal: str | None = None
         self._lost: tuple[int, Any] | None = None
         self._commits = 0
@@ -68,7 +70,7 @@ class KafkaReader:
         self._assign()
 
     def _assign(self) -> None:
-        self._ends = {}
+        self._ends, self._held = {}, {}
         if self._consumer is None:  # not earlier: partitions given to a client that has stood idle wait up to a second
             self._consumer = open_consumer(
                 self._source.settings,
@@ -82,6 +84,7 @@ class KafkaReader:
     def read(self, seconds: float) -> list[Chunk]:
         self._raise()
         self._ask()
+        self._release()
         groups = self._consume(seconds)
         chunks = []
         for part in sorted(groups):
@@ -89,13 +92,28 @@ class KafkaReader:
                 chunk = self._chunk(part, groups[part])
             except RegistryUnavailableError as error:
                 self._complaints.say(f"{self._topic}: waiting for the schema registry ({error})")
-                self._assign()  # what was not decoded is read again
-                break
+                self._hold(part)
+                continue
             if chunk is not None:
                 chunks.append(chunk)
         if not chunks:
             self._raise()
         return chunks
+
+    def _hold(self, part: int) -> None:
+        """Leaves alone, for a while, a partition that can't be decoded; the others go on."""
+        self._held[part] = time.monotonic() + _HOLD_SECONDS
+        self._ends.pop(part, None)
+        self._consumer.incremental_unassign([TopicPartition(self._topic, part)])
+
+    def _release(self) -> None:
+        """Reads again, from what was not decoded, the partitions that were held long enough."""
+        now = time.monotonic()
+        due = [part for part, until in self._held.items() if now >= until]
+        for part in due:
+            del self._held[part]
+        if due:
+            self._consumer.incremental_assign([TopicPartition(self._topic, part, self._next[part]) for part in due])
 
     def caught_up(self, part: int) -> bool:
         end = self._ends.get(part)
@@ -142,6 +160,8 @@ class KafkaReader:
                     self._event(message)
                     continue
                 part = message.partition()
+                if part in self._held:
+                    continue  # of before it was held; it is read again
                 group = groups.get(part)
                 if group is None:
                     groups[part] = group = []
@@ -162,7 +182,7 @@ class KafkaReader:
 
     def _event(self, message: Any) -> None:
         error, part = message.error(), message.partition()
-        if part not in self._next:
+        if part not in self._next or part in self._held:
             return
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[part] = _End(message.offset(), time.monotonic())

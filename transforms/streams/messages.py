@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_coresets.points import narrow
+from beam_coresets.points import LARGEST_NARROW
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.rows import unit_rows
 from beam_coresets.transforms.streams.decoding import (
@@ -17,6 +17,7 @@ from beam_coresets.transforms.streams.decoding import (
     Messages,
     Refused,
     Rows,
+    too_large,
 )
 from beam_coresets.transforms.streams.json_messages import Json
 from beam_coresets.transforms.streams.registry import SchemaRegistry
@@ -28,12 +29,13 @@ __all__ = [
 ]  # fmt: skip
 
 FORMATS = ("json", "avro", "avro-registry", "float32", "block")
+_TOO_LARGE = "too large"
 _ROW_ROLES = ("columns", "vector_column", "weight_column", "id_column", "group_column")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Vectors(MessageFormat):
-    """Little-endian float32 numbers, row after row, nothing else.
+    """Little-endian float32 numbers, row after row, nothing else. Points are float32, so none is beyond 1e17.
 
     Attributes:
       dim: coordinates of a point.
@@ -83,12 +85,13 @@ class _Vectors(MessageFormat):
         if kept is not None:
             counts = np.bincount(np.repeat(np.arange(len(good)), counts)[kept], minlength=len(good))
             points, good, counts = points[kept], good[counts > 0], counts[counts > 0]
-        return Rows(narrow(points), good, counts)
+        return Rows(points, good, counts)
 
     def _finite(self, points: Array, good: Array, counts: Array, refused: Refused) -> tuple[Array, Array | None]:
         """The points, unit vectors under cosine, and the rows (n,) to keep of them; None: all."""
         faults: list[tuple[Array, str]] = []
-        if len(points) and not np.isfinite(points.max() - points.min()):
+        most = 0.0 if not points.size else max(float(points.max()), -float(points.min()))
+        if not np.isfinite(most):
             nan = np.asarray(np.isnan(points).any(axis=1))
             infinite = np.asarray(np.isinf(points).any(axis=1))
             faults = [(nan, "nan"), (infinite & ~nan, "infinite")]
@@ -96,13 +99,16 @@ class _Vectors(MessageFormat):
         if self.metric == "cosine":
             points, norms = unit_rows(points)
             faults.append((norms == 0, "zero vector"))
+        elif not most <= LARGEST_NARROW:
+            faults.append((np.asarray((np.abs(points) > LARGEST_NARROW).any(axis=1)), _TOO_LARGE))
         bad = np.zeros(len(points), bool)
         for mask, reason in faults:
-            for row in np.flatnonzero(mask):
+            for row in np.flatnonzero(mask & ~bad):
                 message = int(np.searchsorted(np.cumsum(counts), row, side="right"))
                 number = int(row - counts[:message].sum())
                 text = str(read[row, :64].tolist())
-                refused.add(int(good[message]), reason, "", text, number if self.name == "block" else None)
+                why = too_large(read[row]) if reason == _TOO_LARGE else reason
+                refused.add(int(good[message]), why, "", text, number if self.name == "block" else None)
             bad |= mask
         return points, np.flatnonzero(~bad) if bad.any() else None
 

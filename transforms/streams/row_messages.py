@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import fastavro
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets.points import Span
+from beam_coresets.points import LARGEST_NARROW, Span
 from beam_coresets.transforms.reading import formats
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, fits_float32, resolve
 from beam_coresets.transforms.reading.rows import Batch, build
@@ -31,6 +31,7 @@ from beam_coresets.transforms.streams.decoding import (
     Rows,
     event_time,
     key_text,
+    too_large,
 )
 from beam_coresets.transforms.streams.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
 
@@ -78,7 +79,23 @@ def _record_schema(text: str) -> Any:
         raise ValueError(f"schema: must be an Avro schema, got {text[:200]!r} ({str(error)[:100]})") from error
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError(f"schema: must be an Avro record, got {text[:200]!r}")
+    if recursive(schema):
+        raise ValueError(f"schema: must not be recursive, got {text[:200]!r}")
     return schema
+
+
+def recursive(schema: Any, around: frozenset[str] = frozenset()) -> bool:
+    """Whether an Avro schema, as fastavro parsed it, has a type within itself: deep records of it crash the reader."""
+    if isinstance(schema, str):
+        return schema in around
+    if isinstance(schema, list):
+        return any(recursive(one, around) for one in schema)
+    within = around | {schema["name"]} if schema.get("type") in ("record", "error") else around
+    parts = [field["type"] for field in schema.get("fields", ())]
+    parts += [schema[name] for name in ("items", "values") if name in schema]
+    if isinstance(schema.get("type"), (dict, list)):
+        parts.append(schema["type"])
+    return any(recursive(part, within) for part in parts)
 
 
 _parsed = functools.lru_cache(maxsize=16)(_record_schema)
@@ -143,13 +160,16 @@ class RowFormat(MessageFormat):
             refused.add(number, letter.reason, letter.column, self._text(letter.row))
         index = np.concatenate([np.empty(0, np.int64), *(p.rows for p in pieces)]).astype(np.int64)
         built = ~refused.whole()[index]
-        times, keys = self._times_and_keys(pieces, index, refused, clock, now)
+        if self._single(layout):
+            self._refuse_large(block.points, index[built], refused)
+        times, keys = self._times_and_keys(pieces, index, refused, clock, now, messages.times)
         fine = ~refused.whole()[index]
         if not fine[built].all():
             block = block.take(np.flatnonzero(fine[built]))
         options = self.columns
         return Rows(
-            _exact(block.points, pieces, layout, fine),
+            block.points.astype(np.float32, copy=False) if self._single(layout)
+            else _exact(block.points, pieces, layout, fine),
             index[fine],
             np.ones(len(block), np.int64),
             None if options.weight_column is None else block.weights,
@@ -161,13 +181,13 @@ class RowFormat(MessageFormat):
         )
 
     def _times_and_keys(
-        self, pieces: list[Batch], index: Array, refused: Refused, clock: EventTime, now: float
+        self, pieces: list[Batch], index: Array, refused: Refused, clock: EventTime, now: float, stamps: Array
     ) -> tuple[Array | None, Array | None]:
         """Event times and keys of the rows (n,), where columns hold them; without one a row is refused."""
         times = keys = None
         if clock.column is not None:
             times = np.concatenate([np.empty(0), *(p.columns.column(TIME).to_numpy(False) for p in pieces)])
-            reasons = clock.refuse(times, now)
+            reasons = clock.refuse(times, now, stamps[index])
             self._refuse({int(index[i]): reason for i, reason in reasons.items()}, refused, clock.column)
         if (column := self._key_column()) is not None:
             keys = np.empty(len(index), object)
@@ -191,6 +211,32 @@ class RowFormat(MessageFormat):
             columns = columns.append_column(KEY, keys)
         return dataclasses.replace(batch, columns=columns, unparsable=unparsable)
 
+    def _safely(
+        self, records: list[Any], rows: Array, messages: Messages, refused: Refused, layout: Layout, time: str | None
+    ) -> list[Batch]:
+        """`_batch`, where records that can't be in one are refused."""
+        try:
+            return [self._batch(records, rows, messages.source, layout, time)]
+        except Exception as error:  # whatever others wrote ends as a letter, not as a job that starts over for ever
+            if not len(rows):
+                raise
+            if len(rows) == 1:
+                refused.add(int(rows[0]), f"unparsable: {type(error).__name__} in the record")
+                return []
+        half = len(rows) // 2
+        first = self._safely(records[:half], rows[:half], messages, refused, layout, time)
+        return first + self._safely(records[half:], rows[half:], messages, refused, layout, time)
+
+    def _single(self, layout: Layout) -> bool:
+        """Whether points are float32: a matter of the types, never of what a batch holds."""
+        kinds = [layout.schema.field(name).type for name in layout.coordinates]
+        return self.columns.metric == "cosine" or all(map(fits_float32, kinds))
+
+    def _refuse_large(self, points: Array, index: Array, refused: Refused) -> None:
+        """Refuses those of the rows (n, d) of the messages `index` (n,) that float32 can't hold."""
+        for row in np.flatnonzero((np.abs(points) > LARGEST_NARROW).any(axis=1)).tolist():
+            self._refuse({int(index[row]): too_large(points[row])}, refused)
+
     def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
         """The records, with what columns hold made to fit the layout."""
         return records
@@ -199,8 +245,7 @@ class RowFormat(MessageFormat):
 def _exact(points: Array, pieces: list[Batch], layout: Layout, good: Array) -> Array:
     """Points as they were read. `build` rounds to float32 where a block as a whole allows it, but how messages fall
     into blocks differs from shard to shard, and what two shards have of one message must be the same."""
-    kinds = [layout.schema.field(name).type for name in layout.coordinates]
-    if points.dtype != np.float32 or layout.options.metric == "cosine" or all(map(fits_float32, kinds)):
+    if points.dtype != np.float32:
         return points
     parts, low = [np.empty((0, layout.dim))], 0
     for piece in pieces:
@@ -240,19 +285,19 @@ class NamedRows(RowFormat):
         return [record | {name: as_text(record.get(name)) for name in kept} for record in records] if kept else records
 
 
-class _MalformedError(ValueError):
+class MalformedError(ValueError):
     """Bytes that are not what they should be."""
 
 
 def _record(value: bytes, schema: Any) -> Any:
-    """One schemaless-encoded record; raises _MalformedError where the bytes are none, or more than one."""
+    """One schemaless-encoded record; raises MalformedError where the bytes are none, or more than one."""
     stream = io.BytesIO(value)
     try:
         record = fastavro.schemaless_reader(stream, schema, None)
     except Exception as error:  # bytes that others wrote can end in any of the library's own errors
-        raise _MalformedError(f"{type(error).__name__} in the record") from error
+        raise MalformedError(f"{type(error).__name__} in the record") from error
     if (used := stream.tell()) != len(value):
-        raise _MalformedError(f"must be one record of {used} bytes, got {len(value)}")
+        raise MalformedError(f"must be one record of {used} bytes, got {len(value)}")
     return record
 
 
@@ -290,9 +335,9 @@ class Avro(RowFormat):
             try:
                 records.append(_record(messages.values[i] or b"", schema))
                 rows.append(i)
-            except _MalformedError as error:
+            except MalformedError as error:
                 refused.add(i, f"unparsable: {error}", text=(messages.values[i] or b"")[:250].hex())
-        return [self._batch(records, np.array(rows, np.int64), messages.source, layout, time)]
+        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,8 +355,12 @@ class AvroRegistry(NamedRows):
     def _schemas(self) -> SchemaCache:
         return SchemaCache(self.registry)
 
+    @functools.cached_property
+    def _recursive(self) -> Callable[[int], bool]:
+        return functools.cache(lambda number: recursive(self._schemas.get(number)))
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_schemas"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_schemas", "_recursive")}
 
     def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
                 ) -> list[Batch]:
@@ -320,9 +369,13 @@ class AvroRegistry(NamedRows):
             value = messages.values[i] or b""
             try:
                 if len(value) < 5 or value[0]:
-                    raise _MalformedError("must begin with a zero byte and a schema number")
-                records.append(_record(value[5:], self._schemas.get(int.from_bytes(value[1:5], "big"))))
+                    raise MalformedError("must begin with a zero byte and a schema number")
+                number = int.from_bytes(value[1:5], "big")
+                schema = self._schemas.get(number)
+                if self._recursive(number):
+                    raise MalformedError(f"schema {number} is recursive")
+                records.append(_record(value[5:], schema))
                 rows.append(i)
-            except (_MalformedError, UnknownSchemaError) as error:
+            except (MalformedError, UnknownSchemaError) as error:
                 refused.add(i, f"unparsable: {error}", text=value[:250].hex())
-        return [self._batch(records, np.array(rows, np.int64), messages.source, layout, time)]
+        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)

@@ -16,16 +16,17 @@ _MILLISECONDS = 1e11  # numbers beyond are milliseconds: as seconds they would b
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
-def refuse(times: Array, now: float, max_ahead: float = MAX_AHEAD, max_behind: float = MAX_BEHIND) -> Array:
-    """(m,) objects: why each event time, (m,) seconds, can't be used, or None.
+def refuse(times: Array, now: Array | float, max_ahead: float = MAX_AHEAD, max_behind: float = MAX_BEHIND) -> Array:
+    """(m,) objects: why each event time, (m,) seconds, can't be used at `now` (seconds, one for all or (m,)), or None.
 
     A time far ahead would close all windows before it, one far behind belongs to windows long decided.
     """
     times = np.asarray(times, np.float64)
+    now = np.broadcast_to(np.asarray(now, np.float64), times.shape)
     reasons = np.full(len(times), None, object)
     good = (times > 0) & (times <= now + max_ahead) & (times >= now - max_behind)
     for i in np.flatnonzero(~good).tolist():
-        bound = f"{max_ahead:g} s ahead" if times[i] > now else f"{max_behind:g} s behind"
+        bound = f"{max_ahead:g} s ahead" if times[i] > now[i] else f"{max_behind:g} s behind"
         timeless = not 0 < times[i] < np.inf
         reasons[i] = "no event time" if timeless else f"event time: must be at most {bound}, got {_iso(times[i])}"
     return reasons
