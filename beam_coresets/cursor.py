@@ -173,10 +173,12 @@ class ShardCursor:
     Attributes:
       parts: the parts it holds, by index.
       known: how many parts there are in all, as far as it knows.
+      period: seconds of a pane, by which panes are numbered; 0 where there are none.
     """
 
     parts: Mapping[int, PartCursor]
     known: int = 0
+    period: float = 0.0
 
     def with_part(self, part: int, cursor: PartCursor) -> ShardCursor:
         """With one part's cursor replaced or added."""
@@ -220,13 +222,15 @@ class ShardCursor:
             }
             for part, c in sorted(self.parts.items())
         }
-        return json.dumps({"parts": parts, "known": self.known}, sort_keys=True, separators=(",", ":"))
+        fields = {"parts": parts, "known": self.known, "period": self.period}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> ShardCursor:
         """The inverse of `to_json`."""
         held = json.loads(text)
-        return ShardCursor({int(part): _part(fields) for part, fields in held["parts"].items()}, held["known"])
+        parts = {int(part): _part(fields) for part, fields in held["parts"].items()}
+        return ShardCursor(parts, held["known"], held["period"])
 
 
 def _part(fields: dict[str, Any]) -> PartCursor:

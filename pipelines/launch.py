@@ -78,7 +78,7 @@ def quiet(verbose: bool) -> None:
 
 
 def exit_code(word: Callable[[], int]) -> int:
-    """What `word` returns; 2 for what can't work and 1 for a job that failed, each said in one line."""
+    """What `word` returns; 2 for what can't work, 1 for a job that failed, 130 if interrupted: each in a line."""
     try:
         return word()
     except ValueError as error:
@@ -87,3 +87,6 @@ def exit_code(word: Callable[[], int]) -> int:
     except JobError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130

@@ -3,6 +3,7 @@ generated points."""
 import argparse
 import contextlib
 import logging
+import signal
 import sys
 import threading
 import time
@@ -27,11 +28,11 @@ from beam_coresets.pipelines.stream_options import (
     stream_of,
     warnings_of,
 )
-from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.claims import Claims, place_of
 from beam_coresets.transforms.coordinate_stream import LateReport
 from beam_coresets.transforms.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.reading.columns import DeadLetter
-from beam_coresets.transforms.sinks import WriteSummaries
+from beam_coresets.transforms.sinks import WriteSummaries, files_of
 from beam_coresets.transforms.streams.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
 from beam_coresets.transforms.summarize_stream import (
     StreamPlan,
@@ -126,6 +127,8 @@ def _summarized(
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:
     """Runs the job and prints a line for each window that is decided."""
+    if any("/global-r" in path.replace("\\", "/") for path in files_of(known.output, "summaries")):
+        raise ValueError(f"output: must not hold a batch job's result, got {known.output!r}")
     claims.finish_all()
     seen = set(claims.claimed_since(()))
     if seen:
@@ -136,36 +139,41 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
     except RuntimeError as error:  # from the job server
         raise launch.JobError(launch.first_cause(error)) from error
     until = time.monotonic() + (known.duration or float("inf"))
-    windows = 0
+    shown: set[tuple[float, float]] = set()
     console.print(live.heading(), highlight=False, soft_wrap=True)
     try:
         while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
             try:
-                fresh = _shown(claims, seen, console)
+                _show(claims, seen, shown, known.max_windows, console)
             except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
                 _LOG.warning("output: must be readable to show its windows, got %s", error)
                 continue
-            windows += fresh
-            if known.max_windows is not None and windows >= known.max_windows:
+            if known.max_windows is not None and len(shown) >= known.max_windows:
                 break
     except KeyboardInterrupt:
         console.print("stopping")
+        job.error = None  # what it says of being interrupted
     finally:
         job.stop()
     if job.error is not None:
         raise launch.JobError(launch.first_cause(job.error)) from job.error
-    console.print(f"\n{windows} windows; tables in {escape(known.output)}", highlight=False, soft_wrap=True)
+    refused = "; refused rows in dead_letters" if files_of(known.output, "dead_letters") else ""
+    console.print(f"\n{len(shown)} windows; tables in {escape(known.output)}{refused}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _shown(claims: Claims, seen: set[str], console: Console) -> int:
-    """Prints what has been decided since the last look; returns how many windows that is."""
-    fresh = claims.claimed_since(seen)
-    for name in fresh:
+def _show(
+    claims: Claims, seen: set[str], shown: set[tuple[float, float]], most: int | None, console: Console
+) -> None:
+    """Prints what has been decided since the last look, until `most` windows have been shown."""
+    for name in claims.claimed_since(seen):
+        start, end, *_ = place_of(name)
+        if most is not None and len(shown) >= most and (start, end) not in shown:
+            return
         for row in claims.read(name, "summaries").to_pylist()[:5]:
             console.print(live.line(row), highlight=False, soft_wrap=True)
         seen.add(name)
-    return len(fresh)
+        shown.add((start, end))
 
 
 class _Job:
@@ -180,7 +188,12 @@ class _Job:
         self.over = threading.Event()
         self.error: BaseException | None = None
         self._stopped = False
-        self._result = pipeline.run()  # here: launching a job server takes the main thread
+        # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.
+        meant = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._result = pipeline.run()  # here: launching a job server takes the main thread
+        finally:
+            signal.signal(signal.SIGINT, meant)
         threading.Thread(target=self._wait, daemon=True).start()
 
     def _wait(self) -> None:

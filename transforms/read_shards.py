@@ -194,6 +194,7 @@ class ReadShards(beam.PTransform):
                     if matrix[shard, part]
                 },
                 len(starts),
+                0.0 if completeness is None else completeness.windows.period,
             )
             for shard in range(self._merge_reduce.assignment.shards)
         }
@@ -267,6 +268,9 @@ class _Read(beam.DoFn, RestrictionProvider):
         cursor = tracker.current_restriction().cursor.paused()
         if bounded and not cursor.parts:
             return
+        period = 0.0 if self._reading.completeness is None else self._reading.completeness.windows.period
+        if cursor.period != period:
+            raise ValueError(f"window: must be of {cursor.period:g} s as in the checkpoint, got {period:g} s")
         self._stand_still(shard)
         until = clock() + (self._reading.poll if not bounded else self._reading.deadline or math.inf)
         rows = PaneRows()

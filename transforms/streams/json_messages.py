@@ -72,7 +72,7 @@ class Json(NamedRows):
             types = self._guess(_object(values[0]), layout, time)
         except MalformedError as error:
             raise pa.ArrowInvalid(str(error)) from error
-        if types.get(self._key_column()) == pa.float64():
+        if (key := self._key_column()) is not None and types[key] == pa.float64():
             raise pa.ArrowInvalid("a fraction is no key")
         table = pajson.read_json(
             pa.BufferReader(lines),
@@ -86,7 +86,7 @@ class Json(NamedRows):
         unparsable = {}
         if time is not None:
             columns[TIME] = pa.array(event_times(found[time]))
-        if (key := self._key_column()) is not None:
+        if key is not None:
             columns[KEY] = _cast(found[key], pa.string())
             unparsable[KEY] = np.zeros(len(values), bool)
         return Batch(pa.record_batch(columns), rows, source, 0, unparsable=unparsable)
@@ -122,7 +122,9 @@ def _cast(column: Any, kind: Any) -> Any:
 def _plain(lines: bytes, values: list[Any]) -> bool:
     """Whether Arrow and Python agree on these messages, joined as `lines`; nothing is said of their syntax."""
     apart = lines.count(b"}\n{") == len(values) - 1 and lines.count(b"\n") == len(values)
-    if not apart or lines[:1] != b"{" or lines[-2:] != b"}\n" or any(zero in lines for zero in _MINUS_ZERO):
+    if not apart or lines[:1] != b"{" or lines[-2:] != b"}\n":
+        return False
+    if b"-0" in lines and any(zero in lines for zero in _MINUS_ZERO):
         return False
     if (b"Inf" in lines or b"-NaN" in lines) and _NO_JSON.search(lines):
         return False
