@@ -43,6 +43,8 @@ setup(
         "rich>=13",
         "threadpoolctl>=3.1",
     ],
-    extras_require={"kafka": KAFKA, "gcp": GCP, "aws": AWS, "test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT},
+    extras_require={
+        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT,
+    },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
 )
