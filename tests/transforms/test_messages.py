@@ -315,7 +315,7 @@ def test_an_unknown_schema_is_asked_for_again_after_a_minute(registry):
 def test_message_keys_become_keys_of_rows():
     values = [np.ones((2, 2), "<f4").tobytes()] * 3
     rows = decode(Block(2, key_column=MESSAGE_KEY), values, keys=[b"a", None, b"\xff\x01"])
-    assert rows.keys.tolist() == ["a", "a", "ff01", "ff01"]
+    assert (rows.keys.tolist(), rows.counts.tolist()) == (["a", "ff01"], [2, 2])
     assert refused(rows) == [("null", MESSAGE_KEY, "partition 3 offset 11")]
     rows = decode(Json(XY, MESSAGE_KEY), as_json({"x": 1, "y": 2}), keys=["né".encode()])
     assert rows.keys.tolist() == ["né"]
@@ -384,7 +384,8 @@ def as_messages(form, values, clock, low=0, high=None):
                                                for name in ("offsets", "times", "keys", "values")))  # fmt: skip
     got = form.decode(part, clock, NOW)
     offsets = np.repeat(got.offsets, got.counts)
-    columns = [got.points, np.repeat(got.times, got.counts), got.weights, got.ids, got.groups, got.keys]
+    keys = None if got.keys is None else np.repeat(got.keys, got.counts)
+    columns = [got.points, np.repeat(got.times, got.counts), got.weights, got.ids, got.groups, keys]
     cells = [[None] * len(offsets) if column is None else
              [one.tobytes() if isinstance(one, (np.ndarray, np.generic)) else one for one in column]
              for column in columns]  # fmt: skip

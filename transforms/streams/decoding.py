@@ -247,7 +247,7 @@ class MessageFormat(abc.ABC):
             rows.counts,
             messages.times[rows.index] if rows.times is None else rows.times,
             rows.weights,
-            None if keys is None else np.repeat(keys, rows.counts),
+            keys,
             rows.ids,
             rows.groups,
             rows.extras,

@@ -209,5 +209,5 @@ def _identified(decoded: Decoded, names: list[str]) -> tuple[npt.NDArray[np.uint
         numbered = pc.binary_join_element_wise(printed, pa.array(number).cast(pa.string()), "#")
         columns["id"] = pc.if_else(several, numbered, printed)
     if decoded.keys is not None:
-        columns[KEY_COLUMN] = pa.array(decoded.keys.tolist(), pa.string())
+        columns[KEY_COLUMN] = pa.array(np.repeat(decoded.keys, decoded.counts), pa.string())
     return ids, pa.table(columns)

@@ -50,6 +50,14 @@ class Chunk:
     extras: Any = None
     letters: tuple[DeadLetter, ...] = ()
 
+    def __post_init__(self) -> None:
+        n, m = len(self.points), len(self.offsets)
+        for names, size in ((("weights", "ids", "groups", "extras"), n), (("counts", "times", "keys"), m)):
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and len(value) != size:
+                    raise ValueError(f"{name}: must be {size} for {n} rows in {m} messages, got {len(value)}")
+
 
 class Reader(Protocol):
     """Reads the parts that one shard holds. Used by one thread at a time."""
