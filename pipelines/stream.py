@@ -140,15 +140,18 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
         raise launch.JobError(launch.first_cause(error)) from error
     until = time.monotonic() + (known.duration or float("inf"))
     shown: set[tuple[float, float]] = set()
+    most = known.max_windows
+    if most is not None and (known.key_column or known.keys):
+        most += 1  # groups of keys are decided one by one: a window is whole once the next one has begun
     console.print(live.heading(), highlight=False, soft_wrap=True)
     try:
         while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
             try:
-                _show(claims, seen, shown, known.max_windows, console)
+                _show(claims, seen, shown, most, console)
             except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
                 _LOG.warning("output: must be readable to show its windows, got %s", error)
                 continue
-            if known.max_windows is not None and len(shown) >= known.max_windows:
+            if most is not None and len(shown) >= most:
                 break
     except KeyboardInterrupt:
         console.print("stopping")
