@@ -276,20 +276,17 @@ class Completeness:
             cursor = cursor if last is None else cursor.closed_at(last + 1)
         if not math.isinf(cursor.high):
             # One event from ahead of the clock must not close what is still to come.
-            cursor = cursor.closed_at(self._pane(min(cursor.high - self.disorder, now)))
+            cursor = cursor.closed_at(self.windows.pane(min(cursor.high - self.disorder, now)))
         if (caught_up or ended) and now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
-            cursor = cursor.closed_at(self._pane(now - behind - self.idle))
+            cursor = cursor.closed_at(self.windows.pane(now - behind - self.idle))
         return cursor
 
     def begun(self, cursor: PartCursor, time: float) -> PartCursor:
         """The cursor of a part whose first message has this event time: what may still follow is not late."""
-        first = self._pane(time - self.disorder)
+        first = self.windows.pane(time - self.disorder)
         if cursor.told is None:
             return cursor.closed_at(first)
         if math.isinf(cursor.high) and cursor.told == cursor.closed == cursor.begin and first < cursor.told:
             return dataclasses.replace(cursor, closed=first, told=first)
         return cursor
-
-    def _pane(self, time: float) -> int:
-        return int(self.windows.pane_of(np.array([time]))[0])

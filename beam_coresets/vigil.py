@@ -3,8 +3,8 @@
 Pure: time comes in as a number, and a window's whole state, a `Vigil`, is a small value that Beam keeps. All shards
 final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so that
 catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the first
-report, whichever is later. A timer that fires late waits once more for `grace` seconds: a worker that was stopped sees
-old timers before the reports that came meanwhile.
+report, whichever is later. A timer that fires late waits once more for `grace` seconds, or for the deadline after what
+must have been a restart: a worker that was stopped sees old timers before the reports that came meanwhile.
 """
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Patience:
 
     Attributes:
       deadline: after the window's end.
-      grace: after the `min_shards`-th shard is final, and after a timer that fired late.
+      grace: after the `min_shards`-th shard is final, and after a timer that fired late (a restart: `deadline`).
       cap: after the window's end or first report, whichever is later, whoever is missing; at least the deadline.
       retention: after its decision a window is remembered for so long.
       min_shards: as many final shards are waited for even past the deadline; more while catching up (`Watch.needed`).

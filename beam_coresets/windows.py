@@ -74,6 +74,10 @@ class WindowSpec:
         ticks = np.floor(np.asarray(times, np.float64) * _GRID + _ROUNDING).astype(np.int64)
         return ticks // self.ticks(self.period)
 
+    def pane(self, time: float) -> int:
+        """The number of the pane that one event time, in seconds, falls into."""
+        return int(self.pane_of(np.array([time]))[0])
+
     def bounds(self, pane: int) -> tuple[float, float]:
         """Start and end of a pane in seconds since the epoch."""
         width = self.ticks(self.period)

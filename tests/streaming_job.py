@@ -1,4 +1,5 @@
 """Streaming jobs for tests: a command in a process group of its own, watched from outside, killed without a trace."""
+import contextlib
 import json
 import os
 import pathlib
@@ -76,6 +77,22 @@ def checkpoints_in(folder):
     """The complete checkpoints under a checkpoint folder, oldest first; Flink writes `_metadata` last, by a rename."""
     found = pathlib.Path(folder).glob("*/chk-*/_metadata")
     return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+
+@contextlib.contextmanager
+def started(folder, options):
+    """Starts commands with these options, `start("run 1", [script, ...])`: StreamingJobs, killed in the end."""
+    jobs = []
+
+    def start(name, command, environment=None):
+        jobs.append(StreamingJob([*command, *options], folder / name, environment))
+        return jobs[-1]
+
+    try:
+        yield start
+    finally:
+        for job in jobs:
+            job.kill()
 
 
 def lines_in(path):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
@@ -76,8 +75,7 @@ class _Panes(beam.DoFn):
         self._skipped = Metrics.counter("beam_coresets", "panes_skipped")
 
     def _pane(self, verdict: Verdict) -> int:
-        middle = (verdict.start + verdict.end) / 2
-        return int(self._windows.pane_of(np.array([middle]))[0])
+        return self._windows.pane((verdict.start + verdict.end) / 2)
 
 
 class _Slide(_Panes):

@@ -184,7 +184,7 @@ class ReadShards(beam.PTransform):
     def _first_cursors(self, starts: Mapping[int, Any]) -> dict[int, ShardCursor]:
         told, completeness = (0, None) if self._reading.completeness is None else (None, self._reading.completeness)
         if completeness is not None and self._begin is not None:
-            told = int(completeness.windows.pane_of(np.array([self._begin]))[0])
+            told = completeness.windows.pane(self._begin)
         matrix = self._merge_reduce.assignment.matrix()
         return {
             shard: ShardCursor(
@@ -442,6 +442,11 @@ def _advance(watermark: Any, time_read: float) -> None:
 def key_group(key: str, groups: int) -> int:
     """The group of a key, 0 to groups - 1."""
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little") % groups
+
+
+def group_of(key: str, groups: int) -> str:
+    """The name of a key's group."""
+    return group_names(groups)[key_group(key, groups)]
 
 
 def group_names(groups: int) -> list[str]:

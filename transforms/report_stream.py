@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.coders import BytesCoder
@@ -33,7 +32,7 @@ from beam_coresets.report import WHOLE, Range, ShardReport
 from beam_coresets.transforms.assign import AssignRedundantly
 from beam_coresets.transforms.coders import ShardReportCoder
 from beam_coresets.transforms.coordinate_stream import window_key
-from beam_coresets.transforms.read_shards import group_names, grouped, key_group
+from beam_coresets.transforms.read_shards import group_names, group_of, grouped
 from beam_coresets.windows import WindowSpec
 
 COMPACT_AFTER = 32  # deltas of a pane that have not been sent
@@ -115,8 +114,7 @@ class _KeyByPane(beam.DoFn):
         self, element: tuple[int, PointBlock], window: Any = beam.DoFn.WindowParam
     ) -> Iterator[tuple[str, PointBlock]]:
         shard, block = element
-        middle = float(window.start) + self._windows.period / 2
-        yield f"{shard}/{int(self._windows.pane_of(np.array([middle]))[0])}", block
+        yield f"{shard}/{self._windows.pane(float(window.start) + self._windows.period / 2)}", block
 
 
 @dataclasses.dataclass
@@ -276,8 +274,7 @@ class _Report(beam.DoFn):
         """What has not been sent, as one report a group."""
         found: dict[str, list[ShardReport]] = {}
         for report in held.read():
-            group = "" if self._groups == 1 else f"{key_group(report.keys[0], self._groups):03d}"
-            found.setdefault(group, []).append(report)
+            found.setdefault(group_of(report.keys[0], self._groups), []).append(report)
         return {group: deltas.compacted(self._merge_reduce, found[group]) for group in sorted(found)}
 
     def _told(self, key: str, book: _Book, held: Any, last: bool) -> Iterator[tuple[str, ShardReport]]:

@@ -146,6 +146,20 @@ def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Forma
     return FORMATS[next(iter(found))]
 
 
+def listed(
+    patterns: str | Sequence[str], format: str | None, part_bytes: int
+) -> tuple[list[FileMetadata], str, list[Part]]:
+    """The files of some globs, the name of their format, and the parts they are read in.
+
+    Raises:
+      ValueError: no files, or no common format.
+    """
+    files = match(patterns)
+    form = find_format(files, format)
+    name = next(name for name, each in FORMATS.items() if each is form)
+    return files, name, plan_parts(files, form.splittable, part_bytes)
+
+
 def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layout:
     """The layout that all parts are read with, from the first file that is not empty."""
     first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
@@ -240,11 +254,8 @@ class ReadBlocks(beam.PTransform):
         part_bytes: int = MIN_PART_BYTES,
     ) -> None:
         super().__init__()
-        self.files = match(patterns)
-        form = find_format(self.files, format)
-        self.format = next(name for name, f in FORMATS.items() if f is form)
-        self.parts = plan_parts(self.files, form.splittable, part_bytes)
-        self.layout = probe(self.files, form, columns or Columns())
+        self.files, self.format, self.parts = listed(patterns, format, part_bytes)
+        self.layout = probe(self.files, FORMATS[self.format], columns or Columns())
         self.dim = self.layout.dim
 
     def expand(self, begin: Any) -> Any:

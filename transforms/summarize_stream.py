@@ -27,7 +27,7 @@ from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, CoordinateStream
 from beam_coresets.transforms.placement import MAX_PARALLELISM
-from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names, key_group
+from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names, group_of
 from beam_coresets.transforms.report_stream import ReportStream
 from beam_coresets.transforms.scaling import ScaleBlocks
 from beam_coresets.transforms.solve_in_order import SolveInOrder
@@ -76,7 +76,7 @@ class StreamPlan:
       quick: see `Question`.
 
     Raises:
-      ValueError: a window shorter than what decides it allows, or what the parts raise.
+      ValueError: what contradicts the plan or the windows.
     """
 
     plan: Plan
@@ -301,7 +301,7 @@ class AnswerOnTime(beam.PTransform):
         patience = stream.waiting(self._policy.assignment)
         coordinated = reports | "Coordinate" >> CoordinateStream(
             self._policy, patience, self._merge_reduce, gone, stream.clock,
-            empty_group=group_names(stream.groups)[key_group("", stream.groups)],
+            empty_group=group_of("", stream.groups),
         )  # fmt: skip
         decided = (
             coordinated.verdicts

@@ -3,7 +3,7 @@ import os
 import pathlib
 
 import pytest
-from streaming_job import StreamingJob
+from streaming_job import started
 
 RELAY = pathlib.Path(__file__).parents[1] / "relay.py"
 
@@ -25,16 +25,9 @@ def jar():
 @pytest.fixture
 def on_flink(jar, tmp_path):
     """Starts a command on the embedded cluster, `on_flink("run 1", [script, ...])`: a StreamingJob, killed after."""
-    jobs = []
-
-    def start(name, command, environment=None):
-        flink = ["--runner=FlinkRunner", f"--flink_job_server_jar={jar}", "--flink_version=1.19"]
-        jobs.append(StreamingJob([*command, *flink], tmp_path / name, environment))
-        return jobs[-1]
-
-    yield start
-    for job in jobs:
-        job.kill()
+    flink = ["--runner=FlinkRunner", f"--flink_job_server_jar={jar}", "--flink_version=1.19"]
+    with started(tmp_path, flink) as start:
+        yield start
 
 
 @pytest.fixture

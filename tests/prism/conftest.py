@@ -2,7 +2,7 @@
 import os
 
 import pytest
-from streaming_job import StreamingJob
+from streaming_job import started
 
 
 def pytest_configure(config):
@@ -22,13 +22,5 @@ def prism():
 @pytest.fixture
 def on_prism(prism, tmp_path):
     """Starts a command on Prism, `on_prism("run 1", [script, ...])`: a StreamingJob, killed after."""
-    jobs = []
-
-    def start(name, command, environment=None):
-        chosen = ["--runner=PrismRunner", f"--prism_location={prism}"]
-        jobs.append(StreamingJob([*command, *chosen], tmp_path / name, environment))
-        return jobs[-1]
-
-    yield start
-    for job in jobs:
-        job.kill()
+    with started(tmp_path, ["--runner=PrismRunner", f"--prism_location={prism}"]) as start:
+        yield start

@@ -12,7 +12,7 @@ from beam_coresets.transforms.reading.columns import Columns, DeadLetter, Layout
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming
 from beam_coresets.transforms.reading.rows import Batch, build_placed, regroup, warm
 from beam_coresets.transforms.reading.text_formats import FORMATS
-from beam_coresets.transforms.sources import MIN_PART_BYTES, find_format, match, plan_parts, probe, row_names
+from beam_coresets.transforms.sources import MIN_PART_BYTES, listed, probe, row_names
 from beam_coresets.transforms.streams.source import Chunk
 from beam_coresets.transforms.streams.times import UNITS, seconds_of
 
@@ -247,12 +247,9 @@ class FileParts:
         time_unit: str | None = None,
     ) -> None:
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
-        self.files = match(patterns)
-        form = find_format(self.files, format)
-        self.format = next(name for name, f in FORMATS.items() if f is form)
-        self.parts = plan_parts(self.files, form.splittable, part_bytes)
+        self.files, self.format, self.parts = listed(patterns, format, part_bytes)
         try:
-            self.layout = probe(self.files, form, self.chunking.read)
+            self.layout = probe(self.files, FORMATS[self.format], self.chunking.read)
         except SchemaError as error:
             raise self.chunking.explain(error) from None
         self.dim = self.layout.dim
