@@ -32,16 +32,14 @@ import numpy.typing as npt
 from scipy import special
 
 from beam_coresets.coordinator import Decision
-from beam_coresets.nearest import nearest, power_of_distance
 from beam_coresets.recovery import Recovery
-from beam_coresets.solvers.centers import Metric, refine, solve_centers
+from beam_coresets.solvers.centers import Metric
+from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
 FOLDS = 5
 QUICK_FOLDS = 2
 DOUBT = 0.1  # share of the gap that the correction may be off by, as a standard error
-FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
-FOLD_WORK = 1.5e8  # coordinates compared in them at most
 
 Array = npt.NDArray[Any]
 
@@ -67,12 +65,6 @@ class Interval:
     basis: str
 
 
-def point_costs(points: Array, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> tuple[Array, Array]:
-    """Nearest center (n,) and cost (n,) of each point: dist**z, or under the cosine metric (1 - cos)**(z / 2)."""
-    index, dist_sq = nearest(points, centers)
-    return index, power_of_distance(dist_sq * 0.5 if metric == "cosine" else dist_sq, z)
-
-
 def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
     """The cost of centers that were chosen without looking at this sample."""
     if not len(decision.evidence.sample):
@@ -84,7 +76,12 @@ def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: M
 def fitted_interval(
     decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean", quick: bool = False
 ) -> Interval:
-    """The cost of centers that were solved on the decision's own coreset (cross-fitted).
+    """The cost of centers that were solved on the decision's own coreset: `model_interval` for centers."""
+    return model_interval(decision, Centers(centers, z, metric), quick)
+
+
+def model_interval(decision: Decision, model: Model, quick: bool = False) -> Interval:
+    """The cost of what was solved on the decision's own coreset (cross-fitted), `model.offset` included.
 
     `quick` makes two folds, and lets the centers of the other one descend only, without swaps: for thousands of small
     keys. What a search exploits beyond that is not corrected for.
@@ -95,14 +92,16 @@ def fitted_interval(
     evidence = decision.evidence
     sample, recovery = evidence.sample, decision.recovery
     if nothing_drawn(decision):
-        _, cost = point_costs(sample.points, centers, z, metric)
+        _, cost = model.costs(sample)
         holders = np.maximum(recovery.trusted.sum(axis=0), 1)
-        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost)
+        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost) + model.offset
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     fold_of, folds = _folds(recovery, QUICK_FOLDS if quick else FOLDS)
-    if folds < 2 or not len(sample):
-        return fixed_interval(decision, centers, z, metric)
-    _, own = point_costs(sample.points, centers, z, metric)
+    if not len(sample):
+        return _nothing()
+    _, own = model.costs(sample)
+    if folds < 2:
+        return _shifted(_interval(decision, own), model.offset)
     outside = own.copy()  # stays so for a fold that holds all there is
     inside = []
     for fold in range(folds):
@@ -112,19 +111,19 @@ def fitted_interval(
         weights = sample.weights * factor
         if not weights.any():
             continue
-        solved = _solved_anew(sample.points, weights, centers, z, metric, fold, quick)
-        _, cost = point_costs(sample.points, solved, z, metric)
+        solved = model.refit(dataclasses.replace(sample, weights=weights), fold, quick)
+        _, cost = solved.costs(sample)
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
     if not inside:
-        return _interval(decision, own)
+        return _shifted(_interval(decision, own), model.offset)
     # A point of weight w stands for itself, at just the cost it has, and for w - 1 others that nobody has seen.
     others = _drawn_share(decision)
     interval = _interval(decision, (1 - others) * own + others * outside)
     total = float(sample.weights_ht @ outside)
     unseen = float((sample.weights_ht * others) @ outside) / total if total > 0 else 0.0
     gap = unseen * (_interval(decision, outside).estimate - float(np.mean(inside)))
-    return _corrected(interval, -gap / (2 * folds), DOUBT * gap)
+    return _corrected(_shifted(interval, model.offset), -gap / (2 * folds), DOUBT * gap)
 
 
 def nothing_drawn(decision: Decision) -> bool:
@@ -155,17 +154,6 @@ def _drawn_share(decision: Decision) -> Array:
     return np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))
 
 
-def _solved_anew(
-    points: Array, weights: Array, centers: Array, z: float, metric: Metric, fold: int, quick: bool
-) -> Array:
-    """Centers for the other folds, from the emitted ones: swaps give up what only the fold left out had called for."""
-    k = len(centers)
-    swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
-    if swaps < k or quick:
-        return refine(points, weights, centers, z, metric=metric).centers
-    return solve_centers(points, weights, k, z, seed=fold, metric=metric, init=centers, restarts=1, swaps=swaps).centers
-
-
 def _quantile(degrees: float) -> float:
     """Of Student's t, two-sided at `LEVEL`."""
     return float(special.stdtrit(min(max(1.0, degrees), 1e9), (1 + LEVEL) / 2))
@@ -174,6 +162,14 @@ def _quantile(degrees: float) -> float:
 def _nothing() -> Interval:
     nan = float("nan")
     return Interval(nan, nan, nan, nan, nan, "none")
+
+
+def _shifted(interval: Interval, by: float) -> Interval:
+    """The interval of the cost and a constant, which has no error."""
+    if not by:
+        return interval
+    low, high = interval.low + by, interval.high + by
+    return dataclasses.replace(interval, estimate=interval.estimate + by, low=max(0.0, low), high=high)
 
 
 def _corrected(interval: Interval, by: float, doubt: float) -> Interval:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.certificate import point_costs
 from beam_coresets.hashing import generator
 from beam_coresets.nearest import nearest
 from beam_coresets.seeding import dz_seeding
 from beam_coresets.solvers.centers import Metric
+from beam_coresets.solvers.model import point_costs
 
 Array = npt.NDArray[Any]
 

@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets import __version__, tables
-from beam_coresets.certificate import Interval, fitted_interval, point_costs
+from beam_coresets.certificate import Interval, model_interval
 from beam_coresets.coordinator import Decision
 from beam_coresets.coreset import Coreset
 from beam_coresets.merged import pack
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale
 from beam_coresets.solvers.centers import Metric, solve_centers
+from beam_coresets.solvers.model import Centers, Model
 
 Array = npt.NDArray[Any]
 
@@ -37,6 +38,8 @@ class Question:
       seed: seeds sampling and solving.
       solve: whether centers are wanted.
       quick: solves with a tenth of the search: for thousands of small keys.
+      kind: what the shards sent: "coreset", "local_centers" or "pca".
+      r, affine: centers are r-dimensional subspaces, through the origin unless affine; 0 for centers.
     """
 
     sampler: Sampler
@@ -44,6 +47,9 @@ class Question:
     seed: int = 0
     solve: bool = True
     quick: bool = False
+    kind: str = "coreset"
+    r: int = 0
+    affine: bool = False
 
     def __post_init__(self) -> None:
         if self.metric not in ("euclidean", "cosine"):
@@ -167,24 +173,30 @@ def summarize(
       reason: why it was decided then: all, deadline, cap, or batch.
       decided_at: seconds since the epoch; None in batch.
     """
-    z, metric = question.sampler.z, question.metric
-    coreset, k = decision.coreset, question.sampler.k
+    coreset = decision.coreset
     ids = _printed_ids(coreset, names or {})
     nan = float("nan")
     interval = Interval(nan, nan, nan, nan, nan, "none")
-    solved = np.empty((0, coreset.dim))
+    model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
-        restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * k) if question.quick else (None, None)
-        solved = solve_centers(
-            coreset.points, coreset.weights, k, z,
-            seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,
-        ).centers  # fmt: skip
-        interval = fitted_interval(decision, solved, z, metric, question.quick)
-    row = _summary_row(decision, question, interval, len(solved))
+        model = solved_model(coreset, question, init)
+        interval = model_interval(decision, model, question.quick)
+    row = _summary_row(decision, question, interval, len(model.centers))
     row |= {"reason": reason, "decided_at": decided_at, "evidence": pack(decision)}
-    centers = _centers(coreset, solved, z, metric, ids, scale)
+    centers = _centers(coreset, model, ids, scale)
     sampled, extras = _coreset(decision, ids, scale)
-    return Summary(window, (Answer(window, row, solved, centers, sampled, extras),))
+    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras),))
+
+
+def solved_model(coreset: Coreset, question: Question, init: Array | None = None) -> Model:
+    """What the question asks for, solved on the coreset's calibrated weights."""
+    sampler, metric = question.sampler, question.metric
+    restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * sampler.k) if question.quick else (None, None)
+    found = solve_centers(
+        coreset.points, coreset.weights, sampler.k, sampler.z,
+        seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,
+    )  # fmt: skip
+    return Centers(found.centers, sampler.z, metric)
 
 
 def with_identities(
@@ -288,21 +300,28 @@ def _summary_row(decision: Decision, question: Question, interval: Interval, cen
         "replication": assignment.replication,
         "seed": question.seed,
         "version": __version__,
+        "summary": question.kind,
+        "r": question.r,
+        "affine": question.affine,
+        "constraint": None,
+        "factor": None,
+        "alpha": None,
     }
 
 
-def _centers(
-    coreset: Coreset, solved: Array, z: float, metric: Metric, ids: list[str], scale: Scale | None
-) -> dict[str, list[Any]]:
+def _centers(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None) -> dict[str, list[Any]]:
+    solved = model.centers
     columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in _schema("centers").names}
     if not len(solved):
         return columns
-    index, cost = point_costs(coreset.points, solved, z, metric)
+    index, cost = model.costs(coreset)
     order = np.lexsort((np.arange(len(index)), cost, index))
     first = np.searchsorted(index[order], np.arange(len(solved)))
     sizes = np.bincount(index, minlength=len(solved))
     columns["index"] = list(range(len(solved)))
     columns["coordinates"] = list(solved if scale is None else scale.undo(solved))
+    if model.bases is not None:
+        columns["basis"] = [basis.ravel() for basis in model.bases]
     columns["weight"] = np.bincount(index, coreset.weights, len(solved)).tolist()
     columns["cost"] = np.bincount(index, coreset.weights * cost, len(solved)).tolist()
     # Centers that differ in float64 only may be one to float32 points; the second then has none.

@@ -4,10 +4,14 @@
 four columns, so they join on them: window_start and window_end (seconds since the epoch, null outside windows), key,
 revision.
 
-In `summaries`, `reason` says why the window was decided then (all, deadline, cap, or batch), `decided_at` when (seconds
-since the epoch; null in batch), `partial` counts the buckets that are answered only in part, and `evidence` is what it
-takes to put this decision together with others. In `centers`, a row with a null `index`, null coordinates and weight 0
-is no center: it says that one of the window before has ended, and which one it was `merged_into`.
+In `summaries`, `reason` says why the window was decided then (all, deadline, cap, or batch), `decided_at` when
+(seconds since the epoch; null in batch), `partial` counts the buckets that are answered only in part, and `evidence`
+is what it takes to put this decision together with others. `summary` is what the shards sent (coreset, local_centers,
+pca), `r` and `affine` say that centers are subspaces, `constraint` what the clusters had to keep to; `factor` is the
+proved approximation factor where there is one, `alpha` what choosing centers among the candidates costs, as measured.
+In `centers`, a row with a null `index`, null coordinates and weight 0 is no center: it says that one of the window
+before has ended, and which one it was `merged_into`. Where centers are subspaces, `coordinates` is a point on it and
+`basis` its r orthonormal directions one after another (r * d numbers).
 """
 from __future__ import annotations
 
@@ -62,6 +66,12 @@ SUMMARIES = pa.schema([
     ("replication", pa.int64()),
     ("seed", pa.int64()),
     ("version", pa.string()),
+    ("summary", pa.string()),
+    ("r", pa.int64()),
+    ("affine", pa.bool_()),
+    ("constraint", pa.string()),
+    ("factor", pa.float64()),
+    ("alpha", pa.float64()),
     ("evidence", pa.binary()),
 ])
 
@@ -76,6 +86,7 @@ CENTERS = pa.schema([
     ("born", pa.float64()),
     ("split_from", pa.string()),
     ("merged_into", pa.string()),
+    ("basis", pa.list_(pa.float64())),
 ])
 
 CORESET = pa.schema([

@@ -13,6 +13,8 @@ from beam_coresets.windows import seconds
 
 IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"  # older Beams do not know its short name
 
+SUMMARIES = ("coreset", "local_centers", "pca")
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -83,6 +85,19 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
     plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
     plan.add_argument("--seed", type=int, default=0)
+    paper = parser.add_argument_group("other algorithms")
+    paper.add_argument("--summary", default="coreset", choices=SUMMARIES, help="what shards send (default: coreset)")
+    paper.add_argument("--r", type=int, default=0, help="k subspaces of this dimension in place of centers")
+    paper.add_argument("--affine", action="store_true", help="with --r: subspaces need not pass through the origin")
+    paper.add_argument("--delta", type=float, default=0.1, help="slack of --summary pca (default: 0.1)")
+    paper.add_argument("--epsilon", type=float, help="the error that --coreset_size is to be computed for, by theory")
+    paper.add_argument(
+        "--leftover", default="points", choices=("points", "centers"),
+        help="with --method rings_and_groups: who carries the weight of points in no group (default: points)",
+    )  # fmt: skip
+    paper.add_argument("--weak", action="store_true", help="a universal weak coreset: candidates for centers, too")
+    paper.add_argument("--candidates", type=int, help="how many (default: 40 k)")
+    paper.add_argument("--audit", action="store_true", help="distrust shards whose points contradict their replicas")
 
 
 def add_shard_reader_options(parser: argparse.ArgumentParser) -> None:
@@ -217,4 +232,13 @@ def plan_of(known: argparse.Namespace) -> Plan:
         drop_shards=tuple(known.drop_shards),
         max_bad_rows=known.max_bad_rows,
         seed=known.seed,
+        summary=known.summary,
+        r=known.r,
+        affine=known.affine,
+        delta=known.delta,
+        leftover=known.leftover,
+        epsilon=known.epsilon,
+        weak=known.weak,
+        candidates=known.candidates,
+        audit=known.audit,
     )

@@ -13,7 +13,7 @@ from laws import random_block
 from scipy import stats
 
 from beam_coresets.assignment import KINDS, Assignment
-from beam_coresets.certificate import fitted_interval, fixed_interval, point_costs
+from beam_coresets.certificate import fitted_interval, fixed_interval
 from beam_coresets.coordinator import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
@@ -21,6 +21,7 @@ from beam_coresets.nearest import cost
 from beam_coresets.points import PointBlock, Span, blocks_of
 from beam_coresets.sampling import Sampler
 from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.solvers.model import point_costs
 
 CENTERS = np.array([[0.0, 0, 0], [15, 15, 15], [30, 30, 30]])
 ERROR_BARS = pathlib.Path(__file__).parents[1] / "benchmarks" / "error_bars.py"

@@ -42,6 +42,12 @@ class SummaryRow(NamedTuple):
     replication: int
     seed: int
     version: str
+    summary: str
+    r: int
+    affine: bool
+    constraint: Optional[str]
+    factor: Optional[float]
+    alpha: Optional[float]
     evidence: Optional[bytes]
 
 
@@ -61,6 +67,7 @@ class CenterRow(NamedTuple):
     born: Optional[float]
     split_from: Optional[str]
     merged_into: Optional[str]
+    basis: Optional[Sequence[float]]
 
 
 class CoresetRow(NamedTuple):

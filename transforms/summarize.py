@@ -63,6 +63,16 @@ class Plan:
         shards' that answered.
       recovery, min_shards: see `Policy`.
       drop_shards: fault injection: these shards do their work and their answer never comes.
+      summary: what shards send: "coreset", "local_centers" (k-median, Algorithm 1 of the redundant assignment paper) or
+        "pca" (its Algorithm 3).
+      r, affine: with r, k subspaces of that dimension take the place of centers, through the origin unless affine.
+      delta: with summary "pca", the slack of the relaxation: r + ceil(r / delta) - 1 directions are kept.
+      leftover: with method "rings_and_groups", who carries the weight of points in no group: "points" or "centers".
+      epsilon: asks for the coreset size that theory names for this error, in place of `coreset_size`.
+      weak: also draws `candidates` points to choose centers from, and keeps every label's total exact: a universal weak
+        coreset.
+      candidates: how many (40 k by default).
+      audit: compares the replicas' samples, and distrusts shards whose points contradict the others'.
       max_bad_rows: more dead letters than this fail the job; None lets any number pass.
       seed: of everything random.
 
@@ -85,6 +95,15 @@ class Plan:
     drop_shards: tuple[int, ...] = ()
     max_bad_rows: int | None = None
     seed: int = 0
+    summary: str = "coreset"
+    r: int = 0
+    affine: bool = False
+    delta: float = 0.1
+    leftover: str = "points"
+    epsilon: float | None = None
+    weak: bool = False
+    candidates: int | None = None
+    audit: bool = False
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.z):
@@ -109,7 +128,9 @@ class Plan:
 
     @property
     def question(self) -> Question:
-        return Question(self.sampler, self.metric, self.seed)  # type: ignore[arg-type]
+        return Question(
+            self.sampler, self.metric, self.seed, kind=self.summary, r=self.r, affine=self.affine,  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @property
     def policy(self) -> Policy:

@@ -9,7 +9,6 @@ from jobs import CENTERS, clusters, rows_in, summarize_files, write_parquet
 
 from beam_coresets import tables
 from beam_coresets.assignment import Assignment
-from beam_coresets.certificate import point_costs
 from beam_coresets.coordinator import Policy, decide
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.pipelines.main import main
@@ -17,6 +16,7 @@ from beam_coresets.pipelines.rollup import Identity, seconds, tiling
 from beam_coresets.points import blocks_of
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale
+from beam_coresets.solvers.model import point_costs
 from beam_coresets.summary import Question, Window, summarize, together
 from beam_coresets.transforms.claims import Claims
 
