@@ -21,6 +21,9 @@ other folds and scored on this one, and the average is corrected by half the gap
 the share of points left out: what centers solved on all shards, rather than on all but a fold, still gain. A point of
 weight w stands for itself too, and its own cost is known: all this is for the other w - 1. The folds' centers descend
 from the emitted ones, which have seen the points left out; so a tenth of the gap is added to the standard error.
+
+Where shards have not sent coresets but local centers or sketches, their own bounds and Property 1 give an interval that
+holds for certain, whatever the centers: `proved_interval`.
 """
 from __future__ import annotations
 
@@ -32,8 +35,10 @@ import numpy.typing as npt
 from scipy import special
 
 from beam_coresets.coordinator import Decision
+from beam_coresets.coreset import Coreset
 from beam_coresets.recovery import Recovery
 from beam_coresets.solvers.centers import Metric
+from beam_coresets.solvers.constrained import ConstrainedModel
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
@@ -54,7 +59,7 @@ class Interval:
       standard_error: of the estimate.
       degrees: of freedom (Satterthwaite).
       basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", "exact" (no
-        error: every row is there), or "none".
+        error: every row is there), or "none"; or what proves it: "triangle inequality", "relaxed coresets".
     """
 
     estimate: float
@@ -89,17 +94,19 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     Where nothing was drawn (the coreset holds every row) the cost is known: basis "exact". With fewer than two shards
     there is nothing to cross-fit with: the in-sample estimate is returned with basis "sample".
     """
+    if decision.local is not None:
+        return proved_interval(decision, model)
     evidence = decision.evidence
     sample, recovery = evidence.sample, decision.recovery
     if nothing_drawn(decision):
-        _, cost = model.costs(sample)
+        cost = _costs(model, sample)
         holders = np.maximum(recovery.trusted.sum(axis=0), 1)
         known = float((sample.weights_ht / holders[evidence.bucket]) @ cost) + model.offset
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     fold_of, folds = _folds(recovery, QUICK_FOLDS if quick else FOLDS)
     if not len(sample):
         return _nothing()
-    _, own = model.costs(sample)
+    own = _costs(model, sample)
     if folds < 2:
         return _shifted(_interval(decision, own), model.offset)
     outside = own.copy()  # stays so for a fold that holds all there is
@@ -112,7 +119,7 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
         if not weights.any():
             continue
         solved = model.refit(dataclasses.replace(sample, weights=weights), fold, quick)
-        _, cost = solved.costs(sample)
+        cost = _costs(solved, sample)
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
     if not inside:
@@ -124,6 +131,57 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     unseen = float((sample.weights_ht * others) @ outside) / total if total > 0 else 0.0
     gap = unseen * (_interval(decision, outside).estimate - float(np.mean(inside)))
     return _corrected(_shifted(interval, model.offset), -gap / (2 * folds), DOUBT * gap)
+
+
+def proved_interval(decision: Decision, model: Model) -> Interval:
+    """The cost on all of the data where the shards have not sent coresets, with bounds that are no estimates.
+
+    Shard i's points S_i cost so much that u_i - slack_i <= cost(P_i) <= u_i = cost(S_i) + additive_i; with multipliers
+    b_i each bucket counts at least `low` and at most `high` times (Property 1, Lemma 1). Hence
+
+        (sum b_i (u_i - slack_i)) / high <= cost(P) <= (sum b_i u_i) / low.
+
+    The estimate, normalised to the exact total weight, is in between: by u_i for squared distances, as what S_i leaves
+    out adds up; for local centers by the root of cost(S_i)**2 + additive_i**2, as if the way from a row to its local
+    center were at right angles to the way from there on. Where a bucket has no holder, nothing bounds the cost from
+    above (`high` is NaN), and the lower bound is that of the covered rows.
+
+    Raises:
+      ValueError: the shards have sent coresets.
+    """
+    local, recovery, evidence = decision.local, decision.recovery, decision.evidence
+    if local is None:
+        raise ValueError("decision: must be on summaries of kind local_centers or pca, got coresets")
+    if not recovery.covered.any():
+        return _nothing()
+    b = recovery.multipliers.max(axis=1)
+    each = model.costs(evidence.sample)[1] if len(evidence.sample) else np.empty(0)
+    cost = np.bincount(evidence.shard, evidence.sample.weights * each, len(b)).astype(np.float64)
+    counted = recovery.multipliers.sum(axis=0)[recovery.covered]
+    upper = float(b @ (cost + local.additive))
+    lower = max(0.0, upper - float(b @ local.slack))
+    quadrature = local.kind == "local_centers"
+    share = decision.total_weight / max(1e-300, float((recovery.multipliers @ recovery.weights).sum()))
+    estimate = share * float(b @ np.hypot(cost, local.additive)) if quadrature else share * upper
+    basis = "triangle inequality" if quadrature else "relaxed coresets"
+    high = upper / float(counted.min()) if recovery.coverage == 1 else float("nan")
+    nan = float("nan")
+    basis += ", local costs estimated" if local.estimated else ""
+    return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis)
+
+
+def _costs(model: Model, sample: Coreset) -> Array:
+    """The cost (n,) of each point, for unbiased weights.
+
+    Under a constraint part of it is the price of the cluster. Prices multiply what the unbiased weights miss of the
+    clusters' totals, some per cent, which the calibrated ones hardly do: so prices count by these.
+    """
+    _, cost = model.costs(sample)
+    if not isinstance(model, ConstrainedModel):
+        return cost
+    _, own = model.clusters(sample)
+    calibrated = np.divide(sample.weights, sample.weights_ht, out=np.ones(len(own)), where=sample.weights_ht > 0)
+    return np.asarray(own + (cost - own) * calibrated)
 
 
 def nothing_drawn(decision: Decision) -> bool:

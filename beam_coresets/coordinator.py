@@ -10,9 +10,13 @@ import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.assignment import Assignment
+from beam_coresets.audit import audit
 from beam_coresets.coreset import Coreset
-from beam_coresets.recovery import KINDS, Recovery, recover
+from beam_coresets.labels import with_totals
+from beam_coresets.recovery import FAULTS, KINDS, Recovery, recover
 from beam_coresets.report import ShardReport
+
+Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +28,24 @@ class Policy:
       recovery: `exact`, `uniform` or `lp` (see `beam_coresets.recovery`).
       min_shards: with fewer answers than this the decision is marked degraded.
       parts: where parts are buckets, how many there were at the start; more may be found.
+      whole: shards' points can't be told apart by bucket, so a shard that is not in order throughout does not count.
+      audit: shards' points are compared, too, and not only their ledgers (see `beam_coresets.audit`).
     """
 
     assignment: Assignment
     recovery: str = "exact"
     min_shards: int = 1
     parts: int = 0
+    whole: bool = False
+    audit: bool = False
 
     def __post_init__(self) -> None:
         if self.recovery not in KINDS:
             raise ValueError(f"recovery: must be one of {', '.join(KINDS)}, got {self.recovery!r}")
+        if self.whole and self.recovery == "exact":
+            raise ValueError("recovery: must be uniform or lp where shards count as a whole, got 'exact'")
+        if self.whole and self.audit:
+            raise ValueError("audit: must be left out where shards count as a whole, got it")
         if not 1 <= self.min_shards <= self.assignment.shards:
             raise ValueError(f"min_shards: must be from 1 to {self.assignment.shards} shards, got {self.min_shards}")
 
@@ -45,12 +57,28 @@ class Evidence:
     Attributes:
       sample: the points with their shards' own weights.
       shard: (m,) int64, the shard that each was sampled by.
-      bucket: (m,) int64.
+      bucket: (m,) int64; of a point that is no input row, any that its shard is trusted in.
     """
 
     sample: Coreset
     shard: npt.NDArray[np.int64]
     bucket: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Local:
+    """What shards said beside the points of summaries other than coresets (see `ShardReport`).
+
+    Attributes:
+      kind: "local_centers" or "pca".
+      additive, slack: (s,) float64, zero where a shard does not count.
+      estimated: whether any shard's are estimates.
+    """
+
+    kind: str
+    additive: npt.NDArray[np.float64]
+    slack: npt.NDArray[np.float64]
+    estimated: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +93,9 @@ class Decision:
       total_weight: the exact weight of the covered data times `recovery.scale`.
       points: rows that the coreset stands for: exactly, those of the covered buckets.
       degraded: fewer shards answered than the policy asks for.
+      local: where the shards did not send coresets, what their points leave out.
+      label_totals: where labels are counted, the exact weight of each in the covered data times `recovery.scale`, by
+        its code; the coreset's calibrated weights of its points add up to it.
     """
 
     policy: Policy
@@ -74,17 +105,24 @@ class Decision:
     total_weight: float
     points: int
     degraded: bool
+    local: Local | None = None
+    label_totals: Mapping[int, float] | None = None
 
     def to_bytes(self) -> bytes:
         recovery, evidence = self.recovery, self.evidence
-        fields = {
+        fields: dict[str, Any] = {
             "assignment": dataclasses.asdict(self.policy.assignment),
-            "policy": [self.policy.recovery, self.policy.min_shards, self.policy.parts],
+            "policy": [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]],
             "recovery": {name: getattr(recovery, name) for name in _PLAIN},
             "distrusted": sorted(recovery.distrusted.items()),
             "total": [self.total_weight, self.points, self.degraded],
+            "local": None if self.local is None else [self.local.kind, self.local.estimated],
         }
+        if self.label_totals is not None:
+            fields["labels"] = sorted(self.label_totals.items())
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
+        if self.local is not None:
+            arrays |= {"additive": self.local.additive, "slack": self.local.slack}
         arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
@@ -102,8 +140,14 @@ class Decision:
             **{name: held[name] for name in _ARRAYS},
         )
         evidence = Evidence(Coreset.from_arrays(arrays, "sample_"), held["shard"], held["bucket"])
-        kind, min_shards, parts = fields["policy"]
-        return united(Policy(Assignment(**scheme), kind, min_shards, parts), recovery, evidence, *fields["total"])
+        local = None
+        if fields["local"] is not None:
+            kind, estimated = fields["local"]
+            local = Local(kind, np.asarray(arrays["additive"]), np.asarray(arrays["slack"]), estimated)
+        policy = Policy(Assignment(**scheme), *fields["policy"])
+        total, points, degraded = fields["total"]
+        totals = dict(fields["labels"]) if "labels" in fields else None
+        return united(policy, recovery, evidence, total, points, degraded, local, totals)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,7 +201,8 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
       reports: at most one of each shard and all of the same key, in any order; the order changes nothing.
 
     Raises:
-      ValueError: two different reports of one shard, or a shard or a number of buckets that the scheme does not have.
+      ValueError: two different reports of one shard, a shard or a number of buckets that the scheme does not have,
+        reports of different kinds, or of a kind that the policy is not for.
     """
     by_shard: dict[int, ShardReport] = {}
     for report in reports:
@@ -168,36 +213,100 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     in_use = None
     if assignment.parts:
         in_use = np.arange(assignment.buckets) < max([policy.parts, *(report.parts for report in ordered)])
-    recovery = recover(
-        assignment,
-        {r.shard: r.ledger for r in ordered},
-        policy.recovery,
-        hashed=not assignment.parts,
-        finished={r.shard: r.finished() for r in ordered},
-        in_use=in_use,
-    )
-    evidence = _evidence(ordered, assignment, recovery)
+    recovery = _recovered(ordered, policy, in_use)
+    local = _local(ordered, policy, recovery)
+    evidence = _evidence(ordered, policy, recovery)
     total = float(recovery.weights.sum() * recovery.scale)
     degraded = len(recovery.responded) < policy.min_shards
-    return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded)
+    totals = _label_totals(ordered, recovery)
+    return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
+
+
+def _recovered(reports: tuple[ShardReport, ...], policy: Policy, in_use: Array | None) -> Recovery:
+    """By the ledgers; with an audit, again without the shards whose points are wrong, until none is."""
+    barred: dict[int, str] = {}
+    while True:
+        recovery = recover(
+            policy.assignment,
+            {r.shard: r.ledger for r in reports},
+            policy.recovery,
+            hashed=not policy.assignment.parts,
+            finished={r.shard: r.finished() for r in reports},
+            in_use=in_use,
+            whole=policy.whole,
+            barred=barred,
+        )
+        if not policy.audit:
+            return recovery
+        heard = [report for report in reports if report.shard not in barred]
+        found = audit(heard, policy.assignment, recovery.trusted)
+        if not found:
+            return recovery
+        for finding in found:
+            known = recovery.distrusted.get(finding.shard, "")
+            barred[finding.shard] = max(finding.fault, known, key=FAULTS.index)
 
 
 def united(
-    policy: Policy, recovery: Recovery, evidence: Evidence, total: float, points: int, degraded: bool
+    policy: Policy,
+    recovery: Recovery,
+    evidence: Evidence,
+    total: float,
+    points: int,
+    degraded: bool,
+    local: Local | None = None,
+    label_totals: Mapping[int, float] | None = None,
 ) -> Decision:
     """The decision that follows from these: its coreset is the evidence, recovered, with weights that add up to
-    `total`."""
+    `total`, and those of each label to its own.
+
+    A local center that several shards have sent is one point (Algorithm 1's footnote).
+    """
     factors = recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
     coreset = evidence.sample.scaled(factors)
+    if local is not None:
+        coreset = coreset.at_distinct_places()[0]
     if len(coreset) and coreset.weights.sum() > 0:
         coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
-    return Decision(policy, recovery, evidence, coreset, total, points, degraded)
+        if label_totals is not None and coreset.groups is not None:
+            coreset = dataclasses.replace(coreset, weights=with_totals(coreset.weights, coreset.groups, label_totals))
+    return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
 
 
-def _evidence(reports: tuple[ShardReport, ...], assignment: Assignment, recovery: Recovery) -> Evidence:
+def _label_totals(reports: tuple[ShardReport, ...], recovery: Recovery) -> dict[int, float] | None:
+    """Each label's weight, bucket by bucket as the lowest trusted holder has counted it."""
+    if all(report.ledger.labels is None for report in reports):
+        return None
+    counted_by = np.where(recovery.covered, recovery.trusted.argmax(axis=0), -1)
+    out: dict[int, float] = {}
+    for report in reports:
+        if report.ledger.labels is not None:
+            for code, weight in report.ledger.labels.of_buckets(counted_by == report.shard).totals().items():
+                out[code] = out.get(code, 0.0) + weight * recovery.scale
+    return out
+
+
+def _local(reports: tuple[ShardReport, ...], policy: Policy, recovery: Recovery) -> Local | None:
+    kinds = sorted({report.kind for report in reports})
+    if len(kinds) > 1:
+        raise ValueError(f"reports: must all be of one kind, got {', '.join(kinds)}")
+    if kinds in ([], ["coreset"]):
+        return None
+    if not policy.whole:
+        raise ValueError(f"policy: must count shards as a whole for reports of kind {kinds[0]}, got one that does not")
+    additive, slack = np.zeros(policy.assignment.shards), np.zeros(policy.assignment.shards)
+    counting = [report for report in reports if recovery.trusted[report.shard].any()]
+    for report in counting:
+        additive[report.shard], slack[report.shard] = report.additive, report.slack
+    return Local(kinds[0], additive, slack, any(report.estimated for report in counting))
+
+
+def _evidence(reports: tuple[ShardReport, ...], policy: Policy, recovery: Recovery) -> Evidence:
     samples, shards, buckets = [], [], []
     for report in reports:
-        bucket = assignment.bucket_of(report.coreset.ids).astype(np.int64)
+        bucket = policy.assignment.bucket_of(report.coreset.ids).astype(np.int64)
+        if policy.whole:
+            bucket = _trusted_bucket(recovery.trusted[report.shard], bucket)
         rows = np.flatnonzero(recovery.trusted[report.shard, bucket])
         sample = report.coreset
         samples.append(sample.keep(rows, sample.weights_ht[rows], sample.weights[rows]))
@@ -206,3 +315,10 @@ def _evidence(reports: tuple[ShardReport, ...], assignment: Assignment, recovery
     if not samples:
         return Evidence(Coreset.empty(), np.empty(0, np.int64), np.empty(0, np.int64))
     return Evidence(Coreset.union(samples), np.concatenate(shards), np.concatenate(buckets))
+
+
+def _trusted_bucket(trusted: Array, bucket: Array) -> Array:
+    """A bucket for each of a shard's points, (m,): its own, or where that is not one of the shard's, as of points that
+    are no input rows, the first. All of a shard's buckets have one multiplier then."""
+    named = np.minimum(bucket, len(trusted) - 1)
+    return np.where((named == bucket) & trusted[named], bucket, trusted.argmax())

@@ -42,6 +42,11 @@ class Coreset:
     def dim(self) -> int:
         return int(self.points.shape[1])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the coordinates."""
+        return int(self.points.nbytes)
+
     @staticmethod
     def empty(dim: int = 0) -> Coreset:
         return Coreset(np.empty((0, dim), np.float32), np.empty(0), np.empty(0), np.empty(0, np.uint64))
@@ -94,6 +99,17 @@ class Coreset:
         factors = np.broadcast_to(np.asarray(factors, np.float64), (len(self),))
         rows = np.flatnonzero(factors)
         return self.keep(rows, self.weights_ht[rows] * factors[rows], self.weights[rows] * factors[rows])
+
+    def at_distinct_places(self) -> tuple[Coreset, Array]:
+        """One point for all that have equal coordinates, with both their weights together, and the row of the first of
+        each, (c,) ascending."""
+        _, first, place = np.unique(self.points, axis=0, return_index=True, return_inverse=True)
+        if len(first) == len(self):
+            return self, np.arange(len(self))
+        order = np.argsort(first)
+        rank = np.argsort(order)[place.ravel()]
+        weights, unbiased = (np.bincount(rank, w, len(first)) for w in (self.weights, self.weights_ht))
+        return self.keep(first[order], unbiased, weights), first[order]
 
     def cost(self, centers: Array, z: float = 2.0, unbiased: bool = False) -> float:
         """`sum w min dist**z` over the coreset, by calibrated weights unless `unbiased`."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 from beam_coresets import keyed
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
+from beam_coresets.labels import LabelWeights
 from beam_coresets.ledger import Ledger
 from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.points import PointBlock, Span
@@ -73,8 +74,8 @@ def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range
         bounds = np.searchsorted(codes[order], np.arange(len(names) + 1)).astype(np.int64)
         if not names:
             names, codes, bounds = ("",), None, None
-    block = PointBlock(rows.points, rows.weights, rows.ids, Span(0, 0, True))
-    ledger = Ledger.of(block, merge_reduce.assignment, codes, len(names))
+    block = PointBlock(rows.points, rows.weights, rows.ids, Span(0, 0, True), rows.groups)
+    ledger = Ledger.of(block, merge_reduce.assignment, codes, len(names), merge_reduce.labelled)
     kept, weights, bounds = _sampled(merge_reduce, shard, rows, ledger, order, bounds)
     coreset = Coreset(
         rows.points[kept],
@@ -87,7 +88,7 @@ def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range
     return ShardReport(shard, coreset, ledger, ranges, names, bounds, parts)
 
 
-def _some(values: Array | None, rows: Array) -> Array | None:
+def _some(values: Array | None, rows: Any) -> Array | None:
     return None if values is None else values[rows]
 
 
@@ -105,7 +106,7 @@ def key_codes(keys: Any) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
 
 def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
     """Points of a delta: bounded by bytes in high dimension, never below half of a finished coreset's."""
-    size = merge_reduce.sampler.size
+    size = merge_reduce.sampler.size_in(dim, itemsize)
     return max(-(-size // 2), min(DELTA_FACTOR * size, DELTA_BYTES // max(1, dim * itemsize)))
 
 
@@ -122,9 +123,12 @@ def _sampled(
     strata = merge_reduce.strata(shard, Coreset(rows.points, rows.weights, rows.weights, rows.ids))
     seed = (merge_reduce.seed, shard, "delta", ledger.digest())
     if order is None or bounds is None:
-        kept, weights = merge_reduce.sampler.thin(rows.points, rows.weights, strata, size, generator(*seed))
+        kept, weights = merge_reduce.thin(
+            rows.points, rows.weights, strata, rows.groups, size, generator(*seed)
+        )
         return kept, weights, None
-    sample = Coreset(rows.points[order], rows.weights[order], rows.weights[order], rows.ids[order])
+    groups = _some(rows.groups, order)
+    sample = Coreset(rows.points[order], rows.weights[order], rows.weights[order], rows.ids[order], groups)
     inside, weights, ends = _thinned(merge_reduce, sample, strata[order], bounds, size, seed)
     return order[inside], weights, ends
 
@@ -134,14 +138,15 @@ def _thinned(
 ) -> tuple[Array, Array, Array]:
     """Thins each key's rows to about `size`: row numbers, unbiased weights, and the keys' bounds among them."""
     weights = sample.weights_ht
-    if len(bounds) - 1 >= keyed.MANY:
+    if len(bounds) - 1 >= keyed.MANY and not merge_reduce.labelled:
         return keyed.draw(sample.points, weights, strata, bounds, size, merge_reduce.sampler.z, generator(*seed))
     chosen, drawn = [], []
     for i, (low, high) in enumerate(itertools.pairwise(bounds.tolist())):
         rows, kept = np.arange(low, high), weights[low:high]
         if high - low > size:
-            inside, kept = merge_reduce.sampler.thin(
-                sample.points[low:high], kept, strata[low:high], size, generator(*seed, i)
+            groups = _some(sample.groups, slice(low, high))
+            inside, kept = merge_reduce.thin(
+                sample.points[low:high], kept, strata[low:high], groups, size, generator(*seed, i)
             )
             rows = low + inside
         chosen.append(rows)
@@ -171,15 +176,15 @@ def _each_thinned(merge_reduce: MergeReduce, whole: ShardReport, size: int, purp
 def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
     """The finished report of one shard on each key: the last draw, and calibrated weights."""
     whole = united(merge_reduce, reports)
-    if len(whole.keys) >= keyed.MANY:
+    if len(whole.keys) >= keyed.MANY and not merge_reduce.labelled:
         # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
         whole = _each_thinned(merge_reduce, whole, merge_reduce.sampler.size, "result")
         return {key: _with_total(whole.of_key(key)) for key in whole.keys}
     out = {}
     for key in whole.keys:
         mine = whole.of_key(key)
-        coreset = merge_reduce.finish(whole.shard, mine.coreset, mine.ledger)
-        out[key] = dataclasses.replace(mine, coreset=coreset)
+        sent = merge_reduce.report(whole.shard, [mine.coreset], mine.ledger)
+        out[key] = dataclasses.replace(sent, ranges=mine.ranges, keys=mine.keys, parts=mine.parts)
     return out
 
 
@@ -209,6 +214,7 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
     keys = all_keys(report for report in reports if len(report.coreset) or report.ledger.rows) or ("",)
     number = {key: i for i, key in enumerate(keys)}
     ledger = Ledger.zero(G * len(keys))
+    labels: LabelWeights | None = None
     codes = []
     for report in reports:
         if not len(report.coreset) and not report.ledger.rows:
@@ -218,6 +224,9 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         ledger.counts[where] += report.ledger.counts
         ledger.checksums[where] += report.ledger.checksums
         ledger.weights[where] += report.ledger.weights
+        if report.ledger.labels is not None:
+            spread = report.ledger.labels.spread(where, ledger.buckets)
+            labels = spread if labels is None else labels.merge(spread)
         sizes = [len(report.coreset)] if report.bounds is None else np.diff(report.bounds)
         codes.append(np.repeat(mine, sizes))
     sample = Coreset.union([report.coreset for report in reports])
@@ -228,6 +237,7 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         sample = sample.keep(order, sample.weights_ht[order])
         bounds = np.searchsorted(code[order], np.arange(len(keys) + 1)).astype(np.int64)
     ranges = joined(r for report in reports for r in report.ranges)
+    ledger = dataclasses.replace(ledger, labels=labels)
     return ShardReport(shards[0], sample, ledger, ranges, keys, bounds, max(report.parts for report in reports))
 
 

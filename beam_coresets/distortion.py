@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets.flats import coordinates, nearest_flat
 from beam_coresets.hashing import generator
 from beam_coresets.nearest import nearest
 from beam_coresets.seeding import dz_seeding
 from beam_coresets.solvers.centers import Metric
 from beam_coresets.solvers.model import point_costs
+from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
 
 Array = npt.NDArray[Any]
 
@@ -69,6 +71,35 @@ def center_sets(
     return [(name, _unit(c) if metric == "cosine" else np.asarray(c, np.float64)) for name, c in found]
 
 
+def subspace_sets(
+    sample: Array, best: Subspaces, own: Sequence[Subspaces], seed: int = 5
+) -> list[tuple[str, Subspaces]]:
+    """The sets of flats that distortion is measured on, as `center_sets`.
+
+    Perturbed ones are moved by 0.3 to 10 times the typical residual in one coordinate, and turned by as much at the
+    typical distance of projections from their center; random ones go through r (affine: r + 1) points each.
+    """
+    rng = generator("subspace sets", seed)
+    points = sample[:20_000].astype(np.float64)
+    k, r, d = best.bases.shape
+    index, dist_sq = nearest_flat(points, best.flats)
+    step = float(np.median(np.sqrt(dist_sq))) / np.sqrt(d - r)
+    extent = np.sqrt((coordinates(points, best.flats, index) ** 2).mean()) or 1.0
+    found = [("full", best), *(("own", flats) for flats in own)]
+    for s in PERTURBATIONS:
+        centers = best.centers + best.affine * rng.standard_normal((k, d)) * step * s
+        turned = best.bases + rng.standard_normal((k, r, d)) * (step * s / extent)
+        bases = np.ascontiguousarray(np.linalg.qr(turned.transpose(0, 2, 1))[0].transpose(0, 2, 1))
+        found.append((f"perturbed {s:g}", Subspaces(centers, bases, best.affine)))
+    least = r + best.affine
+    for _ in range(4):
+        own_points = [points[rng.choice(len(points), min(least, len(points)), replace=False)] for _ in range(k)]
+        parts = [solve_subspaces(p, np.ones(len(p)), 1, r, affine=best.affine) for p in own_points]
+        flats = [np.concatenate([getattr(part, name) for part in parts]) for name in ("centers", "bases")]
+        found.append(("random", Subspaces(flats[0], flats[1], best.affine)))
+    return found
+
+
 def _unit(centers: Array) -> Array:
     centers = np.asarray(centers, np.float64)
     length = np.linalg.norm(centers, axis=1, keepdims=True)
@@ -76,9 +107,17 @@ def _unit(centers: Array) -> Array:
 
 
 def costs(
-    points: Array, weights: Array, sets: Sequence[tuple[str, Array]], z: float = 2.0, metric: Metric = "euclidean"
+    points: Array,
+    weights: Array,
+    sets: Sequence[tuple[str, Array | Subspaces]],
+    z: float = 2.0,
+    metric: Metric = "euclidean",
 ) -> Array:
-    """The cost of each center set on weighted points, (len(sets),) float64."""
+    """The cost of each set of centers (or of flats) on weighted points, (len(sets),) float64."""
     if not len(points):
         return np.zeros(len(sets))
-    return np.array([point_costs(points, c, z, metric)[1] @ weights for _, c in sets])
+    found = [
+        nearest_flat(points, c.flats) if isinstance(c, Subspaces) else point_costs(points, c, z, metric)
+        for _, c in sets
+    ]
+    return np.array([cost @ weights for _, cost in found])

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from beam_coresets._jit import kernel
 from beam_coresets.assignment import Assignment, bucket
 from beam_coresets.hashing import hash_integers, mix, row_hash, row_multipliers
+from beam_coresets.labels import LabelWeights
 from beam_coresets.nearest import writable
 from beam_coresets.points import PointBlock
 
@@ -32,11 +33,13 @@ class Ledger:
       counts: (buckets,) int64.
       checksums: (buckets,) uint64.
       weights: (buckets,) float64.
+      labels: the weights label by label, where they are counted; then rows' hashes are of their labels, too.
     """
 
     counts: npt.NDArray[np.int64]
     checksums: npt.NDArray[np.uint64]
     weights: npt.NDArray[np.float64]
+    labels: LabelWeights | None = None
 
     def __post_init__(self) -> None:
         for name, dtype in (("counts", np.int64), ("checksums", np.uint64), ("weights", np.float64)):
@@ -52,11 +55,21 @@ class Ledger:
         return Ledger(np.zeros(buckets, np.int64), np.zeros(buckets, np.uint64), np.zeros(buckets))
 
     @staticmethod
-    def of(block: PointBlock, assignment: Assignment, keys: Array | None = None, count: int = 1) -> Ledger:
+    def of(
+        block: PointBlock,
+        assignment: Assignment,
+        keys: Array | None = None,
+        count: int = 1,
+        labelled: bool = False,
+    ) -> Ledger:
         """The ledger of one block's rows, in one pass without the GIL.
 
         Args:
           keys: (n,) int32, each row's number among `count` keys: gives the ledgers of all keys, one after another.
+          labelled: whether labels are counted, if the block has any: one pass more.
+
+        Raises:
+          ValueError: too many labels (see `beam_coresets.labels`).
         """
         ledger = Ledger.zero(assignment.buckets * count)
         for points, rows in _by_width(block.points):
@@ -74,6 +87,9 @@ class Ledger:
                 ledger.checksums,
                 ledger.weights,
             )
+        if labelled and block.groups is not None:
+            labels, checksums = LabelWeights.of(block, assignment, keys, count)
+            return Ledger(ledger.counts, ledger.checksums + checksums, ledger.weights, labels)
         return ledger
 
     @staticmethod
@@ -88,8 +104,11 @@ class Ledger:
         """What both have taken in together. Raises ValueError if they have different buckets."""
         if len(self.counts) != len(other.counts):
             raise ValueError(f"buckets: must be {len(self.counts)} in both ledgers, got {len(other.counts)}")
+        labels = self.labels or other.labels
+        if self.labels is not None and other.labels is not None:
+            labels = self.labels.merge(other.labels)
         return Ledger(
-            self.counts + other.counts, self.checksums + other.checksums, self.weights + other.weights
+            self.counts + other.counts, self.checksums + other.checksums, self.weights + other.weights, labels
         )
 
     __add__ = merge
@@ -97,6 +116,11 @@ class Ledger:
     @property
     def buckets(self) -> int:
         return len(self.counts)
+
+    def of_buckets(self, buckets: Any) -> Ledger:
+        """The entries of some buckets, by their numbers or a slice."""
+        labels = None if self.labels is None else self.labels.of_buckets(buckets)
+        return Ledger(self.counts[buckets], self.checksums[buckets], self.weights[buckets], labels)
 
     @property
     def rows(self) -> int:
@@ -120,13 +144,14 @@ class Ledger:
 
     def arrays(self, prefix: str = "ledger_") -> dict[str, Array | None]:
         """The arrays by name, for `codec.pack`."""
-        return {prefix + name: getattr(self, name) for name in ("counts", "checksums", "weights")}
+        labels = {} if self.labels is None else self.labels.arrays(prefix)
+        return {prefix + name: getattr(self, name) for name in ("counts", "checksums", "weights")} | labels
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, Array | None], prefix: str = "ledger_") -> Ledger:
         """The inverse of `arrays`."""
         counts, checksums, weights = (np.asarray(arrays[prefix + n]) for n in ("counts", "checksums", "weights"))
-        return Ledger(counts, checksums, weights)
+        return Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays, prefix))
 
 
 def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:

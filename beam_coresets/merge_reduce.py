@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets import codec
+from beam_coresets import codec, labels
 from beam_coresets.assignment import Assignment, split
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator
@@ -27,12 +27,14 @@ from beam_coresets.ledger import Ledger
 from beam_coresets.points import PointBlock, gather
 from beam_coresets.report import ShardReport
 from beam_coresets.sampling import Sampler
+from beam_coresets.sketch import Sketch
 
 NODE_BYTES = 2 << 20
 MAX_NODES = 512
 STATE_BYTES = 64 << 20
 MAX_STRATA = 8
 
+Array = npt.NDArray[Any]
 LeafKey = tuple[int, int]
 NodeKey = tuple[int, int, int]  # (part, level, index); part WHOLE for nodes that hold whole parts
 WHOLE = -1
@@ -40,9 +42,9 @@ WHOLE = -1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-    """A thinned sample and the ledger of all rows it stands for."""
+    """A thinned sample, or a sketch, and the ledger of all rows it stands for."""
 
-    sample: Coreset
+    sample: Coreset | Sketch
     ledger: Ledger
 
 
@@ -69,7 +71,7 @@ class ShardState:
         blocks = [block.to_bytes() for blocks in self.open.values() for block in blocks]
         fields = {
             "shard": self.shard,
-            "nodes": [list(key) for key in self.nodes],
+            "nodes": [[*key, isinstance(node.sample, Sketch)] for key, node in self.nodes.items()],
             "leaves": sorted(self.leaves.items()),
             "open": [[*key, len(blocks)] for key, blocks in self.open.items()],
             "lengths": [len(b) for b in blocks],
@@ -82,8 +84,11 @@ class ShardState:
         size = int.from_bytes(data[:8], "little")
         fields, arrays = codec.unpack(data[8 : 8 + size], "ShardState")
         nodes = {
-            (part, level, index): Node(Coreset.from_arrays(arrays, f"{i}_"), Ledger.from_arrays(arrays, f"{i}_ledger_"))
-            for i, (part, level, index) in enumerate(fields["nodes"])
+            (part, level, index): Node(
+                (Sketch if sketched else Coreset).from_arrays(arrays, f"{i}_"),
+                Ledger.from_arrays(arrays, f"{i}_ledger_"),
+            )
+            for i, (part, level, index, sketched) in enumerate(fields["nodes"])
         }
         blocks, at = [], 8 + size
         for length in fields["lengths"]:
@@ -107,19 +112,26 @@ class MergeReduce:
       seed: seeds every draw.
       node_factor: points of an inner node as a multiple of the finished coreset's; more of them cost memory and little
         time, and leave the final draw as the only one that matters for the error.
+      labelled: samples each label of the points on its own, and counts its weight exactly (`beam_coresets.labels`).
     """
 
     sampler: Sampler
     assignment: Assignment
     seed: int = 0
     node_factor: int = 8
+    labelled: bool = False
 
     @property
     def blocks_a_leaf(self) -> int:
         return max(1, self.assignment.shards // self.assignment.replication)
 
     def update(self, state: ShardState, shard: int, block: PointBlock) -> ShardState:
-        """Takes in one block that was assigned to `shard`. Changes and returns `state`."""
+        """Takes in one block that was assigned to `shard`. Changes and returns `state`.
+
+        Raises:
+          ValueError: points that have no more coordinates than the sampler's flats.
+        """
+        self.sampler.check_dim(block.points.shape[1])
         state.shard = shard
         span = block.span
         key = (span.part, span.ordinal // self.blocks_a_leaf)
@@ -154,7 +166,7 @@ class MergeReduce:
         while len(state.open) > MAX_NODES:
             self._close(state, min(state.open))
         while len(state.nodes) > 2 and (
-            len(state.nodes) > MAX_NODES or sum(n.sample.points.nbytes for n in state.nodes.values()) > STATE_BYTES
+            len(state.nodes) > MAX_NODES or sum(n.sample.nbytes for n in state.nodes.values()) > STATE_BYTES
         ):
             first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
             a, b = state.nodes.pop(first), state.nodes.pop(second)
@@ -167,18 +179,41 @@ class MergeReduce:
         rest = [self._leaf(shard, state.open[key]) for key in sorted(state.open)]
         nodes = [state.nodes[key] for key in sorted(state.nodes)] + rest
         ledger = Ledger.sum((node.ledger for node in nodes), self.assignment.buckets)
-        everything = Coreset.union([node.sample for node in nodes])
-        return ShardReport(shard, self.finish(shard, everything, ledger), ledger)
+        return self.report(shard, [node.sample for node in nodes], ledger)
+
+    def report(self, shard: int, held: Sequence[Any], ledger: Ledger) -> ShardReport:
+        """What a shard sends of all that is left of its rows, samples in the tree's order."""
+        return ShardReport(shard, self.finish(shard, Coreset.union(held), ledger), ledger)
 
     def finish(self, shard: int, everything: Coreset, ledger: Ledger) -> Coreset:
         """The last draw from all that is left of a shard's rows: `size` points with unbiased and calibrated weights."""
         rng = generator(self.seed, shard, "result", ledger.digest())
         strata = self.strata(shard, everything)
-        rows, unbiased, calibrated = self.sampler.finish(everything.points, everything.weights_ht, strata, rng)
+        points = None
+        if self.sampler.leftover == "centers":
+            rows, unbiased, points = self.sampler.finish_on_centers(
+                everything.points, everything.weights_ht, strata, rng
+            )
+            calibrated = unbiased
+        else:
+            groups = everything.groups if self.labelled else None
+            rows, unbiased, calibrated = labels.finish(
+                self.sampler, everything.points, everything.weights_ht, strata, groups, rng
+            )
         if len(rows) == ledger.rows:
             return everything  # nothing has been left out
         total = calibrated.sum()
-        return everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
+        kept = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
+        if ledger.labels is not None and kept.groups is not None:
+            exact = labels.with_totals(kept.weights, kept.groups, ledger.labels.totals())
+            kept = dataclasses.replace(kept, weights=exact)
+        return kept if points is None else dataclasses.replace(kept, points=points)
+
+    def thin(
+        self, points: Array, weights: Array, strata: Array, groups: Array | None, size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """`Sampler.thin`, label by label if labels are sampled on their own."""
+        return labels.thin(self.sampler, points, weights, strata, groups if self.labelled else None, size, rng)
 
     def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
         """The stratum of each point: its bucket's class of co-holders."""
@@ -187,7 +222,8 @@ class MergeReduce:
     def node_size(self, dim: int, itemsize: int) -> int:
         """Points of an inner node: bounded by bytes in high dimension, never below a finished coreset's."""
         by_bytes = NODE_BYTES // max(1, dim * itemsize)
-        return max(self.sampler.size, min(self.node_factor * self.sampler.size, by_bytes))
+        size = self.sampler.size_in(dim, itemsize)
+        return max(size, min(self.node_factor * size, by_bytes))
 
     def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
         part, leaf = key
@@ -211,7 +247,7 @@ class MergeReduce:
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
         whole = gather(blocks)
-        ledger = Ledger.of(whole, self.assignment)
+        ledger = Ledger.of(whole, self.assignment, labelled=self.labelled)
         return self._thinned(shard, 0, Coreset.of(whole), ledger)
 
     def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
@@ -220,11 +256,13 @@ class MergeReduce:
             return Node(sample, ledger)
         rng = generator(self.seed, shard, level, ledger.digest())
         strata = self.strata(shard, sample)
-        rows, weights = self.sampler.thin(sample.points, sample.weights_ht, strata, size, rng)
+        rows, weights = self.thin(sample.points, sample.weights_ht, strata, sample.groups, size, rng)
         return Node(sample.keep(rows, weights), ledger)
 
     def _join(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
         shard = -1 if state.shard is None else state.shard
+        assert isinstance(left.sample, Coreset)
+        assert isinstance(right.sample, Coreset)
         sample = Coreset.union([left.sample, right.sample])
         return self._thinned(shard, level + 1, sample, left.ledger.merge(right.ledger))
 

@@ -19,16 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import codec, tables
+from beam_coresets import codec, labels, tables
 from beam_coresets.assignment import Assignment
 from beam_coresets.certificate import loss_factor
 from beam_coresets.coordinator import Decision, Evidence, Policy, united
 from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator, hash_bytes
+from beam_coresets.labels import with_totals
 from beam_coresets.merge_reduce import MAX_STRATA, NODE_BYTES
 from beam_coresets.recovery import FAULTS, Recovery
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale
+from beam_coresets.weak_coreset import Candidates
 
 NODE_FACTOR = 8  # points a shard keeps between merges, as a multiple of a finished coreset's
 MAX_WAITING = 64  # decisions that are merged at a time
@@ -54,13 +56,15 @@ def merge(decisions: Sequence[Decision], factors: Sequence[float] | None = None)
     recovery = _recovery(decisions, factors, buckets)
     parts = list(zip(decisions, factors, buckets.places, strict=True))
     evidence = Evidence(
-        Coreset.union([_weighed(d, factor, place, recovery) for d, factor, place in parts]),
+        Coreset.union(_alike([_weighed(d, factor, place, recovery) for d, factor, place in parts])),
         np.concatenate([d.evidence.shard for d in decisions]),
         np.concatenate([place[d.evidence.bucket] for d, _, place in parts]),
     )
     total = float(sum(d.total_weight * factor for d, factor in zip(decisions, factors, strict=True)))
     points, degraded = sum(d.points for d in decisions), any(d.degraded for d in decisions)
-    return united(decisions[0].policy, recovery, evidence, total, points, degraded)
+    return united(
+        decisions[0].policy, recovery, evidence, total, points, degraded, label_totals=_labels(decisions, factors)
+    )
 
 
 def _checked(
@@ -75,6 +79,9 @@ def _checked(
     wrong = [f for f in factors if not (np.isfinite(f) and f >= 0)]
     if wrong:
         raise ValueError(f"factors: must be finite and not negative, got {wrong[0]}")
+    kinds = sorted({d.local.kind for d in decisions if d.local is not None})
+    if kinds:
+        raise ValueError(f"decisions: must be on coresets to be merged, got {kinds[0]}")
     shards = sorted({len(d.recovery.trusted) for d in decisions})
     if len(shards) > 1:
         raise ValueError(f"decisions: must all be of the same number of shards, got {shards}")
@@ -159,6 +166,24 @@ def _multipliers(decisions: Sequence[Decision], factors: Sequence[float], bucket
     return np.asarray(sums / weights)
 
 
+def _labels(decisions: Sequence[Decision], factors: Sequence[float]) -> dict[int, float] | None:
+    """Each label's weight in all of them; None if labels are not counted in one that has rows."""
+    if any(d.label_totals is None and d.points for d in decisions):
+        return None
+    out: dict[int, float] = {}
+    for decision, factor in zip(decisions, factors, strict=True):
+        for code, weight in (decision.label_totals or {}).items():
+            out[code] = out.get(code, 0.0) + weight * factor
+    return out or None
+
+
+def _alike(samples: Sequence[Coreset]) -> list[Coreset]:
+    """Labels are known of all points or of none: windows in which they were not counted have lost their codes."""
+    if all(sample.groups is not None for sample in samples if len(sample)):
+        return list(samples)
+    return [dataclasses.replace(sample, groups=None) for sample in samples]
+
+
 def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) -> Coreset:
     """A decision's sample, with weights from which the merged recovery makes the decision's own coreset again."""
     evidence, recovery = decision.evidence, decision.recovery
@@ -175,10 +200,16 @@ def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) 
     )
 
 
-def _normalization(decision: Decision) -> float:
-    """What `united` multiplied calibrated weights by, so that they add up to the total."""
+def _normalization(decision: Decision) -> Array | float:
+    """What `united` multiplied calibrated weights by, so that they add up to the total, or each label's to its own:
+    (points of the evidence,) or one for all."""
     evidence, recovery = decision.evidence, decision.recovery
-    plain = evidence.sample.weights @ recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
+    multipliers = recovery.multipliers[evidence.shard, evidence.bucket]
+    if decision.label_totals is not None and evidence.sample.groups is not None:
+        each = evidence.sample.weights * multipliers * recovery.scale
+        exact = with_totals(each, evidence.sample.groups, decision.label_totals)
+        return np.divide(exact, each, out=np.ones(len(each)), where=each > 0)
+    plain = evidence.sample.weights @ multipliers * recovery.scale
     return float(decision.total_weight / plain) if plain > 0 else 1.0
 
 
@@ -198,15 +229,25 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
         if len(mine) > sampler.size:
             strata = _strata(recovery, shard)[evidence.bucket[mine]]
             rng = generator(seed, "thinned", int(shard), _digest(sample))
-            kept, unbiased, calibrated = sampler.finish(sample.points, sample.weights_ht, strata, rng)
+            groups = None if decision.label_totals is None else sample.groups
+            kept, unbiased, calibrated = labels.finish(
+                sampler, sample.points, sample.weights_ht, strata, groups, rng
+            )
             held = float(recovery.trusted[shard] @ recovery.weights)
             calibrated = calibrated * (held / calibrated.sum() if calibrated.sum() > 0 else 1.0)
+            if groups is not None:
+                codes, label = labels.numbered(groups)
+                before = np.bincount(label, sample.weights, len(codes))
+                calibrated = with_totals(calibrated, groups[kept], dict(zip(codes.tolist(), before, strict=True)))
             sample, mine = sample.keep(kept, unbiased, calibrated), mine[kept]
         samples.append(sample)
         rows.append(mine)
     order = np.concatenate(rows)
     evidence = Evidence(Coreset.union(samples), evidence.shard[order], evidence.bucket[order])
-    return united(decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded)
+    return united(
+        decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded,
+        label_totals=decision.label_totals,
+    )  # fmt: skip
 
 
 def _strata(recovery: Recovery, shard: int) -> npt.NDArray[np.int32]:
@@ -295,15 +336,19 @@ def merge_all(decisions: Iterable[Decision], sampler: Sampler, seed: int = 0) ->
 def pack(decision: Decision) -> bytes:
     """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
     recovery, sample = decision.recovery, decision.evidence.sample
-    fields = {
+    fields: dict[str, Any] = {
         "assignment": dataclasses.asdict(decision.policy.assignment),
         "policy": [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts],
         "recovery": {name: getattr(recovery, name) for name in _PLAIN},
         "distrusted": sorted(recovery.distrusted.items()),
         "total": [decision.total_weight, decision.points, decision.degraded],
-        "sample": [len(decision.coreset), sample.dim, sample.points.dtype.str, _normalization(decision)],
+        "sample": [len(decision.coreset), sample.dim, sample.points.dtype.str, 1.0],
         "shape": list(recovery.trusted.shape),
     }
+    if decision.label_totals is None:
+        fields["sample"][-1] = _normalization(decision)
+    else:  # the table's weights are taken as they are: to make them right again changes nothing
+        fields["labels"] = sorted(decision.label_totals.items())
     exact = recovery.kind == "exact"
     unit = np.array_equal(recovery.counts, recovery.weights)
     arrays: dict[str, Array | None] = {
@@ -334,6 +379,8 @@ def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None
     Raises:
       ValueError: there is no evidence, or the coreset has not as many rows as it speaks of.
     """
+    if row.get("summary") not in (None, "coreset"):
+        raise ValueError(f"summary: must be coreset to go on from the tables, got {row['summary']!r}")
     if row.get("evidence") is None:
         raise ValueError(
             f"evidence: must be in the summaries table to merge windows, got none (written by version "
@@ -352,13 +399,17 @@ def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None
         coreset.column("weight").to_numpy() / (factors * normalization),
         coreset.column("weight_ht").to_numpy() / factors,
         _hashed(extras.column("id")),
-        extras=extras,
+        _label_codes(extras) if "labels" in fields else None,
+        extras,
     )
     scheme = fields["assignment"]
     scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
     kind, min_shards, parts = fields["policy"]
     policy = Policy(Assignment(**scheme), kind, min_shards, parts)
-    return united(policy, recovery, Evidence(sample, shard, bucket), *fields["total"])
+    totals = None if sample.groups is None else dict(fields["labels"])
+    total, points, degraded = fields["total"]
+    evidence = Evidence(sample, shard, bucket)
+    return united(policy, recovery, evidence, total, points, degraded, label_totals=totals)
 
 
 def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Recovery:
@@ -399,6 +450,25 @@ def _extras(coreset: pa.Table) -> pa.Table:
     own = [name for name in coreset.column_names if name not in tables.CORESET.names]
     label = ["group"] if coreset.column("group").null_count < len(coreset) else []
     return coreset.select(["id", *label, *own]).combine_chunks()
+
+
+def unpack_candidates(table: pa.Table, scale: Scale | None = None) -> Candidates:
+    """What the rows of one window, key and revision in `candidates` say; ids are new hashes of the printed ones."""
+    rows = len(table) - table.column("id").null_count  # they come first
+    flat = np.asarray(table.column("coordinates").combine_chunks().flatten(), np.float64)
+    points = flat.reshape(len(table), -1) if len(table) else np.empty((0, 0))
+    points = points if scale is None else scale.apply(points)
+    named = table.select(["id"]).slice(0, rows).combine_chunks()
+    drawn = Coreset(points[:rows], np.zeros(rows), np.zeros(rows), _hashed(named.column("id")), extras=named)
+    independent = bool(table.column("independent").to_numpy().all())
+    return Candidates(drawn, points[rows:], table.column("shard").to_numpy().astype(np.int64), independent)
+
+
+def _label_codes(extras: pa.Table) -> npt.NDArray[np.int32] | None:
+    """The labels' codes as sources make them, (m,); None if any point has no label."""
+    if "group" not in extras.column_names or extras.column("group").null_count:
+        return None
+    return (_hashed(extras.column("group")) >> np.uint64(33)).astype(np.int32)
 
 
 def _hashed(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:

@@ -8,7 +8,7 @@ one number a shard; here there may be one for each shard and bucket.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from beam_coresets.assignment import Assignment
 from beam_coresets.ledger import Ledger
 
 KINDS = ("exact", "uniform", "lp")
-FAULTS = ("", "disputed", "partial", "duplicated", "corrupted")  # by rising gravity
+FAULTS = ("", "disputed", "partial", "duplicated", "corrupted", "implausible")  # by rising gravity
 _DISPUTED, _PARTIAL, _DUPLICATED, _CORRUPTED = 1, 2, 3, 4
 UNVERIFIED_ERROR = 0.1
 
@@ -59,7 +59,8 @@ class Recovery:
       kind: `exact`, `uniform` or `lp`.
       responded, stragglers: shard numbers, ascending.
       distrusted: responding shards that are not in order, each with its fault (see `Diagnosis.faults`). They still
-        count in the buckets where they agree with the trusted.
+        count in the buckets where they agree with the trusted; those that an audit has barred count nowhere, and are
+        `disputed` or `implausible` (wrong points with a right ledger).
       trusted: (shards, buckets) bool.
       multipliers: (shards, buckets) float64, zero where untrusted; `scale` is not in them.
       covered: (buckets,) bool: some holder is trusted.
@@ -156,6 +157,8 @@ def recover(
     delta: float = 0.5,
     finished: Mapping[int, Array] | None = None,
     in_use: Array | None = None,
+    whole: bool = False,
+    barred: Mapping[int, str] | None = None,
 ) -> Recovery:
     """The multipliers with which the responding shards' summaries are united.
 
@@ -176,6 +179,10 @@ def recover(
         that has not finished all that it holds is a straggler, and what it has finished counts.
       in_use: (buckets,) bool, the buckets that can hold anything; all of them by default. If given, a shard that holds
         none of them counts as having responded.
+      whole: a shard that is not trusted in all that it holds, or has not finished it, counts nowhere: for summaries of
+        which no part can be left out. `delta` is then over buckets in use.
+      barred: faults, by shard number, of shards that have answered and are not to be believed in anything
+        (`beam_coresets.audit`): neither their points nor their ledgers count.
 
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
@@ -184,7 +191,14 @@ def recover(
         raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
     if not 0 < delta < np.inf:
         raise ValueError(f"delta: must be positive and finite, got {delta}")
-    diagnosis = diagnose(assignment, ledgers, finished)
+    if whole and kind == "exact":
+        raise ValueError("kind: must be uniform or lp where shards count as a whole, got 'exact'")
+    barred = {} if barred is None else barred
+    heard = None if finished is None else {i: done for i, done in finished.items() if i not in barred}
+    diagnosis = diagnose(assignment, {i: ledger for i, ledger in ledgers.items() if i not in barred}, heard)
+    used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
+    if whole:
+        diagnosis = _only_whole(diagnosis, assignment.matrix() & used, heard)
     shard, bucket = np.nonzero(diagnosis.trusted)
     holders = np.bincount(bucket, minlength=assignment.buckets)
     covered = holders > 0
@@ -193,15 +207,13 @@ def recover(
     if kind == "exact":
         multipliers[shard, bucket] = 1.0 / holders[bucket]
     elif kind == "uniform" and covered.any():
-        gamma = delta / (2 + delta)
-        answering = len(diagnosis.responded) / assignment.shards
-        multipliers[shard, bucket] = 1 / ((1 - gamma) * assignment.replication * answering)
+        answering = (diagnosis.trusted.any(axis=1).sum() if whole else len(diagnosis.responded)) / assignment.shards
+        multipliers[shard, bucket] = theorem6_constant(delta, assignment.replication, 1 - answering)
         attained = float(holders[covered].max() / holders[covered].min() - 1)
     elif kind == "lp":
         b, attained = property1_delta(diagnosis.trusted)
         multipliers[shard, bucket] = b[shard]
-    responded, complete = diagnosis.responded, covered
-    used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
+    responded, complete = tuple(sorted(ledgers)), covered
     if finished is not None:
         responded = _answered(assignment.matrix() & used, finished, in_use is not None)
         sure = [diagnosis.trusted[i] & finished[i] for i in diagnosis.responded]
@@ -210,7 +222,7 @@ def recover(
         kind,
         responded,
         tuple(i for i in range(assignment.shards) if i not in responded),
-        {i: fault for i, fault in diagnosis.faults.items() if fault != "late"},
+        {i: fault for i, fault in sorted((diagnosis.faults | dict(barred)).items()) if fault != "late"},
         diagnosis.trusted,
         multipliers,
         covered,
@@ -223,12 +235,38 @@ def recover(
     )
 
 
+def _only_whole(diagnosis: Diagnosis, held: Array, finished: Mapping[int, Array] | None) -> Diagnosis:
+    """Without the shards that are not trusted in all buckets that they hold, or not done with them."""
+    sure = diagnosis.trusted.copy()
+    for i, done in (finished or {}).items():
+        sure[i] &= done
+    whole = np.all(sure | ~held, axis=1, keepdims=True)
+    trusted = diagnosis.trusted & held & whole
+    covered = trusted.any(axis=0)
+    return replace(
+        diagnosis,
+        trusted=trusted,
+        counts=np.where(covered, diagnosis.counts, 0),
+        weights=np.where(covered, diagnosis.weights, 0.0),
+    )
+
+
 def _answered(held: Array, finished: Mapping[int, Array], parts: bool) -> tuple[int, ...]:
     """The shards that have finished all that they hold; where parts are buckets, one that holds none has nothing to
     say."""
     return tuple(
         i for i, mine in enumerate(held) if (finished[i][mine].all() if i in finished else parts and not mine.any())
     )
+
+
+def theorem6_constant(delta: float, replication: int, straggle_probability: float) -> float:
+    """The entry of Theorem 6's constant recovery vector: b = 1 / ((1 - gamma) l (1 - p_t)), gamma = delta / (2 + delta).
+
+    With the theorem's l (`planner.theorem6_replication`) and Bernoulli assignment it has Property 1 for `delta`, all but
+    with probability 1 / G.
+    """
+    gamma = delta / (2 + delta)
+    return 1 / ((1 - gamma) * replication * (1 - straggle_probability))
 
 
 def property1_delta(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], float]:

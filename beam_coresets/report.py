@@ -5,14 +5,17 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.coreset import Coreset
+from beam_coresets.labels import LabelWeights
 from beam_coresets.ledger import Ledger
 
+KINDS = ("coreset", "local_centers", "pca")
 WHOLE = -1  # the part of ranges that speak of all that a shard was given
 
 
@@ -48,6 +51,10 @@ class ShardReport:
       keys: whose points these are, in rising order; one empty key where nobody asks.
       bounds: (len(keys) + 1,) int64, where each key's rows begin and end in `coreset`; None for one key.
       parts: how many parts the shard knows of; 0 where it doesn't matter.
+      kind: what the points are: a "coreset", or "local_centers" or "pca", of which a shard counts as a whole only.
+      additive: of the latter kinds: all that the shard holds costs at most what its points cost and this,
+      slack: and at least that less this, whatever the centers or the subspace.
+      estimated: whether these two and the points' weights come from a sample of what the shard holds.
     """
 
     shard: int
@@ -57,6 +64,10 @@ class ShardReport:
     keys: tuple[str, ...] = ("",)
     bounds: npt.NDArray[np.int64] | None = None
     parts: int = 0
+    kind: str = "coreset"
+    additive: float = 0.0
+    slack: float = 0.0
+    estimated: bool = False
 
     @property
     def name(self) -> tuple[int, tuple[tuple[int, int, int], ...]]:
@@ -103,8 +114,7 @@ class ShardReport:
             None if coreset.groups is None else coreset.groups[rows],
             None if coreset.extras is None else coreset.extras.slice(rows.start, rows.stop - rows.start),
         )
-        part = slice(i * self.buckets, (i + 1) * self.buckets)
-        ledger = Ledger(self.ledger.counts[part], self.ledger.checksums[part], self.ledger.weights[part])
+        ledger = self.ledger.of_buckets(slice(i * self.buckets, (i + 1) * self.buckets))
         return ShardReport(self.shard, mine, ledger, self.ranges, (key,), None, self.parts)
 
     def to_bytes(self) -> bytes:
@@ -115,13 +125,16 @@ class ShardReport:
             "keys": list(self.keys),
             "parts": self.parts,
             "entries": self.ledger.buckets,
+            "whole": [self.kind, self.additive, self.slack, self.estimated],
         }
-        ledger = {
+        ledger: dict[str, npt.NDArray[Any] | None] = {
             "held": held.astype(np.int64 if len(held) and held[-1] >= 2**31 else np.int32),
             "counts": self.ledger.counts[held],
             "checksums": self.ledger.checksums[held],
             "totals": self.ledger.weights[held],
         }
+        if self.ledger.labels is not None:
+            ledger |= self.ledger.labels.of_buckets(held).arrays()
         return codec.pack("ShardReport", fields, self.coreset.arrays() | ledger | {"bounds": self.bounds})
 
     @staticmethod
@@ -131,10 +144,13 @@ class ShardReport:
         held = np.asarray(arrays["held"])
         for mine, name in ((ledger.counts, "counts"), (ledger.checksums, "checksums"), (ledger.weights, "totals")):
             mine[held] = np.asarray(arrays[name])
+        labels = LabelWeights.from_arrays(arrays)
+        if labels is not None:
+            ledger = dataclasses.replace(ledger, labels=labels.spread(held, ledger.buckets))
         ranges = tuple(Range(*r) for r in fields["ranges"])
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)
-        return ShardReport(fields["shard"], coreset, ledger, ranges, keys, bounds, fields["parts"])
+        return ShardReport(fields["shard"], coreset, ledger, ranges, keys, bounds, fields["parts"], *fields["whole"])
 
 
 def finished_parts(ranges: Iterable[Range]) -> list[int]:

@@ -1,13 +1,15 @@
 """Importance sampling: which points of a block stay, and with which weights.
 
-Three methods share one engine: points are labelled with the nearest of some centers, and point p of cluster j is kept
+The methods share one engine: points are labelled with the nearest of some centers, and point p of cluster j is kept
 with probability proportional to
 
     mix * w(p) y(p) / sum w y  +  (1 - mix) * w(p) / (W_j * number of clusters),      y(p) = dist(p, center)**z
 
 capped at one. `uniform` has no cost part (mix = 0, one cluster), `lightweight` one center, the mean (Bachem, Lucic,
-Krause, KDD 2018), `sensitivity` the centers of a D^z seeding (Feldman, Langberg, STOC 2011). A kept point weighs
-w / probability, so every sum over the points is estimated without bias, by every method, through any number of levels.
+Krause, KDD 2018), `sensitivity` the centers of a D^z seeding (Feldman, Langberg, STOC 2011). `rings_and_groups` has the
+same centers and another probability (`beam_coresets.rings_and_groups`); `subspace` has flats in place of centers, and
+leverage beside cost (`beam_coresets.subspace_sampling`). A kept point weighs w / probability, so every sum over the
+points is estimated without bias, by every method, through any number of levels.
 
 Points are drawn systematically, never independently: `thin` walks through a block once with a running sum for each
 (stratum, cluster, ring of distances); `finish` sorts each cluster along a k-d tree first, so that the sample is spread
@@ -23,13 +25,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets import rings_and_groups, subspace_sampling
 from beam_coresets._jit import kernel
 from beam_coresets.calibration import calibrate
 from beam_coresets.hashing import generator
 from beam_coresets.nearest import distances_to, nearest, power_of_distance, writable
 from beam_coresets.seeding import dz_seeding
+from beam_coresets.sizes import fitting
 
-METHODS = ("sensitivity", "lightweight", "uniform")
+METHODS = ("sensitivity", "lightweight", "uniform", "rings_and_groups", "subspace")
+SEEDED = ("sensitivity", "rings_and_groups")  # with centers of a D^z seeding
+LEFTOVER = ("points", "centers")
 RINGS = 8
 SEEDING_ROWS = 2048
 PROJECT_ABOVE = 128
@@ -37,6 +43,8 @@ PROJECTED_DIM = 16
 COST_SHARE = 0.7  # more of it helps heavy tails and outliers, less the small clusters
 THIN_CENTERS = 1  # importances are measured from this many times k centers in leaves and merges,
 FINISH_CENTERS = 3  # and in the last draw, which can afford more and decides the error
+FINISH_FLATS = 2  # more of them cut flats into pieces
+THIN_CANDIDATES, FINISH_CANDIDATES = 2, 4  # flats compared in a step of the seeding
 DRAWS_PER_STRATUM = 4
 DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 
@@ -212,8 +220,14 @@ class Sampler:
       size: points of a finished coreset.
       z: power of the distance, at least 1.
       method: one of `METHODS`.
-      seed: seeds the random projection that importances are computed in above `PROJECT_ABOVE` dimensions; it is the
-        same for all shards, and nothing is biased by it, as sampled points keep their own coordinates.
+      seed: seeds the random projection that importances are computed in above `PROJECT_ABOVE` dimensions (for method
+        subspace above 32, or 8 (r + 1)); it is the same for all shards, and nothing is biased by it, as sampled points
+        keep their own coordinates.
+      epsilon: of `rings_and_groups`, the error that its leftover may make: less of it makes more rings and groups.
+      leftover: of `rings_and_groups`, who carries the weight of points in no group: other such "points", or "centers"
+        (see `finish_on_centers`).
+      most_bytes: `size` is at most what has so many bytes of coordinates; None for no limit.
+      r, affine: with r, the coreset is meant for k flats of that dimension, through the origin unless affine.
     """
 
     k: int
@@ -221,6 +235,11 @@ class Sampler:
     z: float = 2.0
     method: str = "sensitivity"
     seed: int = 0
+    epsilon: float = rings_and_groups.EPSILON
+    leftover: str = "points"
+    most_bytes: int | None = None
+    r: int = 0
+    affine: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -231,6 +250,29 @@ class Sampler:
             raise ValueError(f"coreset_size: must be at least k = {self.k}, got {self.size}")
         if self.method not in METHODS:
             raise ValueError(f"method: must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.method == "rings_and_groups":
+            rings_and_groups.levels(self.z, self.epsilon)
+        if self.leftover not in LEFTOVER:
+            raise ValueError(f"leftover: must be one of {', '.join(LEFTOVER)}, got {self.leftover!r}")
+        if self.leftover == "centers" and self.method != "rings_and_groups":
+            raise ValueError(f"leftover: must be points with method {self.method}, got 'centers'")
+        if self.r < 0:
+            raise ValueError(f"r: must be at least 0, got {self.r}")
+        if self.r and self.z != 2:
+            raise ValueError(f"z: must be 2 with r = {self.r}, got {self.z}")
+        if self.affine and not self.r:
+            raise ValueError("affine: must be left out without r, got True")
+        if self.method == "subspace" and not self.r:
+            raise ValueError("r: must be at least 1 with method subspace, got 0")
+
+    def check_dim(self, dim: int) -> None:
+        """Raises ValueError for points of `dim` coordinates that flats of dimension r would be all of."""
+        if self.r >= dim:
+            raise ValueError(f"r: must be below d = {dim}, got {self.r}")
+
+    def size_in(self, dim: int, itemsize: int) -> int:
+        """Points of a finished coreset in `dim` coordinates of `itemsize` bytes."""
+        return self.size if self.most_bytes is None else fitting(self.size, self.k, dim, itemsize, self.most_bytes)
 
     def thin(
         self, points: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
@@ -249,11 +291,15 @@ class Sampler:
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0)
         space = self._space(points)
-        centers = self._centers(space, weights, self._center_count(size, THIN_CENTERS), rng)
-        index, cost = self._labels(space, centers)
-        clusters, mix = len(centers), self._cost_share()
-        probability = np.empty(len(points))
-        _probabilities(index, cost, weights, clusters, size, mix, probability)
+        count = self._center_count(size, THIN_CENTERS)
+        if self.method == "subspace":
+            found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, THIN_CANDIDATES)
+            index, cost, clusters = found.index, found.cost, len(found.flats.centers)
+        else:
+            centers = self._centers(space, weights, count, rng)
+            index, cost = self._labels(space, centers)
+            clusters = len(centers)
+        probability = self._keeping(index, cost, weights, clusters, size)
         rows = np.empty(len(points), np.int64)
         out = np.empty(len(points))
         starts = rng.random((int(strata.max()) + 1) * clusters * RINGS)
@@ -269,18 +315,20 @@ class Sampler:
         far as the number of sampled points allows) the mean of the points that it was drawn from. It removes most of
         the error, and a little unbiasedness: use it for solving, never for merging or for error bars.
         """
-        if len(points) <= self.size:
+        size = self.size_in(points.shape[1], points.itemsize)
+        if len(points) <= size:
             return np.arange(len(points)), weights, weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0), np.empty(0)
         space = self._space(points)
-        centers = self._centers(space, weights, self._center_count(self.size, FINISH_CENTERS), rng)
+        if self.method == "subspace":
+            return self._finish_on_flats(space, weights, strata, size, rng)
+        centers = self._centers(space, weights, self._center_count(size, FINISH_CENTERS), rng)
         index, cost = self._labels(space, centers)
-        probability = np.empty(len(points))
-        _probabilities(index, cost, weights, len(centers), self.size, self._cost_share(), probability)
+        probability = self._keeping(index, cost, weights, len(centers), size)
         rows = _spread_rows(space, probability, index, len(centers), strata, rng)
         unbiased = weights[rows] / probability[rows]
-        if self.method != "sensitivity":
+        if self.method not in SEEDED:
             return rows, unbiased, unbiased * (weights.sum() / unbiased.sum())
         drawn_from = np.unique(index[rows])
         if len(drawn_from) < len(centers):  # what no point stands for must not inflate points far away from it
@@ -289,12 +337,71 @@ class Sampler:
             cost = self._cost_to_means(points, weights, index)
         return rows, unbiased, calibrate(space, weights, index, cost, rows, unbiased)
 
+    def _finish_on_flats(
+        self, space: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        count = self._center_count(size, FINISH_FLATS)
+        found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, FINISH_CANDIDATES)
+        clusters = len(found.flats.centers)
+        probability = self._keeping(found.index, found.cost, weights, clusters, size)
+        rows = _spread_rows(space, probability, found.index, clusters, strata, rng)
+        calibrated = subspace_sampling.calibrated(space, weights, found, rows, probability)
+        return rows, weights[rows] / probability[rows], calibrated
+
+    def finish_on_centers(
+        self, points: Array, weights: Array, strata: Array, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Algorithm 1 of Appendix A as printed: rows drawn from the groups, and k centers for what is in no group.
+
+        A center is there once for each stratum, with the weight of its leftover in that stratum, in the name of the
+        leftover row that is nearest to it.
+
+        Returns:
+          rows (m,) in increasing order, their weights (m,), and their points (m, d), which for centers are the means of
+          the clusters. Nothing is calibrated; the total weight is right in expectation, the cost is not.
+        """
+        size = self.size_in(points.shape[1], points.itemsize)
+        if len(points) <= size:
+            return np.arange(len(points)), weights, points
+        if not weights.any():
+            return np.empty(0, np.int64), np.empty(0), points[:0]
+        space = self._space(points)
+        centers = self._centers(space, weights, self._center_count(size, THIN_CENTERS), rng)
+        index, cost = self._labels(space, centers)
+        group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
+        left = np.flatnonzero((group < 0) & (weights > 0))
+        names, first, sums = _leftover(left, strata[left] * len(centers) + index[left], cost, weights)
+        importance = rings_and_groups.importances(index, cost, weights, group, self._cost_share())
+        importance[left] = 0.0
+        probability = np.zeros(len(points))
+        if importance.any():
+            _probabilities(index, importance, weights, len(centers), max(1, size - len(first)), 1.0, probability)
+        drawn = _spread_rows(space, probability, index, len(centers), strata, rng)
+        rows = np.concatenate([drawn, first])
+        order = np.argsort(rows)
+        found = points[rows]
+        found[len(drawn) :] = _means_of(points, weights, index, len(centers))[names % len(centers)]
+        return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order], found[order]
+
+    def _keeping(self, index: Array, cost: Array, weights: Array, clusters: int, size: int) -> Array:
+        """The probability (n,) that each point is kept."""
+        mix = self._cost_share()
+        if self.method == "rings_and_groups":
+            group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
+            cost, mix = rings_and_groups.importances(index, cost, weights, group, mix), 1.0
+        probability = np.empty(len(index))
+        _probabilities(index, cost, weights, clusters, size, mix, probability)
+        return probability
+
     def _space(self, points: Array) -> Array:
         """Where importances are computed: the points, or in high dimension a Gaussian projection of them."""
-        dim = points.shape[1]
-        if dim <= PROJECT_ABOVE:
+        dim, low, above = points.shape[1], PROJECTED_DIM, PROJECT_ABOVE
+        if self.method == "subspace":  # flats cost more by the dimension than centers do, and lose less
+            low = max(low, 4 * (self.r + 1))
+            above = 2 * low
+        if dim <= above:
             return points
-        matrix = generator("projection", self.seed, dim).standard_normal((dim, PROJECTED_DIM)) / np.sqrt(PROJECTED_DIM)
+        matrix = generator("projection", self.seed, dim).standard_normal((dim, low)) / np.sqrt(low)
         return np.ascontiguousarray(points @ matrix.astype(points.dtype))
 
     def _labels(self, space: Array, centers: Array) -> tuple[Array, Array]:
@@ -306,19 +413,20 @@ class Sampler:
         """dist**z (n,) of each point to its cluster's mean in all dimensions: what calibration has to keep, not what a
         projection makes of it."""
         clusters = int(index.max()) + 1
-        sums, total = np.zeros((clusters, points.shape[1])), np.zeros(clusters)
-        _cluster_sums(writable(points), weights, index, sums, total)
-        means = sums / np.where(total > 0, total, 1.0)[:, None]
+        means = _means_of(points, weights, index, clusters)
         return power_of_distance(distances_to(points, means, index), self.z)
 
     def _cost_share(self) -> float:
-        return {"uniform": 0.0, "lightweight": 0.5, "sensitivity": COST_SHARE}[self.method]
+        shares = {"uniform": 0.0, "lightweight": 0.5, "subspace": subspace_sampling.COST_SHARE}
+        return shares.get(self.method, COST_SHARE)
 
     def _center_count(self, size: int, times_k: int) -> int:
-        return max(1, min(times_k * self.k, size // DRAWS_PER_CENTER))
+        # With fewer flats than k one lies across several clusters, whose points then look more important than all else.
+        least = self.k if self.method == "subspace" else 1
+        return max(least, min(times_k * self.k, size // DRAWS_PER_CENTER))
 
     def _centers(self, space: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
-        if self.method != "sensitivity":
+        if self.method not in SEEDED:
             return (weights @ space / weights.sum())[None].astype(space.dtype)
         rows = np.arange(len(space))
         if len(space) > SEEDING_ROWS:
@@ -340,6 +448,20 @@ def _cluster_sums(points, weights, index, sums, total):  # type: ignore[no-untyp
         total[j] += weights[i]
         for t in range(points.shape[1]):
             sums[j, t] += weights[i] * points[i, t]
+
+
+def _leftover(left: Array, name: Array, cost: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """The different names of the rows `left`; of each, the row that costs the least, and the sum of weights."""
+    order = np.lexsort((cost[left], name))
+    names, at = np.unique(name[order], return_index=True)
+    return names, left[order][at], np.bincount(np.searchsorted(names, name), weights[left], len(names))
+
+
+def _means_of(points: Array, weights: Array, index: Array, clusters: int) -> Array:
+    """(clusters, d) float64: the weighted mean of each cluster; zero where nothing weighs."""
+    sums, total = np.zeros((clusters, points.shape[1])), np.zeros(clusters)
+    _cluster_sums(writable(points), weights, index, sums, total)
+    return np.asarray(sums / np.where(total > 0, total, 1.0)[:, None])
 
 
 def _means(points: Array, weights: Array, centers: Array) -> Array:

@@ -28,3 +28,19 @@ class Scale:
     def undo(self, points: Array) -> Array:
         """Points in the user's units; (n, d) float64."""
         return points * np.asarray(self.divisor) + np.asarray(self.origin)
+
+    def apply_bases(self, bases: Array) -> Array:
+        """Orthonormal directions (k, r, d) of flats, from the user's units; (k, r, d) float64."""
+        return _orthonormal(bases / np.asarray(self.divisor))
+
+    def undo_bases(self, bases: Array) -> Array:
+        """Orthonormal directions (k, r, d) of flats in the user's units. Stretching columns turns right angles into
+        others, so these span the same flats as what is undone, and are not the same directions one by one."""
+        return _orthonormal(bases * np.asarray(self.divisor))
+
+
+def _orthonormal(directions: Array) -> Array:
+    """Orthonormal rows that span what the rows of each matrix do, the largest coordinate of each positive."""
+    bases = np.linalg.qr(directions.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    largest = np.take_along_axis(bases, np.abs(bases).argmax(axis=2, keepdims=True), axis=2)
+    return np.asarray(bases * np.where(largest < 0, -1.0, 1.0))

@@ -12,15 +12,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import __version__, tables
+from beam_coresets import __version__, local_centers, pca, tables, weak_coreset
 from beam_coresets.certificate import Interval, model_interval
+from beam_coresets.constraints import Constraint
 from beam_coresets.coordinator import Decision
 from beam_coresets.coreset import Coreset
 from beam_coresets.merged import pack
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale
 from beam_coresets.solvers.centers import Metric, solve_centers
+from beam_coresets.solvers.constrained import ConstrainedModel, solve_constrained
 from beam_coresets.solvers.model import Centers, Model
+from beam_coresets.solvers.subspaces import solve_subspaces
+from beam_coresets.weak_coreset import Candidates
 
 Array = npt.NDArray[Any]
 
@@ -40,6 +44,9 @@ class Question:
       quick: solves with a tenth of the search: for thousands of small keys.
       kind: what the shards sent: "coreset", "local_centers" or "pca".
       r, affine: centers are r-dimensional subspaces, through the origin unless affine; 0 for centers.
+      delta: of kind "pca", the slack of what the shards sent.
+      candidates: of a weak coreset, places that centers may be chosen from; 0 for none.
+      constraint: what clusters must keep to; None for nothing.
     """
 
     sampler: Sampler
@@ -50,10 +57,22 @@ class Question:
     kind: str = "coreset"
     r: int = 0
     affine: bool = False
+    delta: float = 0.1
+    candidates: int = 0
+    constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in ("euclidean", "cosine"):
             raise ValueError(f"metric: must be euclidean or cosine, got {self.metric!r}")
+        if self.r and self.metric != "euclidean":
+            raise ValueError(f"metric: must be euclidean with r = {self.r}, got {self.metric!r}")
+        if self.affine and not self.r:
+            raise ValueError("affine: must be left out without r, got True")
+        if self.candidates and self.candidates < self.sampler.k:
+            raise ValueError(f"candidates: must be at least k = {self.sampler.k}, got {self.candidates}")
+        if self.constraint is not None and (self.r or self.kind != "coreset"):
+            what = f"r = {self.r}" if self.r else f"summary {self.kind}"
+            raise ValueError(f"constraint: must be on centers of a coreset, got {what}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +110,7 @@ class Answer:
       centers: column -> k' values and those of ended centers, without the window's.
       coreset: column -> (m,) or (m, d) values, without the window's.
       extras: pyarrow Table of m rows (the kept columns) or None.
+      candidates: column -> values, without the window's; None where none were asked for.
     """
 
     window: Window
@@ -99,6 +119,7 @@ class Answer:
     centers: Mapping[str, list[Any]]
     coreset: Mapping[str, Any]
     extras: Any = None
+    candidates: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,8 +157,14 @@ class Summary:
             table = table.append_column(name, extras.column(name))
         return table
 
+    @functools.cached_property
+    def candidates(self) -> pa.Table:
+        held = [(answer.candidates or _no_candidates()) for answer in self.answers]
+        columns = {f.name: _column([each[f.name] for each in held], f.type) for f in _schema("candidates")}
+        return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
+
     def table(self, name: str) -> pa.Table:
-        """One of `tables.TABLES`."""
+        """One of `tables.WEAK_TABLES`."""
         table: pa.Table = getattr(self, name)
         return table
 
@@ -162,6 +189,7 @@ def summarize(
     init: Array | None = None,
     reason: str = "batch",
     decided_at: float | None = None,
+    candidates: Candidates | None = None,
 ) -> Summary:
     """Solves for centers and says what there is to say about them.
 
@@ -172,25 +200,58 @@ def summarize(
       init: (at most k, d) centers to start from, in scaled units.
       reason: why it was decided then: all, deadline, cap, or batch.
       decided_at: seconds since the epoch; None in batch.
+      candidates: of windows that were merged; else, where the question wants some, they are drawn from the points of a
+        shard that can be spared, and all else is said of the coreset without it.
     """
+    if question.candidates and candidates is None:
+        decision, candidates = weak_coreset.divided(
+            decision, question.candidates, question.sampler.z, question.seed, question.metric
+        )
     coreset = decision.coreset
     ids = _printed_ids(coreset, names or {})
     nan = float("nan")
     interval = Interval(nan, nan, nan, nan, nan, "none")
     model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
-        model = solved_model(coreset, question, init)
+        model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
         interval = model_interval(decision, model, question.quick)
     row = _summary_row(decision, question, interval, len(model.centers))
-    row |= {"reason": reason, "decided_at": decided_at, "evidence": pack(decision)}
+    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack(decision)}
     centers = _centers(coreset, model, ids, scale)
+    if question.kind == "pca":  # there are no rows to name
+        centers["representative_id"] = [None] * len(model.centers)
     sampled, extras = _coreset(decision, ids, scale)
-    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras),))
+    places = None
+    if candidates is not None:
+        places = _candidates(candidates, names or {}, scale)
+        if isinstance(model, Centers):
+            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, model.z, model.metric)
+        elif isinstance(model, ConstrainedModel):
+            row["alpha"] = model.alpha
+    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras, places),))
 
 
-def solved_model(coreset: Coreset, question: Question, init: Array | None = None) -> Model:
-    """What the question asks for, solved on the coreset's calibrated weights."""
+def solved_model(
+    coreset: Coreset, question: Question, init: Array | None = None, places: Array | None = None
+) -> Model:
+    """What the question asks for, solved on the coreset's calibrated weights.
+
+    Args:
+      places: (c, d) candidates for the centers of constrained clusters.
+    """
     sampler, metric = question.sampler, question.metric
+    if question.constraint is not None:
+        return solve_constrained(
+            coreset, sampler.k, question.constraint, sampler.z, metric, question.seed, places,
+            init=init, quick=question.quick,
+        )  # fmt: skip
+    if question.kind == "pca":
+        return pca.principal_subspace(coreset.points, coreset.weights, question.r, question.affine)
+    if question.r:
+        return solve_subspaces(
+            coreset.points, coreset.weights, sampler.k, question.r,
+            affine=question.affine, seed=question.seed, restarts=1 if question.quick else None,
+        )  # fmt: skip
     restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * sampler.k) if question.quick else (None, None)
     found = solve_centers(
         coreset.points, coreset.weights, sampler.k, sampler.z,
@@ -303,10 +364,22 @@ def _summary_row(decision: Decision, question: Question, interval: Interval, cen
         "summary": question.kind,
         "r": question.r,
         "affine": question.affine,
-        "constraint": None,
-        "factor": None,
+        "constraint": None if question.constraint is None else question.constraint.text(),
+        "factor": _factor(decision, question, interval),
         "alpha": None,
     }
+
+
+def _factor(decision: Decision, question: Question, interval: Interval) -> float | None:
+    """The proved approximation factor, with the slacks that were reached; None without one."""
+    local, recovery = decision.local, decision.recovery
+    if local is None or recovery.coverage < 1 or not recovery.covered.any():
+        return None
+    if local.kind == "local_centers":
+        return local_centers.factor(recovery.delta)
+    # No subspace costs less than the lower bound of the best one on what was sent.
+    reached = interval.high / interval.low if interval.low > 0 else np.inf
+    return min(pca.factor(recovery.delta, question.delta), reached)
 
 
 def _centers(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None) -> dict[str, list[Any]]:
@@ -314,16 +387,19 @@ def _centers(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None
     columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in _schema("centers").names}
     if not len(solved):
         return columns
-    index, cost = model.costs(coreset)
+    index, cost = model.clusters(coreset) if isinstance(model, ConstrainedModel) else model.costs(coreset)
     order = np.lexsort((np.arange(len(index)), cost, index))
     first = np.searchsorted(index[order], np.arange(len(solved)))
     sizes = np.bincount(index, minlength=len(solved))
     columns["index"] = list(range(len(solved)))
     columns["coordinates"] = list(solved if scale is None else scale.undo(solved))
     if model.bases is not None:
-        columns["basis"] = [basis.ravel() for basis in model.bases]
+        bases = model.bases if scale is None else scale.undo_bases(model.bases)
+        columns["basis"] = [basis.ravel() for basis in bases]
     columns["weight"] = np.bincount(index, coreset.weights, len(solved)).tolist()
     columns["cost"] = np.bincount(index, coreset.weights * cost, len(solved)).tolist()
+    if isinstance(model, ConstrainedModel):  # points may be in several clusters
+        columns["weight"], columns["cost"] = model.weights.tolist(), model.paid.tolist()
     # Centers that differ in float64 only may be one to float32 points; the second then has none.
     columns["representative_id"] = [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)]
     return columns
@@ -346,10 +422,30 @@ def _coreset(decision: Decision, ids: list[str], scale: Scale | None) -> tuple[d
     return columns, extras
 
 
+def _no_candidates() -> dict[str, Any]:
+    return {"index": [], "id": [], "coordinates": np.empty((0, 0)), "shard": [], "independent": []}
+
+
+def _candidates(candidates: Candidates, names: Mapping[int, str], scale: Scale | None) -> dict[str, Any]:
+    points = candidates.points
+    ids = _printed_ids(candidates.drawn, names)
+    return {
+        "index": list(range(len(points))),
+        "id": [*ids, *[None] * len(candidates.means)],
+        "coordinates": points if scale is None else scale.undo(points),
+        "shard": candidates.shard.tolist(),
+        "independent": [candidates.independent] * len(points),
+    }
+
+
 def _kept(decision: Decision) -> Array:
-    """Which points of the evidence are in the coreset."""
+    """The row of the evidence that each point of the coreset is; the first of several at one place."""
     evidence = decision.evidence
-    return decision.recovery.multipliers[evidence.shard, evidence.bucket] > 0
+    kept = np.flatnonzero(decision.recovery.multipliers[evidence.shard, evidence.bucket] > 0)
+    if decision.local is None:
+        return kept
+    sample = evidence.sample.keep(kept, evidence.sample.weights_ht[kept])
+    return np.asarray(kept[sample.at_distinct_places()[1]])
 
 
 def _printed_ids(coreset: Coreset, names: Mapping[int, str]) -> list[str]:

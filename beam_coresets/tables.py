@@ -12,6 +12,13 @@ proved approximation factor where there is one, `alpha` what choosing centers am
 In `centers`, a row with a null `index`, null coordinates and weight 0 is no center: it says that one of the window
 before has ended, and which one it was `merged_into`. Where centers are subspaces, `coordinates` is a point on it and
 `basis` its r orthonormal directions one after another (r * d numbers).
+In `coreset`, points are input rows, unless the shards sent something else: local centers, whose `id` is that of the
+nearest row, or points that have the moments of a sketch, whose `id` means nothing. They add up to less than the cost:
+`cost` and its interval in `summaries` have what they leave out.
+
+`candidates`, which is written where a weak coreset was asked for, has a row for each place that centers may be chosen
+from (`beam_coresets.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it comes from,
+and `independent` that the coreset does without that sample.
 """
 from __future__ import annotations
 
@@ -29,6 +36,7 @@ import pyarrow.parquet as pq
 
 FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
+WEAK_TABLES = (*TABLES, "candidates")
 
 _IDENTITY = [
     ("window_start", pa.float64()),
@@ -100,7 +108,21 @@ CORESET = pa.schema([
     ("group", pa.string()),
 ])
 
-SCHEMAS: Mapping[str, pa.Schema] = {"summaries": SUMMARIES, "centers": CENTERS, "coreset": CORESET}
+CANDIDATES = pa.schema([
+    *_IDENTITY,
+    ("index", pa.int64()),
+    ("id", pa.string()),
+    ("coordinates", pa.list_(pa.float64())),
+    ("shard", pa.int64()),
+    ("independent", pa.bool_()),
+])
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "summaries": SUMMARIES,
+    "centers": CENTERS,
+    "coreset": CORESET,
+    "candidates": CANDIDATES,
+}
 
 
 def encode(table: pa.Table, form: str) -> bytes:

@@ -1,10 +1,13 @@
-"""How far a coreset's cost is from the data's: one shard, 40 k points, five shapes of data, all sampling methods.
+"""How far a coreset's cost is from the data's: one shard, 20 to 200 points a center, five shapes of data, all sampling
+methods.
 
     OMP_NUM_THREADS=1 python benchmarks/distortion.py --data DIR --shapes DIR --csv distortion.csv
+    OMP_NUM_THREADS=1 python benchmarks/distortion.py --data DIR --shapes DIR --groups
 
 --data has s1.txt and birch1.txt, --shapes has gm.npy, ht.npy and digits.npy; what is not there is generated in the same
 shape and marked with a *. Distortion is the largest max(cost(P, C) / cost(S, C), its inverse) over the center sets of
-`beam_coresets.distortion.center_sets`; the table has its median and maximum over seeds.
+`beam_coresets.distortion.center_sets`; the table has its median and maximum over seeds. With --groups it says instead
+how many groups `rings_and_groups` makes of each shape, and how many the paper's bound allows.
 """
 import argparse
 import csv
@@ -27,14 +30,19 @@ from beam_coresets.distortion import Measured, center_sets, costs
 from beam_coresets.hashing import generator
 from beam_coresets.instances import GaussianMixture, HeavyTails, SSet
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.nearest import nearest, power_of_distance
 from beam_coresets.points import blocks_of, narrow
+from beam_coresets.rings_and_groups import groups, most_groups
 from beam_coresets.sampling import METHODS, Sampler
 from beam_coresets.solvers.centers import refine, solve_centers
 
 Array = npt.NDArray[Any]
 
 CENTERS = {"S1": 15, "birch1": 100, "digits": 10, "ht": 50, "gm": 20}
-POINTS_PER_CENTER = 40
+POINTS_PER_CENTER = (20, 40, 100, 200)
+EPSILONS = (0.02, 0.1, 0.5)
+ON_CENTERS = "rings_and_groups, on centers"  # its leftover as printed
+CHOICES = (*(method for method in METHODS if method != "subspace"), ON_CENTERS)
 SOLVED_ROWS = 200_000
 OWN_SEEDS = (0, 1)
 
@@ -87,9 +95,10 @@ def reference(shape: Shape, z: float) -> Reference:
     return Reference(sets, costs(shape.points, np.ones(len(shape.points)), sets, z))
 
 
-def coreset_of(shape: Shape, method: str, z: float, seed: int) -> Coreset:
+def coreset_of(shape: Shape, method: str, size: int, z: float, seed: int) -> Coreset:
     """The coreset of a single shard."""
-    sampler = Sampler(shape.k, POINTS_PER_CENTER * shape.k, z, method, seed=seed)
+    name, leftover = ("rings_and_groups", "centers") if method == ON_CENTERS else (method, "points")
+    sampler = Sampler(shape.k, size, z, name, seed=seed, leftover=leftover)
     (report,) = shard_reports(blocks_of(shape.points), MergeReduce(sampler, Assignment(1, 1), seed))
     return report.coreset
 
@@ -120,21 +129,38 @@ def worst(shape: Shape, known: Reference, coreset: Coreset, z: float, solver: st
     return max(found, key=lambda measured: measured.distortion)
 
 
-def measure(shape: Shape, z: float, methods: list[str], seeds: int, solver: str) -> list[dict[str, Any]]:
+def measure(
+    shape: Shape, known: Reference, z: float, a_center: int, methods: list[str], seeds: int, solver: str
+) -> list[dict[str, Any]]:
     """One row a method."""
-    known = reference(shape, z)
     rows = []
     for method in methods:
         found, began = [], time.perf_counter()
         for seed in range(seeds):
-            found.append(worst(shape, known, coreset_of(shape, method, z, seed), z, solver))
+            coreset = coreset_of(shape, method, a_center * shape.k, z, seed)
+            found.append(worst(shape, known, coreset, z, solver))
         values = [measured.distortion for measured in found]
         rows.append({
             "shape": shape.name + ("*" if shape.generated else ""), "n": len(shape.points),
-            "d": shape.points.shape[1], "k": shape.k, "z": z, "method": method, "seeds": seeds,
+            "d": shape.points.shape[1], "k": shape.k, "z": z, "a center": a_center, "method": method, "seeds": seeds,
             "median": statistics.median(values), "max": max(values),
             "worst sets": " ".join(sorted({measured.name for measured in found})),
             "seconds a seed": (time.perf_counter() - began) / seeds,
+        })  # fmt: skip
+    return rows
+
+
+def count_groups(shape: Shape, z: float, best: Array) -> list[dict[str, Any]]:
+    """Groups of all points around the best known centers, one row an epsilon."""
+    index, dist_sq = nearest(shape.points, best.astype(shape.points.dtype))
+    cost, ones = power_of_distance(dist_sq, z), np.ones(len(shape.points))
+    rows = []
+    for epsilon in EPSILONS:
+        group = groups(index, cost, ones, shape.k, z, epsilon)
+        rows.append({
+            "shape": shape.name + ("*" if shape.generated else ""), "k": shape.k, "z": z, "epsilon": epsilon,
+            "groups": int(group.max()) + 1, "bound": most_groups(shape.k, z, epsilon),
+            "leftover points": float((group < 0).mean()), "leftover cost": float(cost[group < 0].sum() / cost.sum()),
         })  # fmt: skip
     return rows
 
@@ -145,20 +171,31 @@ def main() -> None:
     parser.add_argument("--data", type=pathlib.Path, help="folder with s1.txt and birch1.txt")
     parser.add_argument("--shapes", type=pathlib.Path, help="folder with gm.npy, ht.npy and digits.npy")
     parser.add_argument("--names", nargs="+", choices=CENTERS, default=list(CENTERS))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=CHOICES, default=list(CHOICES))
     parser.add_argument("--seeds", type=int, default=5, help="0 to this many minus one (default: 5)")
-    parser.add_argument("--z", type=float, nargs="+", default=[2.0, 1.0])
+    parser.add_argument("--z", type=float, nargs="+", default=[2.0, 1.0, 3.0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(POINTS_PER_CENTER), help="points a center")
+    parser.add_argument("--most", type=int, help="take only so many points of each shape")
+    parser.add_argument("--groups", action="store_true", help="count the groups of rings_and_groups")
     parser.add_argument("--solver", choices=SOLVERS, default="ours", help="of the coreset's own solutions")
     parser.add_argument("--csv", type=pathlib.Path, help="write the table here too")
     options = parser.parse_args()
     rows = []
     for name in options.names:
         shape = load(name, options.data, options.shapes)
+        shape = dataclasses.replace(shape, points=shape.points[: options.most])
         for z in options.z:
-            rows += measure(shape, z, options.methods, options.seeds, options.solver)
-            last = rows[-len(options.methods) :]
-            print(*(f"{r['shape']} z={z:g} {r['method']} {r['median']:.4f} {r['max']:.4f};" for r in last), flush=True)
-    table = Table(title=f"distortion, {POINTS_PER_CENTER} k points, one shard, {options.seeds} seeds (* generated)")
+            known = reference(shape, z)
+            if options.groups:
+                rows += count_groups(shape, z, known.sets[0][1])
+                continue
+            for a_center in options.sizes:
+                last = measure(shape, known, z, a_center, options.methods, options.seeds, options.solver)
+                found = (f"{row['method']} {row['median']:.4f} {row['max']:.4f};" for row in last)
+                print(last[0]["shape"], f"z={z:g} {a_center} k:", *found, flush=True)
+                rows += last
+    what = "groups and their bound" if options.groups else f"distortion, one shard, {options.seeds} seeds"
+    table = Table(title=f"{what} (* generated)")
     for column in rows[0]:
         table.add_column(column, justify="left" if column in ("shape", "method", "worst sets") else "right")
     for row in rows:

@@ -32,9 +32,11 @@ def _facts(plan: Plan, source: ReadBlocks | FileParts) -> list[tuple[str, str]]:
     if readers:
         scheme = assignment_of_parts(plan, len(source.parts))
     dim = source.dim
-    size, rows = plan.sampler.size, block_rows(dim)
+    size, rows = plan.sampler.size_in(dim, 4), block_rows(dim)
     share = scheme.load().max()
     node = merge_reduce.node_size(dim, 4) * (4 * dim + 16) + 24 * plan.buckets
+    if plan.summary == "pca":
+        node = plan.relaxation.kept(dim) * 8 * dim + 24 * plan.buckets
     leaf = FLUSH_BYTES if readers else merge_reduce.blocks_a_leaf * rows * share * (4 * dim + 16)
     shard = leaf + node * 8
     total = sum(f.size_in_bytes for f in source.files)
@@ -47,10 +49,27 @@ def _facts(plan: Plan, source: ReadBlocks | FileParts) -> list[tuple[str, str]]:
                    f"{'parts as' if readers else plan.buckets} buckets"),
         ("load", f"each shard holds up to {share:.1%} of the rows"),
         ("loses", f"nothing for any {tolerated} stragglers" if tolerated >= 0 else "some rows even if all answer"),
-        ("coreset", f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}"),
+        _sent(plan, size, merge_reduce.node_size(dim, 4)),
         ("memory", f"about {shard / 1e6:.1f} MB a shard, {shard * plan.shards / 1e6:.0f} MB for all in one worker"),
-        ("answer", f"recovery {plan.recovery}; k = {plan.k}, metric {plan.metric}"),
+        ("answer", f"recovery {plan.recovery}; k = {plan.k}, metric {plan.metric}{_candidates(plan)}"),
     ]  # fmt: skip
+
+
+def _sent(plan: Plan, size: int, held: int) -> tuple[str, str]:
+    """How much comes from each shard."""
+    if plan.summary == "local_centers":
+        sent = f"{plan.k} a shard, up to {plan.k * plan.shards:,} in all"
+        return "local centers", f"{sent}, solved on {held:,} points a node by {plan.method}"
+    if plan.summary == "pca":
+        rows = plan.relaxation.sent + plan.affine
+        return "sketch", (
+            f"{rows:,} rows a shard, up to {rows * plan.shards:,} in all, for r = {plan.r} with slack {plan.delta:g}"
+        )
+    return "coreset", f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}"
+
+
+def _candidates(plan: Plan) -> str:
+    return f"; {plan.question.candidates:,} candidates for centers" if plan.weak else ""
 
 
 def _graph(pipeline: beam.Pipeline) -> Tree:

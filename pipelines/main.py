@@ -11,6 +11,8 @@ WORDS = {
     "stream": "Kafka, files that keep coming, or generated points -> a summary for every window, on time",
     "plan": "shards and stragglers -> a scheme, its load and loss, and the latency it buys",
     "rollup": "the coresets of many windows or keys -> one for the whole period",
+    "solve": "a coreset -> centers for another k, z or constraint, without the data",
+    "assign": "rows and centers -> rows with their cluster and distance",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }
 

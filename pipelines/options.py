@@ -6,15 +6,13 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
 
-from beam_coresets import assignment, recovery, sampling, tables
+from beam_coresets import assignment, recovery, report, sampling, tables
+from beam_coresets.constraints import Constraint
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Plan
 from beam_coresets.windows import seconds
 
 IN_PROCESS = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"  # older Beams do not know its short name
-
-SUMMARIES = ("coreset", "local_centers", "pca")
-
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -80,13 +78,13 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--domains", type=_numbers, help="failure domain of each shard, comma-separated")
     plan.add_argument("--buckets", type=int, default=1024)
     plan.add_argument("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
-    plan.add_argument("--method", default="sensitivity", choices=sampling.METHODS)
-    plan.add_argument("--recovery", default="exact", choices=recovery.KINDS)
+    plan.add_argument("--method", choices=sampling.METHODS, help="default: sensitivity, or subspace with --r")
+    plan.add_argument("--recovery", choices=recovery.KINDS, help="default: exact, or lp where shards count as a whole")
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
     plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
     plan.add_argument("--seed", type=int, default=0)
     paper = parser.add_argument_group("other algorithms")
-    paper.add_argument("--summary", default="coreset", choices=SUMMARIES, help="what shards send (default: coreset)")
+    paper.add_argument("--summary", default="coreset", choices=report.KINDS, help="what shards send (default: coreset)")
     paper.add_argument("--r", type=int, default=0, help="k subspaces of this dimension in place of centers")
     paper.add_argument("--affine", action="store_true", help="with --r: subspaces need not pass through the origin")
     paper.add_argument("--delta", type=float, default=0.1, help="slack of --summary pca (default: 0.1)")
@@ -128,16 +126,16 @@ def parse(
     command: str,
     description: str,
     more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
+    base: Callable[[argparse.ArgumentParser], None] = CoresetOptions._add_argparse_args,
 ) -> tuple[argparse.Namespace, PipelineOptions]:
-    """This project's options, with those that `more` adds, and Beam's own from what is left."""
+    """This project's options, those of `base` and what `more` adds, and Beam's own from what is left."""
     parser = argparse.ArgumentParser(
         prog=f"beam-coresets {command}",
         description=description,
         epilog="Other options go to Beam: --runner, --direct_num_workers, --flink_master, ...",
         allow_abbrev=False,
     )
-    CoresetOptions._add_argparse_args(parser)
-    for add in more:
+    for add in (base, *more):
         add(parser)
     known, rest = parser.parse_known_args(argv)
     known.default = parser.get_default
@@ -187,6 +185,12 @@ def require(known: argparse.Namespace, *names: str) -> None:
             raise ValueError(f"{name}: must be given (--{name}), got nothing")
 
 
+def require_k(known: argparse.Namespace) -> None:
+    """Raises ValueError if there is no k, unless principal components are asked for."""
+    if known.summary != "pca":
+        require(known, "k")
+
+
 def columns_of(known: argparse.Namespace) -> Columns:
     """The `Columns` of the parsed options."""
     if known.vector_column and not known.metric:
@@ -206,9 +210,11 @@ def columns_of(known: argparse.Namespace) -> Columns:
     )
 
 
-def plan_of(known: argparse.Namespace) -> Plan:
+def plan_of(known: argparse.Namespace, constraint: Constraint | None = None) -> Plan:
     """The `Plan` of the parsed options."""
-    require(known, "k")
+    require_k(known)
+    if constraint is not None and constraint.labelled:
+        require(known, "group_column")
     if known.tolerate is not None and known.tolerate < 0:
         raise ValueError(f"tolerate: must be at least 0, got {known.tolerate}")
     replication: Any = known.replication
@@ -217,15 +223,15 @@ def plan_of(known: argparse.Namespace) -> Plan:
     elif known.tolerate is not None and replication <= known.tolerate:
         raise ValueError(f"replication: must exceed tolerate = {known.tolerate}, got {replication}")
     return Plan(
-        k=known.k,
+        k=1 if known.k is None else known.k,
         shards=known.shards,
         replication=replication,
         scheme=known.scheme,
         z=known.z,
         metric=known.metric or "euclidean",
-        method=known.method,
+        method=known.method or "",
         coreset_size=known.coreset_size,
-        recovery=known.recovery,
+        recovery=known.recovery or "",
         buckets=known.buckets,
         domains=known.domains,
         min_shards=1 if known.min_shards is None else known.min_shards,
@@ -241,4 +247,5 @@ def plan_of(known: argparse.Namespace) -> Plan:
         weak=known.weak,
         candidates=known.candidates,
         audit=known.audit,
+        constraint=constraint,
     )

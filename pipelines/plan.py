@@ -11,13 +11,15 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from beam_coresets import planner
+from beam_coresets import local_centers, pca, planner, property1
 from beam_coresets.assignment import KINDS, Assignment
+from beam_coresets.report import KINDS as SUMMARIES
 
 WIDTH = 100
 MAX_ROWS = 8
 MAX_SHARDS = 20_000  # the schemes are laid out in memory
 SIMULATED_SHARDS = (100, 1_000, 10_000)
+RELAXATION = 0.1  # the default slack of --summary pca
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +32,11 @@ def parser() -> argparse.ArgumentParser:
     add("--scheme", choices=KINDS, help="the scheme to plan for (default: chosen)")
     add("--straggle_probability", type=number, help="probability that a shard straggles, independently of the others")
     add("--target", type=number, help="probability with which nothing is to be lost (default 0.99)")
-    add("--delta", type=number, default=0.5, help="Property 1's slack, for Theorem 6 (default 0.5)")
+    add(
+        "--summary", choices=SUMMARIES, default="coreset",
+        help="what shards send (default: coreset); local_centers and pca have one multiplier a shard: Property 1",
+    )  # fmt: skip
+    add("--delta", type=number, default=0.5, help="Property 1's slack (default 0.5)")
     add("--domains", help="failure domains: how many (shard i is in domain i mod n), or one number a shard: 0,0,1,1")
     add("--buckets", type=integer, help="how many buckets the ids are hashed to (default 1024, more for many shards)")
     add("--deadline", type=number, default=8.0, help="for the simulation, in median shard times (default 8)")
@@ -85,11 +91,13 @@ def choose(options: argparse.Namespace) -> Assignment:
     if tolerate is None and options.straggle_probability is None:
         tolerate = min(2, options.shards - 1)
     scheme = None
-    if options.replication is None or options.tolerate is not None:
-        target = 0.99 if options.target is None else options.target
-        scheme = planner.choose(
-            options.shards, tolerate, options.straggle_probability, target, options.buckets, options.seed, domains
-        )
+    target = 0.99 if options.target is None else options.target
+    wishes = (tolerate, options.straggle_probability, target, options.buckets, options.seed, domains)
+    if options.summary != "coreset" and options.replication is None:
+        kinds = ("fractional", "cyclic") if options.scheme is None else (options.scheme,)
+        scheme = property1.choose_for_one_number(options.shards, options.delta, *wishes, kinds)
+    elif options.replication is None or options.tolerate is not None:
+        scheme = planner.choose(options.shards, *wishes)
     replication = options.replication
     if replication is None:
         assert scheme is not None
@@ -120,8 +128,10 @@ def parse_domains(text: str | None, shards: int) -> tuple[int, ...] | None:
 
 def _tables(chosen: Assignment, options: argparse.Namespace) -> list[RenderableType]:
     schemes = [*planner.side_by_side(chosen)]
+    one_number = [] if options.summary == "coreset" else [_property_table(schemes, chosen, options)]
     return [
         _headline(chosen, options),
+        *one_number,
         _load_table(schemes, options.straggle_probability),
         _loss_table(schemes),
         _theorem(chosen, options),
@@ -143,8 +153,10 @@ def _headline(chosen: Assignment, options: argparse.Namespace) -> str:
     kept = "Some buckets have no holder: data is lost even if all shards answer."
     if t >= 0:
         kept = f"Any {t} of {chosen.shards} shards may straggle and nothing is lost." if t else "Stragglers lose data."
+    summary = "" if options.summary == "coreset" else f"--summary {options.summary} --recovery lp "
     lines = [
-        f"\n[bold]Plan: --scheme {chosen.kind} --shards {chosen.shards} --replication {chosen.replication}[/bold]"
+        f"\n[bold]Plan: {summary}--scheme {chosen.kind} --shards {chosen.shards} "
+        f"--replication {chosen.replication}[/bold]"
         f" ({chosen.buckets} buckets). {kept}",
         f"A shard reads {_percent(load.mean())} of the data on average, all together {load.sum():.3g} times the data.",
     ]
@@ -220,11 +232,72 @@ def _loss_table(schemes: list[Assignment]) -> Group:
 def _theorem(chosen: Assignment, options: argparse.Namespace) -> str:
     p = 0.0 if options.straggle_probability is None else options.straggle_probability
     asked = planner.theorem6_replication(options.delta, chosen.buckets, p)
-    verdict = "refused: l > s" if asked > chosen.shards else "possible"
+    verdict = "out of reach" if asked > chosen.shards else "possible"
     return (
-        f"Theorem 6 (bernoulli, one number a shard, delta {options.delta:g}, straggling probability {p:g}, "
-        f"{chosen.buckets} buckets) asks for l = {asked:,.0f} of {chosen.shards} shards: {verdict}.\n"
+        f"Theorem 6 asks for l = {asked:,.0f} of {chosen.shards:,} shards: {verdict}. (Bernoulli, one number a shard, "
+        f"delta {options.delta:g}, straggling probability {p:g}, {chosen.buckets} buckets.)\n"
     )
+
+
+def _property_table(schemes: list[Assignment], chosen: Assignment, options: argparse.Namespace) -> Group:
+    """One number a shard: what each scheme makes of it with as many replicas, and what it would take."""
+    t, p = options.tolerate, options.straggle_probability
+    if t is None:
+        t = chosen.tolerates() if p is None else round(p * chosen.shards)
+    t = max(0, min(t, chosen.shards - 1))
+    rows = []
+    for scheme in schemes:
+        found = property1.property1(scheme, t, options.delta)
+        slacks = ["-" if math.isinf(x) else f"{x:.2f}" for x in (found.delta, found.constant)]
+        verdict = "no" if not found.holds else "yes" if found.exact else f"but for {_percent(found.fails)}"
+        row = [scheme.kind, *slacks, "yes" if found.theorem6 else "no", verdict, _tried(found)]
+        if p is not None:
+            probability, exact = property1.property1_probability(scheme, p, options.delta, options.target or 0.99)
+            row.append(f"{'' if exact else '>= '}{math.floor(1e6 * probability) / 1e6:.6g}")
+        rows.append([*row, _factor(options.summary, found.delta), _least(scheme, options)])
+    columns = ["scheme", "lp", "constant", "Thm 6's b", "holds", "sets", *([] if p is None else ["chance"])]
+    proved = "3 (1 + delta)" if options.summary == "local_centers" else f"(1 + delta) (1 + {RELAXATION})"
+    chance = "" if p is None else f" Chance: that it holds if each shard straggles with probability {p:g}."
+    return _table(
+        f"Property 1: one number a shard, delta at most {options.delta:g}, {t} of {chosen.shards} shards straggling",
+        "Slack delta with the best number for each shard (lp), and with the same for all (constant), in the worst set "
+        "of stragglers; - if that leaves a bucket without holder. Thm 6's b: whether that constant keeps to the "
+        "slack. Sets: how many were tried; by 5: all others are mirror images of 5; drawn: a sample, and Property 1 "
+        f"holds but for that share of all sets with {property1.CONFIDENCE:.0%} confidence.{chance} Factor: {proved}, "
+        "with optimal solvers. Least l: the replicas that the wish needs.",
+        rows,
+        *columns, "factor", "least l",
+    )  # fmt: skip
+
+
+def _tried(found: property1.Property1) -> str:
+    if not found.sets:
+        return "all"
+    return f"all, by {found.sets}" if found.exact else f"{found.sets} drawn"
+
+
+def _factor(summary: str, delta: float) -> str:
+    if math.isinf(delta):
+        return "none"
+    return f"{local_centers.factor(delta) if summary == 'local_centers' else pca.factor(delta, RELAXATION):.2f}"
+
+
+def _least(scheme: Assignment, options: argparse.Namespace) -> str:
+    """Where symmetry makes the search short."""
+    if scheme.kind not in ("cyclic", "fractional"):
+        return ""
+    tolerate = options.tolerate
+    if tolerate is None and options.straggle_probability is None:
+        tolerate = min(2, options.shards - 1)
+    target = 0.99 if options.target is None else options.target
+    try:
+        found = property1.choose_for_one_number(
+            scheme.shards, options.delta, tolerate, options.straggle_probability, target, options.buckets, options.seed,
+            scheme.domains, (scheme.kind,),
+        )  # fmt: skip
+    except ValueError:
+        return "none"
+    return str(found.replication)
 
 
 def _waiting_table(chosen: Assignment, options: argparse.Namespace) -> Group:

@@ -28,7 +28,7 @@ from beam_coresets.pipelines.stream_options import (
     stream_of,
     warnings_of,
 )
-from beam_coresets.transforms.claims import Claims, place_of
+from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims, place_of
 from beam_coresets.transforms.coordinate_stream import LateReport
 from beam_coresets.transforms.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.reading.columns import DeadLetter
@@ -86,7 +86,7 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
     workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known.poll = min(known.poll, PRISM_POLL)
-    write = WriteSummaries(known.output, known.format)
+    write = WriteSummaries(known.output, known.format, WEAK_ORDER if known.weak else ORDER)
     pipeline = beam.Pipeline(options=beam_options)
     result = _summarized(pipeline, known, stream_of(known, *workers), write.claims)
     written = result.decided | "Write" >> write

@@ -2,8 +2,10 @@
 import argparse
 import contextlib
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -14,14 +16,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets import tables
-from beam_coresets.pipelines import explain, launch, options, show
+from beam_coresets.distortion import Measured
+from beam_coresets.pipelines import explain, launch, options, show, verify
+from beam_coresets.pipelines.constraint_options import add_constraint_options, constraint_of
 from beam_coresets.points import PointBlock
 from beam_coresets.scale import Scale
-from beam_coresets.transforms.atomic_files import write_once
-from beam_coresets.transforms.claims import FOLDERS
+from beam_coresets.sizes import MOST_BYTES
+from beam_coresets.transforms.atomic_files import folders_in, remove_folder, write_once
+from beam_coresets.transforms.claims import FOLDERS, ORDER, WEAK_ORDER
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
-from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of
+from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, read_table
 from beam_coresets.transforms.sources import ReadBlocks, row_names
 from beam_coresets.transforms.streams.files import FileParts
 from beam_coresets.transforms.summarize import Plan, Summaries, Summarize
@@ -32,7 +37,8 @@ SPREAD_WARNING = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
-    known, beam_options = options.parse(argv, "summarize", __doc__ or "", (options.add_shard_reader_options,))
+    more = (options.add_shard_reader_options, add_constraint_options)
+    known, beam_options = options.parse(argv, "summarize", __doc__ or "", more)
     launch.quiet(known.verbose)
     return launch.exit_code(lambda: run(known, beam_options, Console()))
 
@@ -44,10 +50,13 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
       ValueError: something that can't work.
       JobError: the job failed; an old result in --output is as it was.
     """
-    options.require(known, "input", "k", *(() if known.explain else ("output",)))
-    plan, columns = options.plan_of(known), options.columns_of(known)
+    options.require(known, "input", *(() if known.explain else ("output",)))
+    options.require_k(known)
+    plan, columns = options.plan_of(known, constraint_of(known)), options.columns_of(known)
     options.check_shard_readers(known)
     source = ReadBlocks(known.input, columns, known.input_format)
+    if plan.r >= source.dim:
+        raise ValueError(f"r: must be below d = {source.dim}, got {plan.r}")
     if known.shard_readers:
         size = bytes_a_part(sum(file.size_in_bytes for file in source.files), plan.shards)
         parts = FileParts(known.input, columns, known.input_format, size)
@@ -57,18 +66,44 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     if known.explain:
         explain.show(pipeline, plan, parts if known.shard_readers else source, console)
         return 0
-    aside = set_aside(known.output, known.overwrite)
-    try:
+    if plan.theory is not None:
+        console.print(_asked(plan, source.dim), highlight=False, soft_wrap=True)
+    with replacing(known.output, known.overwrite):
         if known.scale == "none":
             warn_of_spreads(source, console)
         seconds = launch.run(pipeline, plan.shards, console)
-    except BaseException:  # an interrupt, too
-        put_back(known.output, aside)
-        raise
-    if aside:
-        FileSystems.delete(list(aside.values()))
     show.result(known.output, seconds, console, scaled=not known.shard_readers)
+    if plan.theory is not None and any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
+        known.coreset = known.output
+        summary, measured = verify.verify(known, beam_options, console)
+        console.print(_reached(plan, summary, measured, source.dim), highlight=False, soft_wrap=True)
     return 0
+
+
+def _asked(plan: Plan, dim: int) -> str:
+    """What --epsilon comes to before anything is known of the data."""
+    assert plan.theory is not None
+    size = plan.sampler.size_in(dim, 4)
+    limit = ""
+    if size < plan.theory.points:
+        limit = f"; at most {size:,} of {dim} coordinates ({MOST_BYTES >> 20} MB) are kept"
+    return (
+        f"epsilon {plan.epsilon:g}: theory asks for {plan.theory.points:,} points a shard ({plan.theory.source}, its "
+        f"constant taken as 1){limit}; where there are no more rows than that, all are kept"
+    )
+
+
+def _reached(plan: Plan, summary: dict[str, Any], measured: Sequence[Measured], dim: int) -> str:
+    """The measured epsilon beside the one that was asked for."""
+    assert plan.theory is not None
+    error = max(m.distortion for m in measured) - 1
+    if summary["cost_basis"] == "exact":
+        size = "capped at n: the coreset holds every row"
+    elif (most := plan.sampler.size_in(dim, 4)) < plan.theory.points:
+        size = f"[yellow]not the size that theory asks for, but {most:,} points a shard[/]"
+    else:
+        size = f"{plan.theory.points:,} points a shard"
+    return f"epsilon: asked for {plan.epsilon:g}, measured {error:.2g} over {len(measured)} center sets   ({size})"
 
 
 def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks) -> beam.Pipeline:
@@ -102,7 +137,8 @@ def build_of_parts(
 
 def write(result: Summaries, known: argparse.Namespace) -> None:
     """Adds the sinks."""
-    _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format)
+    wanted = WEAK_ORDER if known.weak else ORDER
+    _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format, wanted)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
 
 
@@ -110,6 +146,26 @@ def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
     """Writes what columns were scaled by; streams of later data take this file."""
     text = json.dumps({"columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}, indent=2)
     write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
+
+
+@contextlib.contextmanager
+def replacing(output: str, overwrite: bool) -> Iterator[None]:
+    """Within it, a new result is written to `output`; one that fails leaves what was there before.
+
+    Raises:
+      ValueError: there is another run's result and it is not to be overwritten.
+    """
+    aside = set_aside(output, overwrite)
+    try:
+        yield
+    except BaseException:  # an interrupt, too
+        put_back(output, aside)
+        raise
+    if aside:
+        FileSystems.delete(list(aside.values()))
+        for name in _of_a_range(output):
+            if not files_of(output, name):
+                remove_folder(FileSystems.join(output, name))
 
 
 def set_aside(output: str, overwrite: bool) -> dict[str, str]:
@@ -123,14 +179,11 @@ def set_aside(output: str, overwrite: bool) -> dict[str, str]:
     Raises:
       ValueError: there is a result and it is not to be overwritten.
     """
-    result = [path for name in tables.TABLES for path in files_of(output, name)]
-    rest = [path for name in ("dead_letters", *FOLDERS) for path in files_of(output, name)]
+    result, rest = _files_of_a_run(output)
     if result and not overwrite:
         raise ValueError(
             f"output: must not hold another run's result, got {output!r} with {result[0]} (--overwrite replaces it)"
         )
-    scale = FileSystems.join(output, "scale.json")
-    rest += [scale] if FileSystems.exists(scale) else []
     if not result:
         if rest:
             FileSystems.delete(rest)
@@ -144,13 +197,25 @@ def put_back(output: str, aside: dict[str, str]) -> None:
     """Undoes `set_aside` after a job that failed: what that one wrote goes, the old result comes back."""
     if not aside:
         return
-    scale = FileSystems.join(output, "scale.json")
-    left = [path for name in (*tables.TABLES, "dead_letters", *FOLDERS) for path in files_of(output, name)]
-    left += [scale] if FileSystems.exists(scale) else []
-    failed = sorted(set(left) - set(aside.values()))
+    result, rest = _files_of_a_run(output)
+    failed = sorted(set(result + rest) - set(aside.values()))
     if failed:
         FileSystems.delete(failed)
     FileSystems.rename(list(aside.values()), list(aside))
+
+
+def _files_of_a_run(output: str) -> tuple[list[str], list[str]]:
+    """What is a result there, of any word, and what belongs to one."""
+    names = (*tables.WEAK_TABLES, *_of_a_range(output), "assigned")
+    result = [path for name in names for path in files_of(output, name)]
+    rest = [path for name in ("dead_letters", *FOLDERS) for path in files_of(output, name)]
+    single = (FileSystems.join(output, name) for name in ("scale.json", "curve.csv", "sizes.csv", "bounds.csv"))
+    return result, rest + [path for path in single if FileSystems.exists(path)]
+
+
+def _of_a_range(output: str) -> list[str]:
+    """The folders that `solve` has made of several k."""
+    return [name for name in folders_in(output) if re.fullmatch(r"k=\d+", name)]
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

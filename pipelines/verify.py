@@ -1,35 +1,31 @@
 """Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the
 certificate."""
 import argparse
-import io
+import functools
 import json
 import sys
-import tempfile
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.distortion import Measured, center_sets, costs
+from beam_coresets.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.pipelines import launch, options, show
-from beam_coresets.points import PointBlock
+from beam_coresets.pipelines.passes import combined
 from beam_coresets.scale import Scale
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.transforms.atomic_files import write_once
+from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
 from beam_coresets.transforms.measure import CostOfCenters, UniformSample
-from beam_coresets.transforms.scaling import ScaleBlocks
 from beam_coresets.transforms.sinks import read_table
 from beam_coresets.transforms.sources import ReadBlocks
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
-LOCAL_RUNNERS = (options.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +69,8 @@ def verify(
         raise ValueError(f"coreset: must have centers, got {known.coreset!r} with none")
     known.metric = known.metric or summary["metric"]
     scale = read_scale(known.coreset)
-    centers = np.array([row["coordinates"] for row in sorted(emitted, key=lambda row: row["index"])])
+    emitted.sort(key=lambda row: row["index"])
+    centers = np.array([row["coordinates"] for row in emitted])
     table = read_table(known.coreset, "coreset")
     points = np.array(table.column("coordinates").to_pylist())
     weights = table.column("weight").to_numpy()
@@ -82,17 +79,39 @@ def verify(
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     if source.dim != points.shape[1]:
         raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
-    z, metric, k = summary["z"], summary["metric"], len(centers)
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
-    sample, sample_weights = _combine(known, beam_options, scale, UniformSample(size), console)
+    one_pass = functools.partial(combined, known, beam_options, scale, console, known.coreset)
+    sample, sample_weights = one_pass(UniformSample(size))
     sample = sample.astype(points.dtype)
-    best = solve_centers(sample, sample_weights, k, z, metric=metric, seed=1).centers
-    other = solve_centers(points, weights, k, z, metric=metric, seed=summary["seed"] + 1).centers
-    sets = center_sets(sample, best, [centers, other], z, metric)
-    sets.insert(0, ("emitted", centers))
-    (on_data,) = _combine(known, beam_options, scale, CostOfCenters(sets, z, metric), console)
+    z, metric = summary["z"], summary["metric"]
+    sets: list[tuple[str, Any]]
+    if summary["r"]:
+        flats = _emitted_subspaces(emitted, centers, scale, summary["affine"])
+        sets = _subspace_sets(summary, flats, (sample, sample_weights), (points, weights))
+    else:
+        best = solve_centers(sample, sample_weights, len(centers), z, metric=metric, seed=1).centers
+        other = solve_centers(points, weights, len(centers), z, metric=metric, seed=summary["seed"] + 1).centers
+        sets = [("emitted", centers), *center_sets(sample, best, [centers, other], z, metric)]
+    on_data = one_pass(CostOfCenters(sets, z, metric))
     on_coreset = costs(points, weights, sets, z, metric)
     return summary, [Measured(n, float(a), float(b)) for (n, _), a, b in zip(sets, on_data, on_coreset, strict=True)]
+
+
+def _emitted_subspaces(
+    emitted: Sequence[dict[str, Any]], centers: npt.NDArray[Any], scale: Scale | None, affine: bool
+) -> Subspaces:
+    """The rows of `centers` in scaled units, where linear subspaces go through the origin again."""
+    bases = np.array([row["basis"] for row in emitted]).reshape(len(emitted), -1, centers.shape[1])
+    return Subspaces(centers if affine else 0 * centers, bases if scale is None else scale.apply_bases(bases), affine)
+
+
+def _subspace_sets(
+    summary: dict[str, Any], flats: Subspaces, sample: tuple[Any, Any], coreset: tuple[Any, Any]
+) -> list[tuple[str, Any]]:
+    k, r, affine = len(flats.centers), summary["r"], summary["affine"]
+    best = solve_subspaces(*sample, k, r, affine=affine, seed=1)
+    other = solve_subspaces(*coreset, k, r, affine=affine, seed=summary["seed"] + 1)
+    return [("emitted", flats), *subspace_sets(sample[0], best, [flats, other])]
 
 
 def read_scale(folder: str) -> Scale | None:
@@ -103,30 +122,6 @@ def read_scale(folder: str) -> Scale | None:
     with FileSystems.open(path) as file:
         found = json.loads(file.read())
     return Scale(tuple(found["origin"]), tuple(found["divisor"]))
-
-
-def _combine(
-    known: argparse.Namespace, beam_options: PipelineOptions, scale: Scale | None, combine: Any, console: Console
-) -> list[Any]:
-    """One pass over the data; the small result, as arrays, comes back by a file, as workers may be other processes."""
-    local = beam_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
-    path = FileSystems.join(tempfile.gettempdir() if local else known.coreset, f".verify-{uuid.uuid4().hex}.npz")
-    pipeline = beam.Pipeline(options=beam_options)
-    blocks = (pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format))["blocks"]
-    if scale is not None:
-        blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), scale).with_output_types(PointBlock)
-    _ = blocks | "Combine" >> beam.CombineGlobally(combine) | "Keep" >> beam.Map(_keep, path)
-    launch.run(pipeline, 1, console)
-    with FileSystems.open(path, compression_type="uncompressed") as file:
-        found = np.load(io.BytesIO(file.read()))
-    FileSystems.delete([path])
-    return [found[name] for name in found.files]
-
-
-def _keep(value: Any, path: str) -> None:
-    arrays = io.BytesIO()
-    np.savez(arrays, *(value if isinstance(value, tuple) else (value,)))
-    write_once(path, arrays.getvalue())
 
 
 def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:

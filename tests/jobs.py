@@ -57,10 +57,13 @@ def _keep(value, where):
 
 
 def run(build, options=LOCAL):
-    """Runs the graph that `build(pipeline)` makes; returns (what its named PCollections held, the result)."""
+    """Runs the graph that `build(pipeline)` makes; returns (what its named PCollections held, those that are None left
+    out, the result)."""
     pipeline = beam.Pipeline(options=PipelineOptions(list(options)))
     held = {}
     for name, collection in build(pipeline).items():
+        if collection is None:
+            continue
         where = next(_numbers)
         held[name] = _COLLECTED[where] = []
         _ = collection | f"Collect {name}" >> beam.Map(_keep, where)

@@ -92,3 +92,14 @@ def test_arrays_round_trip(rows, groups, extras, calibrated):
     assert (back.weights is back.weights_ht) == (not calibrated)
     assert (back.groups is None) == (not groups)
     assert (back.extras is None) == (not extras)
+
+
+def test_points_at_one_place_are_one_with_their_weights_together():
+    places = np.array([[1.0, 2], [0, 0], [1, 2], [3, 3], [0, 0]])
+    whole = Coreset(places, np.arange(5.0), np.arange(5.0) * 2, np.arange(5, dtype=np.uint64))
+    apart, first = whole.at_distinct_places()
+    assert first.tolist() == [0, 1, 3]
+    assert apart.points.tolist() == [[1, 2], [0, 0], [3, 3]]
+    assert apart.ids.tolist() == [0, 1, 3]
+    assert (apart.weights.tolist(), apart.weights_ht.tolist()) == ([2, 5, 3], [4, 10, 6])
+    assert apart.at_distinct_places()[0] is apart

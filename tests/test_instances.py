@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_coresets.instances import GaussianMixture, HeavyTails, SSet, UnitVectors
+from beam_coresets.instances import GaussianMixture, HeavyTails, LowRank, PlantedSubspaces, SSet, UnitVectors
 from beam_coresets.nearest import nearest
 
 SMALL = [
@@ -13,6 +13,7 @@ SMALL = [
     HeavyTails(seed=3, d=6, k=4),
     UnitVectors(seed=3, d=32, k=5),
     SSet(seed=3),
+    PlantedSubspaces(seed=3, d=6, k=3, extent=(3.0, 10.0)),
 ]
 each = pytest.mark.parametrize("instance", SMALL, ids=lambda i: type(i).__name__)
 
@@ -100,6 +101,45 @@ def test_s_set_clusters_are_apart_and_recovered_by_the_nearest_center():
     assert (index == s.labels(0, 5000)).mean() > 0.9
 
 
+def test_low_rank_has_the_declared_center_directions_and_spectrum():
+    """Fixed seed; each bound is 6 standard deviations or more."""
+    x = LowRank(seed=3, d=20, rank=3, extent=8.0, decay=1.0, noise=0.5, offset=7.0)
+    n = 20_000
+    points = x.points(n, rows=5000).astype(np.float64)
+    assert np.array_equal(x.block(1, 5000), LowRank(**dataclasses.asdict(x)).block(1, 5000))
+    np.testing.assert_allclose(x.basis @ x.basis.T, np.eye(3), atol=1e-12)
+    assert x.deviations.tolist() == [8.0, 4.0, 8 / 3]
+    spread = np.sqrt(np.r_[x.deviations**2 + 0.25, np.full(17, 0.25)])
+    assert np.abs(points.mean(axis=0) - 7).max() < 6 * spread[0] / np.sqrt(n)
+    found, right = np.linalg.svd(points - 7, full_matrices=False)[1:]
+    assert np.abs(found / np.sqrt(n) / spread - 1).max() < 6 / np.sqrt(2 * n) + 0.04  # edges of the noise's spectrum
+    assert np.linalg.svd(right[:3] @ x.basis.T)[1].min() > 0.999
+    assert set(x.labels(0, 9).tolist()) == {0}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_planted_subspaces_have_the_declared_shares_extents_and_noise(affine):
+    """Fixed seed; each bound is 6 standard deviations, so a correct generator fails with probability below 1e-7."""
+    p = PlantedSubspaces(seed=1, d=7, k=3, r=2, affine=affine, outliers=0.1)
+    n = 40_000
+    points, labels = p.block(0, n).astype(np.float64), p.labels(0, n)
+    far = labels < 0
+    assert abs(far.mean() - 0.1) < 6 * np.sqrt(0.1 * 0.9 / n)
+    radius = np.linalg.norm(points[far], axis=1)
+    assert 99.9 <= radius.min() <= radius.max() <= 300.1
+    assert affine or not p.centers.any()
+    np.testing.assert_allclose(p.bases @ p.bases.transpose(0, 2, 1), np.broadcast_to(np.eye(2), (3, 2, 2)), atol=1e-12)
+    for j in range(3):
+        away = points[labels == j] - p.centers[j]
+        expected = 0.9 * p.shares[j]
+        assert abs(len(away) / n - expected) < 6 * np.sqrt(expected / n)
+        along = away @ p.bases[j].T
+        extent = along.std(axis=0)
+        assert ((extent > 2.8) & (extent < 32)).all()
+        off = (away - along @ p.bases[j]) ** 2
+        assert abs(off.sum() / (len(away) * 5 * p.deviations[j] ** 2) - 1) < 6 * np.sqrt(2 / (5 * len(away)))
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**63), st.integers(0, 1000), st.integers(0, 40))
 def test_any_seed_and_block_number_work(seed, i, rows):
@@ -116,6 +156,12 @@ def test_any_seed_and_block_number_work(seed, i, rows):
         (lambda: HeavyTails(freedom=0), r"freedom: must be positive, got 0"),
         (lambda: UnitVectors(d=1), r"d: must be at least 2, got 1"),
         (lambda: SSet(k=500), r"k: must be at most \d+ for this gap and side, got 500"),
+        (lambda: LowRank(d=3, rank=4), r"rank: must be from 1 to d = 3, got 4"),
+        (lambda: LowRank(extent=0.0), r"extent: must be positive, got 0.0"),
+        (lambda: PlantedSubspaces(r=10), r"r: must be below d = 10, got 10"),
+        (lambda: PlantedSubspaces(r=0), r"r: must be at least 1, got 0"),
+        (lambda: PlantedSubspaces(k=0), r"k: must be at least 1, got 0"),
+        (lambda: PlantedSubspaces(noise=(0.0, 1.0)), r"noise: must be 0 < low <= high, got \(0.0, 1.0\)"),
         (lambda: SSet().block(-1, 5), r"i: must not be negative, got -1"),
         (lambda: SSet().block(0, -5), r"rows: must not be negative, got -5"),
         (lambda: list(SSet().blocks(5, rows=0)), r"n, rows: must be at least 0 and 1, got 5 and 0"),

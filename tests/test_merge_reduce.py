@@ -37,7 +37,7 @@ def retained(state):
 @settings(max_examples=40)
 @given(planned_parts(), st.sampled_from(METHODS), st.sampled_from([PAIRS, ALONE]), st.data())
 def test_planned_parts_obey_the_laws(blocks, method, assignment, data):
-    logic = MergeReduce(Sampler(2, 8, method=method), assignment, seed=5)
+    logic = MergeReduce(Sampler(2, 8, method=method, r=int(method == "subspace")), assignment, seed=5)
     check_merge_laws(data.draw, logic, ShardState, updater(logic, assignment.shards - 1), blocks)
 
 
@@ -175,7 +175,7 @@ def estimates(method, z, runs=250):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("z", [1.0, 2.0, 3.0])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "subspace"])
 def test_unbiased_weights_stay_so_through_many_levels(method, z):
     """|mean - truth| < 4.5 standard errors: each of the 18 means fails correct code with probability 1e-5."""
     found = estimates(method, z)

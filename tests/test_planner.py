@@ -148,8 +148,27 @@ def test_plan_prints_all_schemes_within_100_columns(capsys):
     assert main(["--shards", "12", "--tolerate", "2", "--straggle_probability", "0.1", "--domains", "4"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    for word in (*KINDS, "Theorem 6", "refused: l > s", "10,000", "--replication 3"):
+    for word in (*KINDS, "Theorem 6", "out of reach", "10,000", "--replication 3"):
         assert word in out
+
+
+@pytest.mark.parametrize(("summary", "factors"), [("local_centers", ("3.00", "4.00")), ("pca", ("1.10", "1.47"))])
+def test_plan_for_one_number_a_shard(summary, factors, capsys):
+    line = ["--shards", "10", "--tolerate", "2", "--delta", "0.4", "--summary", summary]
+    assert main(line) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 100
+    out = " ".join(printed.split())
+    assert f"Plan: --summary {summary} --recovery lp --scheme fractional --shards 10 --replication 3" in out
+    assert f"fractional 0.00 3.00 no yes all {factors[0]} 3" in out
+    assert f"cyclic 0.33 2.00 no yes all, by 5 {factors[1]} 3" in out
+    assert "bernoulli - - no no all, by 45 none" in out
+    assert re.search(r"Theorem 6 asks for l = 1,\d\d\d of 10 shards: out of reach\.", out)
+    line = ["--shards", "6", "--summary", summary, "--delta", "0.2", "--scheme", "cyclic", "--tolerate", "2"]
+    assert main([*line, "--straggle_probability", "0.02"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--scheme cyclic --shards 6 --replication 3" in out
+    assert "Chance: that it holds if each shard straggles with probability 0.02." in out
 
 
 def test_plan_of_one_shard(capsys):

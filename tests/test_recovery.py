@@ -61,6 +61,34 @@ def situations(draw):
 
 
 @settings(deadline=None)
+@given(situations(), st.sampled_from(["uniform", "lp"]), st.lists(st.integers(0, 23), max_size=3))
+def test_shards_that_count_as_a_whole_are_in_order_throughout_and_have_one_multiplier(situation, kind, behind):
+    """A shard counts everywhere or nowhere; the others' multipliers are what they were without it."""
+    scheme, ledgers = situation
+    late = min(ledgers, default=None)
+    finished = {i: np.ones(24, np.bool_) for i in ledgers}
+    for bucket in behind if ledgers else []:
+        finished[late][bucket] = False
+    found = recover(scheme, ledgers, kind, finished=finished, whole=True)
+    each = diagnose(scheme, ledgers, finished)
+    held = scheme.matrix()
+    for i in range(scheme.shards):
+        in_order = i in ledgers and each.trusted[i][held[i]].all() and finished[i][held[i]].all()
+        assert np.array_equal(found.trusted[i], held[i] & in_order)
+        assert len(set(found.multipliers[i][found.trusted[i]].tolist())) <= 1
+    assert np.array_equal(found.covered, found.trusted.any(axis=0))
+    assert (found.counts[~found.covered] == 0).all()
+    assert (found.weights[~found.covered] == 0).all()
+    if found.covered.any():
+        sums = found.multipliers.sum(axis=0)[found.covered]
+        assert sums.max() / sums.min() - 1 == pytest.approx(found.delta, abs=1e-9)
+    whole = {i: ledgers[i] for i in ledgers if found.trusted[i].any()}
+    alone = recover(scheme, whole, kind, whole=True)
+    np.testing.assert_allclose(alone.multipliers, found.multipliers)
+    assert alone.delta == pytest.approx(found.delta)
+
+
+@settings(deadline=None)
 @given(situations())
 def test_multipliers_sum_to_one_on_covered_buckets(situation):
     scheme, ledgers = situation

@@ -50,7 +50,7 @@ class _Split(beam.DoFn):
         yield from enumerate(split(block, self._assignment))
 
 
-def tiny_block() -> PointBlock:
+def tiny_block(dim: int = 2) -> PointBlock:
     """A block to warm kernels with."""
-    points = np.arange(8, dtype=np.float32).reshape(4, 2)
+    points = np.arange(4 * dim, dtype=np.float32).reshape(4, dim)
     return PointBlock(points, np.ones(4), np.arange(4, dtype=np.uint64), Span(0, 0, True))

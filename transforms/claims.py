@@ -2,7 +2,7 @@
 
     .staging/<window>/<attempt>/   a decision's files while nobody may see them
     .claims/<window>.json          names one attempt; who creates it has decided the window
-    summaries/day=2026-11-21/...   the claimed files, moved there: coreset, centers, summaries in this order
+    summaries/day=2026-11-21/...   the claimed files, moved there: candidates, coreset, centers, summaries in this order
 
 Whoever finds a claim whose files are not all in their places finishes the moves. So the tables' folders never hold
 anything unclaimed or half-written, and whoever sees a window's row in `summaries` finds the rest.
@@ -23,6 +23,7 @@ from beam_coresets.summary import Summary, Window
 from beam_coresets.transforms import atomic_files
 
 ORDER = ("coreset", "centers", "summaries")
+WEAK_ORDER = ("candidates", *ORDER)
 FOLDERS = (".claims", ".staging")
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 
@@ -44,7 +45,7 @@ class Claims:
             raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
         atomic_files.require_atomic(output)
         self.output, self.form = output, form
-        self.wanted = tuple(name for name in ORDER if name in wanted)
+        self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)
 
     def publish(self, summary: Summary) -> bool:
         """Claims the window for this decision and puts its tables in their places.

@@ -47,7 +47,7 @@ class ShardStateCoder(_RecordCoder):
     record = ShardState
 
     def estimate_size(self, value: ShardState) -> int:
-        return sum(node.sample.points.nbytes for node in value.nodes.values())
+        return sum(node.sample.nbytes for node in value.nodes.values())
 
 
 class ShardReportCoder(_RecordCoder):

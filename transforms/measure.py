@@ -1,4 +1,4 @@
-"""What `verify` needs of the data itself: a uniform sample of it, and the cost of given center sets on all of it."""
+"""What `verify` and `assign` need of the data itself: a uniform sample, costs on all of it, what a constraint binds."""
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -6,9 +6,11 @@ import apache_beam as beam
 import numpy as np
 
 import beam_coresets.transforms.coders  # noqa: F401  (registers the coder of PointBlock)
+from beam_coresets.bottom_k import BottomK
 from beam_coresets.distortion import costs
 from beam_coresets.hashing import hash_integers
 from beam_coresets.points import PointBlock
+from beam_coresets.pricing import Survey, Surveyor, Tally
 from beam_coresets.solvers.centers import Metric
 from beam_coresets.transforms.progress import PROGRESS
 
@@ -26,30 +28,18 @@ class UniformSample(beam.CombineFn):
     def __init__(self, size: int, seed: int = 0) -> None:
         self._size, self._seed = size, seed
 
-    def create_accumulator(self) -> Any:
-        return []
+    def create_accumulator(self) -> BottomK:
+        return BottomK(self._size)
 
-    def add_input(self, kept: Any, block: PointBlock) -> Any:
-        rank = hash_integers(block.ids, salt=0x5A17 + self._seed)
-        rows = np.argsort(rank, kind="stable")[: self._size]
-        return self._smallest([*kept, (rank[rows], block.points[rows], block.weights[rows])], slack=2)
+    def add_input(self, kept: BottomK, block: PointBlock) -> BottomK:
+        return kept.add("", hash_integers(block.ids, salt=0x5A17 + self._seed), block.points, block.weights)
 
-    def merge_accumulators(self, several: Iterable[Any]) -> Any:
-        return self._smallest([part for kept in several for part in kept])
+    def merge_accumulators(self, several: Iterable[BottomK]) -> BottomK:
+        return self.create_accumulator().merge(several)
 
-    def extract_output(self, kept: Any) -> Any:
-        parts = self._smallest(kept)
+    def extract_output(self, kept: BottomK) -> Any:
+        parts = kept.trimmed().strata.get("")
         return parts[0][1:] if parts else (np.empty((0, 0), np.float32), np.empty(0))
-
-    def _smallest(self, parts: Any, slack: int = 1) -> Any:
-        parts = [p for p in parts if len(p[0])]
-        if sum(len(p[0]) for p in parts) <= self._size * slack and slack > 1:
-            return parts
-        if not parts:
-            return []
-        rank, points, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
-        rows = np.argsort(rank, kind="stable")[: self._size]
-        return [(rank[rows], points[rows], weights[rows])]
 
 
 @beam.typehints.with_input_types(PointBlock)
@@ -75,3 +65,25 @@ class CostOfCenters(beam.CombineFn):
 
     def extract_output(self, total: Any) -> Any:
         return total
+
+
+@beam.typehints.with_input_types(PointBlock)
+@beam.typehints.with_output_types(Survey)
+class SurveyRows(beam.CombineFn):
+    """PointBlocks -> the `Survey` of all of their rows; what is looked at is for the `Surveyor` to say."""
+
+    def __init__(self, surveyor: Surveyor) -> None:
+        self._surveyor = surveyor
+
+    def create_accumulator(self) -> Tally:
+        return self._surveyor.nothing()
+
+    def add_input(self, total: Tally, block: PointBlock) -> Tally:
+        PROGRESS.add(points=len(block))
+        return total.merge([self._surveyor.tally(block)])
+
+    def merge_accumulators(self, totals: Iterable[Tally]) -> Tally:
+        return self._surveyor.nothing().merge(totals)
+
+    def extract_output(self, total: Tally) -> Survey:
+        return total.survey()

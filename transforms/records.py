@@ -87,7 +87,21 @@ class CoresetRow(NamedTuple):
     kept: dict[str, Optional[str]]
 
 
-ROWS = {"summaries": SummaryRow, "centers": CenterRow, "coreset": CoresetRow}
+class CandidateRow(NamedTuple):
+    """One place that a window's centers may be chosen from; without an id where it is no input row."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, as in CenterRow
+    id: Optional[str]
+    coordinates: Sequence[float]
+    shard: int
+    independent: bool
+
+
+ROWS = {"summaries": SummaryRow, "centers": CenterRow, "coreset": CoresetRow, "candidates": CandidateRow}
 
 for _row in ROWS.values():
     beam.coders.registry.register_coder(_row, beam.coders.RowCoder)

@@ -29,7 +29,7 @@ class ShardCoreset(beam.CombineFn):
     def setup(self, *args: Any, **kwargs: Any) -> None:
         # Parallelism is Beam's: BLAS threads beside its workers slow both down, and can change the last bits.
         self._limit = threadpool_limits(1, "blas")
-        block = tiny_block()
+        block = tiny_block(self._merge_reduce.sampler.r + 2)
         sampler, rng = self._merge_reduce.sampler, np.random.default_rng(0)
         sampler.thin(block.points, block.weights, np.zeros(4, np.int32), 2, rng)
         self._merge_reduce.result(self._merge_reduce.update(ShardState(), 0, block))

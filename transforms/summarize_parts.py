@@ -8,8 +8,6 @@ from typing import Any
 import apache_beam as beam
 
 from beam_coresets.assignment import Assignment
-from beam_coresets.coordinator import Policy
-from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
 from beam_coresets.transforms.coordinate import Coordinate
 from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards
@@ -53,13 +51,15 @@ class SummarizeParts(beam.PTransform):
         super().__init__()
         if not source.bounded:
             raise ValueError("source: must be bounded where there are no windows, got an unbounded one")
+        if plan.summary == "pca":
+            raise ValueError("summary: must not be pca with shards that read for themselves, got 'pca'")
         if deadline is not None and not 0 < deadline < math.inf:
             raise ValueError(f"deadline: must be positive, got {deadline}")
         parts = len(source.starts())
         assignment = assignment_of_parts(plan, parts)
         self._plan, self._rows = plan, tuple(rows)
-        self._merge_reduce = MergeReduce(plan.sampler, assignment, plan.seed)
-        self._policy = Policy(assignment, plan.recovery, plan.min_shards, parts)
+        self._merge_reduce = plan.merge_reduce_over(assignment)
+        self._policy = plan.policy_over(assignment, parts)
         self._read = ReadShards(source, self._merge_reduce, Reading(deadline=deadline, clock=clock))
 
     def expand(self, begin: Any) -> Any:
@@ -79,7 +79,7 @@ class SummarizeParts(beam.PTransform):
             | "Coordinate" >> Coordinate(self._policy, self._merge_reduce)
             | "SolveCenters" >> SolveCenters(plan.question)
         )
-        return Summaries.of(decided, letters, self._rows)
+        return Summaries.of(decided, letters, self._rows, plan)
 
 
 def _by_shard(element: tuple[str, ShardReport]) -> tuple[int, ShardReport]:

@@ -102,6 +102,17 @@ class StreamPlan:
             )
         if self.plan.drop_shards:
             raise ValueError(f"drop_shards: must be left out of a stream (hold_shards), got {self.plan.drop_shards}")
+        if self.plan.summary != "coreset":
+            raise ValueError(f"summary: must be coreset in a stream, got {self.plan.summary!r}")
+        if self.plan.epsilon is not None:
+            raise ValueError(f"epsilon: must be left out of a stream, got {self.plan.epsilon:g}")
+        if self.plan.r:
+            raise ValueError(f"r: must be left out of a stream (ask its coresets with solve --r), got {self.plan.r}")
+        if self.plan.constraint is not None:
+            given = self.plan.constraint.text()
+            raise ValueError(f"constraint: must be left out of a stream (solve its coresets under one), got {given}")
+        if self.plan.leftover == "centers":
+            raise ValueError("leftover: must be points in a stream, got 'centers'")
         strangers = [shard for shard, _, _ in self.hold if not 0 <= shard < self.plan.shards]
         if strangers:
             raise ValueError(f"hold_shards: must be from 0 to {self.plan.shards - 1}, got {strangers[0]}")
@@ -126,7 +137,8 @@ class StreamPlan:
 
     def policy(self, assignment: Assignment, parts: int = 0) -> Policy:
         """What is enough; `parts` where they are buckets."""
-        return Policy(assignment, self.plan.recovery, self.waiting(assignment).min_shards, parts)
+        most = self.waiting(assignment).min_shards
+        return Policy(assignment, self.plan.recovery, most, parts, audit=self.plan.audit)
 
     def question(self) -> Question:
         return dataclasses.replace(self.plan.question, quick=self.quick)
@@ -165,7 +177,7 @@ class SummarizeStream(beam.PTransform):
         stream, plan = self._stream, self._stream.plan
         starts = self._source.starts()
         parts = len(starts)
-        merge_reduce = MergeReduce(plan.sampler, stream.assignment(parts), plan.seed)
+        merge_reduce = plan.merge_reduce_over(stream.assignment(parts))
         known = None
         if self._claims is not None:
             known = Decided(self._claims, stream.windows, stream.groups, stream.announced)
@@ -228,7 +240,7 @@ class SummarizeUnbounded(beam.PTransform):
             raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
         self._columns, self._key_column = columns or Columns(), key_column
         self._stream, self._scale, plan = stream, scale, stream.plan
-        merge_reduce = MergeReduce(plan.sampler, plan.assignment, plan.seed)
+        merge_reduce = plan.merge_reduce
         self._answer = AnswerOnTime(stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims)
         patience = stream.waiting(plan.assignment)
         self._report = ReportStream(

@@ -15,7 +15,7 @@ def test_without_a_word_or_with_an_unknown_one(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: word: must be one of {', '.join(WORDS)}, got 'summarise'\n")
-    assert set(WORDS) >= {"summarize", "stream", "plan", "rollup", "verify"}
+    assert set(WORDS) >= {"summarize", "stream", "plan", "rollup", "solve", "assign", "verify"}
 
 
 def test_help_names_every_word(capsys):
@@ -34,7 +34,7 @@ def test_every_word_explains_its_options(word, capsys):
     assert code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: beam-coresets {word}")
-    assert ("--from" if word == "rollup" else "--shards") in out
+    assert {"rollup": "--from", "solve": "--balanced", "assign": "--centers"}.get(word, "--shards") in out
 
 
 @pytest.mark.parametrize("command", [
@@ -52,10 +52,11 @@ def test_all_ways_to_start_it_are_the_same(command):
 
 
 @pytest.mark.parametrize(("word", "missing"), [
-    ("summarize", "input"), ("verify", "input"), ("rollup", "input"), ("stream", "output"),
+    ("summarize", "input"), ("verify", "input"), ("rollup", "input"), ("stream", "output"), ("solve", "input"),
+    ("assign", "input"),
 ])  # fmt: skip
 def test_the_jobs_are_modules_as_well(word, missing):
-    command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", "--k", "2"]
+    command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", "--seed" if word == "assign" else "--k", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"error: {missing}: must be given (--{missing}), got nothing"

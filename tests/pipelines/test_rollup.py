@@ -12,7 +12,8 @@ from beam_coresets.assignment import Assignment
 from beam_coresets.coordinator import Policy, decide
 from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.rollup import Identity, seconds, tiling
+from beam_coresets.pipelines.rollup import tiling
+from beam_coresets.pipelines.stored import Identity, seconds
 from beam_coresets.points import blocks_of
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale

@@ -1,8 +1,10 @@
 """CoordinateStream on TestStream: one verdict a window and revision, in time; what comes too late is recorded."""
+import dataclasses
 import pickle
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 from apache_beam.runners.direct import clock as direct_clock
 from apache_beam.runners.direct import direct_runner
@@ -277,6 +279,38 @@ def test_all_groups_are_answered_and_the_empty_key_by_one_of_them():
     )
     rows = {summary.window.key: summary.summaries.column("key").to_pylist() for summary in held["decided"]}
     assert rows == {g: [""] if g == group_names(3)[key_group("", 3)] else [] for g in group_names(3)}
+
+
+def test_a_window_of_a_stream_may_be_a_weak_coreset():
+    """Labels' totals are exact. Of three shards with two of three parts each none can be spared: J is from S."""
+    labelled = dataclasses.replace(MERGE_REDUCE, labelled=True)
+    names = np.array(["a", "a", "b"])
+
+    def told(shard):
+        parts = (shard, (shard - 1) % 3)
+        ids = np.concatenate([part_ids(part, np.arange(60, dtype=np.uint64)) for part in parts])
+        number = np.arange(len(ids)) % 3
+        rows = Rows(
+            points_of(ids), np.ones(len(ids)), ids, None, number.astype(np.int32),
+            lambda kept: pa.table({"group": names[number[kept]].tolist()}),
+        )  # fmt: skip
+        return deltas.delta(labelled, shard, rows, tuple(Range(part, 0, 60, 60, 60) for part in parts), 3)
+
+    plan = StreamPlan(Plan(2, 3, weak=True, candidates=10), WindowSpec.parse("5s"), PATIENCE, clock=clock)
+    stream = Script().at(106, *map(told, range(3))).at(200).stream.advance_watermark_to_infinity()
+    held, _ = run(
+        lambda pipeline: {"decided": (pipeline | stream | AnswerOnTime(plan, POLICY, labelled)).decided},
+        ("--runner=BundleBasedDirectRunner", "--streaming"),
+    )
+    (summary,) = held["decided"]
+    totals = {name: 0.0 for name in "ab"}
+    for row in summary.coreset.to_pylist():
+        totals[row["group"]] += row["weight"]
+    assert totals == {"a": pytest.approx(120, rel=1e-12), "b": pytest.approx(60, rel=1e-12)}
+    places = summary.candidates.to_pylist()
+    assert len(places) == 10
+    assert {row["independent"] for row in places} == {False}
+    assert {row["window_start"] for row in places} == {100.0}
 
 
 class Held:

@@ -11,7 +11,7 @@ from jobs import arrow_rows, clusters, parts_of, run, without_beam
 
 from beam_coresets import tables
 from beam_coresets.points import PointBlock
-from beam_coresets.transforms.records import ROWS, CenterRow, CoresetRow, rows_of
+from beam_coresets.transforms.records import ROWS, CandidateRow, CenterRow, CoresetRow, rows_of
 from beam_coresets.transforms.summarize import Plan
 
 PLAN = Plan(k=4, shards=4, replication=2, coreset_size=40)
@@ -77,8 +77,19 @@ def test_an_empty_answer_is_a_row_too():
     assert list(rows_of(nothing, "centers")) == list(rows_of(nothing, "coreset")) == []
 
 
+def test_candidates_are_rows_too():
+    plan = Plan(k=3, shards=3, coreset_size=60, weak=True, candidates=20)
+    weak = without_beam(parts_of(clusters(900)), plan)
+    rows = list(rows_of(weak, "candidates"))
+    assert len(rows) == 20
+    assert arrow_rows(rows, tables.CANDIDATES).equals(weak.candidates)
+    coder = coders.registry.get_coder(CandidateRow)
+    assert [coder.decode(coder.encode(row)) for row in rows] == rows
+    assert list(rows_of(SUMMARY, "candidates")) == []
+
+
 def test_a_center_may_have_no_nearest_row():
-    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, *[None] * 5)
+    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, *[None] * 6)
     coder = coders.registry.get_coder(CenterRow)
     assert coder.decode(coder.encode(row)) == row
 

@@ -1,5 +1,6 @@
 """Summarize as a composite in somebody's own pipeline."""
 import collections
+import dataclasses
 import math
 import typing
 
@@ -185,7 +186,8 @@ def test_rows_go_through_shuffles_and_attribute_access():
     blocks = parts_of(clusters(800))
     checked = PipelineOptions(pipeline_type_check=True)
     with test_pipeline.TestPipeline(runner="BundleBasedDirectRunner", options=checked) as p:
-        result = p | beam.Create(blocks).with_output_types(PointBlock) | Summarize(PLAN)
+        plan = dataclasses.replace(PLAN, weak=True)
+        result = p | beam.Create(blocks).with_output_types(PointBlock) | Summarize(plan)
         names = {name: collection.element_type for name, collection in result._asdict().items() if name in ROWS}
         assert names == ROWS
         weights = result.centers | beam.Reshuffle() | beam.Map(lambda row: row.weight)

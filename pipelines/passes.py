@@ -1,0 +1,80 @@
+"""Passes over the data whose small results come back to whoever runs the job."""
+import argparse
+import pickle
+import tempfile
+import uuid
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from rich.console import Console
+
+from beam_coresets.pipelines import launch, options
+from beam_coresets.points import PointBlock
+from beam_coresets.scale import Scale
+from beam_coresets.transforms.atomic_files import write_once
+from beam_coresets.transforms.scaling import ScaleBlocks
+from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.transforms.summarize import gate
+
+LOCAL_RUNNERS = (options.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
+
+
+class Result:
+    """A value that a pipeline makes, brought back by a file, as workers may be other processes.
+
+    Args:
+      folder: where to put it if workers may be on other machines.
+    """
+
+    def __init__(self, beam_options: PipelineOptions, folder: str) -> None:
+        local = beam_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+        self._path = FileSystems.join(tempfile.gettempdir() if local else folder, f".pass-{uuid.uuid4().hex}.pickle")
+
+    def keep(self, values: Any, *gate: Any) -> Any:
+        """Keeps the one value of a PCollection, once the side inputs `gate` are there."""
+        return values | "Keep" >> beam.Map(_keep, self._path, *gate)
+
+    def get(self) -> Any:
+        """The value, after the pipeline has run."""
+        with FileSystems.open(self._path, compression_type="uncompressed") as file:
+            value = pickle.loads(file.read())
+        FileSystems.delete([self._path])
+        return value
+
+
+def _keep(value: Any, path: str, *gate: Any) -> None:
+    write_once(path, pickle.dumps(value))
+
+
+def blocks_of(
+    known: argparse.Namespace, pipeline: beam.Pipeline, scale: Scale | None
+) -> tuple[Any, Any]:
+    """The data's blocks, in scaled units if there is a scale, and its dead letters."""
+    read = pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format)
+    blocks = read["blocks"]
+    if scale is not None:
+        blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), scale).with_output_types(PointBlock)
+    return blocks, read["dead_letters"]
+
+
+def combined(
+    known: argparse.Namespace,
+    beam_options: PipelineOptions,
+    scale: Scale | None,
+    console: Console,
+    folder: str,
+    combine: beam.CombineFn,
+    max_bad_rows: int | None = None,
+) -> Any:
+    """What a CombineFn makes of all blocks, in one pass over the data.
+
+    Raises:
+      JobError: the pass failed, or refused more rows than `max_bad_rows`, if there is such a number.
+    """
+    pipeline, result = beam.Pipeline(options=beam_options), Result(beam_options, folder)
+    blocks, letters = blocks_of(known, pipeline, scale)
+    result.keep(blocks | "Combine" >> beam.CombineGlobally(combine), *gate(letters, max_bad_rows))
+    launch.run(pipeline, 1, console)
+    return result.get()

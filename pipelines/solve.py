@@ -1,0 +1,327 @@
+"""A coreset -> centers for another k, z or constraint, what they cost and how sure that is: in seconds, without the
+data. A range of k gives the curve of the cost."""
+import argparse
+import csv
+import dataclasses
+import io
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from apache_beam.io.filesystems import FileSystems
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from beam_coresets import tables
+from beam_coresets.constraints import Constraint
+from beam_coresets.coordinator import Decision
+from beam_coresets.merged import unpack, unpack_candidates
+from beam_coresets.pipelines import constraint_options, launch, options, show
+from beam_coresets.pipelines.stored import (
+    Identity,
+    Row,
+    add_window_options,
+    common_scale,
+    copy_scale,
+    newest,
+    parts_of,
+    shown,
+)
+from beam_coresets.pipelines.summarize import replacing
+from beam_coresets.sampling import Sampler
+from beam_coresets.scale import Scale
+from beam_coresets.solvers import rounding
+from beam_coresets.solvers.constrained import cost_matrix, labels_of
+from beam_coresets.solvers.transport import transport
+from beam_coresets.summary import Question, Summary, Window, summarize, together
+from beam_coresets.transforms.atomic_files import write_once
+from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.sinks import files_of
+from beam_coresets.weak_coreset import Candidates
+
+ROUNDING = 1e-9  # violations that are none
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`beam-coresets solve --input OUT --output OTHER --k 30`; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="beam-coresets solve",
+        description=__doc__,
+        epilog="Each window and key of the input is answered for itself. A range of k writes centers and summaries to "
+        "OUTPUT/k=02, OUTPUT/k=03, ... and the curve to OUTPUT/curve.csv; one k writes the coreset, too.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--input", help="the --output folder of summarize, stream or rollup (or the coreset folder in it)")
+    add("--output", help="folder for the tables")
+    add_window_options(parser)
+    add("--k", type=_range, metavar="K | LOW:HIGH[:STEP]", help="number of centers (default: the coreset's)")
+    add("--z", type=float, help="power of the distance (default: the coreset's)")
+    add("--r", type=int, help="k subspaces of this dimension in place of centers (default: the coreset's)")
+    add("--affine", action="store_true", default=None, help="with --r: subspaces need not pass through the origin")
+    add("--seed", type=int, default=0)
+    constraint_options.add_constraint_options(parser)
+    add("--rounded", action="store_true", help="with a constraint: every point of the coreset wholly in one cluster")
+    add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
+    add("--overwrite", action="store_true", help="replace another run's tables in --output")
+    add("--verbose", action="store_true", help="show warnings and whole error reports")
+    known = parser.parse_args(argv)
+    launch.quiet(known.verbose)
+    return launch.exit_code(lambda: run(known, Console()))
+
+
+def _range(text: str) -> tuple[int, ...]:
+    """The numbers of "20", "2:40" or "2:40:2"; for argparse."""
+    try:
+        low, *rest = (int(part) for part in text.split(":"))
+        numbers = range(low, (rest[0] if rest else low) + 1, rest[1] if len(rest) > 1 else 1)
+        if len(rest) > 2 or low < 1 or not numbers:
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be K, LOW:HIGH or LOW:HIGH:STEP from 1 on, got {text!r}") from None
+    return tuple(numbers)
+
+
+class Piece(NamedTuple):
+    """One window and key of the input.
+
+    Attributes:
+      window: which it is.
+      row: what its summary says.
+      decision: its coreset, with what it takes to tell errors.
+      candidates: where its centers may be, of a weak coreset.
+    """
+
+    window: Window
+    row: Row
+    decision: Decision
+    candidates: Candidates | None
+
+
+class Kept(NamedTuple):
+    """How the clusters of a coreset keep to their constraint.
+
+    Attributes:
+      violation: the largest relative miss of a bound.
+      points: of the coreset.
+      split: points that are in several clusters.
+      moved: the weight that rounding has moved to make them whole; None without rounding.
+    """
+
+    violation: float
+    points: int
+    split: int
+    moved: float | None
+
+
+class Solved(NamedTuple):
+    """An answer, and how it keeps to its constraint, if there is one."""
+
+    summary: Summary
+    kept: Kept | None
+
+
+def run(known: argparse.Namespace, console: Console) -> int:
+    """Solves, writes and shows; returns the exit code.
+
+    Raises:
+      ValueError: something that can't work; an old result in --output is as it was.
+    """
+    options.require(known, "input", "output")
+    began, folder = time.monotonic(), _folder(known.input)
+    if known.output.rstrip("/") == folder:
+        raise ValueError(f"output: must not be the input, got {known.output!r}")
+    constraint = constraint_options.constraint_of(known)
+    if known.rounded and constraint is None:
+        raise ValueError("rounded: must be left out without a constraint, got --rounded")
+    scale, rows = common_scale([folder]), _rows(folder, known)
+    numbers = known.k or (max(row["k"] for row in rows.values()),)
+    _warn(known, list(rows.values()), numbers[-1], console)
+    with replacing(known.output, known.overwrite):
+        solved = [_solved(known, piece, numbers, constraint, scale) for piece in _pieces(folder, rows, scale)]
+        for i, k in enumerate(numbers):
+            output = known.output if len(numbers) == 1 else FileSystems.join(known.output, f"k={k:02d}")
+            copy_scale(folder, output)
+            claims = Claims(output, known.format, _tables(folder, numbers))
+            _publish(claims, [answers[i].summary for answers in solved])
+        if len(numbers) > 1:
+            _write_curve(known.output, solved)
+    _show(known, solved, time.monotonic() - began, console)
+    return 0
+
+
+def _folder(path: str) -> str:
+    """The output folder that is meant, also by the coreset folder in it."""
+    path = path.rstrip("/")
+    inside = re.fullmatch(r"(.+)/coreset", path)
+    return inside[1] if inside and not files_of(path, "summaries") else path
+
+
+def _rows(folder: str, known: argparse.Namespace) -> dict[Identity, Row]:
+    """The summaries of the windows and keys that the options leave.
+
+    Raises:
+      ValueError: there are none, or they are not of coresets.
+    """
+    rows = newest([folder], known)
+    wrong = sorted({row["summary"] for row in rows.values()} - {"coreset", None})
+    if wrong:
+        raise ValueError(f"input: must be coresets, got a summary of kind {wrong[0]} in {folder!r}")
+    return rows
+
+
+def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iterator[Piece]:
+    places: dict[Identity, Candidates] = {}
+    if files_of(folder, "candidates"):
+        found = parts_of([folder], rows, "candidates")
+        places = {identity: unpack_candidates(table, scale) for identity, table in found if len(table)}
+    for identity, coreset in parts_of([folder], rows):
+        row, window = rows[identity], Window(*identity[1:])
+        yield Piece(window, row, unpack(row, coreset, scale), places.get(identity))
+
+
+def _warn(known: argparse.Namespace, rows: list[Row], k: int, console: Console) -> None:
+    """Says so where the coreset was made for another question."""
+    asked = {"z": known.z, "r": known.r, "k": k}
+    for name, value in asked.items():
+        made = max(row[name] or 0 for row in rows)
+        if value is not None and (value > made if name == "k" else value != made):
+            console.print(
+                f"[yellow]warning:[/] the coreset was made for {name} = {made:g}; errors for {value:g} may be larger",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+
+def _solved(
+    known: argparse.Namespace, piece: Piece, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None
+) -> list[Solved]:
+    """The answers of one window and key for each k, each started from the one before.
+
+    Raises:
+      ValueError: more centers than distinct points, or a constraint that can't be met.
+    """
+    coreset, out, init = piece.decision.coreset, [], None
+    if len(coreset) and numbers[-1] > 1:
+        distinct = len(np.unique(coreset.points[coreset.weights > 0], axis=0))
+        if numbers[-1] > distinct:
+            place = f" in {piece.window.name}" if piece.window != Window() else ""
+            raise ValueError(f"k: must be at most the coreset's {distinct} distinct points{place}, got {numbers[-1]}")
+    for k in numbers:
+        question = _question(known, piece, k, constraint if len(coreset) else None)
+        summary = summarize(piece.decision, question, piece.window, scale=scale, init=init, candidates=piece.candidates)
+        init = summary.answers[0].solved
+        out.append(_whole(summary, piece, question, known.rounded))
+    return out
+
+
+def _whole(summary: Summary, piece: Piece, question: Question, rounded: bool) -> Solved:
+    """The answer with what there is to say of its constraint; `rounded` gives points wholly to one cluster each."""
+    constraint, coreset, (answer,) = question.constraint, piece.decision.coreset, summary.answers
+    if constraint is None or not len(answer.solved):
+        return Solved(summary, None)
+    labels, label = labels_of(coreset, constraint)
+    bounds = constraint.bounds(labels, np.bincount(label, coreset.weights, len(labels)), len(answer.solved))
+    costs = cost_matrix(coreset.points, answer.solved, question.sampler.z, question.metric)
+    plan = transport(costs, coreset.weights, label, bounds)
+    if not rounded:
+        return Solved(summary, Kept(bounds.violation(plan.table(label)), len(coreset), plan.split, None))
+    whole = rounding.rounded(plan, costs, coreset.weights, label, bounds)
+    kept, k = whole.plan, len(answer.solved)
+    paid = kept.amounts * costs[kept.rows, kept.clusters]
+    centers = {name: list(values) for name, values in answer.centers.items()}
+    centers["weight"] = np.bincount(kept.clusters, kept.amounts, k).tolist()
+    centers["cost"] = np.bincount(kept.clusters, paid, k).tolist()
+    answer = dataclasses.replace(answer, centers=centers)
+    return Solved(Summary(summary.window, (answer,)), Kept(whole.violation, len(coreset), whole.split, whole.moved))
+
+
+def _question(known: argparse.Namespace, piece: Piece, k: int, constraint: Constraint | None) -> Question:
+    """What the options ask for, and where they don't, what was asked of the window."""
+    row = piece.row
+    z = row["z"] if known.z is None else known.z
+    r = int(row["r"] or 0) if known.r is None else known.r
+    affine = bool(row["affine"]) and r > 0 if known.affine is None else known.affine
+    sampler = Sampler(k, max(k, len(piece.decision.coreset)), z, row["method"], known.seed, r=r, affine=affine)
+    return Question(sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint)
+
+
+def _tables(folder: str, numbers: Sequence[int]) -> tuple[str, ...]:
+    """Which tables are written: the coreset, too, for one k."""
+    if len(numbers) > 1:
+        return ("centers", "summaries")
+    return WEAK_ORDER if files_of(folder, "candidates") else ORDER
+
+
+def _publish(claims: Claims, summaries: Sequence[Summary]) -> None:
+    """Writes the answers, the keys of a window in one file."""
+    spans: dict[tuple[Any, Any], list[Summary]] = {}
+    for summary in summaries:
+        spans.setdefault((summary.window.start, summary.window.end), []).append(summary)
+    for (start, end), keys in spans.items():
+        whole = keys[0].window if len(keys) == 1 else Window(start, end)
+        claims.publish(together(whole, keys))
+
+
+def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
+    names = ("window_start", "window_end", "key", "k", "centers", "cost", "cost_low", "cost_high")
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(names)
+    for answers in solved:
+        for row in (answer.summary.summaries.to_pylist()[0] for answer in answers):
+            lines.writerow("" if row[name] is None else row[name] for name in names)
+    write_once(FileSystems.join(output, "curve.csv"), text.getvalue().encode())
+
+
+def _show(known: argparse.Namespace, solved: list[list[Solved]], seconds: float, console: Console) -> None:
+    rows = [[answer.summary.summaries.to_pylist()[0] for answer in answers] for answers in solved]
+    if len(rows[0]) > 1:
+        _show_curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)
+        written = f"\nIn {escape(known.output)}: curve.csv, and summaries and centers of each k"
+        console.print(written, highlight=False, soft_wrap=True)
+    elif len(rows) > 1:
+        show.several([(_name(row[0]), row[0]) for row in rows], known.output, console)
+    else:
+        show.result(known.output, seconds, console)
+    kept = [answer.kept for answers in solved for answer in answers if answer.kept is not None]
+    if kept:
+        console.print(_told(kept), highlight=False, soft_wrap=True)
+
+
+def _told(kept: Sequence[Kept]) -> str:
+    """How well the constraint is kept to, in the worst of several answers."""
+    worst, split = max(each.violation for each in kept), sum(each.split for each in kept)
+    points, moved = sum(each.points for each in kept), [each.moved for each in kept if each.moved is not None]
+    violation = f"violation {worst:.3%}" if worst > ROUNDING else "violation 0"
+    if moved:
+        return f"{violation} at most; rounded: {split:,} of {points:,} points made whole, weight {sum(moved):.6g} moved"
+    return f"{violation}; {split:,} of {points:,} points are in several clusters (--rounded makes them whole)"
+
+
+def _name(row: Row) -> str:
+    start = "" if row["window_start"] is None else shown(row["window_start"])
+    return " ".join(part for part in (start, row["key"]) if part)
+
+
+def _show_curve(rows: list[Row], windows: int, console: Console) -> None:
+    """The cost against k, with its 95 % interval."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("k", "cost", "95 % interval", "to the k before"):
+        table.add_column(name, justify="right")
+    before = None
+    for row in rows:
+        interval = f"{show.number(row['cost_low'])} to {show.number(row['cost_high'])}"
+        gain = "" if not before else f"{row['cost'] / before - 1:+.1%}"
+        table.add_row(str(row["k"]), show.number(row["cost"]), interval, gain)
+        before = row["cost"]
+    console.print(table, highlight=False)
+    if windows > 1:
+        console.print(f"of the heaviest of {windows} windows and keys; curve.csv has all", highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
