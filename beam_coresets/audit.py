@@ -98,10 +98,10 @@ def audit(
       trusted: (shards, buckets) bool, by the ledgers (`recovery.diagnose`).
     """
     found: dict[int, Finding] = {}
-    widths = [report.coreset.dim for report in reports if len(report.coreset)]
-    width = max(set(widths), key=lambda w: (widths.count(w), -w), default=0)
+    shapes = [_shape(report) for report in reports if len(report.coreset)]
+    usual = max(sorted(set(shapes)), key=shapes.count, default=(0, False))
     for report in reports:
-        reason = _contradiction(report, assignment, width)
+        reason = _contradiction(report, assignment, usual)
         if reason is not None:
             found[report.shard] = Finding(report.shard, "implausible", reason)
     plausible = [report for report in reports if report.shard not in found and len(report.coreset)]
@@ -133,19 +133,24 @@ def _compare(
     _blame(evidence, alarm, found)
 
 
-def _contradiction(report: ShardReport, assignment: Assignment, width: int) -> str | None:
+def _shape(report: ShardReport) -> tuple[int, bool]:
+    """What all samples have in common: their width, and whether there are labels."""
+    return report.coreset.dim, report.coreset.groups is not None
+
+
+def _contradiction(report: ShardReport, assignment: Assignment, usual: tuple[int, bool]) -> str | None:
     """What no honest sample can be, or None."""
     sample, ledger = report.coreset, report.ledger
     if not len(sample):
         return None
-    if sample.dim != width:
-        return f"points of {sample.dim} coordinates, where others have {width}"
+    if _shape(report) != usual:
+        return "points of another width than the others', or labels on one side only"
     if not all(np.isfinite(numbers).all() for numbers in (sample.points, sample.weights, sample.weights_ht)):
         return "numbers that are not finite"
     if min(sample.weights.min(), sample.weights_ht.min()) < 0:
         return "negative weights"
     bucket = assignment.bucket_of(sample.ids)
-    if not assignment.matrix()[report.shard, bucket].all():
+    if bucket.max() >= assignment.buckets or not assignment.matrix()[report.shard, bucket].all():
         return "ids of buckets that it does not hold"
     if (np.bincount(bucket, minlength=assignment.buckets) > ledger.counts).any():
         return "more points of a bucket than it has read"

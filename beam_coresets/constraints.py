@@ -33,7 +33,8 @@ Array = npt.NDArray[Any]
 Numbers = float | tuple[float, ...]  # one for all clusters, or one for each
 
 READINGS = ("most", "least")
-SLACK = 1e-7  # share of the total weight that bounds may be missed by, for rounding
+SLACK = 1e-7  # share of the total weight that bounds may be missed by and still be possible
+ROUNDING = 1e-9  # share of it that is none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,7 @@ class Constraint:
                 if name in ("min_size", "max_size"):
                     fields[name] = _parsed(value)
                 elif name == "gamma":
-                    fields[name] = tuple(float(number) for number in value.split(","))
+                    fields[name] = tuple(float(number) for number in value.split(",") if number)
                 elif name == "balanced":
                     fields[name] = float(value)
                 elif name == "fair":
@@ -294,6 +295,7 @@ class Bounds:
         table = np.asarray(table, np.float64)
         held, size = self.matrix @ table.ravel(), table.sum(axis=0)[self.cluster]
         missed = self.missed(table)
+        missed[missed <= ROUNDING * table.sum()] = 0.0  # a cluster of next to nothing is off by its rounding
         bound = np.where(held < self.low, self.low, self.high)
         bound = np.where(np.isnan(self.share), bound, self.share * size)
         scale = np.where(bound > 0, bound, np.maximum(size, np.finfo(float).tiny))

@@ -213,7 +213,7 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     in_use = None
     if assignment.parts:
         in_use = np.arange(assignment.buckets) < max([policy.parts, *(report.parts for report in ordered)])
-    recovery = _recovered(ordered, policy, in_use)
+    recovery, ordered = _recovered(ordered, policy, in_use)
     local = _local(ordered, policy, recovery)
     evidence = _evidence(ordered, policy, recovery)
     total = float(recovery.weights.sum() * recovery.scale)
@@ -222,9 +222,13 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
 
 
-def _recovered(reports: tuple[ShardReport, ...], policy: Policy, in_use: Array | None) -> Recovery:
-    """By the ledgers; with an audit, again without the shards whose points are wrong, until none is."""
+def _recovered(
+    reports: tuple[ShardReport, ...], policy: Policy, in_use: Array | None
+) -> tuple[Recovery, tuple[ShardReport, ...]]:
+    """By the ledgers; with an audit, again without the shards whose points are wrong, until none is. And the reports
+    that are left."""
     barred: dict[int, str] = {}
+    heard = reports
     while True:
         recovery = recover(
             policy.assignment,
@@ -236,15 +240,13 @@ def _recovered(reports: tuple[ShardReport, ...], policy: Policy, in_use: Array |
             whole=policy.whole,
             barred=barred,
         )
-        if not policy.audit:
-            return recovery
-        heard = [report for report in reports if report.shard not in barred]
-        found = audit(heard, policy.assignment, recovery.trusted)
+        found = audit(heard, policy.assignment, recovery.trusted) if policy.audit else ()
         if not found:
-            return recovery
+            return recovery, heard
         for finding in found:
             known = recovery.distrusted.get(finding.shard, "")
             barred[finding.shard] = max(finding.fault, known, key=FAULTS.index)
+        heard = tuple(report for report in reports if report.shard not in barred)
 
 
 def united(

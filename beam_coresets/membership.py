@@ -74,6 +74,7 @@ class Priced:
       tolerance: clusters so close to the cheapest are tied with it.
       ties: (label's number, set of tied clusters packed as bits) -> (k,) cumulative shares of the clusters. Rows of a
         tie that isn't there go to the cheapest.
+      duals: of the bounds, which the prices are made of, for whoever wants to go on from them.
     """
 
     centers: Array
@@ -83,6 +84,7 @@ class Priced:
     metric: Metric = "euclidean"
     tolerance: float = 0.0
     ties: Mapping[tuple[int, bytes], Array] = dataclasses.field(default_factory=dict)
+    duals: Array | None = None
 
     @property
     def k(self) -> int:
@@ -95,12 +97,17 @@ class Priced:
     def settled(self, block: PointBlock, reach: Array | None = None) -> tuple[Array, Array, Array]:
         """The cluster (n,) int32 of each row, tied ones where the plan has them, and the squared distance to its center
         (n,) float64; and how far it is from changing its cluster, as `cheapest` says."""
-        label = label_numbers(block, self.labels)
-        index, dist_sq, gap, away = self.cheapest(block.points, label, reach)
+        return self.placed(block.points, label_numbers(block, self.labels), block.ids, reach)
+
+    def placed(
+        self, points: Array, label: Array, ids: Array, reach: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """`settled` for points (n, d) with labels and ids (n,)."""
+        index, dist_sq, gap, away = self.cheapest(points, label, reach)
         rows = np.flatnonzero(gap <= self.tolerance)
         if self.ties and len(rows):
-            index[rows] = self._by_plan(index[rows], block.points[rows], label[rows], block.ids[rows])
-            dist_sq[rows] = distances_to(block.points[rows].astype(np.float64), self.centers, index[rows])
+            index[rows] = self._by_plan(index[rows], points[rows], label[rows], ids[rows])
+            dist_sq[rows] = distances_to(points[rows].astype(np.float64), self.centers, index[rows])
         return index, dist_sq, away
 
     def cheapest(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.bottom_k import BottomK, row_ranks, water_level
+from beam_coresets.bottom_k import BottomK, Part, row_ranks, water_level
 from beam_coresets.constraints import Bounds, Constraint
 from beam_coresets.membership import Priced, label_codes, tie_place
 from beam_coresets.points import PointBlock
@@ -27,10 +27,13 @@ from beam_coresets.solvers.transport import Transport, transport
 TIE = 1e-7  # of the mean cost: what rounding makes of a tie
 DEVIATIONS = 4.0  # standard errors of a cluster's size that prices may be off by,
 FEW_MORE = 16  # and rows beyond that
+AGAIN, NARROWEST = 2.0, 16.0  # prices that have moved may be off by so many times that, and by no less of the old reach
 LEVELS = np.array([1 / 64, 1 / 16, 1 / 4, 1])  # of how far rows are from changing their cluster, in units of that
 FAR = len(LEVELS)
 FAR_SHARE = 4  # one in so many gathered rows may be further
-FEW_ROWS = 50_000  # whose plan is made in one go
+FEW_ROWS, FEW_COSTS = 50_000, 20_000_000  # whose plan is made in one go; rows, and rows times clusters,
+FEW_IN_PROGRAM, ROWS_A_PRICE = 10_000, 150  # and rows where it takes linear programs, or so many a price
+ROUNDS, ENOUGH = 8, 5e-4  # of such plans, until all rows in hand miss no bound by more
 
 Array = npt.NDArray[Any]
 Cell = tuple[str, int, int]
@@ -142,40 +145,69 @@ class Surveyor:
         which = np.unique(_cells(label, index, level, self.k), return_inverse=True)[1]
         weight, rows = np.bincount(which, block.weights), np.bincount(which)
         order, rank = np.argsort(which, kind="stable"), row_ranks(block.ids, block.points, self.seed)
-        near, far, weights, counts = BottomK(self.size), self.nothing().far, {}, {}
+        near: dict[Cell, tuple[Part, ...]] = {}
+        far: dict[Cell, tuple[Part, ...]] = {}
+        weights, counts = {}, {}
         for own, w, n in zip(np.split(order, np.cumsum(rows)[:-1]), weight.tolist(), rows.tolist(), strict=True):
             j, cluster, distance = place[:, own[0]].tolist()
             cell = names[j], cluster, distance
             weights[cell], counts[cell] = w, n
-            columns = (array[own] for array in (rank, block.points, block.weights, block.ids))
-            if distance < FAR:
-                near = near.add(cell, *columns)
-            else:
-                far = far.add(cell, *columns)
-        return Tally(weights, counts, near, far)
+            part = tuple(array[own] for array in (rank, block.points, block.weights, block.ids))
+            (far if distance == FAR else near)[cell] = (part,)
+        empty = self.nothing()
+        samples = dataclasses.replace(empty.near, strata=near), dataclasses.replace(empty.far, strata=far)
+        return Tally(weights, counts, *samples)
 
 
 def reprice(
-    survey: Survey, constraint: Constraint, centers: Array, z: float = 2.0, metric: Metric = "euclidean"
+    survey: Survey,
+    constraint: Constraint,
+    centers: Array,
+    z: float = 2.0,
+    metric: Metric = "euclidean",
+    start: Priced | None = None,
+    reach: Array | None = None,
 ) -> Priced:
     """The prices of the cheapest assignment of the survey's rows under a constraint.
 
-    Of many rows, prices for a few tell which are near a tie, and the plan is made of these and a few others.
+    Of many rows, prices that are nearly right tell which may change their cluster; the plan is made of these and a few
+    others, and again with the prices that come of it, until all of the survey's rows keep to the constraint.
 
     Args:
       centers: (k, d).
+      start, reach: prices that are nearly right and how far they may be off, (m, k, k); by default those of few rows.
 
     Raises:
       ValueError: a constraint that this data can't meet.
     """
-    bounds = constraint.bounds(survey.labels, survey.label_weights, len(centers))
-    nothing = np.zeros((len(survey.labels), len(centers)))
-    free = Priced(np.asarray(centers, np.float64), nothing, survey.labels, z, metric)
-    if len(survey.points) <= FEW_ROWS:
-        return _planned(survey, bounds, free, None)[0]
-    few = _thinned(survey, FEW_ROWS)
-    coarse, duals = _planned(few, bounds, free, None)
-    return _planned(_focused(survey, coarse, reach_of(coarse, few)), bounds, free, duals)[0]
+    m, k = len(survey.labels), len(centers)
+    bounds = constraint.bounds(survey.labels, survey.label_weights, k)
+    free = Priced(np.asarray(centers, np.float64), np.zeros((m, k)), survey.labels, z, metric)
+    most = FEW_ROWS if bounds.sizes is not None else max(FEW_IN_PROGRAM, ROWS_A_PRICE * m * k)
+    size = min(FEW_ROWS, most, FEW_COSTS // k)
+    if len(survey.points) <= size:
+        return _planned(survey, bounds, free)
+    if start is None or reach is None:
+        few = _thinned(survey, size)
+        start = _planned(few, bounds, free)
+        reach = reach_of(start, few)
+    best, least, before = start, np.inf, start
+    for _ in range(ROUNDS):
+        priced = _planned(_focused(survey, before, reach, size), bounds, before)
+        missed = bounds.violation(_sizes(survey, priced))
+        if missed < least:
+            best, least = priced, missed
+        if missed <= ENOUGH:
+            break
+        before, reach = priced, narrowed(reach, before, priced)
+    return best
+
+
+def _sizes(survey: Survey, priced: Priced) -> Array:
+    """The weight (m, k) of each label in each cluster, by these prices."""
+    index, _, _ = priced.placed(survey.points, survey.label, survey.ids)
+    cell = survey.label * priced.k + index
+    return np.bincount(cell, survey.weights, priced.prices.size).reshape(priced.prices.shape)
 
 
 def _cells(label: Array, index: Array, level: Array, k: int) -> Array:
@@ -194,19 +226,20 @@ def _thinned(survey: Survey, size: int) -> Survey:
     return dataclasses.replace(survey, weights=survey.weights[rows] * factor[number[rows]], **arrays)
 
 
-def _focused(survey: Survey, priced: Priced, reach: Array) -> Survey:
-    """On the rows that are closest to changing their cluster, and fewer of the others."""
+def _focused(survey: Survey, priced: Priced, reach: Array, size: int) -> Survey:
+    """On about `size` rows: those that are closest to changing their cluster, and fewer of the others."""
     index, _, _, away = priced.cheapest(survey.points, survey.label, reach)
     cell = _cells(survey.label, index, np.searchsorted(LEVELS, away), priced.k)
-    return _thinned(dataclasses.replace(survey, cell=cell), FEW_ROWS)
+    return _thinned(dataclasses.replace(survey, cell=cell), size)
 
 
-def _planned(survey: Survey, bounds: Bounds, free: Priced, duals: Array | None) -> tuple[Priced, Array]:
-    """Prices and duals by an exact plan of the rows in the survey."""
-    cost = cost_matrix(survey.points, free.centers, free.z, free.metric)
-    found = transport(cost, survey.weights, survey.label, bounds, duals)
-    priced = dataclasses.replace(free, prices=found.prices, tolerance=TIE * float(cost.mean()) if cost.size else 0.0)
-    return dataclasses.replace(priced, ties=_ties(priced, survey, found)), found.duals
+def _planned(survey: Survey, bounds: Bounds, before: Priced) -> Priced:
+    """By an exact plan of the rows in the survey."""
+    cost = cost_matrix(survey.points, before.centers, before.z, before.metric)
+    found = transport(cost, survey.weights, survey.label, bounds, before.duals)
+    tolerance = TIE * float(cost.mean()) if cost.size else 0.0
+    priced = dataclasses.replace(before, prices=found.prices, tolerance=tolerance, duals=found.duals, ties={})
+    return dataclasses.replace(priced, ties=_ties(priced, survey, found))
 
 
 def _ties(priced: Priced, survey: Survey, found: Transport) -> dict[tuple[int, bytes], Array]:
@@ -249,6 +282,14 @@ def reach_of(priced: Priced, survey: Survey) -> Array:
                 reach[j, a] = np.partition(dearer - dearer[:, [a]], rank, axis=0)[rank]
     known = reach[reach > 0]
     return np.where(reach > 0, reach, np.median(known) if len(known) else 1.0)
+
+
+def narrowed(reach: Array, old: Priced, new: Priced) -> Array:
+    """How far prices may still be off (m, k, k), as they have moved by so much from the old ones, which were off by
+    `reach`: some times as far."""
+    change = new.prices - old.prices
+    moved = np.abs(change[:, :, None] - change[:, None, :])
+    return np.maximum(AGAIN * moved, reach / NARROWEST)
 
 
 def violations(bounds: Bounds, sizes: Array) -> Array:

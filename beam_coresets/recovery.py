@@ -260,10 +260,10 @@ def _answered(held: Array, finished: Mapping[int, Array], parts: bool) -> tuple[
 
 
 def theorem6_constant(delta: float, replication: int, straggle_probability: float) -> float:
-    """The entry of Theorem 6's constant recovery vector: b = 1 / ((1 - gamma) l (1 - p_t)), gamma = delta / (2 + delta).
+    """Every entry of Theorem 6's recovery vector: b = 1 / ((1 - gamma) l (1 - p_t)), gamma = delta / (2 + delta).
 
-    With the theorem's l (`planner.theorem6_replication`) and Bernoulli assignment it has Property 1 for `delta`, all but
-    with probability 1 / G.
+    With the theorem's l (`planner.theorem6_replication`) and Bernoulli assignment it has Property 1 for `delta`, but
+    for a probability of 1 / G.
     """
     gamma = delta / (2 + delta)
     return 1 / ((1 - gamma) * replication * (1 - straggle_probability))

@@ -59,7 +59,7 @@ def run(*command: str) -> tuple[float, str]:
     done = subprocess.run([sys.executable, "-m", "beam_coresets", *command], capture_output=True, text=True)
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise RuntimeError(f"beam-coresets {' '.join(command)}: {done.stderr.strip()}")
+        raise RuntimeError(f"beam-coresets {' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}")
     return seconds, done.stdout
 
 
@@ -126,14 +126,13 @@ def compare(args: argparse.Namespace, pattern: str, folder: str, console: Consol
     """Runs everything and prints the table."""
     data = ["--input", pattern, *(["--group_column", "label"] if args.labels else [])]
     workers = [f"--direct_num_workers={args.workers}", "--direct_running_mode=multi_threading"]
-    run("summarize", *data, "--k", str(args.k), "--output", f"{folder}/out", *workers)
+    weak = ["--weak"] if args.labels else []  # each label's total is then exact
+    run("summarize", *data, "--k", str(args.k), "--output", f"{folder}/out", *weak, *workers)
     bounds = ["--balanced", str(args.balanced)]
     if args.labels:
-        group = read_table(f"{folder}/out", "coreset").select(["group", "weight"]).group_by("group").aggregate(
-            [("weight", "sum")]
-        )  # fmt: skip
-        share = dict(zip(group.column("group").to_pylist(), group.column("weight_sum").to_pylist(), strict=True))
-        bounds += ["--fair", *(f"{g}=0:{1.1 * w / args.n:.4f}" for g, w in sorted(share.items()))]
+        labels = pq.read_table(pathlib.Path(pattern).parent, columns=["label"]).column("label").value_counts()
+        shares = sorted((each["values"], 1.1 * each["counts"] / args.n) for each in labels.to_pylist())
+        bounds += ["--fair", *(f"{label}=0:{share:.4f}" for label, share in shares)]
     solving, _ = run("solve", "--input", f"{folder}/out", "--output", f"{folder}/constrained", *bounds)
     table = Table(title=f"{args.n:,} x {args.dim}, k = {args.k}, {' '.join(bounds)}; solved in {solving:.1f} s")
     for column in ("rows assigned", "prices from", "points/s", "without start-up", "passes", "violation"):

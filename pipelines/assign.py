@@ -25,7 +25,7 @@ from beam_coresets.pipelines.passes import Result, blocks_of, combined
 from beam_coresets.pipelines.stored import add_window_options, newest, parts_of
 from beam_coresets.pipelines.summarize import replacing
 from beam_coresets.pipelines.verify import read_scale
-from beam_coresets.pricing import Survey, Surveyor, reach_of, reprice, violations
+from beam_coresets.pricing import Survey, Surveyor, narrowed, reach_of, reprice, violations
 from beam_coresets.scale import Scale
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import Subspaces
@@ -108,9 +108,10 @@ class Job:
     """The data and where its rows go.
 
     Attributes:
-      known: the options.
+      known, beam_options: the options.
       clusters: which rows are to be given.
       source: the data.
+      console: shows how far it is.
     """
 
     known: argparse.Namespace
@@ -206,8 +207,10 @@ def read_clusters(known: argparse.Namespace) -> Clusters:
     )
 
 
-def _constrained(job: Job, constraint: Constraint) -> tuple[dict[str, Array], Bounds, int]:
+def _constrained(job: Job, constraint: Constraint) -> tuple[dict[str, Array], Bounds | None, int]:
     """Finds prices and writes, until the sizes are those that were asked for; also the number of passes.
+
+    Data without weight has no bounds.
 
     Raises:
       ValueError: the data can't meet the constraint.
@@ -215,15 +218,19 @@ def _constrained(job: Job, constraint: Constraint) -> tuple[dict[str, Array], Bo
     k, dim = job.clusters.centers.shape
     surveyor = Surveyor(k, sample_size(k, dim), constraint.labelled, seed=job.known.seed)
     survey, passes = job.survey(surveyor), 1
+    if not len(survey.points):
+        return job.write(job.clusters.nearest), None, 2
     bounds = constraint.bounds(survey.labels, survey.label_weights, k)
     bounds.check()
     shape = job.clusters.centers, job.clusters.z, job.clusters.metric
     priced = reprice(survey, constraint, *shape)
+    reach = reach_of(priced, survey)
     while True:
         if not survey.complete:
-            nearer = dataclasses.replace(surveyor, priced=priced, reach=reach_of(priced, survey))
-            survey, passes = job.survey(nearer), passes + 1
-            priced = reprice(survey, constraint, *shape)
+            before = priced
+            survey = job.survey(dataclasses.replace(surveyor, priced=before, reach=reach))
+            priced, passes = reprice(survey, constraint, *shape, before, reach), passes + 1
+            reach = narrowed(reach, before, priced)
         sizes, passes = job.write(priced), passes + 1
         missed = bounds.violation(table_of(sizes, bounds.labels))
         if missed <= job.known.max_violation or survey.complete or passes > MOST_PASSES:

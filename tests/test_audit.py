@@ -13,7 +13,7 @@ import pytest
 from jobs import CENTERS, clusters, counters, parts_of, run
 from simulated import T0, Simulation, log_of, patience
 
-from beam_coresets.assignment import Assignment
+from beam_coresets.assignment import Assignment, part_ids
 from beam_coresets.audit import FALSE_ALARM, audit
 from beam_coresets.coordinator import Policy, Verdict, decide
 from beam_coresets.hashing import generator
@@ -23,7 +23,7 @@ from beam_coresets.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.merged import merge
 from beam_coresets.nearest import cost
 from beam_coresets.pipelines import options
-from beam_coresets.points import PointBlock, blocks_of
+from beam_coresets.points import PointBlock, Span, blocks_of
 from beam_coresets.recovery import recover
 from beam_coresets.replicas import Evidence, Pool
 from beam_coresets.sampling import Sampler
@@ -100,6 +100,8 @@ def broken(report, name):
         return with_sample(report, ids=np.repeat(ids[:1], n))
     if name == "another width":
         return with_sample(report, points=np.ones((n, 3), np.float32))
+    if name == "labels":
+        return with_sample(report, groups=np.zeros(n, np.int32))
     if name == "does not add up":
         return dataclasses.replace(report, coreset=dataclasses.replace(sample, weights=sample.weights * 1.01))
     if name == "too heavy":
@@ -116,8 +118,8 @@ def _one_id_a_bucket(report):
     return rows, report.ledger.counts[chosen]
 
 
-BROKEN = ("not finite", "negative", "not held", "more than read", "another width", "does not add up", "too heavy",
-          "few buckets")  # fmt: skip
+BROKEN = ("not finite", "negative", "not held", "more than read", "another width", "labels", "does not add up",
+          "too heavy", "few buckets")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -126,6 +128,25 @@ def test_a_sample_that_contradicts_itself_needs_no_replica(name):
     reports = honest(scheme)
     assert found(reports, scheme) == {}
     assert found(of_all(reports, {4}, lambda r: broken(r, name)), scheme) == {4: "implausible"}
+
+
+def test_a_shard_whose_points_cannot_be_used_does_not_stop_the_decision():
+    """Without an audit, another width or a part that does not exist is an error."""
+    scheme = Assignment(3, 2, buckets=6, parts=True)
+    blocks = [PointBlock(SHAPE.block(part, 200), np.ones(200), part_ids(part, np.arange(200, dtype=np.uint64)),
+                         Span(part, 0, True)) for part in range(6)]  # fmt: skip
+    reports = shard_reports(blocks, MergeReduce(Sampler(3, 60), scheme))
+    for lie in (
+        lambda r: with_sample(r, ids=r.coreset.ids | part_ids(1000, np.zeros(1, np.uint64))),
+        lambda r: with_sample(r, points=np.ones((len(r.coreset), 5), np.float32)),
+    ):
+        liars = of_all(reports, {1}, lie)
+        decision = decide(liars, Policy(scheme, parts=6, audit=True))
+        assert decision.recovery.distrusted == {1: "implausible"}
+        assert decision.recovery.coverage == 1.0
+        assert decision.points == 1200
+        with pytest.raises((IndexError, ValueError)):
+            decide(liars, Policy(scheme, parts=6))
 
 
 def test_where_nothing_is_left_out_a_single_bit_shows_even_alone():

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_coresets.instances import GaussianMixture, HeavyTails, LowRank, PlantedSubspaces, SSet, UnitVectors
+from beam_coresets.instances import (
+    GaussianMixture,
+    Grouped,
+    HeavyTails,
+    LowRank,
+    PlantedSubspaces,
+    SSet,
+    UnitVectors,
+)
 from beam_coresets.nearest import nearest
 
 SMALL = [
@@ -14,6 +22,7 @@ SMALL = [
     UnitVectors(seed=3, d=32, k=5),
     SSet(seed=3),
     PlantedSubspaces(seed=3, d=6, k=3, extent=(3.0, 10.0)),
+    Grouped(seed=3, d=4, k=5, groups=3),
 ]
 each = pytest.mark.parametrize("instance", SMALL, ids=lambda i: type(i).__name__)
 
@@ -170,3 +179,22 @@ def test_any_seed_and_block_number_work(seed, i, rows):
 def test_bad_parameters_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_groups_go_with_clusters_and_belong_to_the_block():
+    instance = Grouped(seed=3, k=5, groups=3, shift=3.0)
+    labels, group, points = instance.labels(2, 20_000), instance.group(2, 20_000), instance.block(2, 20_000)
+    assert group.min() == 0
+    assert group.max() == 2
+    shares = np.array([np.bincount(group[labels == j], minlength=3) / (labels == j).sum() for j in range(5)])
+    assert np.ptp(shares, axis=0).min() > 0.3, "no group is spread evenly"
+    mine = points[labels == 0]
+    apart = [mine[group[labels == 0] == g].mean(axis=0) for g in (0, 1)]
+    assert np.linalg.norm(apart[0] - apart[1]) > 1.0
+
+
+def test_a_table_without_groups_is_refused():
+    with pytest.raises(ValueError, match=r"^groups: must be at least 1, got 0"):
+        Grouped(groups=0)
+    with pytest.raises(ValueError, match=r"^tilt: must be positive, got 0"):
+        Grouped(tilt=0.0)

@@ -35,8 +35,11 @@ CANDIDATES_PER_CENTER = 40
 TUPLES = 5_000  # so many k-tuples of candidates are all tried
 MOST_TUPLES = 1_000_000  # where that is asked for
 _RESTARTS = 4
-_FLOW_WORK, _PROGRAM_WORK = 3e7, 3e6  # points times clusters over all swaps that are tried, about
-_MOST_SWAPS, _FOLD_SWAPS = 20, 3  # as a multiple of k; the latter in a fold of cross-fitting
+# Swaps that are tried: points times clusters over all of them, about, and the most of them as a multiple of k; where
+# assignments are by shortest paths, and by linear programs. In a fold of cross-fitting, a multiple of k, too.
+_FLOW_WORK, _MOST_FLOW = 3e7, 20
+_PROGRAM_WORK, _MOST_PROGRAM = 1e6, 4
+_FOLD_SWAPS = 3
 
 
 def labels_of(sample: Coreset, constraint: Constraint) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
@@ -275,8 +278,10 @@ def _rival(other: Search, best: State, among: State | None, rng: np.random.Gener
 
 def _attempts(search: Search) -> int:
     """How many swaps are tried, by the size of the problem and how its assignments are found."""
-    k, work = search.bounds.k, _PROGRAM_WORK if search.bounds.sizes is None else _FLOW_WORK
-    return int(np.clip(work / (len(search.problem.points) * k), k, _MOST_SWAPS * k)) if k > 1 else 0
+    k, flow = search.bounds.k, search.bounds.sizes is not None
+    work, most = (_FLOW_WORK, _MOST_FLOW) if flow else (_PROGRAM_WORK, _MOST_PROGRAM)
+    size = len(search.problem.points) * k
+    return int(np.clip(work / size, k if flow else min(k, 4), most * k)) if k > 1 else 0
 
 
 def _model(

@@ -20,7 +20,7 @@ from beam_coresets.constraints import Bounds
 from beam_coresets.nearest import nearest, power_of_distance
 from beam_coresets.seeding import dz_seeding
 from beam_coresets.solvers.descent import Assigned, Problem, exact_dist_sq
-from beam_coresets.solvers.transport import Transport, prices_of, transport
+from beam_coresets.solvers.transport import Transport, prices_of, transport_below
 
 Array = npt.NDArray[Any]
 
@@ -105,9 +105,16 @@ class Search:
         Args:
           duals: to begin with.
         """
-        matrix = np.empty((len(self.problem.points), len(centers)))
-        costs_of(self.problem.points, np.ascontiguousarray(centers), float(self.problem.z), matrix)
-        return State(centers, matrix, transport(matrix, self.problem.weights, self.label, self.bounds, duals))
+        found = self.state_below(math.inf, centers, duals)
+        assert found is not None
+        return found
+
+    def state_below(self, ceiling: float, centers: Array, duals: Array | None = None) -> State | None:
+        """`state`, or None as soon as it is known to cost more than `ceiling`."""
+        matrix, problem = np.empty((len(self.problem.points), len(centers))), self.problem
+        costs_of(problem.points, np.ascontiguousarray(centers), float(problem.z), matrix)
+        found = transport_below(ceiling, matrix, problem.weights, self.label, self.bounds, duals)
+        return None if found is None else State(centers, matrix, found)
 
     def snapped(self, centers: Array) -> Array:
         """The nearest candidates."""
@@ -171,7 +178,10 @@ class Search:
                 continue
             centers = state.centers.copy()
             centers[i] = self.places[place]
-            other = self.descend(self.state(centers, state.found.duals), _STEPS, 1e-5, state.cost)
+            swapped = self.state_below(room * state.cost, centers, state.found.duals)
+            if swapped is None:
+                continue
+            other = self.descend(swapped, _STEPS, 1e-5, state.cost)
             if other.cost < state.cost * (1 - _GAIN):
                 state, bounds = other, None
         return state

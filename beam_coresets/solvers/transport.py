@@ -17,6 +17,7 @@ Prices to begin with are those of an eighth of the points, found in the same way
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import Any, TypeVar
 
@@ -32,9 +33,9 @@ Array = npt.NDArray[Any]
 P = TypeVar("P", bound="_Problem")
 
 _THINNING = 8
-_FEW_FLOW, _FEW_PROGRAM = 1_000, 256  # points at which it starts from nothing
+_FEW_FLOW, _FEW_PROGRAM = 1_000, 400  # points at which it starts from nothing
 _MISPLACED = 0.01  # share of all weight that a cluster may begin with too much
-_NEAR = 6  # points near a tie in a first linear program, as a multiple of sqrt(n)
+_NEAR, _FEW_NEAR = 12, 64  # points near a tie in a first linear program: multiple of sqrt(n), and at least
 _GROWTH = 3  # of a wall that a price ended on
 _ROUNDING = 1e-12  # share of the total weight that counts as none
 _HIGHS = {"primal_feasibility_tolerance": 1e-9, "dual_feasibility_tolerance": 1e-9}
@@ -86,6 +87,15 @@ def transport(cost: Array, weights: Array, label: Array, bounds: Bounds, duals: 
     Raises:
       ValueError: shapes that differ, costs or weights that are not finite, or bounds that can't be met.
     """
+    found = transport_below(math.inf, cost, weights, label, bounds, duals)
+    assert found is not None
+    return found
+
+
+def transport_below(
+    ceiling: float, cost: Array, weights: Array, label: Array, bounds: Bounds, duals: Array | None = None
+) -> Transport | None:
+    """`transport`, or None as soon as it is known to cost more than `ceiling`."""
     cost, weights = np.asarray(cost, np.float64), np.asarray(weights, np.float64)
     label = np.asarray(label, np.int64)
     if cost.ndim != 2 or cost.shape[1] != bounds.k or weights.shape != label.shape or len(weights) != len(cost):
@@ -97,11 +107,16 @@ def transport(cost: Array, weights: Array, label: Array, bounds: Bounds, duals: 
         raise ValueError("cost, weights: must be finite and weights not negative, got others")
     kept = np.flatnonzero(weights > 0)
     if len(kept) < len(weights):
-        found = transport(cost[kept], weights[kept], label[kept], bounds, duals)
-        return dataclasses.replace(found, rows=kept[found.rows])
+        some = transport_below(ceiling, cost[kept], weights[kept], label[kept], bounds, duals)
+        return None if some is None else dataclasses.replace(some, rows=kept[some.rows])
+    found: Transport | None
     if not len(bounds):
-        return _nearest(cost, weights, bounds)
-    return (_Program if bounds.sizes is None else _Flow)(cost, weights, label, bounds).solve(duals)
+        found = _nearest(cost, weights, bounds)
+    elif bounds.sizes is None:
+        found = _Program(cost, weights, label, bounds).below(ceiling, duals)
+    else:
+        found = _Flow(cost, weights, label, bounds).solve(duals)
+    return found if found is not None and found.cost <= ceiling else None
 
 
 def duals_bound(duals: Array, bounds: Bounds) -> float:
@@ -148,6 +163,11 @@ class _Problem:
         """From a plan without order, whose amounts are right up to rounding."""
         kept = amounts > _ROUNDING * self.weights[rows]
         rows, clusters, amounts = rows[kept], clusters[kept], amounts[kept]
+        lost = np.flatnonzero(np.bincount(rows, minlength=len(self.weights)) == 0)  # too light for the solver
+        if len(lost):
+            cheapest = (self.cost[lost] + prices_of(duals, self.bounds)[self.label[lost]]).argmin(axis=1)
+            rows, clusters = np.concatenate([rows, lost]), np.concatenate([clusters, cheapest])
+            amounts = np.concatenate([amounts, self.weights[lost]])
         order = np.lexsort((clusters, rows))
         rows, clusters, amounts = rows[order], clusters[order], amounts[order]
         amounts = amounts * (self.weights / np.bincount(rows, amounts, len(self.weights)))[rows]
@@ -197,18 +217,22 @@ class _Flow(_Problem):
 class _Program(_Problem):
     """Any linear bounds."""
 
-    def solve(self, duals: Array | None) -> Transport:
-        n = len(self.weights)
+    def below(self, ceiling: float, duals: Array | None) -> Transport | None:
+        n, walls = len(self.weights), None
         if duals is None and n > _FEW_PROGRAM:
-            duals = self.thinned().solve(None).duals
-        near = n if duals is None else max(64, _NEAR * math.isqrt(n))
+            some = self.thinned().below(math.inf, None)
+            assert some is not None
+            duals = some.duals
+        near = n if duals is None else max(_FEW_NEAR, _NEAR * math.isqrt(n))
         duals = np.zeros(len(self.bounds)) if duals is None else self._signed(np.asarray(duals, np.float64))
-        walls = None
         while True:
             prices = prices_of(duals, self.bounds)
             gaps = self.cost + prices[self.label]
             best = gaps.argmin(axis=1)
-            gaps -= gaps.min(axis=1, keepdims=True)
+            least = gaps[np.arange(n), best]
+            if float(self.weights @ least) + duals_bound(duals, self.bounds) > ceiling:
+                return None
+            gaps -= least[:, None]
             walls = np.full(prices.shape, 0.5 * self._margin(gaps, near)) if walls is None else walls
             reach = walls[self.label]
             active = gaps <= reach + np.take_along_axis(reach, best[:, None], 1)
@@ -231,7 +255,7 @@ class _Program(_Problem):
         if gaps.shape[1] == 1 or near >= len(gaps):
             return math.inf
         second = np.partition(gaps, 1, axis=1)[:, 1]
-        return max(float(np.partition(second, near - 1)[near - 1]), 1e-6 * float(second.mean()))
+        return max(float(np.partition(second, near - 1)[near - 1]), 1e-6 * float(gaps.mean()))
 
     def _restricted(self, active: Array, prices: Array, walls: Array) -> tuple[tuple[Array, Array, Array], Array, bool]:
         """The best plan with the clusters (n, k) bool that are `active`, and prices within `walls` of the given ones.
@@ -243,7 +267,8 @@ class _Program(_Problem):
           The plan, the duals, and whether no price wanted to be beyond its walls.
         """
         bounds, cells, elastic = self.bounds, prices.size, bool(np.isfinite(walls).all())
-        settled, open_rows = np.flatnonzero(active.sum(axis=1) == 1), np.flatnonzero(active.sum(axis=1) > 1)
+        several = active.sum(axis=1) > 1
+        settled, open_rows = np.flatnonzero(~several), np.flatnonzero(several)
         settled_in = active[settled].argmax(axis=1)
         which, clusters = np.nonzero(active[open_rows])
         rows = open_rows[which]
@@ -251,39 +276,56 @@ class _Program(_Problem):
         cost = self.cost[rows, clusters] + prices.ravel()[cell]
         if len(rows):
             cost -= np.minimum.reduceat(cost, np.searchsorted(which, np.arange(len(open_rows))))[which]
-        # Units in which costs and weights are about 1.
-        # What is active may cost nothing, and prices are then all there is.
+        # Units in which costs and weights are about 1. What is active may cost nothing: prices are then all there is.
         large = float(np.abs(prices).max(initial=0.0)) + (float(walls.max(initial=0.0)) if elastic else 0.0)
         money = max(float(cost.mean()) if len(cost) else 0.0, 1e-6 * large, 1e-300)
         mass = float(self.weights.mean())
-        ones = np.ones(len(rows)), np.arange(len(rows))
-        one_each = sparse.csr_matrix((ones[0], (which, ones[1])), (len(open_rows), len(rows)))
-        sums = sparse.csr_matrix((ones[0], (cell, ones[1])), (cells, len(rows)))
-        unit, none = sparse.identity(cells), [None] * 2 * elastic
-        blocks = [
-            [one_each, None, None, *none],
-            [sums, -unit, None, *[unit, -unit] * elastic],
-            [None, bounds.matrix, -sparse.identity(len(bounds)), *none],
-        ]
         table = np.bincount(self.label[settled] * bounds.k + settled_in, self.weights[settled], cells)
-        found = linprog(
+        found = self._solved(
             np.concatenate([cost, -prices.ravel(), np.zeros(len(bounds)), *[walls.ravel()] * 2 * elastic]) / money,
-            A_eq=sparse.bmat(blocks, format="csc"),
+            A_eq=_equalities(bounds, which, cell, len(open_rows), elastic),
             b_eq=np.concatenate([self.weights[open_rows], -table, np.zeros(len(bounds))]) / mass,
             bounds=_ranges((len(rows), 0, np.inf), (cells, -np.inf, np.inf),
                            (len(bounds), bounds.low / mass, bounds.high / mass), (2 * cells * elastic, 0, np.inf)),
-            method="highs-ds",
-            options=_HIGHS,
         )  # fmt: skip
-        if found.status == 2:
-            raise self.refuse()
-        if found.status != 0:
-            raise RuntimeError(f"linear program: must be solved, got {found.message}")
         missed = float(found.x[len(rows) + cells + len(bounds) :].sum())
         amounts = np.concatenate([self.weights[settled], found.x[: len(rows)] * mass])
         plan = np.concatenate([settled, rows]), np.concatenate([settled_in, clusters]), amounts
         duals = self._signed(found.eqlin.marginals[len(open_rows) + cells :] * money)
         return plan, duals, missed * mass <= 1e-9 * bounds.total
+
+
+    def _solved(self, cost: Array, **program: Any) -> Any:
+        """The optimum, with looser tolerances where rounding makes bounds that leave no room look impossible."""
+        for options in (_HIGHS, {}, {"presolve": False}):
+            found = linprog(cost, method="highs-ds", options=options, **program)
+            if found.status == 0:
+                return found
+        if found.status == 2:
+            raise self.refuse()
+        raise RuntimeError(f"linear program: must be solved, got {found.message}")
+
+
+def _equalities(bounds: Bounds, which: Array, cell: Array, points: int, elastic: bool) -> Any:
+    """The rows: each open point's amounts, each cell of T, each bound. The columns: as `_Program._restricted` says.
+
+    Args:
+      which, cell: (entries,) the point and the cell of T of each amount. points: how many are open.
+    """
+    rest, entries = _of_all_tables(bounds, elastic), len(which)
+    # Put together by hand: a search makes thousands of these, and sparse.bmat takes longer than the solver.
+    indices = np.concatenate([np.stack([which, points + cell], axis=1).ravel(), points + rest.indices])
+    starts = np.concatenate([2 * np.arange(entries), 2 * entries + rest.indptr])
+    data = np.concatenate([np.ones(2 * entries), rest.data])
+    return sparse.csc_matrix((data, indices, starts), (points + rest.shape[0], entries + rest.shape[1]))
+
+
+@functools.lru_cache(maxsize=4)
+def _of_all_tables(bounds: Bounds, elastic: bool) -> Any:
+    """The columns of `_equalities` that don't depend on the points."""
+    unit, none = sparse.identity(len(bounds.labels) * bounds.k), [None] * 2 * elastic
+    activity = sparse.identity(len(bounds))
+    return sparse.bmat([[-unit, None, *[unit, -unit] * elastic], [bounds.matrix, -activity, *none]], format="csc")
 
 
 def _ranges(*parts: tuple[int, Any, Any]) -> Array:

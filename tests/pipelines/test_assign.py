@@ -220,6 +220,15 @@ def test_rows_that_are_refused_are_dead_letters(run, tmp_path, capsys):
     assert assign(source, centers, tmp_path / "to2", "--max_bad_rows", 2) == 0
 
 
+@pytest.mark.parametrize("constraint", [None, "balanced=0.1"])
+def test_data_without_a_good_row(run, tmp_path, constraint):
+    _, output = run
+    centers = output if constraint is None else constrained(output, tmp_path / "constrained", constraint)
+    source = write_parquet(tmp_path / "in", columns_of(np.full((5, 3), np.nan)), files=1)
+    assert assign(source, centers, tmp_path / "to", "--max_bad_rows", 5) == 0
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["dead_letters", "sizes.csv"]
+
+
 def test_another_result_is_kept_or_replaced(run, tmp_path, capsys):
     source, output = run
     assert assign(source, output, tmp_path / "to") == 0

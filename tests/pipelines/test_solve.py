@@ -89,6 +89,20 @@ def test_its_result_is_one_that_other_words_take(run, tmp_path):
     assert read_table(f"{tmp_path}/rows", "assigned").column("cluster").to_pylist() == index.tolist()
 
 
+def test_assign_says_what_a_constrained_solution_costs(run, tmp_path, capsys):
+    """On all rows, within the interval that the coreset gave; verify leaves it to that."""
+    source = write_parquet(tmp_path / "in", columns_of(clusters(N)))
+    assert solve(run, tmp_path / "to", "--balanced", 0.02) == 0
+    assert main(["verify", "--input", source, "--coreset", f"{tmp_path}/to"]) == 0
+    assert "on all data without their constraint" in capsys.readouterr().out
+    assert main(["assign", "--input", source, "--centers", f"{tmp_path}/to", "--output", f"{tmp_path}/rows"]) == 0
+    with open(tmp_path / "rows" / "sizes.csv") as file:
+        sizes = list(csv.DictReader(file))
+    assert all(735 <= float(row["weight"]) <= 765 for row in sizes)
+    row = summary_row(tmp_path / "to")
+    assert row["cost_low"] <= sum(float(row["cost"]) for row in sizes) <= row["cost_high"]
+
+
 def test_a_range_of_k_is_a_curve(run, tmp_path, capsys):
     assert solve(run, tmp_path / "to", "--k", "2:11:3", "--format", "parquet") == 0
     folders = [f"k={k:02d}" for k in (2, 5, 8, 11)]
@@ -126,13 +140,7 @@ CONSTRAINTS = {
 }  # fmt: skip
 
 
-SLOW = ("women", "--balanced 0.3")  # many linear programs
-
-
-@pytest.mark.parametrize("options", [
-    pytest.param(options, marks=pytest.mark.slow if any(word in options for word in SLOW) else ())
-    for options in CONSTRAINTS
-])  # fmt: skip
+@pytest.mark.parametrize("options", CONSTRAINTS)
 def test_clusters_keep_to_the_constraint(run, tmp_path, capsys, options):
     """The emitted weights are those of the exact plan for the emitted centers, and the interval has the cost of the
     exact plan of all rows."""
