@@ -172,6 +172,30 @@ def test_where_all_near_rows_are_gathered_the_sizes_are_right(monkeypatch):
     assert cost(final, block) == pytest.approx(best.cost, rel=1e-3)
 
 
+def test_plans_for_few_rows_each_come_to_prices_for_many(monkeypatch):
+    """Shares of labels take linear programs, which are kept small; each starts from the prices of the one before."""
+    for name, value in (("FEW_IN_PROGRAM", 1500), ("ROWS_A_PRICE", 10)):
+        monkeypatch.setattr(pricing, name, value)
+    planned, sized = pricing._planned, []
+
+    def counted(few, *rest):
+        sized.append(len(few.points))
+        return planned(few, *rest)
+
+    monkeypatch.setattr(pricing, "_planned", counted)
+    block, constraint = rows(30_000), Constraint(balanced=0.1, fair=(Fair("red", 0.38, 0.42),))
+    survey = surveyed(Surveyor(4, 30_000, labelled=True), [block])
+    priced = reprice(survey, constraint, CENTERS)
+    bounds = constraint.bounds(survey.labels, survey.label_weights, 4)
+    assert bounds.violation(sizes(priced, block)) <= 5e-4
+    assert max(sized) <= 1500
+    assert len(sized) > 2
+    again = reprice(survey, constraint, CENTERS, start=priced, reach=reach_of(priced, survey) / 16)
+    assert bounds.violation(sizes(again, block)) <= 5e-4
+    best = transport(cost_matrix(survey.points, CENTERS), survey.weights, survey.label, bounds)
+    assert cost(priced, block) == pytest.approx(best.cost, rel=2e-3)
+
+
 def test_violations_are_those_of_the_bounds_one_by_one():
     constraint = Constraint(balanced=0.1, fair=(Fair("red", 0.3, 0.5),))
     bounds = constraint.bounds(("blue", "red"), [60.0, 40.0], 4)

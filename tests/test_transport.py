@@ -123,7 +123,11 @@ def test_any_prices_bound_the_cost_from_below_and_any_start_leads_to_it(seed, la
 @pytest.mark.parametrize("n", [500, 4000])
 @pytest.mark.parametrize(
     "constraint",
-    [Constraint(balanced=0.05), Constraint(fair=(Fair("a", 0.35, 0.5), Fair("c", 0.25, 0.45))), Constraint(diversity=2)],
+    [
+        Constraint(balanced=0.05),
+        Constraint(fair=(Fair("a", 0.35, 0.5), Fair("c", 0.25, 0.45))),
+        Constraint(diversity=2),
+    ],
     ids=Constraint.text,
 )
 def test_many_points_are_assigned_just_as_exactly(constraint, n):
