@@ -12,7 +12,7 @@ and only look at the points that are about to change their cluster:
   those points reach (the box step method: Marsten, Hogan and Blankenship, 1975). Where no price ends on its box's wall
   the optimum is global, as the dual is concave; else the next box begins there.
 
-Prices to begin with are those of an eighth of the points, found in the same way.
+Where no prices are given, or they turn out to be far off, those of an eighth of the points are found first, likewise.
 """
 from __future__ import annotations
 
