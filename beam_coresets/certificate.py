@@ -107,8 +107,11 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     if not len(sample):
         return _nothing()
     own = _costs(model, sample)
+    by = model.offset
+    if isinstance(model, ConstrainedModel):  # calibrated weights know better how large its clusters are
+        by += model.cost - _interval(decision, own).estimate
     if folds < 2:
-        return _shifted(_interval(decision, own), model.offset)
+        return _shifted(_interval(decision, own), by)
     outside = own.copy()  # stays so for a fold that holds all there is
     inside = []
     for fold in range(folds):
@@ -123,14 +126,14 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
     if not inside:
-        return _shifted(_interval(decision, own), model.offset)
+        return _shifted(_interval(decision, own), by)
     # A point of weight w stands for itself, at just the cost it has, and for w - 1 others that nobody has seen.
     others = _drawn_share(decision)
     interval = _interval(decision, (1 - others) * own + others * outside)
     total = float(sample.weights_ht @ outside)
     unseen = float((sample.weights_ht * others) @ outside) / total if total > 0 else 0.0
     gap = unseen * (_interval(decision, outside).estimate - float(np.mean(inside)))
-    return _corrected(_shifted(interval, model.offset), -gap / (2 * folds), DOUBT * gap)
+    return _corrected(_shifted(interval, by), -gap / (2 * folds), DOUBT * gap)
 
 
 def proved_interval(decision: Decision, model: Model) -> Interval:

@@ -22,7 +22,7 @@ from beam_coresets.constraints import Bounds, Constraint
 from beam_coresets.membership import Membership, Nearest
 from beam_coresets.pipelines import launch, options, show
 from beam_coresets.pipelines.passes import Result, blocks_of, combined
-from beam_coresets.pipelines.stored import add_window_options, newest, parts_of
+from beam_coresets.pipelines.stored import add_window_options, newest, parts_of, require_another_folder
 from beam_coresets.pipelines.summarize import replacing
 from beam_coresets.pipelines.verify import read_scale
 from beam_coresets.pricing import Survey, Surveyor, narrowed, reach_of, reprice, violations
@@ -152,6 +152,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
       JobError: a pass over the data failed; an old result in --output is as it was.
     """
     options.require(known, "input", "centers", "output")
+    require_another_folder(known.output, [known.centers])
     clusters = read_clusters(known)
     if known.metric not in (None, clusters.metric):
         raise ValueError(f"metric: must be that of the centers, {clusters.metric}, got {known.metric}")

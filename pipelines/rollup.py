@@ -19,6 +19,7 @@ from beam_coresets.pipelines.stored import (
     copy_scale,
     newest,
     parts_of,
+    require_another_folder,
     shown,
 )
 from beam_coresets.pipelines.summarize import replacing
@@ -59,8 +60,7 @@ def run(known: argparse.Namespace, console: Console) -> int:
       ValueError: something that can't work; an old result in --output is as it was.
     """
     options.require(known, "input", "output")
-    if known.output.rstrip("/") in [folder.rstrip("/") for folder in known.input]:
-        raise ValueError(f"output: must not be one of the inputs, got {known.output!r}")
+    require_another_folder(known.output, known.input)
     order = WEAK_ORDER if _weak(known.input) else ORDER
     claims, began = Claims(known.output, known.format, order), time.monotonic()
     summary = rolled_up(known)

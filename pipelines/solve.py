@@ -29,6 +29,7 @@ from beam_coresets.pipelines.stored import (
     copy_scale,
     newest,
     parts_of,
+    require_another_folder,
     shown,
 )
 from beam_coresets.pipelines.summarize import replacing
@@ -133,14 +134,13 @@ def run(known: argparse.Namespace, console: Console) -> int:
     """
     options.require(known, "input", "output")
     began, folder = time.monotonic(), _folder(known.input)
-    if known.output.rstrip("/") == folder:
-        raise ValueError(f"output: must not be the input, got {known.output!r}")
+    require_another_folder(known.output, [folder])
     constraint = constraint_options.constraint_of(known)
     if known.rounded and constraint is None:
         raise ValueError("rounded: must be left out without a constraint, got --rounded")
     scale, rows = common_scale([folder]), _rows(folder, known)
     numbers = known.k or (max(row["k"] for row in rows.values()),)
-    _warn(known, list(rows.values()), numbers[-1], console)
+    _warn(known, list(rows.values()), numbers[-1], constraint, console)
     with replacing(known.output, known.overwrite):
         solved = [_solved(known, piece, numbers, constraint, scale) for piece in _pieces(folder, rows, scale)]
         for i, k in enumerate(numbers):
@@ -184,7 +184,9 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
         yield Piece(window, row, unpack(row, coreset, scale), places.get(identity))
 
 
-def _warn(known: argparse.Namespace, rows: list[Row], k: int, console: Console) -> None:
+def _warn(
+    known: argparse.Namespace, rows: list[Row], k: int, constraint: Constraint | None, console: Console
+) -> None:
     """Says so where the coreset was made for another question."""
     asked = {"z": known.z, "r": known.r, "k": k}
     for name, value in asked.items():
@@ -194,6 +196,12 @@ def _warn(known: argparse.Namespace, rows: list[Row], k: int, console: Console) 
                 f"[yellow]warning:[/] the coreset was made for {name} = {made:g}; errors for {value:g} may be larger",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
+    kept = sorted({row["constraint"] for row in rows if row["constraint"]})
+    if kept and constraint is None:
+        console.print(
+            f"[yellow]warning:[/] the input was solved under {escape(kept[0])}; this answer is not",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _solved(

@@ -2,6 +2,7 @@
 import argparse
 import datetime
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -126,6 +127,18 @@ def common_scale(folders: Iterable[str]) -> Scale | None:
     if len(scales) > 1:
         raise ValueError(f"scale: must be the same in all inputs, got {len(scales)} different ones")
     return scales.pop()
+
+
+def require_another_folder(output: str, inputs: Iterable[str]) -> None:
+    """Raises ValueError where the results would replace what they are made from."""
+    for path in inputs:
+        if _plain(path) == _plain(output):
+            raise ValueError(f"output: must not be what is read, got {output!r}")
+
+
+def _plain(path: str) -> str:
+    """One spelling of a folder's name."""
+    return path.rstrip("/") if "://" in path else os.path.realpath(path)
 
 
 def copy_scale(folder: str, output: str) -> None:

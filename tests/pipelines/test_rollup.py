@@ -253,7 +253,7 @@ def without_evidence(folder):
     (("{old}",), "evidence: must be in the summaries table to merge windows, got none (written by version "),
     (("{in} {copy}",), "input: must have each time once, got 2026-01-01T00:00:00Z of key '' in "),
     (("{in}", "--k", "0"), "k: must be at least 1, got 0"),
-    (("{in}", "--output", "{in}"), "output: must not be one of the inputs, got "),
+    (("{in}", "--output", "{in}"), "output: must not be what is read, got "),
 ])  # fmt: skip
 def test_what_cannot_be_rolled_up(tmp_path, capsys, options, message):
     places = {name: f"{tmp_path}/{name}" for name in ("in", "copy", "old", "no")}

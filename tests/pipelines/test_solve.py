@@ -314,7 +314,7 @@ def test_inputs_that_are_no_coresets(run, tmp_path, capsys):
     assert main(["solve", "--input", str(run)]) == 2
     assert "output: must be given" in capsys.readouterr().err
     assert solve(run, run) == 2
-    assert "output: must not be the input" in capsys.readouterr().err
+    assert "output: must not be what is read" in capsys.readouterr().err
     assert solve(tmp_path / "no", tmp_path / "to") == 2
     assert "input: must hold a summaries table" in capsys.readouterr().err
     old = tmp_path / "old"

@@ -306,3 +306,14 @@ def test_the_rows_that_are_looked_at_fit_into_memory():
     assert job.sample_size(20, 8) == 400_000
     assert job.sample_size(100, 8) == 200_000
     assert 80_000 < job.sample_size(100, 768) < 90_000
+
+
+def test_rows_never_replace_the_centers_they_are_assigned_to(run, tmp_path, capsys):
+    source, out = write_parquet(tmp_path / "in", columns_of(clusters(300))), tmp_path / "out"
+    summarize_files(source, out, "--k", "3", "--coreset_size", "50")
+    before = sorted(out.rglob("*.avro"))
+    for name in (out, tmp_path / "in" / ".." / "out"):
+        words = ["assign", "--input", str(source), "--centers", str(out), "--output", str(name), "--overwrite"]
+        assert main(words) == 2
+        assert "output: must not be what is read" in capsys.readouterr().err
+    assert sorted(out.rglob("*.avro")) == before
