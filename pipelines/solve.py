@@ -248,10 +248,16 @@ def _whole(summary: Summary, piece: Piece, question: Question, rounded: bool) ->
 
 
 def _question(known: argparse.Namespace, piece: Piece, k: int, constraint: Constraint | None) -> Question:
-    """What the options ask for, and where they don't, what was asked of the window."""
+    """What the options ask for, and where they don't, what was asked of the window.
+
+    Raises:
+      ValueError: centers of a coreset that was drawn for subspaces.
+    """
     row = piece.row
     z = row["z"] if known.z is None else known.z
     r = int(row["r"] or 0) if known.r is None else known.r
+    if r == 0 and row["method"] == "subspace":
+        raise ValueError("r: must be at least 1 for a coreset that was made for subspaces, got 0")
     affine = bool(row["affine"]) and r > 0 if known.affine is None else known.affine
     sampler = Sampler(k, max(k, len(piece.decision.coreset)), z, row["method"], known.seed, r=r, affine=affine)
     return Question(sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint)

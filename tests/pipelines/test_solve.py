@@ -243,7 +243,7 @@ def test_scaled_and_cosine_coresets(tmp_path):
     assert np.linalg.norm(centers, axis=1) == pytest.approx(1)
 
 
-def test_subspaces(tmp_path):
+def test_subspaces(tmp_path, capsys):
     rng = generator("lines", 0)
     points = rng.standard_normal((N, 1)) @ rng.standard_normal((1, 5)) * 5 + rng.standard_normal((N, 5)) * 0.1
     source = write_parquet(tmp_path / "in", columns_of(points))
@@ -261,6 +261,9 @@ def test_subspaces(tmp_path):
     away = points - np.outer(points @ direction, direction)
     assert distance == pytest.approx(np.linalg.norm(away, axis=1), abs=1e-4)
     assert solve(tmp_path / "out", tmp_path / "to2", "--r", 2, "--affine") == 0
+    capsys.readouterr()
+    assert solve(tmp_path / "out", tmp_path / "to3", "--r", 0) == 2
+    assert "r: must be at least 1 for a coreset that was made for subspaces, got 0" in capsys.readouterr().err
     assert summary_row(tmp_path / "to2")["affine"]
 
 
