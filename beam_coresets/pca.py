@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.coreset import Coreset
+from beam_coresets.flats import principal
 from beam_coresets.hashing import hash_integers
 from beam_coresets.ledger import Ledger
 from beam_coresets.merge_reduce import MergeReduce, Node, ShardState
@@ -80,11 +81,7 @@ def principal_subspace(points: Array, weights: Array, r: int, affine: bool = Fal
     d = points.shape[1]
     if not 1 <= r < d:
         raise ValueError(f"r: must be from 1 to {d - 1} with {d} coordinates, got {r}")
-    center = weights @ points / weights.sum() if affine else np.zeros(d)
-    _, values, rows = np.linalg.svd((points - center) * np.sqrt(weights)[:, None], full_matrices=False)
-    basis = rows[:r]
-    if len(basis) < r:  # fewer points than directions: any others will do
-        basis = np.linalg.qr(np.concatenate([basis, np.eye(d)]).T)[0].T[:r]
-    largest = np.abs(basis).argmax(axis=1)
-    basis = basis * np.sign(basis[np.arange(r), largest])[:, None]
-    return Subspaces(center[None], basis[None], affine, float((values[r:] ** 2).sum()))
+    center, basis = principal(points, weights, r, affine)
+    away = points - center
+    away = away - away @ basis.T @ basis
+    return Subspaces(center[None], basis[None], affine, float(weights @ (away**2).sum(axis=1)))
