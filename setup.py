@@ -10,7 +10,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_coresets/__init__.py"
 KAFKA = ["confluent-kafka>=2.3"]
 GCP = ["apache-beam[gcp]"]
 AWS = ["apache-beam[aws]"]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA]
+YAML = ["apache-beam[yaml]"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA, *YAML]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
 
@@ -44,7 +45,8 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
-        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "test": TEST, "lint": LINT, "plots": PLOTS, "dev": TEST + LINT,
+        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "test": TEST, "lint": LINT, "plots": PLOTS,
+        "dev": TEST + LINT,
     },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
 )
