@@ -58,7 +58,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--dim", type=int, help="width of the vectors (default: the most common in the first rows)")
     data.add_argument("--metric", choices=("euclidean", "cosine"), help="default: euclidean")
     data.add_argument("--id_column", help="your own id; it comes back with sampled rows and centers")
-    data.add_argument("--weight_column")
+    data.add_argument("--weight_column", help="numbers that rows weigh (default: 1 each)")
     data.add_argument("--group_column", help="a label that sampled rows keep")
     data.add_argument("--keep_columns", type=_names, default=[], help="more columns that sampled rows keep")
     data.add_argument("--no_header", action="store_true", help="CSV files begin with data; columns are f0, f1, ...")
@@ -71,18 +71,18 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan = parser.add_argument_group("summary")
     plan.add_argument("--k", type=int, help="number of centers")
     plan.add_argument("--z", type=float, default=2.0, help="power of the distance: 2 k-means (default), 1 k-median")
-    plan.add_argument("--shards", type=int, default=8)
+    plan.add_argument("--shards", type=int, default=8, help="that rows are assigned to (default: 8)")
     plan.add_argument("--replication", type=int, help="shards that hold each row (default: 2, or --tolerate + 1)")
     plan.add_argument("--tolerate", type=int, help="stragglers that must cost nothing; sets --replication")
-    plan.add_argument("--scheme", default="cyclic", choices=assignment.KINDS)
+    plan.add_argument("--scheme", default="cyclic", choices=assignment.KINDS, help="of assignment (default: cyclic)")
     plan.add_argument("--domains", type=_numbers, help="failure domain of each shard, comma-separated")
-    plan.add_argument("--buckets", type=int, default=1024)
+    plan.add_argument("--buckets", type=int, default=1024, help="that rows are hashed to (default: 1024)")
     plan.add_argument("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
     plan.add_argument("--method", choices=sampling.METHODS, help="default: sensitivity, or subspace with --r")
     plan.add_argument("--recovery", choices=recovery.KINDS, help="default: exact, or lp where shards count as a whole")
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
     plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
-    plan.add_argument("--seed", type=int, default=0)
+    plan.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     paper = parser.add_argument_group("other algorithms")
     paper.add_argument("--summary", default="coreset", choices=report.KINDS, help="what shards send (default: coreset)")
     paper.add_argument("--r", type=int, default=0, help="k subspaces of this dimension in place of centers")
@@ -121,14 +121,13 @@ def check_shard_readers(known: argparse.Namespace) -> None:
         raise ValueError(f"scale: must be none with --shard_readers, got {known.scale!r}")
 
 
-def parse(
-    argv: Sequence[str] | None,
+def parser_of(
     command: str,
     description: str,
     more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
     base: Callable[[argparse.ArgumentParser], None] = CoresetOptions._add_argparse_args,
-) -> tuple[argparse.Namespace, PipelineOptions]:
-    """This project's options, those of `base` and what `more` adds, and Beam's own from what is left."""
+) -> argparse.ArgumentParser:
+    """The parser of a word's own options: those of `base` and what `more` adds."""
     parser = argparse.ArgumentParser(
         prog=f"beam-coresets {command}",
         description=description,
@@ -137,6 +136,18 @@ def parse(
     )
     for add in (base, *more):
         add(parser)
+    return parser
+
+
+def parse(
+    argv: Sequence[str] | None,
+    command: str,
+    description: str,
+    more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
+    base: Callable[[argparse.ArgumentParser], None] = CoresetOptions._add_argparse_args,
+) -> tuple[argparse.Namespace, PipelineOptions]:
+    """The options that `parser_of` has, and Beam's own from what is left."""
+    parser = parser_of(command, description, more, base)
     known, rest = parser.parse_known_args(argv)
     known.default = parser.get_default
     _refuse_misspelt(parser, rest)
