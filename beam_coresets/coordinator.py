@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -121,9 +121,11 @@ class Decision:
         if self.label_totals is not None:
             fields["labels"] = sorted(self.label_totals.items())
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
+        arrays |= {"trusted": np.packbits(recovery.trusted), "unequal": recovery.unequal}
         if self.local is not None:
             arrays |= {"additive": self.local.additive, "slack": self.local.slack}
         arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
+        fields["shape"] = list(recovery.trusted.shape)
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
@@ -133,9 +135,13 @@ class Decision:
         scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
         held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
         plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
+        s, buckets = fields["shape"]
+        trusted = np.unpackbits(np.asarray(arrays["trusted"]), count=s * buckets)
         recovery = Recovery(
             distrusted=dict(fields["distrusted"]),
+            trusted=trusted.reshape(s, buckets).view(np.bool_),
             origin=arrays["origin"],
+            unequal=arrays["unequal"],
             **plain,
             **{name: held[name] for name in _ARRAYS},
         )
@@ -160,7 +166,8 @@ class Verdict:
       revision: 1, or 2 once late reports have completed the window.
       reason: "all" have answered, the "deadline" has passed, or the "cap" was reached.
       decided_at: in seconds since the epoch.
-      decisions: by key, in rising order.
+      decisions: by key, in rising order; none where another replica's decision stands already, or nobody has rows.
+      replica: which of the window's coordinators decided.
     """
 
     start: float
@@ -170,6 +177,7 @@ class Verdict:
     reason: str
     decided_at: float
     decisions: Mapping[str, Decision]
+    replica: int = 0
 
     def to_bytes(self) -> bytes:
         bodies = [decision.to_bytes() for decision in self.decisions.values()]
@@ -189,9 +197,9 @@ class Verdict:
         return Verdict(decisions=decisions, **fields)
 
 
-_VERDICT = ("start", "end", "group", "revision", "reason", "decided_at")
+_VERDICT = ("start", "end", "group", "revision", "reason", "decided_at", "replica")
 _PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
-_ARRAYS = ("trusted", "multipliers", "covered", "complete", "counts", "weights")
+_ARRAYS = ("covered", "complete", "counts", "weights")
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
@@ -222,6 +230,22 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
 
 
+class _Finished(Mapping[int, Array]):
+    """What each shard has finished, worked out when it is asked for: thousands of shards have as many buckets each."""
+
+    def __init__(self, reports: Iterable[ShardReport]) -> None:
+        self._reports = {report.shard: report for report in reports}
+
+    def __getitem__(self, shard: int) -> Array:
+        return self._reports[shard].finished()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._reports)
+
+    def __len__(self) -> int:
+        return len(self._reports)
+
+
 def _recovered(
     reports: tuple[ShardReport, ...], policy: Policy, in_use: Array | None
 ) -> tuple[Recovery, tuple[ShardReport, ...]]:
@@ -235,7 +259,7 @@ def _recovered(
             {r.shard: r.ledger for r in reports},
             policy.recovery,
             hashed=not policy.assignment.parts,
-            finished={r.shard: r.finished() for r in reports},
+            finished=_Finished(reports),
             in_use=in_use,
             whole=policy.whole,
             barred=barred,
@@ -264,7 +288,7 @@ def united(
 
     A local center that several shards have sent is one point (Algorithm 1's footnote).
     """
-    factors = recovery.multipliers[evidence.shard, evidence.bucket] * recovery.scale
+    factors = recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
     coreset = evidence.sample.scaled(factors)
     if local is not None:
         coreset = coreset.at_distinct_places()[0]

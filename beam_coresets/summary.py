@@ -129,10 +129,12 @@ class Summary:
     Attributes:
       window: what its files are named after.
       answers: one a key; none for a group of keys of which nobody has rows, whose tables are empty.
+      replica: which of the window's coordinators decided.
     """
 
     window: Window
     answers: tuple[Answer, ...]
+    replica: int = 0
 
     @functools.cached_property
     def summaries(self) -> pa.Table:
@@ -177,7 +179,7 @@ class Summary:
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Summary, (self.window, self.answers)  # without the tables
+        return Summary, (self.window, self.answers, self.replica)  # without the tables
 
 
 def summarize(
@@ -292,9 +294,9 @@ def with_identities(
     return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
 
 
-def together(window: Window, summaries: Sequence[Summary]) -> Summary:
+def together(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
     """Many keys of one window under one name; each row keeps its own window, key and revision."""
-    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers))
+    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
 
 
 def _safe(key: str) -> str:
@@ -441,7 +443,7 @@ def _candidates(candidates: Candidates, names: Mapping[int, str], scale: Scale |
 def _kept(decision: Decision) -> Array:
     """The row of the evidence that each point of the coreset is; the first of several at one place."""
     evidence = decision.evidence
-    kept = np.flatnonzero(decision.recovery.multipliers[evidence.shard, evidence.bucket] > 0)
+    kept = np.flatnonzero(decision.recovery.multiplier(evidence.shard, evidence.bucket) > 0)
     if decision.local is None:
         return kept
     sample = evidence.sample.keep(kept, evidence.sample.weights_ht[kept])

@@ -4,13 +4,16 @@ import re
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from beam_coresets.pipelines.flink_cluster import FlinkCluster
 from beam_coresets.transforms.progress import PROGRESS
 
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
@@ -55,6 +58,29 @@ def _run(pipeline: beam.Pipeline, report: Callable[[Any], None]) -> None:
         report(result)
     except BaseException as error:  # handed to the thread that waits
         report(error)
+
+
+def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
+    """Submits a job and leaves it to the cluster: which job it is there.
+
+    Raises:
+      ValueError: a job that would end with this process.
+      JobError: it does not get to run.
+    """
+    cloud = pipeline.options.view_as(GoogleCloudOptions)
+    on_dataflow = str(pipeline.options.view_as(StandardOptions).runner).endswith("DataflowRunner")
+    if cluster is None and not on_dataflow:
+        raise ValueError("detach: must be left out unless the job goes to a cluster (it would end at once), got it")
+    if cluster is not None and not cloud.job_name:  # the name by which it is found there
+        cloud.job_name = f"beam-coresets-{uuid.uuid4().hex[:12]}"
+    try:
+        result = pipeline.run()
+        if cluster is None:
+            return f"job {result.job_id()} runs on Dataflow"
+        job = cluster.wait_until_runs(cloud.job_name)
+    except RuntimeError as error:
+        raise JobError(first_cause(error)) from error
+    return f"job {job} runs on {cluster.master}"
 
 
 def first_cause(error: BaseException) -> str:

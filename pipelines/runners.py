@@ -17,11 +17,12 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
+from beam_coresets.pipelines.flink_cluster import FlinkCluster, require_jar, require_pool
 from beam_coresets.pipelines.options import is_local
 from beam_coresets.transforms.placement import MAX_PARALLELISM
 
 PRISM_REMEDY = "go install github.com/apache/beam/sdks/v2/go/cmd/prism@v{version}"
-_EMBEDDED = ("[auto]", "[local]")
+EMBEDDED = ("[auto]", "[local]")
 _NETWORK_MB = (256, 1024)  # least and most of an embedded cluster
 _CONFIG_NAMES = ("flink-conf.yaml", "config.yaml")  # Flink reads the first that is there
 
@@ -111,6 +112,71 @@ def prepare_streaming(
     return lines
 
 
+def require_runner(options: PipelineOptions, shards: int) -> None:
+    """Holds a prepared job against the runner that is there, before anything is submitted; so far, Flink.
+
+    Raises:
+      ValueError: a job server for another version, a cluster that does not answer or has too few free slots, no worker
+        pool, or one that does not answer.
+    """
+    flink = options.view_as(FlinkRunnerOptions)
+    if not str(options.view_as(StandardOptions).runner).endswith("FlinkRunner"):
+        return
+    if flink.flink_job_server_jar and "://" not in flink.flink_job_server_jar:
+        require_jar(flink.flink_job_server_jar, flink.flink_version)
+    if flink.flink_master in EMBEDDED:
+        return
+    portable = options.view_as(PortableOptions)
+    if portable.environment_type in (None, "DOCKER"):
+        raise ValueError(
+            "environment_type: must be EXTERNAL on a cluster, with --environment_config=HOST:PORT of the worker pool "
+            f"beside each TaskManager, got {portable.environment_type or 'nothing'}"
+        )
+    cluster = FlinkCluster(flink.flink_master)
+    cluster.require(flink.flink_version, flink.parallelism, shards)
+    if portable.environment_type == "EXTERNAL" and cluster.is_local and portable.environment_config:
+        require_pool(portable.environment_config)
+
+
+def cluster_of(options: PipelineOptions) -> FlinkCluster | None:
+    """The running Flink cluster that a job goes to, if it does."""
+    flink = options.view_as(FlinkRunnerOptions)
+    on_flink = str(options.view_as(StandardOptions).runner).endswith("FlinkRunner")
+    return FlinkCluster(flink.flink_master) if on_flink and flink.flink_master not in EMBEDDED else None
+
+
+def coordinators_of(options: PipelineOptions, shards: int, wanted: int | None) -> tuple[int, list[str]]:
+    """How many coordinators decide each window, and what is to be said of that: two on clusters, unless it is said
+    otherwise, as one alone holds its windows back when its worker stops.
+
+    Raises:
+      ValueError: more than there are workers.
+    """
+    parallelism, _ = parallelism_of(options, shards)
+    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2]
+    on_cluster = runner == "DataflowRunner" or cluster_of(options) is not None
+    replicas = (min(2, parallelism) if on_cluster else 1) if wanted is None else wanted
+    if not 1 <= replicas <= parallelism:
+        raise ValueError(f"coordinator_replicas: must be from 1 to the {parallelism} workers, got {replicas}")
+    lines = []
+    if wanted is None and replicas > 1:
+        lines.append(f"coordinator_replicas = {replicas}: no single worker that stops holds a window back")
+    if runner == "DataflowRunner":
+        lines.append(
+            "placement = the service's: that shards, and replicas of a coordinator, are on different workers is likely "
+            "with more workers than that, not promised"
+        )
+    elif on_cluster and replicas == 1:
+        lines.append("coordinator_replicas = 1: a worker that stops holds back the windows that are decided on it")
+    return replicas, lines
+
+
+def domains_of(options: PipelineOptions, shards: int) -> tuple[int, ...] | None:
+    """The failure domain of each shard where several share a worker: its subtask; None if they do not."""
+    parallelism, _ = parallelism_of(options, shards)
+    return tuple(shard % parallelism for shard in range(shards)) if parallelism < shards else None
+
+
 def parallelism_of(options: PipelineOptions, shards: int) -> tuple[int, int]:
     """(parallelism, max_parallelism) of a prepared job, as `placed_elements` takes them; any runner."""
     flink = options.view_as(FlinkRunnerOptions)
@@ -145,7 +211,7 @@ def _prism(options: PipelineOptions, chosen: bool) -> list[str]:
 
 def _flink(options: PipelineOptions, shards: int, checkpoint_dir: str | None, resume_from: str | None) -> list[str]:
     flink, streaming = options.view_as(FlinkRunnerOptions), options.view_as(FlinkStreamingOptions)
-    embedded = flink.flink_master in _EMBEDDED
+    embedded = flink.flink_master in EMBEDDED
     _require_job_server(options)
     lines = _parallelism(options, shards)
     for name, value, why in _FLINK:

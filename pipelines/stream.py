@@ -30,6 +30,7 @@ from beam_coresets.pipelines.stream_options import (
 )
 from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims, place_of
 from beam_coresets.transforms.coordinate_stream import LateReport
+from beam_coresets.transforms.coordinator_replicas import ApartFromSolving
 from beam_coresets.transforms.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.reading.columns import DeadLetter
 from beam_coresets.transforms.sinks import WriteSummaries, files_of
@@ -73,12 +74,20 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     """
     options.require(known, "k", "output")
     refuse_unused(known, known.default)
-    for line in runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from):
+    lines = runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from)
+    known.coordinator_replicas, more = runners.coordinators_of(beam_options, known.shards, known.coordinator_replicas)
+    for line in lines + more:
         console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
     pipeline = build(known, beam_options)
     for line in warnings_of(known):
         console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
-    return follow(pipeline, Claims(known.output, known.format), known, console)
+    runners.require_runner(beam_options, known.shards)
+    claims = Claims(known.output, known.format)
+    claims.require_writable()
+    if known.detach:
+        console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
+        return 0
+    return follow(pipeline, claims, known, console)
 
 
 def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipeline:
@@ -88,16 +97,19 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
         known.poll = min(known.poll, PRISM_POLL)
     write = WriteSummaries(known.output, known.format, WEAK_ORDER if known.weak else ORDER)
     pipeline = beam.Pipeline(options=beam_options)
-    result = _summarized(pipeline, known, stream_of(known, *workers), write.claims)
+    domains = runners.domains_of(beam_options, known.shards)
+    stream = stream_of(known, *workers, known.coordinator_replicas or 1, domains)
+    result = _summarized(pipeline, known, stream, write.claims)
     written = result.decided | "Write" >> write
     if known.output_topic:
         config = kafka_config(known.output_config or known.kafka_config)
         config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
+        left = [(0, window) for window in write.claims.unannounced()]
         _ = (
-            (written.windows, pipeline | "Left unannounced" >> beam.Create(write.claims.unannounced()))
+            (written.windows, result.elsewhere, pipeline | "Left unannounced" >> beam.Create(left))
             | "All windows" >> beam.Flatten()
-            | "Apart from solving" >> beam.Reshuffle()  # a broker that is away must not hold up the tables
+            | "Apart from solving" >> ApartFromSolving(stream.coordinators)
             | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         )
         require_topic(config, known.output_topic)

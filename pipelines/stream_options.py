@@ -1,5 +1,6 @@
 """The options of `stream`, and the source and the plan that they ask for."""
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -88,6 +89,10 @@ def _add_window_options(parser: argparse.ArgumentParser) -> None:
     centers.add_argument("--output_topic", help="Kafka topic for summaries and centers as well")
     centers.add_argument("--output_config", help="file of settings for its producer (default: --kafka_config)")
     running = parser.add_argument_group("running")
+    running.add_argument(
+        "--coordinator_replicas", type=int, help="coordinators of each window, on different workers (clusters: 2)"
+    )
+    running.add_argument("--detach", action="store_true", help="submit and return, without following the job")
     running.add_argument("--max_windows", type=int, help="stops after so many")
     running.add_argument("--duration", type=_seconds, help="stops after so long")
     running.add_argument(
@@ -202,10 +207,23 @@ def _start(text: str) -> str | Mapping[int, int]:
         raise ValueError(f"start: must be a JSON file of offsets by partition, got {text!r} ({error})") from None
 
 
-def stream_of(known: argparse.Namespace, parallelism: int, max_parallelism: int) -> StreamPlan:
-    """The plan that the options ask for."""
+def stream_of(
+    known: argparse.Namespace,
+    parallelism: int,
+    max_parallelism: int,
+    coordinator_replicas: int = 1,
+    domains: tuple[int, ...] | None = None,
+) -> StreamPlan:
+    """The plan that the options ask for.
+
+    Args:
+      parallelism, max_parallelism, coordinator_replicas: see `StreamPlan`.
+      domains: which shards share a worker, unless the options say it.
+    """
     windows = WindowSpec.parse(known.window)
     plan = options.plan_of(known)
+    if domains is not None and plan.domains is None and plan.scheme != "bernoulli":
+        plan = dataclasses.replace(plan, domains=domains)
     if windows.kind != "global" and known.deadline < 0:
         raise ValueError(f"deadline: must be at least 0 s, got {known.deadline:g}")
     if known.start == "committed" and windows.kind == "global":
@@ -230,6 +248,7 @@ def stream_of(known: argparse.Namespace, parallelism: int, max_parallelism: int)
         tuple((shard, now + after, now + after + length) for shard, after, length in known.hold_shards),
         parallelism,
         max_parallelism,
+        coordinator_replicas,
         quick=keyed,
     )
 

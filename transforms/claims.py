@@ -16,6 +16,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import tables
@@ -47,6 +48,19 @@ class Claims:
         self.output, self.form = output, form
         self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)
 
+    def require_writable(self) -> None:
+        """Checks, from here, that the output folder can be written; workers elsewhere must reach it under this name.
+
+        Raises:
+          ValueError: it can't be.
+        """
+        probe = self._path(".staging", f".probe-{uuid.uuid4().hex}", "file")
+        try:
+            atomic_files.write(probe, b"")
+            atomic_files.remove_folder(probe.rpartition("/")[0])
+        except (OSError, BeamIOError) as error:
+            raise ValueError(f"output: must be a folder that can be written, got {self.output!r} ({error})") from None
+
     def publish(self, summary: Summary) -> bool:
         """Claims the window for this decision and puts its tables in their places.
 
@@ -65,6 +79,11 @@ class Claims:
     def decided(self, window: Window) -> bool:
         """Whether any decision of this window and revision is claimed."""
         return bool(FileSystems.exists(self._path(".claims", f"{window.name}.json")))
+
+    def winner(self, window: Window) -> int | None:
+        """Which of the coordinator's replicas has decided this window and revision; None if it is not decided."""
+        claim = self._claim(window.name)
+        return None if claim is None else int(claim.get("replica", 0))
 
     def read(self, window: Window | str, table: str) -> pa.Table:
         """A table of a claimed window, given itself or its name.
@@ -155,6 +174,7 @@ class Claims:
             "window": window.name,
             "staging": f"{digest[:16]}-{uuid.uuid4().hex[:16]}",
             "form": self.form,
+            "replica": summary.replica,
             "digest": digest,
             "decided_at": max(at, default=None),
             "files": files,

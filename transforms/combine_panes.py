@@ -14,6 +14,7 @@ from beam_coresets.merged import merge, node_sampler, thinned
 from beam_coresets.panes import PaneBook, RunningBook
 from beam_coresets.sampling import Sampler
 from beam_coresets.transforms.coders import VerdictCoder
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, in_lane
 from beam_coresets.windows import WindowSpec
 
 
@@ -31,13 +32,19 @@ class CombinePanes(beam.PTransform):
       sampler: how coresets are thinned back to size after merging.
       seed: of that.
       half_life: seconds after which a point counts half in a running summary; None: for ever in full.
+      coordinators: whose verdicts these are; each replica's are put together apart.
 
     Raises:
       ValueError: half_life is not positive, or given without a running summary.
     """
 
     def __init__(
-        self, windows: WindowSpec, sampler: Sampler, seed: int = 0, half_life: float | None = None
+        self,
+        windows: WindowSpec,
+        sampler: Sampler,
+        seed: int = 0,
+        half_life: float | None = None,
+        coordinators: Coordinators = ONE,
     ) -> None:
         super().__init__()
         if half_life is not None and windows.kind != "global":
@@ -45,6 +52,7 @@ class CombinePanes(beam.PTransform):
         if half_life is not None and not half_life > 0:
             raise ValueError(f"half_life: must be positive, got {half_life:g}")
         self._windows, self._sampler, self._seed, self._half_life = windows, sampler, seed, half_life
+        self._coordinators = coordinators
 
     def expand(self, verdicts: Any) -> Any:
         if self._windows.kind == "fixed":
@@ -56,9 +64,7 @@ class CombinePanes(beam.PTransform):
             combine = _Run(self._windows, self._sampler, self._seed, decay)
         return (
             verdicts
-            | "Key by group" >> beam.Map(lambda verdict: (verdict.group, verdict)).with_output_types(
-                tuple[str, Verdict]
-            )
+            | "Key by group" >> beam.Map(in_lane, self._coordinators).with_output_types(tuple[str, Verdict])
             | "Combine panes" >> beam.ParDo(combine).with_output_types(Verdict)
         )
 
@@ -175,19 +181,20 @@ class _Run(_Panes):
         last = pane if steps > 0 else total
         return Verdict(
             min(total.start, pane.start), last.end, last.group, 1, last.reason, last.decided_at,
-            _merge_keys(both, lambda d: node_sampler(self._sampler, d.evidence.sample.dim), self._seed),
+            _merge_keys(both, lambda d: node_sampler(self._sampler, d.evidence.sample.dim), self._seed), pane.replica,
         )  # fmt: skip
 
     def _answer(self, total: Verdict) -> Verdict:
         decisions = {key: thinned(decision, self._sampler, self._seed) for key, decision in total.decisions.items()}
-        return Verdict(total.start, total.end, total.group, 1, total.reason, total.decided_at, decisions)
+        return dataclasses.replace(total, revision=1, decisions=decisions)
 
 
 def _merged(panes: list[Verdict], start: float, end: float, revision: int, sampler: Sampler, seed: int) -> Verdict:
     reasons = {pane.reason for pane in panes}
     reason = next(r for r in ("cap", "deadline", "all") if r in reasons)
     decisions = _merge_keys([(pane, 1.0) for pane in panes], lambda _: sampler, seed)
-    return Verdict(start, end, panes[0].group, revision, reason, max(p.decided_at for p in panes), decisions)
+    at = max(pane.decided_at for pane in panes)
+    return Verdict(start, end, panes[0].group, revision, reason, at, decisions, panes[0].replica)
 
 
 def _covering(decision: Decision, share: float) -> Decision:

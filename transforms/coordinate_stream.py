@@ -2,7 +2,8 @@
 `beam_coresets.coordinator.decide`; when it decides is up to `beam_coresets.vigil`.
 
 It lives in the global window with the window in its key: nothing is dropped behind a watermark that a dead shard holds
-back, and its own timers, in processing time, decide and forget.
+back, and its own timers, in processing time, decide and forget. There may be several replicas of it, each on a worker
+of its own (`coordinator_replicas`).
 """
 import dataclasses
 import time
@@ -21,12 +22,15 @@ from beam_coresets.coordinator import Policy, Verdict, decide
 from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
 from beam_coresets.transforms.coders import ShardReportCoder
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, split_key
 from beam_coresets.vigil import EXPIRED, KEPT, LATE, OVERLAPPING, REPEATED, Patience, Vigil, Watch
 
 VERDICTS, LATE_REPORTS = "verdicts", "late"
 COMPACT_AFTER = 64  # reports a window
+TELL_AFTER = 2.0  # seconds until it is looked up whose decision stands, to tell what came too late for it
 
 Clock = Callable[[], float]
+Winner = Callable[[float, float, str], int | None]
 
 _REASONS = {
     LATE: "the window was decided without it",
@@ -76,8 +80,9 @@ def parse_key(key: str) -> tuple[float, float, str]:
 class CoordinateStream(beam.PTransform):
     """(window_key, ShardReport) -> `.verdicts` (Verdict) and `.late` (LateReport).
 
-    Exactly one verdict a window and revision, whatever comes in whichever order, as long as the runner keeps state;
-    after a restart from older state a window may be decided again, so sinks let the first one stand.
+    Exactly one verdict a window and revision of each replica, whatever comes in whichever order, as long as the runner
+    keeps state; after a restart from older state a window may be decided again, so sinks let the first one stand. Where
+    another replica's decision stands already, a verdict has no decisions.
 
     Args:
       policy: the scheme and what is enough.
@@ -88,6 +93,13 @@ class CoordinateStream(beam.PTransform):
       clock: seconds since the epoch.
       empty_group: the key group that the empty key belongs to. Without rows it answers for that key, other groups for
         none.
+      coordinators: how many replicas there are, and where.
+      winner: says which replica's decision of a window (start, end, group) stands, None if there is none yet: what came
+        too late for it is told by that one.
+      skips: whether a replica need not decide where another one's decision stands.
+
+    Raises:
+      ValueError: several replicas and nobody who says which one's decision stands.
     """
 
     def __init__(
@@ -98,26 +110,40 @@ class CoordinateStream(beam.PTransform):
         gone: Callable[[float, float, str], bool] | None = None,
         clock: Clock = time.time,
         empty_group: str = "",
+        coordinators: Coordinators = ONE,
+        winner: Winner | None = None,
+        skips: bool = False,
     ) -> None:
         super().__init__()
-        self._policy, self._patience, self._merge_reduce = policy, patience, merge_reduce
-        self._gone, self._clock, self._empty_group = gone, clock, empty_group
+        if coordinators.replicas > 1 and winner is None:
+            raise ValueError(f"claims: must be given with {coordinators.replicas} coordinator_replicas, got none")
+        self._policy, self._patience, self._coordinators = policy, patience, coordinators
+        self._decide = _Coordinate(
+            policy, patience, merge_reduce, gone, clock, empty_group, coordinators, winner, skips
+        )
 
     def expand(self, reports: Any) -> Any:
-        decide = _Coordinate(
-            self._policy, self._patience, self._merge_reduce, self._gone, self._clock, self._empty_group
-        )
         outputs = (
             reports
             | "Out of windows"
             >> beam.WindowInto(beam.window.GlobalWindows()).with_output_types(tuple[str, ShardReport])
-            | "Decide" >> beam.ParDo(decide).with_output_types(Verdict).with_outputs(LATE_REPORTS, main=VERDICTS)
+            | "To each replica"
+            >> beam.FlatMap(_to_each, self._coordinators).with_output_types(tuple[str, ShardReport])
+            | "Decide" >> beam.ParDo(self._decide).with_output_types(Verdict).with_outputs(LATE_REPORTS, main=VERDICTS)
         )
         outputs[LATE_REPORTS].element_type = LateReport
         return outputs
 
     def display_data(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self._patience), "recovery": self._policy.recovery}
+        shown = {**dataclasses.asdict(self._patience), "recovery": self._policy.recovery}
+        return {**shown, "coordinator_replicas": self._coordinators.replicas}
+
+
+def _to_each(element: tuple[str, ShardReport], coordinators: Coordinators) -> Iterator[tuple[str, ShardReport]]:
+    window, report = element
+    group = parse_key(window)[2]
+    for replica in range(coordinators.replicas):
+        yield coordinators.key(replica, window, group), report
 
 
 class _Coordinate(beam.DoFn):
@@ -134,10 +160,16 @@ class _Coordinate(beam.DoFn):
         gone: Callable[[float, float, str], bool] | None,
         clock: Clock,
         empty_group: str = "",
+        coordinators: Coordinators = ONE,
+        winner: Winner | None = None,
+        skips: bool = False,
     ) -> None:
         self._policy, self._merge_reduce, self._gone, self._clock = policy, merge_reduce, gone, clock
-        self._empty_group = empty_group
-        self._watch = Watch(policy.assignment, patience, policy.parts)
+        self._empty_group, self._winner, self._skips = empty_group, winner, skips
+        self._watches = [
+            Watch(policy.assignment, patience, policy.parts, coordinators.behind(replica))
+            for replica in range(coordinators.replicas)
+        ]
         names = ("decided", "degraded", "revised", "late", "repeated", "overlapping", "expired", "gap_rows")
         self._counters = {name: Metrics.counter("beam_coresets", f"windows_{name}") for name in names[:3]}
         self._counters |= {name: Metrics.counter("beam_coresets", f"reports_{name}") for name in names[3:]}
@@ -150,20 +182,21 @@ class _Coordinate(beam.DoFn):
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, report = element
-        now, vigil = self._clock(), _read(state)
-        outcome = self._watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
+        key, report = _Key.of(element[0]), element[1]
+        watch, now, vigil = self._watches[key.replica], self._clock(), _read(state)
+        outcome = watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
         if outcome != KEPT:
-            yield from self._late(key, report.late_rows(), outcome, now)
-            if outcome == EXPIRED or vigil.first is None:
+            if vigil.first is None:
+                yield from self._forgotten(key, report, outcome, now)
                 return
+            yield from self._late(key, vigil, report.late_rows(), outcome, now, due)
             state.write(vigil.to_json().encode())
             return
         reports.add(report)
-        if self._watch.on_report(vigil):
+        if watch.on_report(vigil):
             yield from self._decided(key, vigil, reports, now, due, expiry)
         else:
-            if self._watch.rearmed(vigil, parse_key(key)[1]):
+            if watch.rearmed(vigil, key.end):
                 due.set(Timestamp.of(vigil.armed))
             if vigil.kept > COMPACT_AFTER:
                 self._compact(vigil, reports)
@@ -172,16 +205,18 @@ class _Coordinate(beam.DoFn):
     @on_timer(DUE)
     def on_due(
         self,
-        key: Any = beam.DoFn.KeyParam,
+        name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
         state: Any = beam.DoFn.StateParam(VIGIL),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        now, vigil = self._clock(), _read(state)
+        key, now, vigil = _Key.of(name), self._clock(), _read(state)
         if vigil.first is None:
             return
-        if self._watch.on_timer(vigil, now, parse_key(key)[1]):
+        if vigil.revision:
+            yield from self._told(key, vigil, now, due)
+        elif self._watches[key.replica].on_timer(vigil, now, key.end):
             yield from self._decided(key, vigil, reports, now, due, expiry)
         elif vigil.armed is not None:
             due.set(Timestamp.of(vigil.armed))
@@ -190,41 +225,55 @@ class _Coordinate(beam.DoFn):
     @on_timer(EXPIRY)
     def on_expiry(
         self,
-        key: Any = beam.DoFn.KeyParam,
+        name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
         state: Any = beam.DoFn.StateParam(VIGIL),
+        due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        now, vigil = self._clock(), _read(state)
-        expires = self._watch.expires(vigil)
+        key, now, vigil = _Key.of(name), self._clock(), _read(state)
+        expires = self._watches[key.replica].expires(vigil)
         if now < expires:
             if vigil.decided_at is not None:
                 expiry.set(Timestamp.of(expires))
             return
-        yield from self._late(key, vigil.late, LATE, now)  # kept for a revision that never came
+        yield from self._late(key, vigil, vigil.late, LATE, now, due)  # kept for a revision that never came
+        yield from self._told(key, vigil, now, None)
+        due.clear()
         reports.clear()
         state.clear()
 
     def _decided(
-        self, key: str, vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
+        self, key: "_Key", vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
     ) -> Iterator[Verdict]:
-        start, end, group = parse_key(key)
-        reason = self._watch.reason(vigil, end)
-        self._counters["gap_rows"].inc(self._watch.gaps(vigil))
-        held = list(reports.read())
-        decisions = {
-            name: decide(mine, self._policy)
-            for name, mine in deltas.decidable(self._merge_reduce, held, group == self._empty_group).items()
-        }
-        self._watch.decided(vigil, now)
-        self._counters["revised" if vigil.revision > 1 else "decided"].inc()
-        if any(decision.degraded for decision in decisions.values()):
-            self._counters["degraded"].inc()
+        watch = self._watches[key.replica]
+        reason = watch.reason(vigil, key.end)
+        self._counters["gap_rows"].inc(watch.gaps(vigil))
+        decisions = {}
+        if not self._another_stands(key, vigil):
+            decisions = {
+                name: decide(mine, self._policy)
+                for name, mine in deltas.decidable(
+                    self._merge_reduce, list(reports.read()), key.group == self._empty_group
+                ).items()
+            }
+            self._counters["revised" if vigil.revision else "decided"].inc()
+            if any(decision.degraded for decision in decisions.values()):
+                self._counters["degraded"].inc()
+        watch.decided(vigil, now)
         due.clear()
-        expiry.set(Timestamp.of(self._watch.expires(vigil)))
-        if not self._watch.keeps_reports(vigil):
+        if vigil.untold:
+            due.set(Timestamp.of(now + TELL_AFTER))
+        expiry.set(Timestamp.of(watch.expires(vigil)))
+        if not watch.keeps_reports(vigil):
             reports.clear()
-        yield Verdict(start, end, group, vigil.revision, reason, now, decisions)
+        yield Verdict(key.start, key.end, key.group, vigil.revision, reason, now, decisions, key.replica)
+
+    def _another_stands(self, key: "_Key", vigil: Vigil) -> bool:
+        """Whether another replica has decided, so that this one need not."""
+        if not self._skips or vigil.revision or len(self._watches) == 1 or self._winner is None:
+            return False
+        return self._winner(key.start, key.end, key.group) not in (None, key.replica)
 
     def _compact(self, vigil: Vigil, reports: Any) -> None:
         """One report a shard in place of many: bounds what a window keeps."""
@@ -236,16 +285,65 @@ class _Coordinate(beam.DoFn):
             reports.add(deltas.compacted(self._merge_reduce, mine))
         vigil.kept = 0
 
-    def _is_gone(self, key: str, now: float) -> bool:
-        start, end, group = parse_key(key)
-        return self._gone is not None and now > end + self._watch.patience.deadline and self._gone(start, end, group)
+    def _is_gone(self, key: "_Key", now: float) -> bool:
+        deadline = self._watches[key.replica].patience.deadline
+        return self._gone is not None and now > key.end + deadline and self._gone(key.start, key.end, key.group)
 
-    def _late(self, key: str, entries: Sequence[Any], outcome: str, now: float) -> Iterator[Any]:
-        start, end, group = parse_key(key)
+    def _late(
+        self, key: "_Key", vigil: Vigil, entries: Sequence[Any], outcome: str, now: float, due: Any
+    ) -> Iterator[Any]:
+        """Tells what came to nothing; with several replicas, once it is known whose decision stands."""
+        if len(self._watches) == 1:
+            yield from self._letters(key, entries, outcome, now)
+            return
+        if entries and vigil.revision and not vigil.untold:
+            due.set(Timestamp.of(now + TELL_AFTER))
+        vigil.untold += [(outcome, now, *entry) for entry in entries]
+
+    def _told(self, key: "_Key", vigil: Vigil, now: float, due: Any) -> Iterator[Any]:
+        """Tells what was put off if this replica's decision stands; without `due` there is no later."""
+        if not vigil.untold:
+            return
+        stands = self._stands(key)
+        if stands is None and due is not None:
+            due.set(Timestamp.of(now + TELL_AFTER))
+            return
+        for outcome, at, *entry in vigil.untold if stands or (stands is None and key.replica == 0) else ():
+            yield from self._letters(key, [entry], outcome, at)
+        vigil.untold = []
+
+    def _forgotten(self, key: "_Key", report: ShardReport, outcome: str, now: float) -> Iterator[Any]:
+        """Tells of a report on a window that nothing is known of."""
+        stands = self._stands(key)
+        if stands or (stands is None and key.replica == 0):
+            yield from self._letters(key, report.late_rows(), outcome, now)
+
+    def _stands(self, key: "_Key") -> bool | None:
+        """Whether this replica's decision is the one that stands; None if none does yet."""
+        if len(self._watches) == 1 or self._winner is None:
+            return True
+        winner = self._winner(key.start, key.end, key.group)
+        return None if winner is None else winner % len(self._watches) == key.replica
+
+    def _letters(self, key: "_Key", entries: Sequence[Any], outcome: str, at: float) -> Iterator[Any]:
         for shard, part, first, stop, rows in entries:
             self._counters[outcome].inc()
-            row = LateReport(start, end, group, shard, part, first, stop, rows, _REASONS[outcome], now)
+            row = LateReport(key.start, key.end, key.group, shard, part, first, stop, rows, _REASONS[outcome], at)
             yield beam.pvalue.TaggedOutput(LATE_REPORTS, row)
+
+
+class _Key(NamedTuple):
+    """A window, a group of keys, and which of their coordinators."""
+
+    start: float
+    end: float
+    group: str
+    replica: int
+
+    @staticmethod
+    def of(key: str) -> "_Key":
+        window, replica = split_key(key)
+        return _Key(*parse_key(window), replica)
 
 
 def _read(state: Any) -> Vigil:

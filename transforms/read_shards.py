@@ -241,7 +241,8 @@ class _Read(beam.DoFn, RestrictionProvider):
         self._readers.close_idle()
         names = ("points_read", "messages_read", "reports_sent", "dead_letters")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
-        self._lag = Metrics.distribution("beam_coresets", "lag_seconds")
+        self._lag = Metrics.distribution("beam_coresets", "lag_ms")
+        self._part_lags: dict[int, Any] = {}
 
     def teardown(self) -> None:
         self._limit.restore_original_limits()
@@ -378,10 +379,17 @@ class _Read(beam.DoFn, RestrictionProvider):
             self._counters["messages_read"].inc(chunk.stop - chunk.start)
             PROGRESS.add(points=len(chunk.points))
             if len(chunk.times):
-                self._lag.update(max(0, round(now - float(chunk.times.max()))))
+                self._note_lag(chunk.part, max(0, round(1000 * (now - float(chunk.times.min())))))
             for letter in chunk.letters if self._tells_letters(shard, chunk.part) else ():
                 self._counters["dead_letters"].inc()
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
+
+    def _note_lag(self, part: int, milliseconds: int) -> None:
+        """How old the oldest message was when it was read, of the shard and of the part."""
+        self._lag.update(milliseconds)
+        if part not in self._part_lags:
+            self._part_lags[part] = Metrics.gauge("beam_coresets", f"lag_ms_part_{part}")
+        self._part_lags[part].set(milliseconds)
 
     def _tells_letters(self, shard: int, part: int) -> bool:
         """Whether this shard is the one that tells what was refused in a part that several read.

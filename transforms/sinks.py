@@ -54,7 +54,7 @@ class Written(NamedTuple):
     Attributes:
       paths: of the files of claimed decisions.
       claimed: the Summaries whose decision is the claimed one. Once each, and again where a runner tries again.
-      windows: the Window of every Summary that came, dropped or not; all of them have a claimed decision by now.
+      windows: (replica, Window) of every Summary that came, dropped or not; all of them have a claimed decision by now.
     """
 
     paths: PCollection
@@ -94,17 +94,19 @@ class _WriteTables(beam.DoFn):
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
         self._written = Metrics.counter("beam_coresets", "files_written")
+        self._claimed = Metrics.counter("beam_coresets", "decisions_claimed")
         self._dropped = Metrics.counter("beam_coresets", "decisions_dropped")
 
     def process(self, summary: Summary) -> Iterator[Any]:
         if self._claims.publish(summary):
+            self._claimed.inc()
             for path in self._claims.paths(summary.window):
                 self._written.inc()
                 yield path
             yield TaggedOutput("claimed", summary)
         else:
             self._dropped.inc()
-        yield TaggedOutput("windows", summary.window)
+        yield TaggedOutput("windows", (summary.replica, summary.window))
 
 
 _LETTERS = pa.schema([(name, pa.string()) for name in DeadLetter._fields])

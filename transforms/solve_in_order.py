@@ -5,6 +5,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.coders import BytesCoder
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from threadpoolctl import threadpool_limits
 
@@ -14,12 +15,13 @@ from beam_coresets.lineage import Generation, Lineage
 from beam_coresets.scale import Scale
 from beam_coresets.summary import Question, Summary, Window, summarize, together, with_identities
 from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, in_lane
 
+DECIDED, ELSEWHERE = "decided", "elsewhere"
 REMEMBERED = 64  # windows after which a key that says nothing is forgotten
 
 
 @beam.typehints.with_input_types(Verdict)
-@beam.typehints.with_output_types(Summary)
 class SolveInOrder(beam.PTransform):
     """Verdicts -> Summaries, one a window, revision and key group.
 
@@ -31,6 +33,11 @@ class SolveInOrder(beam.PTransform):
       scale: the scaling of the columns, or None.
       init: (m, d) centers and their ids to begin with, in scaled units; or None.
       claims: where decisions are claimed; None if they are not.
+      coordinators: whose verdicts these are; each replica's are solved apart.
+
+    Returns:
+      `.decided`, Summaries, and `.elsewhere`, (replica, Window) where another replica's decision is claimed: these are
+      not solved again.
     """
 
     def __init__(
@@ -39,20 +46,21 @@ class SolveInOrder(beam.PTransform):
         scale: Scale | None = None,
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
+        coordinators: Coordinators = ONE,
     ) -> None:
         super().__init__()
         if init is not None:
             Lineage.given(*init)  # raises what is wrong with them now
         self._question, self._scale, self._init, self._claims = question, scale, init, claims
+        self._coordinators = coordinators
 
     def expand(self, verdicts: Any) -> Any:
         solve = _SolveInOrder(self._question, self._scale, self._init, self._claims)
         return (
             verdicts
-            | "Key by group" >> beam.Map(lambda verdict: (verdict.group, verdict)).with_output_types(
-                tuple[str, Verdict]
-            )
-            | "Solve in order" >> beam.ParDo(solve).with_output_types(Summary)
+            | "Key by group" >> beam.Map(in_lane, self._coordinators).with_output_types(tuple[str, Verdict])
+            | "Solve in order"
+            >> beam.ParDo(solve).with_output_types(Summary).with_outputs(ELSEWHERE, main=DECIDED)
         )
 
     def display_data(self) -> dict[str, Any]:
@@ -76,14 +84,15 @@ class _SolveInOrder(beam.DoFn):
 
     def process(
         self, element: tuple[str, Verdict], state: Any = beam.DoFn.StateParam(LINEAGES)
-    ) -> Iterator[Summary]:
-        group, verdict = element
-        held = state.read()
+    ) -> Iterator[Any]:
+        verdict, held = element[1], state.read()
         lineages = {} if held is None else _unpacked(held)
-        window = Window(verdict.start, verdict.end, group, verdict.revision)
-        claimed = self._claimed(window)
+        window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
+        winner = None if self._claims is None else self._claims.winner(window)
+        elsewhere = winner not in (None, verdict.replica)
+        claimed = {} if winner is None else self._claimed(window)
         summaries = []
-        for key, decision in verdict.decisions.items():
+        for key, decision in () if elsewhere else verdict.decisions.items():
             lineage = lineages.get(key) or self._first(key)
             summary, after = self._answer(verdict, key, decision, lineage)
             summaries.append(summary)
@@ -93,7 +102,10 @@ class _SolveInOrder(beam.DoFn):
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
         recent = {key: one for key, one in lineages.items() if one.history and one.history[-1].end >= horizon}
         state.write(_packed(recent))
-        yield together(window, summaries)
+        if elsewhere:
+            yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
+        else:
+            yield together(window, summaries, verdict.replica)
 
     def _first(self, key: str) -> Lineage:
         return Lineage(key) if self._init is None else Lineage.given(*self._init, key=key)
@@ -122,9 +134,8 @@ class _SolveInOrder(beam.DoFn):
         return with_identities(summary, found.ids, found.born, found.split_from, ended), after
 
     def _claimed(self, window: Window) -> dict[str, Generation]:
-        """The centers of the claimed decision of this window, by key, if there is one."""
-        if self._claims is None or not self._claims.decided(window):
-            return {}
+        """The centers of the claimed decision of this window, by key."""
+        assert self._claims is not None
         rows = [row for row in self._claims.read(window, "centers").to_pylist() if row["index"] is not None]
         by_key: dict[str, list[dict[str, Any]]] = {}
         for row in rows:

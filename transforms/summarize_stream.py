@@ -26,11 +26,12 @@ from beam_coresets.summary import Question, Window
 from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, CoordinateStream
+from beam_coresets.transforms.coordinator_replicas import Coordinators
 from beam_coresets.transforms.placement import MAX_PARALLELISM
 from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names, group_of
 from beam_coresets.transforms.report_stream import ReportStream
 from beam_coresets.transforms.scaling import ScaleBlocks
-from beam_coresets.transforms.solve_in_order import SolveInOrder
+from beam_coresets.transforms.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
 from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter
 from beam_coresets.transforms.streams.beginning import beginning
 from beam_coresets.transforms.streams.scaled import ScaledSource
@@ -49,11 +50,13 @@ class StreamSummaries(NamedTuple):
       decided: PCollection of Summaries, for `WriteSummaries`, which lets the first of a window and revision stand.
       late: LateReports: of rows that came to nothing.
       dead_letters: DeadLetters: of messages and rows that were refused.
+      elsewhere: (replica, Window): windows that this replica did not solve, as another's decision is claimed.
     """
 
     decided: PCollection
     late: PCollection
     dead_letters: PCollection
+    elsewhere: PCollection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,8 @@ class StreamPlan:
       announced: decisions are announced in a topic: the source is told that messages are done with only after that.
       hold: see `Reading`.
       parallelism, max_parallelism: workers over which shards are placed (`Reading`).
+      coordinator_replicas, standby: how many coordinators decide each window, on different workers, and how many
+        seconds each waits for the one before it (`Coordinators`).
       quick: see `Question`.
 
     Raises:
@@ -92,6 +97,8 @@ class StreamPlan:
     hold: tuple[tuple[int, float, float], ...] = ()
     parallelism: int | None = None
     max_parallelism: int = MAX_PARALLELISM
+    coordinator_replicas: int = 1
+    standby: float = 0.5
     quick: bool = False
     clock: Callable[[], float] = time.time
 
@@ -117,8 +124,15 @@ class StreamPlan:
         if strangers:
             raise ValueError(f"hold_shards: must be from 0 to {self.plan.shards - 1}, got {strangers[0]}")
         CombinePanes(self.windows, self.plan.sampler, half_life=self.half_life)  # raises what is wrong with it
+        _ = self.coordinators
         if self.patience is not None and self.patience.revise and self.windows.kind == "global":
             raise ValueError("revise: must be left out of a running summary, which has no windows to revise, got it")
+
+    @property
+    def coordinators(self) -> Coordinators:
+        """Who decides, and where."""
+        workers = self.plan.shards if self.parallelism is None else self.parallelism
+        return Coordinators(self.coordinator_replicas, self.standby, workers, max(workers, self.max_parallelism))
 
     def assignment(self, parts: int) -> Assignment:
         """The scheme over parts, with room for more of them; a whole number of rounds, so that loads are even."""
@@ -198,7 +212,7 @@ class SummarizeStream(beam.PTransform):
         answered = read[REPORTS] | "Answer" >> AnswerOnTime(
             stream, policy, merge_reduce, self._scale, self._init, self._claims
         )
-        return StreamSummaries(answered.decided, answered.late, read[DEAD_LETTERS])
+        return StreamSummaries(answered.decided, answered.late, read[DEAD_LETTERS], answered.elsewhere)
 
 
 class SummarizeUnbounded(beam.PTransform):
@@ -253,7 +267,7 @@ class SummarizeUnbounded(beam.PTransform):
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         answered = blocks | "Shards" >> self._report | "Answer" >> self._answer
-        return StreamSummaries(answered.decided, answered.late, letters)
+        return StreamSummaries(answered.decided, answered.late, letters, answered.elsewhere)
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
         if points.element_type == PointBlock:
@@ -279,6 +293,7 @@ class Answers(NamedTuple):
 
     decided: PCollection
     late: PCollection
+    elsewhere: PCollection
 
 
 @beam.typehints.with_input_types(tuple[str, ShardReport])
@@ -309,18 +324,19 @@ class AnswerOnTime(beam.PTransform):
 
     def expand(self, reports: Any) -> Any:
         stream, plan = self._stream, self._stream.plan
-        gone = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups).gone
-        patience = stream.waiting(self._policy.assignment)
+        known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
+        patience, coordinators = stream.waiting(self._policy.assignment), stream.coordinators
         coordinated = reports | "Coordinate" >> CoordinateStream(
-            self._policy, patience, self._merge_reduce, gone, stream.clock,
-            empty_group=group_of("", stream.groups),
+            self._policy, patience, self._merge_reduce, None if known is None else known.gone, stream.clock,
+            empty_group=group_of("", stream.groups), coordinators=coordinators,
+            winner=None if known is None else known.winner, skips=stream.windows.kind == "fixed",
         )  # fmt: skip
-        decided = (
+        solved = (
             coordinated.verdicts
-            | "Windows" >> CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life)
-            | "Solve" >> SolveInOrder(stream.question(), self._scale, self._init, self._claims)
+            | "Windows" >> CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life, coordinators)
+            | "Solve" >> SolveInOrder(stream.question(), self._scale, self._init, self._claims, coordinators)
         )
-        return Answers(decided, coordinated[LATE_REPORTS])
+        return Answers(solved[DECIDED], coordinated[LATE_REPORTS], solved[ELSEWHERE])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,6 +353,11 @@ class Decided:
         if self.windows.kind == "global":
             return False
         return self.claims.decided(self._window(start, end, group))
+
+    def winner(self, start: float, end: float, group: str) -> int | None:
+        """Which replica's decision of a pane's (first) window stands; of a running summary, which has no windows that
+        are known beforehand, the first's."""
+        return 0 if self.windows.kind == "global" else self.claims.winner(self._window(start, end, group))
 
     def settled(self, start: float, end: float) -> bool:
         """Whether a pane need not be read again: the last window that it is in, or a later one, is decided for all

@@ -15,6 +15,7 @@ from jobs import clusters, counters, parts_of, run, without_beam
 from beam_coresets import tables
 from beam_coresets.summary import Summary, Window, together
 from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.coordinator_replicas import ApartFromSolving
 from beam_coresets.transforms.kafka_sink import WriteToKafka
 from beam_coresets.transforms.sinks import WriteSummaries
 from beam_coresets.transforms.summarize import Plan
@@ -68,7 +69,7 @@ def announce(broker, topic, folder, summaries, **options):
         write = WriteSummaries(str(folder))
         written = pipeline | create | write
         config = {"bootstrap.servers": broker.servers, "linger.ms": 5}
-        return {"told": written.windows | WriteToKafka(write.claims, config, topic, **options)}
+        return {"told": written.windows | ApartFromSolving() | WriteToKafka(write.claims, config, topic, **options)}
 
     held, result = run(build)
     return held["told"], counters(result)

@@ -30,6 +30,7 @@ from beam_coresets.transforms.coordinate_stream import (
     parse_key,
     window_key,
 )
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, split_key
 from beam_coresets.transforms.read_shards import group_names, key_group
 from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.summarize_stream import AnswerOnTime, StreamPlan
@@ -40,6 +41,7 @@ SCHEME = Assignment(3, 2, "cyclic", 3, parts=True)  # part p is held by shards p
 MERGE_REDUCE = MergeReduce(SAMPLER, SCHEME)
 POLICY = Policy(SCHEME, parts=3)
 PATIENCE = Patience(deadline=5.0, grace=1.0, cap=20.0, retention=30.0)
+TWO = Coordinators(2, parallelism=2)
 CODER = beam.coders.TupleCoder((beam.coders.StrUtf8Coder(), ShardReportCoder()))
 
 _clocks = []
@@ -100,6 +102,11 @@ class Script:
         held, _ = run(build, ("--runner=BundleBasedDirectRunner", "--streaming"))
         verdicts = sorted(held["verdicts"], key=lambda v: (v.start, v.group, v.revision))
         return verdicts, held["late"]
+
+
+def key_of(*window):
+    """The key of the only coordinator of a window."""
+    return ONE.key(0, window_key(*window), "")
 
 
 def only(verdicts):
@@ -345,7 +352,7 @@ def test_windows_that_a_dead_shard_holds_back_leave_nothing_behind():
     live = {}
     for i in range(300):
         _clocks.append(1000.0 + 5 * i)
-        key = window_key(_clocks[-1] - 5, _clocks[-1])
+        key = key_of(_clocks[-1] - 5, _clocks[-1])
         live[key] = {name: Held() for name in ("reports", "state", "due", "expiry")}
         for shard in (0, 1):
             assert list(step.process((key, everything(shard)), *live[key].values())) == []
@@ -354,7 +361,7 @@ def test_windows_that_a_dead_shard_holds_back_leave_nothing_behind():
                 held["due"].set_for = None
                 verdicts += len(list(step.on_due(name, *held.values())))
             if held["expiry"].set_for is not None and held["expiry"].set_for <= _clocks[-1]:
-                assert list(step.on_expiry(name, held["reports"], held["state"], held["expiry"])) == []
+                assert list(step.on_expiry(name, *held.values())) == []
                 assert (held["reports"].read(), held["state"].read()) == (None, None)
                 del live[name]
         assert len(live) <= 1 + (REVISING.deadline + REVISING.retention) / 5
@@ -365,12 +372,12 @@ def test_what_an_open_window_keeps_is_bounded():
     step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
     _clocks.append(101.0)
     for i in range(1000):
-        assert list(step.process((window_key(100, 105), report(0, (0, i, i + 1))), *held)) == []
+        assert list(step.process((key_of(100, 105), report(0, (0, i, i + 1))), *held)) == []
         assert len(held[0].bag) <= COMPACT_AFTER + 3
     assert len(held[1].value) < 500
     assert sum(len(r.coreset) for r in held[0].bag) < 2 * MERGE_REDUCE.node_size(2, 4) + COMPACT_AFTER
     _clocks.append(125.0)
-    (verdict,) = step.on_due(window_key(100, 105), *held)
+    (verdict,) = step.on_due(key_of(100, 105), *held)
     assert verdict.decisions[""].points == 1000
 
 
@@ -378,10 +385,10 @@ def test_what_an_open_window_keeps_is_bounded():
 def test_reports_are_kept_for_a_revision_only(patience, shards):
     step, held = _Coordinate(POLICY, patience, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
     _clocks.append(110.0)
-    verdicts = [v for i in range(shards) for v in step.process((window_key(100, 105), everything(i)), *held)]
+    verdicts = [v for i in range(shards) for v in step.process((key_of(100, 105), everything(i)), *held)]
     if shards < 3:
         _clocks.append(111.0)
-        verdicts += step.on_due(window_key(100, 105), *held)
+        verdicts += step.on_due(key_of(100, 105), *held)
     assert [v.revision for v in verdicts] == [1]
     assert len(held[0].bag) == (2 if patience.revise and shards < 3 else 0)
     assert held[3].set_for == _clocks[-1] + 30
@@ -390,6 +397,102 @@ def test_reports_are_kept_for_a_revision_only(patience, shards):
 @pytest.mark.parametrize("key", [(0.0, 5.0, ""), (1.7e9, 1.7e9 + 0.25, "007"), (-5.0, 0.0, "a/b"), (1.001, 2.002, "")])
 def test_keys_say_which_window(key):
     assert parse_key(window_key(*key)) == key
+    assert split_key(Coordinators(2, parallelism=3).key(1, window_key(*key), "002")) == (window_key(*key), 1)
+
+
+STANDING = {}  # replica whose decision stands, by the start of the window
+
+
+def winner(start, end, group):
+    return STANDING.get(start)
+
+
+def replicated(**options):
+    """A step with two replicas of which each knows what is in STANDING, and the state of each."""
+    step = _Coordinate(
+        POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand, "", TWO, winner, options.pop("skips", True)
+    )
+    STANDING.clear()
+    return step, [(TWO.key(r, window_key(100, 105), ""), [Held() for _ in range(4)]) for r in range(2)]
+
+
+def test_a_standby_decides_half_a_second_later_and_not_where_a_decision_stands():
+    step, ((first, mine), (second, its)) = replicated()
+    _clocks.append(106.0)
+    for shard in range(3):
+        found = [list(step.process((key, everything(shard)), *held)) for key, held in ((first, mine), (second, its))]
+        assert found[1] == []
+    assert [(v.replica, v.reason, len(v.decisions)) for v in found[0]] == [(0, "all", 1)]
+    assert its[2].set_for == 106.5
+    STANDING[100.0] = 0
+    _clocks.append(106.6)
+    (verdict,) = step.on_due(second, *its)
+    assert (verdict.replica, verdict.reason, verdict.decisions, its[0].bag) == (1, "all", {}, [])
+
+
+@pytest.mark.parametrize(("skips", "standing"), [(True, None), (True, 1), (False, 0)])
+def test_a_standby_decides_where_none_stands_or_panes_are_put_together(skips, standing):
+    step, (_, (key, held)) = replicated(skips=skips)
+    STANDING[100.0] = standing
+    _clocks.append(106.0)
+    assert [v for i in (0, 1) for v in step.process((key, everything(i)), *held)] == []
+    _clocks.append(held[2].set_for)
+    assert held[2].set_for == 110.5
+    (verdict,) = step.on_due(key, *held)
+    assert (verdict.reason, verdict.decisions[""].points) == ("deadline", 30)
+
+
+@pytest.mark.parametrize("stands", [0, 1, 3])
+def test_what_is_late_is_told_once_by_the_replica_whose_decision_stands(stands):
+    """Also after a restart with another number of replicas: 3 stands for 1."""
+    step, replicas = replicated()
+    told = {}
+    for replica, (key, held) in enumerate(replicas):
+        _clocks.append(106.0)
+        assert [v for i in (0, 1) for v in step.process((key, everything(i)), *held)] == []
+        _clocks.append(111.0)
+        (verdict,) = step.on_due(key, *held)
+        assert verdict.decisions
+        assert list(step.process((key, everything(2)), *held)) == []
+        assert held[2].set_for == 113.0
+        _clocks.append(113.0)
+        assert list(step.on_due(key, *held)) == []  # nobody knows yet whose decision stands
+        assert held[2].set_for == 115.0
+        STANDING[100.0] = stands
+        _clocks.append(115.0)
+        told[replica] = [tagged.value for tagged in step.on_due(key, *held)]
+        assert list(step.on_due(key, *held)) == []
+        STANDING.clear()
+    wanted = [LateReport(100.0, 105.0, "", 2, part, 0, 10, 10, "the window was decided without it", 111.0)
+              for part in (1, 2)]  # fmt: skip
+    assert sorted(told[stands % 2]) == wanted
+    assert told[1 - stands % 2] == []
+
+
+def test_what_came_twice_before_the_decision_is_told_after_it():
+    step, ((key, held), _) = replicated()
+    _clocks.append(106.0)
+    for i in (0, 0, 1):
+        assert list(step.process((key, everything(i)), *held)) == []
+    assert held[2].set_for == 110.0
+    (verdict,) = step.process((key, everything(2)), *held)
+    assert (verdict.reason, held[2].set_for) == ("all", 108.0)
+    STANDING[100.0] = 0
+    _clocks.append(108.0)
+    assert [tagged.value.reason for tagged in step.on_due(key, *held)] == ["repeated: all of it had come before"] * 2
+
+
+def test_replicas_want_somebody_who_knows_whose_decision_stands():
+    with pytest.raises(ValueError, match="^claims: must be given with 2 coordinator_replicas, got none$"):
+        CoordinateStream(POLICY, PATIENCE, MERGE_REDUCE, coordinators=TWO)
+
+
+def test_both_replicas_of_a_window_get_every_report():
+    options = {"coordinators": TWO, "winner": winner, "skips": True}
+    STANDING.clear()
+    verdicts, late = Script().at(101, everything(0)).at(106, everything(2), everything(1)).run(**options)
+    assert [(v.replica, v.decided_at, v.decisions[""].points) for v in verdicts] == [(0, 106.0, 30), (1, 106.5, 30)]
+    assert not late
 
 
 def test_types_pickling_and_display_data():

@@ -61,9 +61,9 @@ def test_further_sinks_get_claimed_decisions_only_and_every_window(tmp_path):
     held, result = run(lambda p: (p | create | WriteSummaries(str(tmp_path)))._asdict())
     assert [summary.window for summary in held["claimed"]] == [Window()]
     assert held["claimed"][0].centers.equals(SUMMARY.centers)
-    assert sorted(window.name for window in held["windows"]) == [day.name, "global-r1"]
+    assert sorted(window.name for _, window in held["windows"]) == [day.name, "global-r1"]
     assert sorted(held["paths"]) == sorted(str(tmp_path / f"{name}/global-r1.avro") for name in tables.TABLES)
-    assert counters(result) == {"decisions_dropped": 1, "files_written": 3}
+    assert counters(result) == {"decisions_claimed": 1, "decisions_dropped": 1, "files_written": 3}
 
 
 def test_flat_files_and_folders_of_days_are_read_in_the_order_of_the_windows(tmp_path):

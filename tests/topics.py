@@ -9,7 +9,7 @@ import uuid
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import NewTopic
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
 from stream_producer import produce
 
 PARTITIONS = 8
