@@ -1,12 +1,14 @@
-"""A streaming job whose points are rows of a PCollection: every tick of an impulse gives one batch of them."""
+"""A streaming job whose points are rows of a PCollection: every tick gives one batch of them."""
 import argparse
 import sys
 import time
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.restriction_trackers import OffsetRange, OffsetRestrictionTracker
+from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
-from apache_beam.transforms.periodicsequence import PeriodicImpulse
+from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_coresets.hashing import generator
@@ -17,6 +19,49 @@ from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.summarize_stream import StreamPlan, SummarizeUnbounded
 from beam_coresets.vigil import Patience
 from beam_coresets.windows import WindowSpec
+
+
+class NeverCut(OffsetRestrictionTracker):
+    """Gives away all that is left or nothing. Prism cuts what is left of a slow bundle in two, and takes the watermark
+    of the half that begins in some thousand years, as Beam's own PeriodicImpulse would state it, for the stage's."""
+
+    def try_split(self, fraction_of_remainder):
+        return super().try_split(0) if fraction_of_remainder == 0 else None
+
+
+class Offsets(RestrictionProvider):
+    def initial_restriction(self, element):
+        return OffsetRange(0, 1 << 40)
+
+    def create_tracker(self, restriction):
+        return NeverCut(restriction)
+
+    def restriction_size(self, element, restriction):
+        return 1.0
+
+    def truncate(self, element, restriction):
+        return None
+
+
+class Tick(beam.DoFn):
+    """start, start + interval, ..., each when it is due; the watermark is the next."""
+
+    @beam.DoFn.unbounded_per_element()
+    def process(
+        self,
+        element,
+        tracker=beam.DoFn.RestrictionParam(Offsets()),  # noqa: B008
+        watermark=beam.DoFn.WatermarkEstimatorParam(ManualWatermarkEstimator.default_provider()),  # noqa: B008
+    ):
+        start, interval = element
+        position = tracker.current_restriction().start
+        while (due := start + interval * position) <= time.time():
+            if not tracker.try_claim(position):
+                return
+            yield beam.window.TimestampedValue(due, Timestamp.of(due))
+            position += 1
+            watermark.set_watermark(Timestamp.of(start + interval * position))
+        tracker.defer_remainder(Timestamp.of(due))
 
 
 def block_at(tick, rows, dim):
@@ -47,7 +92,8 @@ def main(argv):
     with beam.Pipeline(options=options) as pipeline:
         result = (
             pipeline
-            | "Ticks" >> PeriodicImpulse(start_timestamp=time.time(), fire_interval=known.interval)
+            | "Start" >> beam.Create([(time.time(), known.interval)])
+            | "Ticks" >> beam.ParDo(Tick()).with_output_types(float)
             | "Blocks" >> beam.Map(block_at, known.rows, known.dim).with_output_types(PointBlock)
             | "Summarize" >> SummarizeUnbounded(stream, claims=write.claims)
         )

@@ -1,4 +1,4 @@
-"""SummarizeUnbounded on Prism: windows of an impulse's rows are answered with all of them, while more come."""
+"""SummarizeUnbounded on Prism: windows of its rows are answered with all of them, while more come."""
 import pathlib
 
 import pytest
