@@ -116,6 +116,11 @@ class Assignment:
         """Each bucket's shards in ascending order, as `indptr` (buckets + 1,) and `shards` (assigned pairs,)."""
         return _holders(self)
 
+    def held_by(self, shard: int) -> npt.NDArray[np.int64]:
+        """The buckets that a shard holds, ascending."""
+        indptr, buckets = _held(self)
+        return buckets[indptr[shard] : indptr[shard + 1]]
+
     def bucket_of(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
         """The bucket, (n,) int32, of each id, (n,) uint64."""
         out = np.empty(len(ids), np.int32)
@@ -124,7 +129,7 @@ class Assignment:
 
     def tolerates(self) -> int:
         """The largest t such that any t stragglers lose nothing; -1 if a bucket has no holder at all."""
-        return int(self.matrix().sum(axis=0).min()) - 1
+        return int(np.diff(self.holders()[0]).min()) - 1
 
     def load(self) -> npt.NDArray[np.float64]:
         """The share of all buckets that each shard holds, (shards,)."""
@@ -139,18 +144,27 @@ def _salt(seed: int) -> int:
 
 @functools.lru_cache(maxsize=8)
 def _matrix(assignment: Assignment) -> npt.NDArray[np.bool_]:
-    s, G, r = assignment.shards, assignment.buckets, assignment.replication
-    matrix = np.zeros((s, G), np.bool_)
-    if assignment.kind == "bernoulli":
-        matrix = generator("assignment", "bernoulli", s, G, r, assignment.seed).random((s, G)) < r / s
-    elif assignment.kind == "fractional":
-        for g, group in enumerate(_groups(assignment)):
-            matrix[np.ix_(group, np.arange(g, G, _group_count(assignment)))] = True
-    else:
-        chosen = _uniform_choice(assignment) if assignment.kind == "uniform" else _cyclic_choice(assignment)
-        matrix[chosen, np.arange(G)[:, None]] = True
+    matrix = np.zeros((assignment.shards, assignment.buckets), np.bool_)
+    bucket, shard = _assigned(assignment)
+    matrix[shard, bucket] = True
     matrix.setflags(write=False)
     return matrix
+
+
+def _assigned(assignment: Assignment) -> tuple[Array, Array]:
+    """The assigned (bucket, shard) pairs, in any order: there may be too many shards and buckets for their matrix."""
+    s, G, r = assignment.shards, assignment.buckets, assignment.replication
+    if assignment.kind == "bernoulli":
+        drawn = generator("assignment", "bernoulli", s, G, r, assignment.seed).random((s, G)) < r / s
+        shard, bucket = np.nonzero(drawn)
+        return bucket, shard
+    if assignment.kind == "fractional":
+        groups = _groups(assignment)
+        held = [np.arange(g, G, len(groups)) for g in range(len(groups))]
+        bucket = np.concatenate([np.repeat(mine, len(group)) for mine, group in zip(held, groups, strict=True)])
+        return bucket, np.concatenate([np.tile(group, len(mine)) for mine, group in zip(held, groups, strict=True)])
+    chosen = _uniform_choice(assignment) if assignment.kind == "uniform" else _cyclic_choice(assignment)
+    return np.repeat(np.arange(G), chosen.shape[1]), chosen.ravel()
 
 
 def _ranked(assignment: Assignment) -> Array:
@@ -238,10 +252,23 @@ def _groups(assignment: Assignment) -> list[Array]:
 
 @functools.lru_cache(maxsize=8)
 def _holders(assignment: Assignment) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    bucket, shard = np.nonzero(np.ascontiguousarray(assignment.matrix().T))
-    indptr = np.zeros(assignment.buckets + 1, np.int64)
-    np.cumsum(np.bincount(bucket, minlength=assignment.buckets), out=indptr[1:])
-    return indptr, shard.astype(np.int32)
+    bucket, shard = _assigned(assignment)
+    order = np.lexsort((shard, bucket))
+    return _edges(bucket, assignment.buckets), shard[order].astype(np.int32)
+
+
+@functools.lru_cache(maxsize=8)
+def _held(assignment: Assignment) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    indptr, shards = _holders(assignment)
+    bucket = np.repeat(np.arange(assignment.buckets), np.diff(indptr))
+    return _edges(shards, assignment.shards), bucket[np.argsort(shards, kind="stable")]
+
+
+def _edges(numbers: Array, count: int) -> npt.NDArray[np.int64]:
+    """Where each of `count` numbers begins and ends once they are sorted, (count + 1,)."""
+    indptr = np.zeros(count + 1, np.int64)
+    np.cumsum(np.bincount(numbers, minlength=count), out=indptr[1:])
+    return indptr
 
 
 @kernel

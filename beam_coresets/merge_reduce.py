@@ -217,7 +217,10 @@ class MergeReduce:
 
     def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
         """The stratum of each point: its bucket's class of co-holders."""
-        return _bucket_strata(self.assignment, shard)[self.assignment.bucket_of(sample.ids)]
+        held, label = _held_strata(self.assignment, shard)
+        strata = np.zeros(self.assignment.buckets, np.int32)
+        strata[held] = label
+        return strata[self.assignment.bucket_of(sample.ids)]
 
     def node_size(self, dim: int, itemsize: int) -> int:
         """Points of an inner node: bounded by bytes in high dimension, never below a finished coreset's."""
@@ -305,15 +308,20 @@ def shard_reports(blocks: Iterable[PointBlock], merge_reduce: MergeReduce) -> li
 
 
 @functools.lru_cache(maxsize=1024)
-def _bucket_strata(assignment: Assignment, shard: int) -> npt.NDArray[np.int32]:
-    """(buckets,) int32: buckets that a shard holds together with the same other shards form a stratum.
+def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The buckets that a shard holds, and the stratum of each: those that it holds together with the same other shards
+    form one.
 
     Where that gives more than `MAX_STRATA` (schemes that draw holders at random), all buckets are one stratum.
     """
-    held = np.flatnonzero(assignment.matrix()[shard]) if shard >= 0 else np.empty(0, np.int64)
-    strata = np.zeros(assignment.buckets, np.int32)
-    if len(held):
-        classes, label = np.unique(assignment.matrix()[:, held], axis=1, return_inverse=True)
-        if classes.shape[1] <= MAX_STRATA:
-            strata[held] = label.ravel()
-    return strata
+    held = assignment.held_by(shard) if shard >= 0 else np.empty(0, np.int64)
+    if not len(held):
+        return held, np.empty(0, np.int32)
+    indptr, shards = assignment.holders()
+    count = np.diff(indptr)[held]
+    others = np.full((len(held), count.max()), assignment.shards)
+    row = np.repeat(np.arange(len(held)), count)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    others[row, place] = shards[np.repeat(indptr[held], count) + place]
+    classes, label = np.unique(-others, axis=0, return_inverse=True)
+    return held, (label if len(classes) <= MAX_STRATA else np.zeros(len(held))).ravel().astype(np.int32)

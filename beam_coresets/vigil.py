@@ -8,7 +8,9 @@ must have been a restart: a worker that was stopped sees old timers before the r
 """
 from __future__ import annotations
 
+import base64
 import dataclasses
+import functools
 import json
 import math
 from typing import Any
@@ -18,9 +20,11 @@ import numpy.typing as npt
 
 from beam_coresets.assignment import Assignment
 from beam_coresets.report import WHOLE, Range, ShardReport
+from beam_coresets.seen import Seen
 
 KEPT, LATE, REPEATED, OVERLAPPING, EXPIRED = "kept", "late", "repeated", "overlapping", "expired"
 SLACK = 1e-3
+COMPACT_AFTER = 64  # reports a window
 FIRED_LATE = 1.0  # seconds after its time at which a timer is taken for an old one
 
 
@@ -75,11 +79,12 @@ class Vigil:
       kept: reports kept since they were last compacted.
       partial: the first decision was made without some shards.
       late: ranges that came after the decision and were kept for a revision: shard, part, start, stop, rows.
+      untold: ranges that came to nothing, while it is not known whose decision stands: outcome, when, and the same.
     """
 
     first: float | None = None
     finals: dict[int, float] = dataclasses.field(default_factory=dict)
-    seen: dict[tuple[int, int], tuple[list[list[int]], int, int]] = dataclasses.field(default_factory=dict)
+    seen: Seen = dataclasses.field(default_factory=Seen)
     parts: int = 0
     revision: int = 0
     decided_at: float | None = None
@@ -90,20 +95,32 @@ class Vigil:
     kept: int = 0
     partial: bool = False
     late: list[tuple[int, int, int, int, int]] = dataclasses.field(default_factory=list)
+    untold: list[tuple[str, float, int, int, int, int, int]] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seen, Seen):
+            self.seen = Seen(self.seen)
 
     def to_json(self) -> str:
-        fields = dataclasses.asdict(self)
-        fields["finals"] = sorted(self.finals.items())
-        fields["seen"] = sorted([*key, *value] for key, value in self.seen.items())
-        return json.dumps(fields, separators=(",", ":"))
+        """A line of JSON, and `seen` as it writes itself."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        seen = fields.pop("seen")
+        shards = np.fromiter(self.finals, np.int64, len(self.finals))
+        times = np.fromiter(self.finals.values(), np.float64, len(self.finals))
+        order = np.argsort(shards)
+        fields["finals"] = [base64.b64encode(column[order].tobytes()).decode() for column in (shards, times)]
+        return json.dumps(fields, separators=(",", ":")) + "\n" + seen.text()
 
     @staticmethod
     def from_json(text: str) -> Vigil:
-        fields: dict[str, Any] = json.loads(text)
-        fields["finals"] = dict(fields["finals"])
-        fields["late"] = [tuple(entry) for entry in fields["late"]]
-        fields["seen"] = {(shard, part): (spans, rows, total) for shard, part, spans, rows, total in fields["seen"]}
-        return Vigil(**fields)
+        end = text.index("\n")
+        fields: dict[str, Any] = json.loads(text[:end])
+        shards, times = (base64.b64decode(column) for column in fields["finals"])
+        columns = np.frombuffer(shards, np.int64).tolist(), np.frombuffer(times, np.float64).tolist()
+        fields["finals"] = dict(zip(*columns, strict=True))
+        for name in ("late", "untold"):
+            fields[name] = [tuple(entry) for entry in fields[name]]
+        return Vigil(seen=Seen.from_text(text[end + 1 :]), **fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +131,14 @@ class Watch:
       assignment: who holds what.
       patience: for how long.
       parts: how many parts there were at the start, where parts are buckets.
+      behind: seconds by which this one decides later than another that watches the same windows, so that it need not
+        where that one has.
     """
 
     assignment: Assignment
     patience: Patience
     parts: int = 0
+    behind: float = 0.0
 
     def receive(self, vigil: Vigil, report: ShardReport, now: float, gone: bool = False) -> str:
         """Takes note of a report; changes `vigil`.
@@ -163,19 +183,23 @@ class Watch:
         """Whether the shard has said all, and all of it has arrived."""
         if _is_complete(vigil, shard, WHOLE):
             return True
-        held = np.flatnonzero(self.assignment.matrix()[shard, : max(vigil.parts, self.parts)])
-        return self.assignment.parts and all(_is_complete(vigil, shard, part) for part in held.tolist())
+        if not self.assignment.parts:
+            return False
+        held = self.assignment.held_by(shard)
+        held = held[: np.searchsorted(held, max(vigil.parts, self.parts))]
+        return all(_is_complete(vigil, shard, part) for part in held.tolist())
 
     def complete(self, vigil: Vigil) -> bool:
         """Whether every shard that holds anything has said all."""
-        return all(shard in vigil.finals for shard in np.flatnonzero(self._holders(vigil)).tolist())
+        holders = self._holders(vigil)
+        if len(vigil.finals) < np.count_nonzero(holders):
+            return False
+        return all(shard in vigil.finals for shard in np.flatnonzero(holders).tolist())
 
     def _holders(self, vigil: Vigil) -> npt.NDArray[np.bool_]:
         """(shards,): which hold anything; the others have nothing to say."""
-        held = self.assignment.matrix()
-        if self.assignment.parts:
-            held = held[:, : max(vigil.parts, self.parts)]
-        return np.asarray(held.any(axis=1))
+        parts = max(vigil.parts, self.parts) if self.assignment.parts else self.assignment.buckets
+        return _first_held(self.assignment) < parts
 
     def _finals(self, vigil: Vigil) -> list[float]:
         """When each shard that is final became so, in rising order; those that hold nothing always were."""
@@ -192,11 +216,13 @@ class Watch:
             return math.inf
         patience = self.patience
         finals, needed = self._finals(vigil), self.needed(vigil, window_end)
+        if self.behind and self.complete(vigil):
+            return max(vigil.first, *finals) + self.behind
         due = math.inf
         if len(finals) >= needed:
             due = max(window_end + patience.deadline, finals[needed - 1] + patience.grace)
         due = min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
-        return max(due, vigil.not_before)
+        return max(due, vigil.not_before) + self.behind
 
     def needed(self, vigil: Vigil, window_end: float) -> int:
         """How many final shards are waited for past the deadline: `min_shards`, and where all of them are late, because
@@ -216,7 +242,7 @@ class Watch:
 
     def on_report(self, vigil: Vigil) -> bool:
         """Whether to decide right now, after a report that was kept: also for a revision."""
-        return self.complete(vigil) and (vigil.revision == 0 or self._may_revise(vigil))
+        return self.complete(vigil) and (self.behind == 0 if vigil.revision == 0 else self._may_revise(vigil))
 
     def on_timer(self, vigil: Vigil, now: float, window_end: float) -> bool:
         """Whether to decide now that a timer has fired; if not, `vigil.armed` says when the next one is due, if any."""
@@ -227,6 +253,8 @@ class Watch:
         if now < due - SLACK:
             vigil.armed = due
             return False
+        if self.behind and self.complete(vigil):
+            return True
         if vigil.armed is not None and now > vigil.armed + FIRED_LATE and not vigil.waited:
             wait, longest = self.patience.grace, max(self.patience.deadline, self.patience.grace)
             if now > vigil.armed + longest:  # it must be a restart: the readers have to come back, too
@@ -254,6 +282,11 @@ class Watch:
         """Whether reports may still be needed."""
         return vigil.revision == 0 or self._may_revise(vigil)
 
+    def crowded(self, vigil: Vigil) -> bool:
+        """Whether one report a shard is to be made of those that are kept: with many shards not before there are as
+        many new ones, as all are read for it."""
+        return vigil.kept > COMPACT_AFTER and vigil.kept > vigil.seen.shards
+
     def expires(self, vigil: Vigil) -> float:
         """When the window is forgotten."""
         return math.inf if vigil.decided_at is None else vigil.decided_at + self.patience.retention
@@ -268,6 +301,15 @@ class Watch:
         if any(low <= r.start and r.stop <= high for low, high in spans):
             return "inside"
         return "partly" if any(r.start < high and low < r.stop for low, high in spans) else ""
+
+
+@functools.lru_cache(maxsize=8)
+def _first_held(assignment: Assignment) -> npt.NDArray[np.int64]:
+    """The first bucket that each shard holds, (shards,); none is past the last one."""
+    first = np.full(assignment.shards, assignment.buckets)
+    indptr, shards = assignment.holders()
+    np.minimum.at(first, shards, np.repeat(np.arange(assignment.buckets), np.diff(indptr)))
+    return first
 
 
 def _enter(vigil: Vigil, shard: int, r: Range) -> None:
