@@ -220,12 +220,13 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         if not len(report.coreset) and not report.ledger.rows:
             continue
         mine = np.array([number[key] for key in report.keys])
-        where = (mine[:, None] * G + np.arange(G)).ravel()
-        ledger.counts[where] += report.ledger.counts
-        ledger.checksums[where] += report.ledger.checksums
-        ledger.weights[where] += report.ledger.weights
-        if report.ledger.labels is not None:
-            spread = report.ledger.labels.spread(where, ledger.buckets)
+        held, entries = report.ledger.entries()
+        where = mine[held // G] * G + held % G
+        ledger.counts[where] += entries.counts
+        ledger.checksums[where] += entries.checksums
+        ledger.weights[where] += entries.weights
+        if entries.labels is not None:
+            spread = entries.labels.spread(where, ledger.buckets)
             labels = spread if labels is None else labels.merge(spread)
         sizes = [len(report.coreset)] if report.bounds is None else np.diff(report.bounds)
         codes.append(np.repeat(mine, sizes))
@@ -237,7 +238,7 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         sample = sample.keep(order, sample.weights_ht[order])
         bounds = np.searchsorted(code[order], np.arange(len(keys) + 1)).astype(np.int64)
     ranges = joined(r for report in reports for r in report.ranges)
-    ledger = dataclasses.replace(ledger, labels=labels)
+    ledger = dataclasses.replace(ledger, labels=labels).packed()
     return ShardReport(shards[0], sample, ledger, ranges, keys, bounds, max(report.parts for report in reports))
 
 

@@ -15,6 +15,8 @@ from beam_coresets.labels import LabelWeights
 from beam_coresets.nearest import writable
 from beam_coresets.points import PointBlock
 
+FEW = 8  # times as many buckets as hold any rows make a ledger a sparse one
+
 Array = npt.NDArray[Any]
 
 
@@ -122,6 +124,15 @@ class Ledger:
         labels = None if self.labels is None else self.labels.of_buckets(buckets)
         return Ledger(self.counts[buckets], self.checksums[buckets], self.weights[buckets], labels)
 
+    def entries(self) -> tuple[npt.NDArray[np.int64], Ledger]:
+        """The buckets that hold any rows, ascending, and a ledger of these alone."""
+        held = np.flatnonzero(self.counts)
+        return held, self.of_buckets(held)
+
+    def packed(self) -> Ledger:
+        """The same ledger in as little memory as it takes."""
+        return sparse(*self.entries(), self.buckets)
+
     @property
     def rows(self) -> int:
         """How many rows were taken in."""
@@ -152,6 +163,81 @@ class Ledger:
         """The inverse of `arrays`."""
         counts, checksums, weights = (np.asarray(arrays[prefix + n]) for n in ("counts", "checksums", "weights"))
         return Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays, prefix))
+
+
+class SparseLedger(Ledger):
+    """A ledger of which few buckets hold any rows: it keeps these only, and makes its arrays when they are asked for.
+
+    What a coordinator of thousands of shards keeps: each of them holds two or three of all the parts there are.
+
+    Args:
+      held: (m,) int64, the buckets, ascending. entries: the ledger of these alone.
+      buckets: how many there are.
+    """
+
+    def __init__(self, held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> None:
+        self._held, self._entries, self._buckets = held, entries, buckets
+
+    @property
+    def buckets(self) -> int:
+        return self._buckets
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+        return self._spread(self._entries.counts)
+
+    @property
+    def checksums(self) -> npt.NDArray[np.uint64]:  # type: ignore[override]
+        return self._spread(self._entries.checksums)
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64]:  # type: ignore[override]
+        return self._spread(self._entries.weights)
+
+    @property
+    def labels(self) -> LabelWeights | None:  # type: ignore[override]
+        labels = self._entries.labels
+        return None if labels is None else labels.spread(self._held, self._buckets)
+
+    @property
+    def rows(self) -> int:
+        return self._entries.rows
+
+    def digest(self) -> int:
+        return self._entries.digest()
+
+    def entries(self) -> tuple[npt.NDArray[np.int64], Ledger]:
+        return self._held, self._entries
+
+    def packed(self) -> Ledger:
+        return self
+
+    def of_buckets(self, buckets: Any) -> Ledger:
+        if isinstance(buckets, slice):
+            low, high, step = buckets.indices(self._buckets)
+            if step == 1:
+                mine = slice(*np.searchsorted(self._held, (low, max(low, high))).tolist())
+                return SparseLedger(self._held[mine] - low, self._entries.of_buckets(mine), max(0, high - low))
+        wanted = np.arange(self._buckets)[buckets]
+        at = np.searchsorted(self._held, wanted)
+        inside = np.flatnonzero(at < len(self._held))
+        there = inside[self._held[at[inside]] == wanted[inside]]
+        return SparseLedger(there, self._entries.of_buckets(at[there]), len(wanted)).dense()
+
+    def dense(self) -> Ledger:
+        """The same as arrays."""
+        return Ledger(self.counts, self.checksums, self.weights, self.labels)
+
+    def _spread(self, values: Array) -> Array:
+        out = np.zeros(self._buckets, values.dtype)
+        out[self._held] = values
+        return out
+
+
+def sparse(held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> Ledger:
+    """The ledger of `buckets` buckets of which `held`, (m,) ascending, have these entries; as arrays if many have."""
+    ledger = SparseLedger(held, entries, buckets)
+    return ledger if FEW * len(held) <= buckets else ledger.dense()
 
 
 def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:

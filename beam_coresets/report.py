@@ -13,7 +13,7 @@ import numpy.typing as npt
 from beam_coresets import codec
 from beam_coresets.coreset import Coreset
 from beam_coresets.labels import LabelWeights
-from beam_coresets.ledger import Ledger
+from beam_coresets.ledger import Ledger, sparse
 
 KINDS = ("coreset", "local_centers", "pca")
 WHOLE = -1  # the part of ranges that speak of all that a shard was given
@@ -118,7 +118,7 @@ class ShardReport:
         return ShardReport(self.shard, mine, ledger, self.ranges, (key,), None, self.parts)
 
     def to_bytes(self) -> bytes:
-        held = np.flatnonzero(self.ledger.counts)
+        held, entries = self.ledger.entries()
         fields = {
             "shard": self.shard,
             "ranges": [list(dataclasses.astuple(r)) for r in self.ranges],
@@ -129,24 +129,20 @@ class ShardReport:
         }
         ledger: dict[str, npt.NDArray[Any] | None] = {
             "held": held.astype(np.int64 if len(held) and held[-1] >= 2**31 else np.int32),
-            "counts": self.ledger.counts[held],
-            "checksums": self.ledger.checksums[held],
-            "totals": self.ledger.weights[held],
+            "counts": entries.counts,
+            "checksums": entries.checksums,
+            "totals": entries.weights,
         }
-        if self.ledger.labels is not None:
-            ledger |= self.ledger.labels.of_buckets(held).arrays()
+        if entries.labels is not None:
+            ledger |= entries.labels.arrays()
         return codec.pack("ShardReport", fields, self.coreset.arrays() | ledger | {"bounds": self.bounds})
 
     @staticmethod
     def from_bytes(data: bytes) -> ShardReport:
         fields, arrays = codec.unpack(data, "ShardReport")
-        ledger = Ledger.zero(fields["entries"])
-        held = np.asarray(arrays["held"])
-        for mine, name in ((ledger.counts, "counts"), (ledger.checksums, "checksums"), (ledger.weights, "totals")):
-            mine[held] = np.asarray(arrays[name])
-        labels = LabelWeights.from_arrays(arrays)
-        if labels is not None:
-            ledger = dataclasses.replace(ledger, labels=labels.spread(held, ledger.buckets))
+        counts, checksums, weights = (np.asarray(arrays[name]) for name in ("counts", "checksums", "totals"))
+        entries = Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays))
+        ledger = sparse(np.asarray(arrays["held"], np.int64), entries, fields["entries"])
         ranges = tuple(Range(*r) for r in fields["ranges"])
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)
