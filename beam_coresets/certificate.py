@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import sparse, special
 
 from beam_coresets.coordinator import Decision
 from beam_coresets.coreset import Coreset
@@ -44,6 +44,7 @@ from beam_coresets.solvers.model import Centers, Model, point_costs
 LEVEL = 0.95
 FOLDS = 5
 QUICK_FOLDS = 2
+DENSE = 2000  # shards up to which a matrix of all pairs of them is the fastest
 DOUBT = 0.1  # share of the gap that the correction may be off by, as a standard error
 
 Array = npt.NDArray[Any]
@@ -116,8 +117,7 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     inside = []
     for fold in range(folds):
         held_out = fold_of[evidence.shard] == fold
-        multipliers, scale = _without(recovery, fold_of == fold)
-        factor = multipliers[evidence.shard, evidence.bucket] * scale
+        factor = _without(decision, fold_of == fold)
         weights = sample.weights * factor
         if not weights.any():
             continue
@@ -195,12 +195,10 @@ def nothing_drawn(decision: Decision) -> bool:
     if recovery.scale != 1 or recovery.loss or not rows_in_all or len(evidence.sample) != rows_in_all:
         return False
     # As many points as rows, and as much weight, in each cell; then they are the rows, if none is there twice.
-    buckets = len(holders)
-    cell = evidence.shard * buckets + evidence.bucket
-    points = np.bincount(cell, minlength=recovery.trusted.size)
-    weight = np.bincount(cell, evidence.sample.weights_ht, recovery.trusted.size)
-    rows = (recovery.trusted * recovery.counts).ravel()
-    total = (recovery.trusted * recovery.weights).ravel()
+    _, bucket, cell = _cells(decision)
+    points = np.bincount(cell, minlength=len(bucket))
+    weight = np.bincount(cell, evidence.sample.weights_ht, len(bucket))
+    rows, total = recovery.counts[bucket], recovery.weights[bucket]
     if not (np.array_equal(points, rows) and np.allclose(weight, total, rtol=1e-9, atol=0)):
         return False
     order = np.lexsort((evidence.sample.ids, evidence.shard))
@@ -252,35 +250,42 @@ def _folds(recovery: Recovery, most: int) -> tuple[Array, int]:
     size = np.zeros(folds, np.int64)
     held = np.zeros((folds, recovery.trusted.shape[1]))
     for i in answered:
-        overlap = held @ recovery.trusted[i]
+        mine = np.flatnonzero(recovery.trusted[i])
+        overlap = held[:, mine].sum(axis=1)
         open_folds = np.flatnonzero(size == size.min())
         best = open_folds[overlap[open_folds].argmin()]
         fold_of[i] = best
         size[best] += 1
-        held[best] += recovery.trusted[i]
+        held[best, mine] += 1
     return fold_of, folds
 
 
-def _without(recovery: Recovery, left_out: Array) -> tuple[Array, float]:
-    """Exact multipliers and scale as if these shards had not answered either."""
-    trusted = recovery.trusted & ~left_out[:, None]
-    holders = trusted.sum(axis=0)
-    covered = holders > 0
-    multipliers = trusted / np.maximum(holders, 1)
-    weight, kept = recovery.weights.sum(), recovery.weights[covered].sum()
-    return multipliers, recovery.scale * (weight / kept if kept > 0 else 0.0)
+def _cells(decision: Decision) -> tuple[Array, Array, Array]:
+    """The shard and bucket of each trusted pair of them, and each sampled point's among these pairs, (m,)."""
+    evidence, trusted = decision.evidence, decision.recovery.trusted
+    pairs = np.flatnonzero(trusted)
+    shard, bucket = np.divmod(pairs, trusted.shape[1])
+    return shard, bucket, np.searchsorted(pairs, evidence.shard * trusted.shape[1] + evidence.bucket)
+
+
+def _without(decision: Decision, left_out: Array) -> Array:
+    """Exact multipliers times the scale, (m,) a sampled point, as if these shards had not answered either."""
+    recovery, evidence = decision.recovery, decision.evidence
+    holders = recovery.holders - recovery.trusted[left_out].sum(axis=0)
+    weight, kept = recovery.weights.sum(), recovery.weights[holders > 0].sum()
+    multipliers = ~left_out[evidence.shard] / np.maximum(holders, 1)[evidence.bucket]
+    return np.asarray(multipliers * (recovery.scale * (weight / kept if kept > 0 else 0.0)))
 
 
 def _interval(decision: Decision, cost: Array) -> Interval:
     """The interval from the cost (m,) of each point of the evidence."""
     evidence, recovery = decision.evidence, decision.recovery
-    s, buckets = recovery.trusted.shape
     value = evidence.sample.weights_ht * cost
-    cell = evidence.shard * buckets + evidence.bucket
-    e = np.bincount(cell, value, s * buckets).reshape(s, buckets)
-    holders = recovery.trusted.sum(axis=0)
-    mean = e.sum(axis=0) / np.maximum(holders, 1)
-    variance, degrees, basis = _replica_variance(e, recovery.trusted, mean)
+    shard, bucket, cell = _cells(decision)
+    e = np.bincount(cell, value, len(bucket))
+    holders = recovery.holders
+    mean = np.bincount(bucket, e, len(holders)) / np.maximum(holders, 1)
+    variance, degrees, basis = _replica_variance(e, shard, bucket, mean, recovery)
     if basis == "sample":
         variance = _sample_variance(decision, value / np.maximum(holders[evidence.bucket], 1))
     second = value * cost / np.maximum(holders[evidence.bucket], 1)
@@ -295,27 +300,39 @@ def _interval(decision: Decision, cost: Array) -> Interval:
     return Interval(estimate, max(0.0, estimate - half), estimate + half, error, float(degrees), basis)
 
 
-def _replica_variance(e: Array, trusted: Array, mean: Array) -> tuple[float, float, str]:
-    """Variance of `mean.sum()` by the disagreement of replicas, its degrees of freedom, and the basis."""
-    holders = trusted.sum(axis=0)
+def _replica_variance(
+    e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery
+) -> tuple[float, float, str]:
+    """Variance of `mean.sum()` by the disagreement of replicas, its degrees of freedom, and the basis; `e`, `shard` and
+    `bucket` are of trusted pairs."""
+    holders = recovery.holders
     several = holders >= 2
     if not several.any() or not mean[several].any():
         return 0.0, float("inf"), "sample"
-    m = holders[several]
-    held = trusted[:, several]
-    weight = 1 / np.sqrt(m * (m - 1.0))
-    r = np.where(held, e[:, several] - mean[several], 0.0) @ weight
+    of_several = several[bucket]
+    e, shard, bucket = e[of_several], shard[of_several], bucket[of_several]
+    s, m = len(recovery.trusted), holders[several]
+    r = np.bincount(shard, (e - mean[bucket]) / np.sqrt(holders * (holders - 1.0))[bucket], s)
     variance = float(r @ r)
     # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom.
     share = mean[several] / (m * (m - 1.0))
+    held: Any = recovery.trusted[:, several] if s <= DENSE else _sparse(shard, (np.cumsum(several) - 1)[bucket])
     covariance = -((held * (share / m)) @ held.T)
-    covariance[np.diag_indices(len(covariance))] += held @ share
-    degrees = float(np.trace(covariance) ** 2 / (covariance**2).sum())
+    alone = held @ share
+    trace = covariance.trace() + alone.sum()
+    # The diagonal is that of the product and `alone`; all else is of the product.
+    squares = (covariance**2).sum() + (2 * covariance.diagonal() + alone) @ alone
+    degrees = float(trace**2 / squares)
     single = float(mean[holders == 1].sum())
     if single > 0:
         per_cost = variance / float((mean[several] / m).sum())
         return variance + per_cost * single, degrees, "replicas, one-holder buckets imputed"
     return variance, degrees, "replicas"
+
+
+def _sparse(row: Array, column: Array) -> Any:
+    """A sparse matrix with ones at these places."""
+    return sparse.csr_array((np.ones(len(row)), (row, column)))
 
 
 def _sample_variance(decision: Decision, value: Array) -> float:

@@ -139,7 +139,6 @@ def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: 
         stragglers=tuple(i for i in range(s) if i not in responded),
         distrusted=dict(sorted({i: fault for _, i, fault in faults}.items())),
         trusted=buckets.trusted,
-        multipliers=_multipliers(decisions, factors, buckets),
         covered=np.asarray(buckets.trusted.any(axis=0)),
         complete=complete,
         coverage=float(panes @ [r.coverage for r in recoveries] / panes.sum()),
@@ -150,13 +149,15 @@ def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: 
         panes=int(panes.sum()),
         origin=buckets.origin,
         loss=loss / total if total > 0 else 0.0,
+        unequal=_multipliers(decisions, factors, buckets),
     )
 
 
-def _multipliers(decisions: Sequence[Decision], factors: Sequence[float], buckets: _Buckets) -> Array:
-    """(shards, V): those of the windows where they agree, else their means by weight."""
+def _multipliers(decisions: Sequence[Decision], factors: Sequence[float], buckets: _Buckets) -> Array | None:
+    """(shards, V): those of the windows where they agree, else their means by weight; None where they follow from
+    `trusted`."""
     if all(d.recovery.kind == "exact" for d in decisions):
-        return buckets.trusted / np.maximum(buckets.trusted.sum(axis=0), 1)
+        return None
     V = len(buckets.origin)
     sums, weights = np.zeros(buckets.trusted.shape), np.zeros(V)
     for d, factor, place in zip(decisions, factors, buckets.places, strict=True):
@@ -190,8 +191,8 @@ def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) 
     sample, scale = evidence.sample, recovery.scale * factor
     if not len(sample):
         return sample
-    own = recovery.multipliers[evidence.shard, evidence.bucket]
-    now = merged.multipliers[evidence.shard, place[evidence.bucket]]
+    own = recovery.multiplier(evidence.shard, evidence.bucket)
+    now = merged.multiplier(evidence.shard, place[evidence.bucket])
     ratio = np.divide(own, now, out=np.zeros(len(own)), where=now > 0)
     return dataclasses.replace(
         sample,
@@ -204,7 +205,7 @@ def _normalization(decision: Decision) -> Array | float:
     """What `united` multiplied calibrated weights by, so that they add up to the total, or each label's to its own:
     (points of the evidence,) or one for all."""
     evidence, recovery = decision.evidence, decision.recovery
-    multipliers = recovery.multipliers[evidence.shard, evidence.bucket]
+    multipliers = recovery.multiplier(evidence.shard, evidence.bucket)
     if decision.label_totals is not None and evidence.sample.groups is not None:
         each = evidence.sample.weights * multipliers * recovery.scale
         exact = with_totals(each, evidence.sample.groups, decision.label_totals)
@@ -392,7 +393,7 @@ def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None
     if len(coreset) != rows:
         raise ValueError(f"coreset: must have the {rows} rows of this window, got {len(coreset)}")
     shard, bucket = (coreset.column(name).to_numpy().astype(np.int64) for name in ("shard", "bucket"))
-    factors = recovery.multipliers[shard, bucket] * recovery.scale
+    factors = recovery.multiplier(shard, bucket) * recovery.scale
     extras = _extras(coreset)
     sample = Coreset(
         _points(coreset, dim, np.dtype(dtype), scale),
@@ -417,20 +418,19 @@ def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | N
     plain, counts, origin = dict(fields["recovery"]), np.asarray(arrays["counts"]), arrays["origin"]
     plain |= {name: tuple(plain[name]) for name in ("responded", "stragglers")}
     trusted = np.unpackbits(np.asarray(arrays["trusted"]), count=s * V).reshape(s, V).astype(np.bool_)
-    if arrays["multipliers"] is None:
-        multipliers = trusted / np.maximum(trusted.sum(axis=0), 1)
-    else:
-        multipliers = np.zeros((s, V))
-        multipliers[trusted] = arrays["multipliers"]
+    unequal = None
+    if arrays["multipliers"] is not None:
+        unequal = np.zeros((s, V))
+        unequal[trusted] = arrays["multipliers"]
     return Recovery(
         distrusted=dict(fields["distrusted"]),
         trusted=trusted,
-        multipliers=multipliers,
         covered=np.asarray(trusted.any(axis=0)),
         complete=np.unpackbits(np.asarray(arrays["complete"]), count=V).astype(np.bool_),
         counts=counts,
         weights=counts.astype(np.float64) if arrays["weights"] is None else arrays["weights"],
         origin=None if origin is None else origin.astype(np.int64),
+        unequal=unequal,
         **plain,
     )
 

@@ -7,7 +7,8 @@ one number a shard; here there may be one for each shard and bucket.
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +63,6 @@ class Recovery:
         count in the buckets where they agree with the trusted; those that an audit has barred count nowhere, and are
         `disputed` or `implausible` (wrong points with a right ledger).
       trusted: (shards, buckets) bool.
-      multipliers: (shards, buckets) float64, zero where untrusted; `scale` is not in them.
       covered: (buckets,) bool: some holder is trusted.
       complete: (buckets,) bool: covered, by a holder that has nothing to add.
       coverage: the share of buckets that are complete, of those that are in use.
@@ -74,6 +74,8 @@ class Recovery:
       origin: (buckets,) int64, the scheme's bucket that each merged one is made of; None where they are the same.
       loss: what the cost's second moment is multiplied by for the variance of scaling over lost buckets, where that
         has been done before merging; None where it follows from `scale`.
+      unequal: (shards, buckets) float64, zero where untrusted, the multipliers where they are other than 1 / (number of
+        a bucket's trusted holders); else None. `scale` is not in them.
     """
 
     kind: str
@@ -81,7 +83,6 @@ class Recovery:
     stragglers: tuple[int, ...]
     distrusted: dict[int, str]
     trusted: npt.NDArray[np.bool_]
-    multipliers: npt.NDArray[np.float64]
     covered: npt.NDArray[np.bool_]
     complete: npt.NDArray[np.bool_]
     coverage: float
@@ -92,6 +93,24 @@ class Recovery:
     panes: int = 1
     origin: npt.NDArray[np.int64] | None = None
     loss: float | None = None
+    unequal: npt.NDArray[np.float64] | None = None
+
+    @functools.cached_property
+    def holders(self) -> npt.NDArray[np.int64]:
+        """(buckets,): how many are trusted in each."""
+        return self.trusted.sum(axis=0)
+
+    @property
+    def multipliers(self) -> npt.NDArray[np.float64]:
+        """(shards, buckets) float64, zero where untrusted; `scale` is not in them. For few shards and buckets: of ten
+        thousand each it takes 800 MB."""
+        return self.trusted / np.maximum(self.holders, 1) if self.unequal is None else self.unequal
+
+    def multiplier(self, shard: Array, bucket: Array) -> npt.NDArray[np.float64]:
+        """`multipliers[shard, bucket]`, (m,)."""
+        if self.unequal is not None:
+            return np.asarray(self.unequal[shard, bucket])
+        return np.asarray(self.trusted[shard, bucket] / np.maximum(self.holders, 1)[bucket])
 
 
 def diagnose(
@@ -129,10 +148,9 @@ def diagnose(
     if finished is not None:
         bucket, shard, entries, behind = _with_a_say(G, bucket, shard, entries, finished)
     indptr = np.searchsorted(bucket, np.arange(G + 1))
-    peers = np.zeros((s, s), np.bool_)
-    _find_conflicts(indptr, shard, *entries[:2], peers)
+    suspicion = _suspicion(s, indptr, shard, *entries[:2])
     fault = np.zeros(len(bucket), np.int8)
-    _judge(indptr, shard, *entries[:2], peers.sum(axis=1), fault)
+    _judge(indptr, shard, *entries[:2], suspicion, fault)
     accepted = _accepted(s, G, bucket, shard, entries[0], fault, behind)
     trusted = np.zeros((s, G), np.bool_)
     trusted[shard[accepted], bucket[accepted]] = True
@@ -194,37 +212,32 @@ def recover(
     if whole and kind == "exact":
         raise ValueError("kind: must be uniform or lp where shards count as a whole, got 'exact'")
     barred = {} if barred is None else barred
-    heard = None if finished is None else {i: done for i, done in finished.items() if i not in barred}
+    heard = finished
+    if finished is not None and barred:
+        heard = {i: done for i, done in finished.items() if i not in barred}
     diagnosis = diagnose(assignment, {i: ledger for i, ledger in ledgers.items() if i not in barred}, heard)
     used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
     if whole:
         diagnosis = _only_whole(diagnosis, assignment.matrix() & used, heard)
-    shard, bucket = np.nonzero(diagnosis.trusted)
-    holders = np.bincount(bucket, minlength=assignment.buckets)
+    holders = diagnosis.trusted.sum(axis=0)
     covered = holders > 0
-    multipliers = np.zeros((assignment.shards, assignment.buckets))
-    attained = 0.0
-    if kind == "exact":
-        multipliers[shard, bucket] = 1.0 / holders[bucket]
-    elif kind == "uniform" and covered.any():
+    each, attained = None, 0.0  # a number a shard
+    if kind == "uniform":
         answering = (diagnosis.trusted.any(axis=1).sum() if whole else len(diagnosis.responded)) / assignment.shards
-        multipliers[shard, bucket] = theorem6_constant(delta, assignment.replication, 1 - answering)
-        attained = float(holders[covered].max() / holders[covered].min() - 1)
+        constant = theorem6_constant(delta, assignment.replication, 1 - answering) if covered.any() else 0.0
+        each = np.full(assignment.shards, constant)
+        attained = float(holders[covered].max() / holders[covered].min() - 1) if covered.any() else 0.0
     elif kind == "lp":
-        b, attained = property1_delta(diagnosis.trusted)
-        multipliers[shard, bucket] = b[shard]
+        each, attained = property1_delta(diagnosis.trusted)
     responded, complete = tuple(sorted(ledgers)), covered
     if finished is not None:
-        responded = _answered(assignment.matrix() & used, finished, in_use is not None)
-        sure = [diagnosis.trusted[i] & finished[i] for i in diagnosis.responded]
-        complete = np.any(sure, axis=0) if sure else covered
+        responded, complete = _finished(assignment, finished, used, diagnosis, in_use is not None)
     return Recovery(
         kind,
         responded,
-        tuple(i for i in range(assignment.shards) if i not in responded),
+        tuple(sorted(set(range(assignment.shards)).difference(responded))),
         {i: fault for i, fault in sorted((diagnosis.faults | dict(barred)).items()) if fault != "late"},
         diagnosis.trusted,
-        multipliers,
         covered,
         complete,
         float(complete[used].mean()) if used.any() else 1.0,
@@ -232,6 +245,7 @@ def recover(
         attained,
         diagnosis.counts,
         diagnosis.weights,
+        unequal=None if each is None else diagnosis.trusted * each[:, None],
     )
 
 
@@ -251,12 +265,24 @@ def _only_whole(diagnosis: Diagnosis, held: Array, finished: Mapping[int, Array]
     )
 
 
-def _answered(held: Array, finished: Mapping[int, Array], parts: bool) -> tuple[int, ...]:
-    """The shards that have finished all that they hold; where parts are buckets, one that holds none has nothing to
-    say."""
-    return tuple(
-        i for i, mine in enumerate(held) if (finished[i][mine].all() if i in finished else parts and not mine.any())
-    )
+def _finished(
+    assignment: Assignment, finished: Mapping[int, Array], used: Array, diagnosis: Diagnosis, parts: bool
+) -> tuple[tuple[int, ...], Array]:
+    """The shards that have finished all that they hold, and the buckets, (buckets,) bool, that a trusted one has
+    finished. Where parts are buckets, a shard that holds none has nothing to say."""
+    sure, answered = np.zeros(assignment.buckets, np.bool_), []
+    for i in range(assignment.shards):
+        held = assignment.held_by(i)
+        mine = held[used[held]]
+        if i not in finished:
+            if parts and not len(mine):
+                answered.append(i)
+            continue
+        done = finished[i]
+        if done[mine].all():
+            answered.append(i)
+        sure[held[diagnosis.trusted[i, held] & done[held]]] = True
+    return tuple(answered), sure
 
 
 def theorem6_constant(delta: float, replication: int, straggle_probability: float) -> float:
@@ -318,14 +344,19 @@ def _pairs(
     keep = here[shards]
     bucket, shard = bucket[keep], shards[keep].astype(np.int64)
     counts, checksums, weights = (np.zeros(len(bucket), dtype) for dtype in (np.int64, np.uint64, np.float64))
-    order = np.argsort(shard, kind="stable")
-    edges = np.searchsorted(shard[order], np.arange(assignment.shards + 1))
-    for i in responded:
-        mine = order[edges[i] : edges[i + 1]]
-        counts[mine] = ledgers[i].counts[bucket[mine]]
-        checksums[mine] = ledgers[i].checksums[bucket[mine]]
-        weights[mine] = ledgers[i].weights[bucket[mine]]
+    for i, mine in _rows_of(shard, responded):
+        entries = ledgers[i].of_buckets(bucket[mine])
+        counts[mine], checksums[mine], weights[mine] = entries.counts, entries.checksums, entries.weights
     return bucket, shard, (counts, checksums, weights)
+
+
+def _rows_of(shard: Array, wanted: Iterable[int]) -> Iterator[tuple[int, Array]]:
+    """Where each of the wanted shards is, in rising order."""
+    order = np.argsort(shard, kind="stable")
+    ranked = shard[order]
+    for i in wanted:
+        low, high = np.searchsorted(ranked, (i, i + 1))
+        yield i, order[low:high]
 
 
 def _with_a_say(
@@ -333,9 +364,8 @@ def _with_a_say(
 ) -> tuple[Array, Array, tuple[Array, Array, Array], Array]:
     """The pairs of holders that have finished the bucket, or of all where nobody has, and which of them are behind."""
     done = np.zeros(len(bucket), np.bool_)
-    for i, mine in finished.items():
-        rows = shard == i
-        done[rows] = mine[bucket[rows]]
+    for i, rows in _rows_of(shard, finished):
+        done[rows] = finished[i][bucket[rows]]
     some = np.bincount(bucket, done, G)[bucket] > 0
     keep = done | ~some
     counts, checksums, weights = (entry[keep] for entry in entries)
@@ -359,15 +389,26 @@ def _accepted(
     return accepted
 
 
+def _suspicion(s: int, indptr: Array, shard: Array, counts: Array, checksums: Array) -> Array:
+    """(s,): with how many others each shard has somewhere equally many rows, but not the same."""
+    found = np.empty(_conflicts(indptr, shard, counts, checksums, s, np.empty(0, np.int64)), np.int64)
+    _conflicts(indptr, shard, counts, checksums, s, found)
+    first, second = np.divmod(np.unique(found), s)
+    return np.asarray(np.bincount(first, minlength=s) + np.bincount(second, minlength=s))
+
+
 @kernel
-def _find_conflicts(indptr, shard, counts, checksums, peers):  # type: ignore[no-untyped-def]
-    """Marks the pairs of shards that somewhere have equally many rows, but not the same."""
+def _conflicts(indptr, shard, counts, checksums, s, found):  # type: ignore[no-untyped-def]
+    """Writes down the pairs of shards that conflict in a bucket, as long as there is room; returns how many."""
+    n = 0
     for g in range(len(indptr) - 1):
         for p in range(indptr[g], indptr[g + 1]):
             for o in range(indptr[g], p):
                 if counts[p] == counts[o] and checksums[p] != checksums[o]:
-                    peers[shard[p], shard[o]] = True
-                    peers[shard[o], shard[p]] = True
+                    if n < len(found):
+                        found[n] = shard[o] * s + shard[p]
+                    n += 1
+    return n
 
 
 @kernel

@@ -186,7 +186,7 @@ def without(decision: Decision, shards: Sequence[int]) -> Decision:
     sample = evidence.sample.keep(rows, evidence.sample.weights_ht[rows], evidence.sample.weights[rows])
     return united(
         decision.policy,
-        dataclasses.replace(recovery, trusted=trusted, multipliers=trusted / np.maximum(holders, 1)),
+        dataclasses.replace(recovery, trusted=trusted),
         Evidence(sample, evidence.shard[rows], evidence.bucket[rows]),
         decision.total_weight,
         decision.points,
@@ -234,7 +234,7 @@ def _source(decision: Decision, shards: Sequence[int]) -> tuple[Coreset, npt.NDA
     """What J is drawn from, and the shard of each of its points."""
     evidence, recovery = decision.evidence, decision.recovery
     if not shards:
-        kept = recovery.multipliers[evidence.shard, evidence.bucket] > 0
+        kept = recovery.multiplier(evidence.shard, evidence.bucket) > 0
         return decision.coreset, evidence.shard[kept]
     rows = np.flatnonzero(np.isin(evidence.shard, shards))
     factor = 1 / recovery.trusted[list(shards)].sum(axis=0)[evidence.bucket[rows]]

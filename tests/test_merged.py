@@ -101,6 +101,7 @@ def test_the_certificate_is_that_of_all_buckets_apart(case):
         name: np.concatenate([getattr(d.recovery, name) for d in one], axis=-1)
         for name in ("trusted", "multipliers", "covered", "complete", "counts", "weights", "origin")
     }
+    arrays["unequal"] = arrays.pop("multipliers")
     sample = whole.evidence.sample
     buckets = np.concatenate([d.evidence.bucket + end for d, end in zip(one, ends[:-1], strict=True)])
     apart = united(
