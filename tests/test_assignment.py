@@ -44,6 +44,8 @@ def test_holders_are_the_columns_of_the_matrix(scheme):
     assert matrix.dtype == np.bool_
     for g in range(scheme.buckets):
         assert shards[indptr[g] : indptr[g + 1]].tolist() == np.flatnonzero(matrix[:, g]).tolist()
+    for shard in range(scheme.shards):
+        assert scheme.held_by(shard).tolist() == np.flatnonzero(matrix[shard]).tolist()
 
 
 @settings(deadline=None)

@@ -1,6 +1,7 @@
 """Ledgers: a commutative monoid that notices every lost, repeated or altered row."""
 import dataclasses
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from beam_coresets import codec
 from beam_coresets.assignment import Assignment, split
 from beam_coresets.hashing import generator
-from beam_coresets.ledger import Ledger
+from beam_coresets.ledger import Ledger, SparseLedger
 from beam_coresets.points import PointBlock, Span, blocks_of
 
 SCHEME = Assignment(5, 2, buckets=32)
@@ -143,3 +144,34 @@ def test_ledgers_do_not_depend_on_the_type_of_equal_numbers(numbers, more):
     wide[0] += 1e-3 if more else 1e-300
     changed = Ledger.of(next(blocks_of(wide)), scheme)
     assert changed.equal(Ledger.of(blocks[0], scheme)) == bool((wide == narrow).all())
+
+
+@given(st.integers(0, 40), st.sampled_from([slice(None), slice(3, 17), slice(20, 2), slice(0, 32, 3)]), st.booleans())
+def test_sparse_ledgers_are_the_same_ledgers(n, some, labelled):
+    block = block_of(n)
+    if labelled:
+        block = dataclasses.replace(block, groups=(np.arange(n) % 3).astype(np.int32))
+    dense = Ledger.of(block, SCHEME, labelled=labelled)
+    held, entries = dense.entries()
+    ledger = SparseLedger(held, entries, dense.buckets)
+    numbers = np.array([31, 0, 7, 7])
+    for mine, same in (
+        (ledger, dense), (ledger.dense(), dense), (pickle.loads(pickle.dumps(ledger)), dense),
+        (ledger.of_buckets(some), dense.of_buckets(some)), (ledger.of_buckets(numbers), dense.of_buckets(numbers)),
+        (ledger.of_buckets(dense.counts > 1), dense.of_buckets(dense.counts > 1)),
+        (ledger.merge(dense), dense.merge(dense)),
+    ):  # fmt: skip
+        assert (mine.buckets, mine.rows, mine.weight, mine.digest()) == (
+            same.buckets, same.rows, same.weight, same.digest())  # fmt: skip
+        assert mine.equal(same)
+        assert mine.weights.tolist() == same.weights.tolist()
+        assert (mine.labels is None) == (same.labels is None)
+        if same.labels is not None:
+            assert mine.labels.weights.tolist() == same.labels.weights.tolist()
+
+
+def test_ledgers_are_packed_where_few_buckets_hold_rows():
+    assert isinstance(Ledger.zero(64).packed(), SparseLedger)
+    full = Ledger.of(block_of(500), SCHEME)
+    assert not isinstance(full.packed(), SparseLedger)
+    assert full.packed().equal(full)
