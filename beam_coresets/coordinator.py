@@ -13,7 +13,7 @@ from beam_coresets.assignment import Assignment
 from beam_coresets.audit import audit
 from beam_coresets.coreset import Coreset
 from beam_coresets.labels import with_totals
-from beam_coresets.recovery import FAULTS, KINDS, Recovery, recover
+from beam_coresets.recovery import FAULTS, KINDS, Recovery, packed, recover, unpacked
 from beam_coresets.report import ShardReport
 
 Array = npt.NDArray[Any]
@@ -121,7 +121,7 @@ class Decision:
         if self.label_totals is not None:
             fields["labels"] = sorted(self.label_totals.items())
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
-        arrays |= {"trusted": np.packbits(recovery.trusted), "unequal": recovery.unequal}
+        arrays |= {"trusted": packed(recovery.trusted), "unequal": recovery.unequal}
         if self.local is not None:
             arrays |= {"additive": self.local.additive, "slack": self.local.slack}
         arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
@@ -136,10 +136,9 @@ class Decision:
         held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
         plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
         s, buckets = fields["shape"]
-        trusted = np.unpackbits(np.asarray(arrays["trusted"]), count=s * buckets)
         recovery = Recovery(
             distrusted=dict(fields["distrusted"]),
-            trusted=trusted.reshape(s, buckets).view(np.bool_),
+            trusted=unpacked(np.asarray(arrays["trusted"]), (s, buckets)),
             origin=arrays["origin"],
             unequal=arrays["unequal"],
             **plain,

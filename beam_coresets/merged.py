@@ -27,7 +27,7 @@ from beam_coresets.coreset import Coreset
 from beam_coresets.hashing import generator, hash_bytes
 from beam_coresets.labels import with_totals
 from beam_coresets.merge_reduce import MAX_STRATA, NODE_BYTES
-from beam_coresets.recovery import FAULTS, Recovery
+from beam_coresets.recovery import FAULTS, Recovery, packed, unpacked
 from beam_coresets.sampling import Sampler
 from beam_coresets.scale import Scale
 from beam_coresets.weak_coreset import Candidates
@@ -353,7 +353,7 @@ def pack(decision: Decision) -> bytes:
     exact = recovery.kind == "exact"
     unit = np.array_equal(recovery.counts, recovery.weights)
     arrays: dict[str, Array | None] = {
-        "trusted": np.packbits(recovery.trusted),
+        "trusted": packed(recovery.trusted),
         "complete": np.packbits(recovery.complete),
         "counts": recovery.counts,
         "weights": None if unit else recovery.weights,
@@ -417,7 +417,7 @@ def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | N
     s, V = fields["shape"]
     plain, counts, origin = dict(fields["recovery"]), np.asarray(arrays["counts"]), arrays["origin"]
     plain |= {name: tuple(plain[name]) for name in ("responded", "stragglers")}
-    trusted = np.unpackbits(np.asarray(arrays["trusted"]), count=s * V).reshape(s, V).astype(np.bool_)
+    trusted = unpacked(np.asarray(arrays["trusted"]), (s, V))
     unequal = None
     if arrays["multipliers"] is not None:
         unequal = np.zeros((s, V))

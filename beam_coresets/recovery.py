@@ -113,6 +113,22 @@ class Recovery:
         return np.asarray(self.trusted[shard, bucket] / np.maximum(self.holders, 1)[bucket])
 
 
+def packed(matrix: npt.NDArray[np.bool_]) -> Array:
+    """A matrix's bits (uint8), or the places of those that are set (int64), whichever is smaller: of thousands of
+    shards each is trusted in few buckets."""
+    places = np.flatnonzero(matrix)
+    return places if 64 * len(places) < matrix.size else np.packbits(matrix)
+
+
+def unpacked(held: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The inverse of `packed`."""
+    if held.dtype == np.uint8:
+        return np.unpackbits(held, count=shape[0] * shape[1]).reshape(shape).view(np.bool_)
+    matrix = np.zeros(shape[0] * shape[1], np.bool_)
+    matrix[held] = True
+    return matrix.reshape(shape)
+
+
 def diagnose(
     assignment: Assignment, ledgers: Mapping[int, Ledger], finished: Mapping[int, Array] | None = None
 ) -> Diagnosis:

@@ -8,7 +8,7 @@ from beam_coresets.assignment import KINDS, Assignment, split
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
 from beam_coresets.points import PointBlock, Span
-from beam_coresets.recovery import diagnose, property1_delta, recover
+from beam_coresets.recovery import diagnose, packed, property1_delta, recover, unpacked
 
 CYCLIC = Assignment(6, 3, "cyclic", 60)
 PAIRS = Assignment(6, 2, "cyclic", 60)
@@ -313,3 +313,11 @@ def test_a_shard_that_holds_nothing_in_use_has_nothing_to_say():
     assert (found.responded, found.stragglers, found.coverage) == ((0, 2, 3), (1,), 0.5)
     assert recover(scheme, {}, hashed=False, finished={}, in_use=used).stragglers == (0, 1)
     assert recover(scheme, {}, hashed=False, finished={}, in_use=np.zeros(8, np.bool_)).coverage == 1.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.5, 1.0])
+def test_who_is_trusted_survives_packing_in_the_smaller_of_two_ways(share):
+    matrix = generator("packed", share).random((37, 91)) < share
+    held = packed(matrix)
+    assert held.nbytes <= min(8 * matrix.sum(), -(-matrix.size // 8))
+    assert np.array_equal(unpacked(held, matrix.shape), matrix)
