@@ -71,6 +71,12 @@ def test_every_setting_is_explained():
         assert re.search(rf"^# .*\.\n{name}=", text, re.M), name
 
 
+def test_the_readme_names_settings_that_there_are():
+    named = set(re.findall(r"\b([A-Z][A-Z_]*)=", (FOLDER / "README.md").read_text()))
+    assert named
+    assert named <= set(settings())
+
+
 def test_versions_agree_with_the_job_server():
     (flink,) = re.findall(r"<flink.version>(.*)</flink.version>", JOB_SERVER.read_text())
     texts = [path.read_text() for path in (FOLDER / "compose.yaml", *(FOLDER / "kubernetes").glob("*.yaml"))]
