@@ -32,9 +32,13 @@ class FlinkCluster:
         Raises:
           ValueError: nothing answers there, or not Flink.
         """
+        return self._ask("GET", path)
+
+    def _ask(self, method: str, path: str) -> Any:
+        request = urllib.request.Request(self._base + path, method=method)
         try:
-            with _OPENER.open(self._base + path, timeout=TIMEOUT) as answer:
-                return json.load(answer)
+            with _OPENER.open(request, timeout=TIMEOUT) as answer:
+                return json.loads(answer.read() or b"null")
         except (OSError, http.client.HTTPException, ValueError) as error:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
             where = f"{self.master!r} ({why})"
@@ -88,6 +92,10 @@ class FlinkCluster:
         """What the job failed with, with the stack; empty if it has not."""
         found = self.get(f"/jobs/{job}/exceptions")
         return str(found.get("root-exception") or "")
+
+    def cancel(self, job: str) -> None:
+        """Ends a job; its checkpoints stay."""
+        self._ask("PATCH", f"/jobs/{job}?mode=cancel")
 
     def wait_until_runs(self, name: str, seconds: float = 300.0) -> str:
         """Waits until all tasks of the job of that name run; its id.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -60,6 +60,14 @@ def _run(pipeline: beam.Pipeline, report: Callable[[Any], None]) -> None:
         report(error)
 
 
+def named(options: PipelineOptions) -> str:
+    """The name by which a job is found on its cluster; made up unless the user has named it."""
+    cloud = options.view_as(GoogleCloudOptions)
+    if not cloud.job_name:
+        cloud.job_name = f"beam-coresets-{uuid.uuid4().hex[:12]}"
+    return str(cloud.job_name)
+
+
 def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
     """Submits a job and leaves it to the cluster: which job it is there.
 
@@ -67,17 +75,15 @@ def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
       ValueError: a job that would end with this process.
       JobError: it does not get to run.
     """
-    cloud = pipeline.options.view_as(GoogleCloudOptions)
     on_dataflow = str(pipeline.options.view_as(StandardOptions).runner).endswith("DataflowRunner")
     if cluster is None and not on_dataflow:
         raise ValueError("detach: must be left out unless the job goes to a cluster (it would end at once), got it")
-    if cluster is not None and not cloud.job_name:  # the name by which it is found there
-        cloud.job_name = f"beam-coresets-{uuid.uuid4().hex[:12]}"
+    name = named(pipeline.options)
     try:
-        result = pipeline.run()
+        pipeline.run()
         if cluster is None:
-            return f"job {result.job_id()} runs on Dataflow"
-        job = cluster.wait_until_runs(cloud.job_name)
+            return f"job {name} is submitted to Dataflow"
+        job = cluster.wait_until_runs(name)
     except RuntimeError as error:
         raise JobError(first_cause(error)) from error
     return f"job {job} runs on {cluster.master}"

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.pipelines import launch, live, options, runners
+from beam_coresets.pipelines.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.stream_options import (
     add_stream_options,
     init_of,
@@ -147,7 +148,7 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
         console.print(f"{len(seen)} windows are decided in {escape(known.output)} already, and stay as they are",
                       highlight=False, soft_wrap=True)  # fmt: skip
     try:
-        job = _Job(pipeline)
+        job = _Job(pipeline, runners.cluster_of(pipeline.options))
     except RuntimeError as error:  # from the job server
         raise launch.JobError(launch.first_cause(error)) from error
     until = time.monotonic() + (known.duration or float("inf"))
@@ -194,12 +195,16 @@ def _show(
 class _Job:
     """A running pipeline, waited for in a thread of its own.
 
+    Args:
+      cluster: where it runs, if that is a cluster: there it would go on after this process has ended.
+
     Attributes:
       over: set when it has ended by itself.
       error: what it ended with, if it failed.
     """
 
-    def __init__(self, pipeline: beam.Pipeline) -> None:
+    def __init__(self, pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> None:
+        self._cluster, self._name = cluster, launch.named(pipeline.options)
         self.over = threading.Event()
         self.error: BaseException | None = None
         self._stopped = False
@@ -228,8 +233,15 @@ class _Job:
         logging.disable(logging.CRITICAL)
         if not self.over.is_set():
             with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
-                self._result.cancel()
+                self._cancel()
             self.over.wait(10)
+
+    def _cancel(self) -> None:
+        job = None if self._cluster is None else self._cluster.job_named(self._name)
+        if self._cluster is None or job is None:
+            self._result.cancel()
+        else:
+            self._cluster.cancel(job)
 
 
 if __name__ == "__main__":
