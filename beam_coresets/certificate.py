@@ -44,7 +44,7 @@ from beam_coresets.solvers.model import Centers, Model, point_costs
 LEVEL = 0.95
 FOLDS = 5
 QUICK_FOLDS = 2
-DENSE = 2000  # shards up to which a matrix of all pairs of them is the fastest
+DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
 DOUBT = 0.1  # share of the gap that the correction may be off by, as a standard error
 
 Array = npt.NDArray[Any]
@@ -265,7 +265,10 @@ def _cells(decision: Decision) -> tuple[Array, Array, Array]:
     evidence, trusted = decision.evidence, decision.recovery.trusted
     pairs = np.flatnonzero(trusted)
     shard, bucket = np.divmod(pairs, trusted.shape[1])
-    return shard, bucket, np.searchsorted(pairs, evidence.shard * trusted.shape[1] + evidence.bucket)
+    place = evidence.shard * trusted.shape[1] + evidence.bucket
+    if trusted.size > DENSE**2:
+        return shard, bucket, np.searchsorted(pairs, place)
+    return shard, bucket, (np.cumsum(trusted) - 1)[place]
 
 
 def _without(decision: Decision, left_out: Array) -> Array:

@@ -16,6 +16,8 @@ from beam_coresets.labels import with_totals
 from beam_coresets.recovery import FAULTS, KINDS, Recovery, packed, recover, unpacked
 from beam_coresets.report import ShardReport
 
+FINISHED_BYTES = 16 << 20  # up to here what shards have finished is kept, a byte for each of its buckets
+
 Array = npt.NDArray[Any]
 
 
@@ -252,13 +254,16 @@ def _recovered(
     that are left."""
     barred: dict[int, str] = {}
     heard = reports
+    finished: Mapping[int, Array] = _Finished(reports)
+    if len(reports) * policy.assignment.buckets <= FINISHED_BYTES:
+        finished = dict(finished)
     while True:
         recovery = recover(
             policy.assignment,
             {r.shard: r.ledger for r in reports},
             policy.recovery,
             hashed=not policy.assignment.parts,
-            finished=_Finished(reports),
+            finished=finished,
             in_use=in_use,
             whole=policy.whole,
             barred=barred,

@@ -15,7 +15,8 @@ from beam_coresets.labels import LabelWeights
 from beam_coresets.nearest import writable
 from beam_coresets.points import PointBlock
 
-FEW = 8  # times as many buckets as hold any rows make a ledger a sparse one
+SMALL = 1024  # buckets up to which a ledger is arrays whatever they hold: 24 KB, and the fastest
+FEW = 8  # times as many buckets as hold any rows make another one sparse
 
 Array = npt.NDArray[Any]
 
@@ -220,8 +221,7 @@ class SparseLedger(Ledger):
                 return SparseLedger(self._held[mine] - low, self._entries.of_buckets(mine), max(0, high - low))
         wanted = np.arange(self._buckets)[buckets]
         at = np.searchsorted(self._held, wanted)
-        inside = np.flatnonzero(at < len(self._held))
-        there = inside[self._held[at[inside]] == wanted[inside]]
+        there = np.flatnonzero(np.r_[self._held, -1][at] == wanted)
         return SparseLedger(there, self._entries.of_buckets(at[there]), len(wanted)).dense()
 
     def dense(self) -> Ledger:
@@ -237,7 +237,7 @@ class SparseLedger(Ledger):
 def sparse(held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> Ledger:
     """The ledger of `buckets` buckets of which `held`, (m,) ascending, have these entries; as arrays if many have."""
     ledger = SparseLedger(held, entries, buckets)
-    return ledger if FEW * len(held) <= buckets else ledger.dense()
+    return ledger if buckets > max(SMALL, FEW * len(held)) else ledger.dense()
 
 
 def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:

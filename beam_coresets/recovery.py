@@ -368,11 +368,12 @@ def _pairs(
 
 def _rows_of(shard: Array, wanted: Iterable[int]) -> Iterator[tuple[int, Array]]:
     """Where each of the wanted shards is, in rising order."""
+    wanted = sorted(wanted)
     order = np.argsort(shard, kind="stable")
-    ranked = shard[order]
-    for i in wanted:
-        low, high = np.searchsorted(ranked, (i, i + 1))
-        yield i, order[low:high]
+    starts = np.searchsorted(shard[order], wanted).tolist()
+    stops = np.searchsorted(shard[order], wanted, side="right").tolist()
+    for i, start, stop in zip(wanted, starts, stops, strict=True):
+        yield i, order[start:stop]
 
 
 def _with_a_say(

@@ -170,8 +170,11 @@ def test_sparse_ledgers_are_the_same_ledgers(n, some, labelled):
             assert mine.labels.weights.tolist() == same.labels.weights.tolist()
 
 
-def test_ledgers_are_packed_where_few_buckets_hold_rows():
-    assert isinstance(Ledger.zero(64).packed(), SparseLedger)
-    full = Ledger.of(block_of(500), SCHEME)
-    assert not isinstance(full.packed(), SparseLedger)
-    assert full.packed().equal(full)
+def test_ledgers_are_packed_where_few_of_many_buckets_hold_rows():
+    wide = Assignment(5, 2, buckets=2000)
+    few, many = (Ledger.of(block_of(n), wide) for n in (100, 500))
+    assert isinstance(few.packed(), SparseLedger)
+    assert few.packed().equal(few)
+    assert not isinstance(many.packed(), SparseLedger)
+    assert many.packed().equal(many)
+    assert not isinstance(Ledger.zero(1024).packed(), SparseLedger)
