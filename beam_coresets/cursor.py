@@ -262,13 +262,16 @@ class Completeness:
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: must be at least 0 seconds, got {getattr(self, name)}")
 
-    def closed(self, cursor: PartCursor, caught_up: bool, ended: bool, lag: float, now: float) -> PartCursor:
+    def closed(
+        self, cursor: PartCursor, caught_up: bool, ended: bool, lag: float, now: float, age: float = 0.0
+    ) -> PartCursor:
         """The cursor with all panes closed that are complete.
 
         Args:
           caught_up: all that is in the part has been read.
           ended: nothing will come any more.
           lag: seconds that events lag behind, to assume where this part has had none.
+          age: seconds ago it was found out that all has been read.
         """
         cursor = dataclasses.replace(cursor, live=bool(caught_up))
         if ended:
@@ -279,7 +282,7 @@ class Completeness:
             cursor = cursor.closed_at(self.windows.pane(min(cursor.high - self.disorder, now)))
         if (caught_up or ended) and now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
-            cursor = cursor.closed_at(self.windows.pane(now - behind - self.idle))
+            cursor = cursor.closed_at(self.windows.pane(now - age - behind - self.idle))
         return cursor
 
     def begun(self, cursor: PartCursor, time: float) -> PartCursor:

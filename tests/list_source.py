@@ -116,6 +116,9 @@ class ListReader:
     def caught_up(self, part):
         return self.positions[part] >= self._there(part)
 
+    def age(self, part):
+        return 0.0
+
     def ended(self, part):
         return self.source.bounded and self.positions[part] >= len(self.source.parts[part])
 

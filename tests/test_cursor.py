@@ -105,6 +105,7 @@ def test_an_idle_part_does_not_hold_panes_open():
     assert RULES.closed(never, False, False, 0.0, 2000.0).closed == 200, "nobody has looked yet"
     assert RULES.closed(never, True, False, 0.0, 1010.9).closed == 201
     assert RULES.closed(never, True, False, 3.0, 1014.0).closed == 202, "as far behind as the others"
+    assert RULES.closed(never, True, False, 3.0, 1014.0, age=0.1).closed == 201, "what came since then is not known of"
     live = RULES.closed(never, True, False, 0.0, 1000.0)
     some = read(live, [200], high=1001.0, now=1003.0)
     assert RULES.closed(some, True, False, 0.0, 1003.9).closed == 200

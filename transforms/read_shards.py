@@ -343,7 +343,8 @@ class _Read(beam.DoFn, RestrictionProvider):
         ended = held.reader.ended(number)
         if self._reading.completeness is None:
             return part.closed_at(1) if ended else part
-        return self._reading.completeness.closed(part, held.reader.caught_up(number), ended, lag, now)
+        reader = held.reader
+        return self._reading.completeness.closed(part, reader.caught_up(number), ended, lag, now, reader.age(number))
 
     def _settled(self, cursor: ShardCursor, held: OpenReader) -> ShardCursor:
         """The cursor without what need not be read again; looks at most once a second."""

@@ -334,6 +334,9 @@ class FileReader:
     def caught_up(self, part: int) -> bool:
         return self.ended(part)
 
+    def age(self, part: int) -> float:
+        return 0.0
+
     def ended(self, part: int) -> bool:
         return self._positions[part] == ENDED
 

@@ -395,6 +395,9 @@ class FolderReader:
         fresh = snapshot.version > 0 and not snapshot.failed and progress.version == snapshot.version
         return fresh and progress.file is None and not progress.queue and part not in snapshot.arriving
 
+    def age(self, part: int) -> float:
+        return 0.0
+
     def ended(self, part: int) -> bool:
         return False
 

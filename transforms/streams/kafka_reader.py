@@ -18,6 +18,7 @@ _LINGER = 0.005
 _ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ANSWER_SECONDS = 2.0
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
+_SETTLE_SECONDS = 1.0  # after an outage, until what producers have kept back is taken to have come
 _CLOSE_SECONDS = 2.0
 _HOLD_SECONDS = 1.0  # before the schema registry is asked again for a partition
 
@@ -30,10 +31,12 @@ _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 class _End(NamedTuple):
-    """The end of a partition: its next offset, and when (monotonic) it was known to be there."""
+    """The end of a partition: its next offset, when (monotonic) it was known to be there, and from when on that counts:
+    after an outage a little later."""
 
     offset: int
     seen: float
+    counts: float = 0.0
 
 
 class KafkaReader:
@@ -116,8 +119,12 @@ class KafkaReader:
             self._consumer.incremental_assign([TopicPartition(self._topic, part, self._next[part]) for part in due])
 
     def caught_up(self, part: int) -> bool:
+        end, now = self._ends.get(part), time.monotonic()
+        return end is not None and now - end.seen < _STALE_SECONDS and now >= end.counts
+
+    def age(self, part: int) -> float:
         end = self._ends.get(part)
-        return end is not None and time.monotonic() - end.seen < _STALE_SECONDS
+        return 0.0 if end is None else time.monotonic() - end.seen
 
     def ended(self, part: int) -> bool:
         return False
@@ -252,7 +259,8 @@ class KafkaReader:
                 del self._questions[part]
                 known = self._ends.get(part)
                 if question.exception() is None and known is not None and question.result().offset == known.offset:
-                    self._ends[part] = _End(known.offset, asked)
+                    was_away = asked - known.seen >= _STALE_SECONDS
+                    self._ends[part] = _End(known.offset, asked, asked + _SETTLE_SECONDS if was_away else known.counts)
         now = time.monotonic()
         due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
         if due:

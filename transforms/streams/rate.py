@@ -209,6 +209,9 @@ class RateReader:
     def caught_up(self, part: int) -> bool:
         return part in self._seen and self._positions[part] >= self._seen[part]
 
+    def age(self, part: int) -> float:
+        return 0.0
+
     def ended(self, part: int) -> bool:
         stop = self._source.stop
         return stop is not None and (part in self._source.idle_parts or self._positions[part] >= stop)

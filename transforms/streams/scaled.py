@@ -44,7 +44,7 @@ class ScaledReader:
 
     def __init__(self, reader: Reader, scale: Scale) -> None:
         self._reader, self._scale = reader, scale
-        self.seek, self.caught_up, self.ended = reader.seek, reader.caught_up, reader.ended
+        self.seek, self.caught_up, self.age, self.ended = reader.seek, reader.caught_up, reader.age, reader.ended
         self.new_parts, self.commit, self.close = reader.new_parts, reader.commit, reader.close
 
     def read(self, seconds: float) -> list[Chunk]:

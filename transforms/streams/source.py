@@ -77,6 +77,9 @@ class Reader(Protocol):
     def caught_up(self, part: int) -> bool:
         """Whether everything that was in the part a moment ago has been returned by `read`."""
 
+    def age(self, part: int) -> float:
+        """How many seconds ago `caught_up` was found out: whatever the source has got since is not known of."""
+
     def ended(self, part: int) -> bool:
         """Whether nothing will ever come in this part again."""
 
