@@ -40,7 +40,7 @@ class Producing:
 
     def _run(self, servers, topic, rate, seconds, more):
         try:
-            self._outcome.append(produce(servers, topic, PARTITIONS, rate, seconds, rows=ROWS, dim=DIM, **more))
+            self._outcome.append(produce(servers, topic, PARTITIONS, rate, seconds, rows=ROWS, **{"dim": DIM, **more}))
         except BaseException as error:
             self._outcome.append(error)
 
@@ -74,12 +74,12 @@ def messages_in(broker, topic):
     return sorted(found, key=lambda message: (message.partition(), message.offset()))
 
 
-def points_by_window(broker, topic, size, by=lambda message: ()):
+def points_by_window(broker, topic, size, by=lambda message: (), dim=DIM):
     """How many points the topic has by (start of the fixed window, *`by(message)`)."""
     found = collections.Counter()
     for message in messages_in(broker, topic):
         start = message.timestamp()[1] // round(1000 * size) * size
-        found[(start, *by(message))] += len(message.value()) // (4 * DIM)
+        found[(start, *by(message))] += len(message.value()) // (4 * dim)
     return found
 
 

@@ -13,7 +13,9 @@ import urllib.request
 
 import psutil
 
-OPENS = ["lang", "util", "net", "io", "nio", "lang.reflect", "text", "time", "util.concurrent", "util.concurrent.atomic"]
+OPENS = [
+    "lang", "util", "net", "io", "nio", "lang.reflect", "text", "time", "util.concurrent", "util.concurrent.atomic",
+]  # fmt: skip
 JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 PATIENCE = 90.0
@@ -94,7 +96,7 @@ class Cluster:
         for i in range(self.taskmanagers):
             self.start_taskmanager(i)
         self.start_pool()
-        self.wait_for(lambda: self._slots() == self.taskmanagers, "all slots")
+        self.wait_for(self.has_all_slots, "all slots")
         self.wait_for(lambda: _answers(self._pool), "the worker pool")
 
     def start_jobmanager(self):
@@ -213,11 +215,12 @@ class Cluster:
             text = answer.read()
         return json.loads(text) if text else None
 
-    def _slots(self):
+    def has_all_slots(self):
+        """Whether a JobManager has all slots free."""
         try:
-            return self.get("/overview")["slots-total"]
+            return self.get("/overview")["slots-available"] == self.taskmanagers
         except OSError:
-            return 0
+            return False
 
     def wait_for(self, condition, what, seconds=PATIENCE):
         """Waits until `condition()` is true and returns its value."""

@@ -10,6 +10,7 @@ RELAY = pathlib.Path(__file__).parents[1] / "relay.py"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "flink: runs jobs on Flink's embedded cluster; see `make test-flink`")
+    config.addinivalue_line("markers", "cluster: runs jobs on a cluster of processes; see `make test-flink-cluster`")
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,19 @@ def on_flink(jar, tmp_path):
     flink = ["--runner=FlinkRunner", f"--flink_job_server_jar={jar}", "--flink_version=1.19"]
     with started(tmp_path, flink) as start:
         yield start
+
+
+@pytest.fixture(scope="session")
+def cluster(jar, tmp_path_factory):
+    """A running cluster of three TaskManagers; whoever stops some of it sees to it that it is whole again."""
+    from cluster import Cluster
+
+    made = Cluster(jar, tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture
