@@ -11,8 +11,12 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "benchmarks"))
 from many_shards import CODER, END, Coordinator, Shards
 
-from beam_coresets.ledger import SparseLedger
+from beam_coresets.assignment import Assignment, split
+from beam_coresets.instances import GaussianMixture
+from beam_coresets.ledger import Ledger, SparseLedger
 from beam_coresets.merged import Rollup
+from beam_coresets.points import blocks_of
+from beam_coresets.recovery import recover
 from beam_coresets.vigil import Vigil
 
 ROWS = 30
@@ -96,3 +100,21 @@ def test_a_tree_of_coordinators_loses_nothing():
     assert decision.coreset.weights.sum() == pytest.approx(ROWS * covered)
     assert len(decision.coreset) <= 50 * 4 * 1.5
     assert decision.recovery.coverage == covered / 200
+
+
+@pytest.mark.parametrize("lost", [(), (1,), (1, 4)])
+def test_shards_that_share_no_buckets_with_others_are_decided_by_themselves_as_among_all(lost):
+    """Under `fractional` groups are such sets; shard 2 of the first one has counted its rows twice."""
+    scheme = Assignment(12, 3, "fractional", 40)
+    (block,) = blocks_of(GaussianMixture(d=2, k=3).points(2000))
+    ledgers = {i: Ledger.of(part, scheme) for i, part in enumerate(split(block, scheme)) if i not in lost}
+    group = np.flatnonzero(scheme.matrix()[:, 0]).tolist()
+    ledgers[group[-1]] = ledgers[group[-1]].merge(ledgers[group[-1]])
+    whole, alone = recover(scheme, ledgers), recover(scheme, {i: ledgers[i] for i in group if i in ledgers})
+    assert set(whole.distrusted) == set(alone.distrusted) == {group[-1]}
+    held = scheme.matrix()[group[0]]
+    for name in ("trusted", "multipliers"):
+        assert np.array_equal(getattr(alone, name)[:, held], getattr(whole, name)[:, held])
+    for name in ("covered", "counts", "weights"):
+        assert np.array_equal(getattr(alone, name)[held], getattr(whole, name)[held])
+    assert not alone.covered[~held].any()
