@@ -1,6 +1,8 @@
 """Running a pipeline for somebody at a terminal: progress while it works, one clear line when it fails."""
+import contextlib
 import logging
 import re
+import signal
 import sys
 import threading
 import time
@@ -14,8 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from beam_coresets.pipelines.flink_cluster import FlinkCluster
+from beam_coresets.pipelines.options import is_local
+from beam_coresets.pipelines.runners import cluster_of
 from beam_coresets.transforms.progress import PROGRESS
 
+LOOK_SECONDS = 0.2
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
 _STEP = re.compile(r" \[while running '[^']*'\]")
 _PLAIN = ("ValueError", "TypeError", "SchemaError")  # what this project raises, as `name: requirement, got value`
@@ -25,39 +30,101 @@ class JobError(RuntimeError):
     """A pipeline failed; the message is the first cause, in one paragraph."""
 
 
-def run(pipeline: beam.Pipeline, shards: int, console: Console) -> float:
-    """Runs to the end and returns the seconds it took.
+def run(
+    pipeline: beam.Pipeline, shards: int, console: Console, until: Callable[[], bool] = lambda: False
+) -> float:
+    """Runs to the end, or until `until()` is true, and returns the seconds it took. Interrupted, it ends the job.
 
     Raises:
       JobError: the pipeline failed.
     """
-    began = time.monotonic()
-    start = (PROGRESS.points, PROGRESS.shards)
-    outcome: list[Any] = []
-    worker = threading.Thread(target=_run, args=(pipeline, outcome.append), daemon=True)
+    began, start = time.monotonic(), (PROGRESS.points, PROGRESS.shards)
     columns = (SpinnerColumn(), TextColumn("{task.fields[shown]}"), BarColumn(20), TextColumn("{task.fields[done]}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("", total=shards, shown="starting", done=f"0 of {shards} shards")
-        worker.start()
-        while worker.is_alive():
-            worker.join(0.2)
-            points, finished = PROGRESS.points - start[0], PROGRESS.shards - start[1]
-            rate = points / max(1e-9, time.monotonic() - began)
-            shown = f"{points / 1e6:,.1f} M points   {rate / 1e6:.1f} M/s" if points else "starting"
-            done = min(finished, shards)
-            progress.update(task, completed=done, shown=shown, done=f"{done} of {shards} shards")
-    if outcome and isinstance(outcome[0], BaseException):
-        raise JobError(first_cause(outcome[0])) from outcome[0]
+        task = progress.add_task("", total=shards, shown="starting", done="")
+        job = Job(pipeline)
+        try:
+            while not job.over.wait(LOOK_SECONDS) and not until():
+                shown = _shown(shards, time.monotonic() - began, *start)
+                progress.update(task, **shown)
+        finally:
+            if not job.over.is_set():
+                job.stop()
+    if job.error is not None:
+        raise JobError(first_cause(job.error)) from job.error
     return time.monotonic() - began
 
 
-def _run(pipeline: beam.Pipeline, report: Callable[[Any], None]) -> None:
+def _shown(shards: int, seconds: float, points: int, finished: int) -> dict[str, Any]:
+    """How far the job is, given where counting began; nothing is known of workers in other processes."""
+    points, finished = PROGRESS.points - points, min(shards, PROGRESS.shards - finished)
+    if not points:
+        return {"shown": "running"}
+    rate = points / max(1e-9, seconds) / 1e6
+    done = f"{finished} of {shards} shards"
+    return {"shown": f"{points / 1e6:,.1f} M points   {rate:.1f} M/s", "done": done, "completed": finished}
+
+
+class Job:
+    """A running pipeline, waited for in a thread of its own.
+
+    Raises:
+      JobError: it can't be submitted.
+
+    Attributes:
+      over: set when it has ended by itself.
+      error: what it ended with, if it failed.
+    """
+
+    def __init__(self, pipeline: beam.Pipeline) -> None:
+        self._cluster, self._name = cluster_of(pipeline.options), named(pipeline.options)
+        self.over = threading.Event()
+        self.error: BaseException | None = None
+        self._stopped = False
+        # In this process `run` does all of the work. Elsewhere it returns; to launch a job server takes the main thread.
+        self._result: Any = None if is_local(pipeline.options) else _submitted(pipeline)
+        threading.Thread(target=self._wait, args=(pipeline,), daemon=True).start()
+
+    def _wait(self, pipeline: beam.Pipeline) -> None:
+        try:
+            result = pipeline.run() if self._result is None else self._result
+            result.wait_until_finish()
+        except BaseException as error:  # handed to the thread that follows
+            if not self._stopped:
+                self.error = error
+        finally:
+            self.over.set()
+
+    def stop(self) -> None:
+        """Cancels it, unless it has ended or ends with this process."""
+        self._stopped = True
+        if self._result is None:
+            return
+        # Workers in this process lose their connections now, in the middle of whatever they do: that is meant.
+        threading.excepthook = lambda _: None
+        logging.disable(logging.CRITICAL)
+        if not self.over.is_set():
+            with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
+                self._cancel()
+            self.over.wait(10)
+
+    def _cancel(self) -> None:
+        job = None if self._cluster is None else self._cluster.job_named(self._name)
+        if self._cluster is None or job is None:
+            self._result.cancel()
+        else:
+            self._cluster.cancel(job)
+
+
+def _submitted(pipeline: beam.Pipeline) -> Any:
+    # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.
+    meant = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        result = pipeline.run()
-        result.wait_until_finish()
-        report(result)
-    except BaseException as error:  # handed to the thread that waits
-        report(error)
+        return pipeline.run()
+    except RuntimeError as error:  # from the job server
+        raise JobError(first_cause(error)) from error
+    finally:
+        signal.signal(signal.SIGINT, meant)
 
 
 def named(options: PipelineOptions) -> str:

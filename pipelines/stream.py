@@ -1,11 +1,8 @@
 """A summary for every window, on time, whatever the stragglers do: from Kafka, Pub/Sub, files that keep coming, or
 generated points."""
 import argparse
-import contextlib
 import logging
-import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 
@@ -17,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.pipelines import launch, live, options, runners
-from beam_coresets.pipelines.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.stream_options import (
     add_stream_options,
     init_of,
@@ -147,10 +143,7 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, c
     if seen:
         console.print(f"{len(seen)} windows are decided in {escape(known.output)} already, and stay as they are",
                       highlight=False, soft_wrap=True)  # fmt: skip
-    try:
-        job = _Job(pipeline, runners.cluster_of(pipeline.options))
-    except RuntimeError as error:  # from the job server
-        raise launch.JobError(launch.first_cause(error)) from error
+    job = launch.Job(pipeline)
     until = time.monotonic() + (known.duration or float("inf"))
     shown: set[tuple[float, float]] = set()
     most = known.max_windows
@@ -190,58 +183,6 @@ def _show(
             console.print(live.line(row), highlight=False, soft_wrap=True)
         seen.add(name)
         shown.add((start, end))
-
-
-class _Job:
-    """A running pipeline, waited for in a thread of its own.
-
-    Args:
-      cluster: where it runs, if that is a cluster: there it would go on after this process has ended.
-
-    Attributes:
-      over: set when it has ended by itself.
-      error: what it ended with, if it failed.
-    """
-
-    def __init__(self, pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> None:
-        self._cluster, self._name = cluster, launch.named(pipeline.options)
-        self.over = threading.Event()
-        self.error: BaseException | None = None
-        self._stopped = False
-        # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.
-        meant = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._result = pipeline.run()  # here: launching a job server takes the main thread
-        finally:
-            signal.signal(signal.SIGINT, meant)
-        threading.Thread(target=self._wait, daemon=True).start()
-
-    def _wait(self) -> None:
-        try:
-            self._result.wait_until_finish()
-        except BaseException as error:  # handed to the thread that follows
-            if not self._stopped:
-                self.error = error
-        finally:
-            self.over.set()
-
-    def stop(self) -> None:
-        """Cancels it, unless it has ended."""
-        self._stopped = True
-        # Workers in this process lose their connections now, in the middle of whatever they do: that is meant.
-        threading.excepthook = lambda _: None
-        logging.disable(logging.CRITICAL)
-        if not self.over.is_set():
-            with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
-                self._cancel()
-            self.over.wait(10)
-
-    def _cancel(self) -> None:
-        job = None if self._cluster is None else self._cluster.job_named(self._name)
-        if self._cluster is None or job is None:
-            self._result.cancel()
-        else:
-            self._cluster.cancel(job)
 
 
 if __name__ == "__main__":
