@@ -26,7 +26,6 @@ from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, spl
 from beam_coresets.vigil import EXPIRED, KEPT, LATE, OVERLAPPING, REPEATED, Patience, Vigil, Watch
 
 VERDICTS, LATE_REPORTS = "verdicts", "late"
-COMPACT_AFTER = 64  # reports a window
 TELL_AFTER = 2.0  # seconds until it is looked up whose decision stands, to tell what came too late for it
 
 Clock = Callable[[], float]
@@ -198,7 +197,7 @@ class _Coordinate(beam.DoFn):
         else:
             if watch.rearmed(vigil, key.end):
                 due.set(Timestamp.of(vigil.armed))
-            if vigil.kept > COMPACT_AFTER:
+            if watch.crowded(vigil):
                 self._compact(vigil, reports)
         state.write(vigil.to_json().encode())
 

@@ -185,18 +185,20 @@ class ReadShards(beam.PTransform):
         told, completeness = (0, None) if self._reading.completeness is None else (None, self._reading.completeness)
         if completeness is not None and self._begin is not None:
             told = completeness.windows.pane(self._begin)
-        matrix = self._merge_reduce.assignment.matrix()
+        assignment = self._merge_reduce.assignment
         return {
             shard: ShardCursor(
                 {
-                    part: PartCursor(position, first_offset(position), closed=told, told=told, begin=told)
-                    for part, position in starts.items()
-                    if matrix[shard, part]
+                    part: PartCursor(
+                        starts[part], first_offset(starts[part]), closed=told, told=told, begin=told
+                    )
+                    for part in assignment.held_by(shard).tolist()
+                    if part in starts
                 },
                 len(starts),
                 0.0 if completeness is None else completeness.windows.period,
             )
-            for shard in range(self._merge_reduce.assignment.shards)
+            for shard in range(assignment.shards)
         }
 
     def expand(self, begin: Any) -> Any:
@@ -243,6 +245,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
         self._lag = Metrics.distribution("beam_coresets", "lag_ms")
         self._part_lags: dict[int, Any] = {}
+        self._worst: dict[int, int] = {}
 
     def teardown(self) -> None:
         self._limit.restore_original_limits()
@@ -273,6 +276,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         if cursor.period != period:
             raise ValueError(f"window: must be of {cursor.period:g} s as in the checkpoint, got {period:g} s")
         self._stand_still(shard)
+        self._worst = {}
         until = clock() + (self._reading.poll if not bounded else self._reading.deadline or math.inf)
         rows = PaneRows()
         with self._readers.at(shard, cursor.positions) as held:
@@ -386,11 +390,12 @@ class _Read(beam.DoFn, RestrictionProvider):
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
 
     def _note_lag(self, part: int, milliseconds: int) -> None:
-        """How old the oldest message was when it was read, of the shard and of the part."""
+        """How old the oldest message was when it was read: of the shard, and of the part since this poll began."""
         self._lag.update(milliseconds)
         if part not in self._part_lags:
             self._part_lags[part] = Metrics.gauge("beam_coresets", f"lag_ms_part_{part}")
-        self._part_lags[part].set(milliseconds)
+        self._worst[part] = max(milliseconds, self._worst.get(part, 0))
+        self._part_lags[part].set(self._worst[part])
 
     def _tells_letters(self, shard: int, part: int) -> bool:
         """Whether this shard is the one that tells what was refused in a part that several read.

@@ -19,19 +19,21 @@ class StreamOnCluster:
       cluster: a running one with a slot for each of three shards. broker: a running one.
       folder: for the output, the job's log, its checkpoints.
       options: of `stream`, beside or in place of these here.
+      dim: of the points. script: in place of the `stream` command.
     """
 
-    def __init__(self, cluster, broker, folder, *options, dim=8):
+    def __init__(self, cluster, broker, folder, *options, dim=8, script=None):
         self.cluster, self.broker, self.folder, self.dim = cluster, broker, pathlib.Path(folder), dim
         self.output, self.checkpoints = self.folder / "out", self.folder / "checkpoints"
         self.topic = make_topic(broker)
         self._options, self._runs = options, 0
+        self._command = ["-m", "beam_coresets.pipelines.main", "stream"] if script is None else [script]
         self.job = self.id = None
 
     def start(self, *more, wait=True):
         """Submits the job, and again after it has ended; returns when all shards read."""
         self._runs += 1
-        words = ["-m", "beam_coresets.pipelines.main", "stream", *self.cluster.options, f"--output={self.output}",
+        words = [*self._command, *self.cluster.options, f"--output={self.output}",
                  f"--topic={self.topic}", f"--bootstrap_servers={self.broker.servers}", "--message_format=block",
                  f"--dim={self.dim}", "--start=earliest", f"--group={self.topic}", f"--shards={SHARDS}",
                  "--replication=2", "--k=5", "--coreset_size=400", f"--window={WINDOW}s", f"--deadline={DEADLINE}s",

@@ -21,7 +21,6 @@ from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import Range, ShardReport
 from beam_coresets.transforms.coders import ShardReportCoder
 from beam_coresets.transforms.coordinate_stream import (
-    COMPACT_AFTER,
     LATE_REPORTS,
     VERDICTS,
     CoordinateStream,
@@ -34,7 +33,7 @@ from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators, spl
 from beam_coresets.transforms.read_shards import group_names, key_group
 from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.summarize_stream import AnswerOnTime, StreamPlan
-from beam_coresets.vigil import Patience
+from beam_coresets.vigil import COMPACT_AFTER, Patience
 from beam_coresets.windows import WindowSpec
 
 SCHEME = Assignment(3, 2, "cyclic", 3, parts=True)  # part p is held by shards p and p + 1
