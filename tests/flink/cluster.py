@@ -106,7 +106,7 @@ class Cluster:
         self._start_java(f"tm{i}", TASK_MANAGER, "-Xms512m", "-Xmx512m")
 
     def start_pool(self):
-        command = [self._python, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self._pool}"]
+        command = [self._python, pathlib.Path(__file__).with_name("worker_pool.py"), self._pool]
         path = f"{pathlib.Path(self._python).parent}{os.pathsep}{os.environ['PATH']}"
         self._start("pool", command, {"PATH": path})
 
