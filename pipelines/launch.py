@@ -81,7 +81,7 @@ class Job:
         self.over = threading.Event()
         self.error: BaseException | None = None
         self._stopped = False
-        # In this process `run` does all of the work. Elsewhere it returns; to launch a job server takes the main thread.
+        # In this process `run` does all of the work; elsewhere it returns. A job server needs the main thread.
         self._result: Any = None if is_local(pipeline.options) else _submitted(pipeline)
         threading.Thread(target=self._wait, args=(pipeline,), daemon=True).start()
 
