@@ -57,6 +57,8 @@ class Reading:
       groups: into how many groups keys are divided, each decided by itself.
       deadline: for bounded sources: a shard stops so many seconds after it has begun and reports the parts it has
         finished; None: never.
+      part_by_part: for bounded sources: reports leave when a part has been read, or after `poll` seconds, as those of a
+        stream do, and not only when the shard is done.
       hold: fault injection: (shard, from, until), in seconds since the epoch: the shard is stuck in between.
       parallelism: over how many workers the shards are placed; the number of shards by default.
       max_parallelism: of the runner: the placement depends on it (`placement`).
@@ -72,6 +74,7 @@ class Reading:
     poll: float = 5.0
     groups: int = 1
     deadline: float | None = None
+    part_by_part: bool = False
     hold: tuple[tuple[int, float, float], ...] = ()
     parallelism: int | None = None
     max_parallelism: int = MAX_PARALLELISM
@@ -205,7 +208,7 @@ class ReadShards(beam.PTransform):
         shards = self._merge_reduce.assignment.shards
         most = max(self._reading.max_parallelism, self._reading.parallelism or shards)
         elements = placed_elements(shards, self._reading.parallelism or shards, most)
-        kind = _ReadBounded if self._source.bounded else _ReadUnbounded
+        kind = _ReadBounded if self._source.bounded and not self._reading.part_by_part else _ReadUnbounded
         read = kind(self._source, self._merge_reduce, self._reading, self._cursors, uuid.uuid4().hex)
         outputs = (
             begin.pipeline
@@ -236,6 +239,7 @@ class _Read(beam.DoFn, RestrictionProvider):
     ) -> None:
         self._source, self._merge_reduce, self._reading = source, merge_reduce, reading
         self._cursors, self._job = cursors, job
+        self._at_once = source.bounded and not reading.part_by_part
 
     def setup(self) -> None:
         self._limit = threadpool_limits(1, "blas")
@@ -255,7 +259,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         return ShardRestriction(self._cursors[shard_of(element)])
 
     def create_tracker(self, restriction: ShardRestriction) -> CursorTracker:
-        return CursorTracker(restriction, self._source.bounded)
+        return CursorTracker(restriction, self._at_once)
 
     def restriction_coder(self) -> ShardRestrictionCoder:
         return ShardRestrictionCoder()
@@ -268,16 +272,16 @@ class _Read(beam.DoFn, RestrictionProvider):
 
     def _poll(self, element: str, tracker: Any, watermark: Any) -> Iterator[Any]:
         """Reads until a pane is complete, for `poll` seconds, or to the end; then says what there was."""
-        shard, clock, bounded = shard_of(element), self._reading.clock, self._source.bounded
+        shard, clock, at_once = shard_of(element), self._reading.clock, self._at_once
         cursor = tracker.current_restriction().cursor.paused()
-        if bounded and not cursor.parts:
+        if self._source.bounded and not cursor.parts:
             return
         period = 0.0 if self._reading.completeness is None else self._reading.completeness.windows.period
         if cursor.period != period:
             raise ValueError(f"window: must be of {cursor.period:g} s as in the checkpoint, got {period:g} s")
         self._stand_still(shard)
         self._worst = {}
-        until = clock() + (self._reading.poll if not bounded else self._reading.deadline or math.inf)
+        until = clock() + (self._reading.poll if not at_once else self._reading.deadline or math.inf)
         rows = PaneRows()
         with self._readers.at(shard, cursor.positions) as held:
             while True:
@@ -296,7 +300,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                     if not tracker.try_claim(cursor):
                         break
             yield from self._reports(shard, cursor, rows)
-            if not bounded:
+            if not at_once and not self._has_ended(cursor, held):
                 held.reader.commit({part: held_part.floor() for part, held_part in cursor.parts.items()})
                 _advance(watermark, cursor.read_upto)
                 tracker.defer_remainder(Duration(micros=1000))
@@ -367,9 +371,13 @@ class _Read(beam.DoFn, RestrictionProvider):
 
     def _is_over(self, cursor: ShardCursor, held: OpenReader) -> bool:
         """Whether there is something that the coordinator waits for, or nothing will come any more."""
-        if self._source.bounded:
-            return all(held.reader.ended(part) for part in cursor.parts)
+        if self._at_once or self._has_ended(cursor, held):
+            return self._has_ended(cursor, held)
         return any(part.closed != part.told for part in cursor.parts.values())
+
+    def _has_ended(self, cursor: ShardCursor, held: OpenReader) -> bool:
+        """Whether nothing will come any more."""
+        return self._source.bounded and all(held.reader.ended(part) for part in cursor.parts)
 
     def _panes(self, chunk: Chunk) -> Any:
         if self._reading.completeness is None:
@@ -402,7 +410,7 @@ class _Read(beam.DoFn, RestrictionProvider):
 
         In a stream all of them do: the one chosen might be dead. Their letters are alike (`WriteByTime` drops repeats).
         """
-        return not self._source.bounded or int(self._merge_reduce.assignment.matrix()[:, part].argmax()) == shard
+        return not self._at_once or int(self._merge_reduce.assignment.matrix()[:, part].argmax()) == shard
 
     def _reports(self, shard: int, cursor: ShardCursor, rows: PaneRows) -> Iterator[tuple[str, ShardReport]]:
         """What the coordinator has not been told, one report for each pane and key group."""

@@ -18,7 +18,7 @@ from beam_coresets.deltas import Rows
 from beam_coresets.hashing import generator
 from beam_coresets.ledger import Ledger
 from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.report import ShardReport
+from beam_coresets.report import ShardReport, finished_parts
 from beam_coresets.sampling import Sampler
 from beam_coresets.transforms import read_shards
 from beam_coresets.transforms.coordinate_stream import parse_key, window_key
@@ -59,7 +59,7 @@ class Hand:
     """Drives one shard's DoFn as a runner does: bundle after bundle, the restriction encoded in between."""
 
     def __init__(self, source, shard=0, begin=1000.0, bounded=False, merge_reduce=MERGE_REDUCE, **reading):
-        rules = None if bounded else Completeness(WINDOWS)
+        rules = None if source.bounded else Completeness(WINDOWS)
         reading = Reading(rules, poll=reading.pop("poll", 1.0), clock=source.clock, **reading)
         kind = _ReadBounded if bounded else _ReadUnbounded
         transform = ReadShards(source, merge_reduce, reading, begin)
@@ -156,6 +156,30 @@ def test_a_bounded_shard_past_its_deadline_reports_what_it_has_finished():
     assert np.flatnonzero(decision.recovery.complete).tolist() == finished
     assert decision.recovery.coverage == len(finished) / 4
     assert decision.recovery.stragglers == (0, 1, 2)
+
+
+def test_a_bounded_shard_may_report_part_by_part():
+    parts = [part[: 10 * (i + 1)] for i, part in enumerate(steady(4, 40, lag=-1000))]
+    source = ListSource(parts, bad=((1, 3),))
+    hand = Hand(source, part_by_part=True, poll=60.0)
+    finished = []
+    while hand.bundle():
+        finished.append(len(finished_parts([r for _, report in hand.reports for r in report.ranges])))
+    mine = held(0, 4)
+    assert finished == list(range(1, len(mine)))
+    assert hand.is_final(window_key(0, 0))
+    assert hand.ledger().equal(source.ledger(SCHEME, mine))
+    assert len(hand.letters) == (1 in mine), "whoever holds a part tells, as the first one may be stuck"
+
+
+def test_a_part_that_takes_long_is_reported_bit_by_bit():
+    hand = Hand(ListSource(steady(4, 40, lag=-1000), most=2), part_by_part=True, poll=0.35)
+    assert hand.bundle()
+    assert hand.ledger().rows > 0
+    assert not finished_parts([r for _, report in hand.reports for r in report.ranges])
+    while hand.bundle():
+        pass
+    assert hand.is_final(window_key(0, 0))
 
 
 def test_holders_of_a_part_report_the_same_and_panes_end():
