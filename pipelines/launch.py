@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from beam_coresets import __version__
 from beam_coresets.pipelines.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.options import is_local
 from beam_coresets.pipelines.runners import cluster_of
@@ -24,6 +25,15 @@ LOOK_SECONDS = 0.2
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
 _STEP = re.compile(r" \[while running '[^']*'\]")
 _PLAIN = ("ValueError", "TypeError", "SchemaError")  # what this project raises, as `name: requirement, got value`
+
+
+_OF_WORKERS = (
+    ("No module named 'beam_coresets'",
+     f"workers: must have beam-coresets {__version__} installed (in their image, or by --setup_file), got none"),
+    ("finishConnect(..) failed: Connection refused",
+     "environment_config: must be where a worker pool answers beside each TaskManager "
+     "(python -m apache_beam.runners.worker.worker_pool_main --service_port=PORT), got none that does"),
+)  # fmt: skip
 
 
 class JobError(RuntimeError):
@@ -163,6 +173,9 @@ def first_cause(error: BaseException) -> str:
     traceback into the text of their own. Errors that speak of an option or column go without the exception's name.
     """
     name, text = type(error).__name__, str(error)
+    for mark, remedy in _OF_WORKERS:
+        if mark in text:
+            return remedy
     found = list(_ERROR.finditer(text))
     if found:
         name, text = found[-1].group(1), found[-1].group(2)

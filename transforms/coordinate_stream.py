@@ -171,6 +171,8 @@ class _Coordinate(beam.DoFn):
         ]
         names = ("decided", "degraded", "revised", "late", "repeated", "overlapping", "expired", "gap_rows")
         self._counters = {name: Metrics.counter("beam_coresets", f"windows_{name}") for name in names[:3]}
+        self._open: dict[_Key, float] = {}  # of this process: windows that are waited for, and their ends
+        self._oldest = Metrics.gauge("beam_coresets", "oldest_undecided_seconds")
         self._counters |= {name: Metrics.counter("beam_coresets", f"reports_{name}") for name in names[3:]}
 
     def process(
@@ -199,6 +201,7 @@ class _Coordinate(beam.DoFn):
                 due.set(Timestamp.of(vigil.armed))
             if watch.crowded(vigil):
                 self._compact(vigil, reports)
+            self._note_open(key, vigil, now)
         state.write(vigil.to_json().encode())
 
     @on_timer(DUE)
@@ -219,6 +222,7 @@ class _Coordinate(beam.DoFn):
             yield from self._decided(key, vigil, reports, now, due, expiry)
         elif vigil.armed is not None:
             due.set(Timestamp.of(vigil.armed))
+            self._note_open(key, vigil, now)
         state.write(vigil.to_json().encode())
 
     @on_timer(EXPIRY)
@@ -260,6 +264,7 @@ class _Coordinate(beam.DoFn):
             if any(decision.degraded for decision in decisions.values()):
                 self._counters["degraded"].inc()
         watch.decided(vigil, now)
+        self._note_open(key, vigil, now)
         due.clear()
         if vigil.untold:
             due.set(Timestamp.of(now + TELL_AFTER))
@@ -267,6 +272,14 @@ class _Coordinate(beam.DoFn):
         if not watch.keeps_reports(vigil):
             reports.clear()
         yield Verdict(key.start, key.end, key.group, vigil.revision, reason, now, decisions, key.replica)
+
+    def _note_open(self, key: "_Key", vigil: Vigil, now: float) -> None:
+        """Keeps the gauge: how long ago the oldest window ended that is being waited for here; 0 if none has."""
+        if vigil.revision:
+            self._open.pop(key, None)
+        else:
+            self._open[key] = key.end
+        self._oldest.set(max(0, round(now - min(self._open.values(), default=now))))
 
     def _another_stands(self, key: "_Key", vigil: Vigil) -> bool:
         """Whether another replica has decided, so that this one need not."""

@@ -23,7 +23,7 @@ from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import deltas
+from beam_coresets import __version__, deltas
 from beam_coresets.cursor import Completeness, PartCursor, ShardCursor, first_offset
 from beam_coresets.deltas import Rows
 from beam_coresets.merge_reduce import MergeReduce
@@ -238,10 +238,12 @@ class _Read(beam.DoFn, RestrictionProvider):
         job: str,
     ) -> None:
         self._source, self._merge_reduce, self._reading = source, merge_reduce, reading
-        self._cursors, self._job = cursors, job
+        self._cursors, self._job, self._version = cursors, job, __version__
         self._at_once = source.bounded and not reading.part_by_part
 
     def setup(self) -> None:
+        if self._version != __version__:
+            raise ValueError(f"workers: must have beam-coresets {self._version} installed, got {__version__}")
         self._limit = threadpool_limits(1, "blas")
         self._readers = OpenReaders(self._job, self._source, self._merge_reduce.assignment.shards)
         self._readers.close_idle()
@@ -395,6 +397,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                 self._note_lag(chunk.part, max(0, round(1000 * (now - float(chunk.times.min())))))
             for letter in chunk.letters if self._tells_letters(shard, chunk.part) else ():
                 self._counters["dead_letters"].inc()
+                Metrics.counter("beam_coresets", f"dead_letters_{letter.kind}").inc()
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
 
     def _note_lag(self, part: int, milliseconds: int) -> None:

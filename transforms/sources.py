@@ -8,7 +8,6 @@ contents alone: not on workers, on the order of a listing, or on the folder that
 import dataclasses
 import itertools
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -213,8 +212,7 @@ class _Counters:
 
     def letter(self, letter: DeadLetter) -> Any:
         self.letters.inc()
-        kind = re.sub(r"\W+", "_", letter.reason.split(":")[0])
-        Metrics.counter(NAMESPACE, f"dead_letters_{kind}").inc()
+        Metrics.counter(NAMESPACE, f"dead_letters_{letter.kind}").inc()
         return beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
 
 

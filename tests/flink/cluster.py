@@ -250,7 +250,7 @@ class Cluster:
     def _start(self, name, command, environment):
         with (self.folder / "log" / name).open("a") as log:
             self._processes[name] = subprocess.Popen(
-                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
                 env={**os.environ, **environment}, start_new_session=True,
             )  # fmt: skip
 

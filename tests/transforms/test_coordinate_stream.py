@@ -482,7 +482,7 @@ def test_what_came_twice_before_the_decision_is_told_after_it():
 
 
 def test_replicas_want_somebody_who_knows_whose_decision_stands():
-    with pytest.raises(ValueError, match="^claims: must be given with 2 coordinator_replicas, got none$"):
+    with pytest.raises(ValueError, match=r"^claims: must be given with 2 coordinator_replicas, got none$"):
         CoordinateStream(POLICY, PATIENCE, MERGE_REDUCE, coordinators=TWO)
 
 

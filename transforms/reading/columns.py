@@ -1,5 +1,6 @@
 """Which columns of a file make a point, settled once from its first file, and what a refused row is called."""
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -35,6 +36,11 @@ class DeadLetter(NamedTuple):
     source: str
     position: str
     row: str
+
+    @property
+    def kind(self) -> str:
+        """The reason without its particulars, as the name of a counter has it."""
+        return re.sub(r"\W+", "_", self.reason.split(":")[0])
 
 
 beam.coders.registry.register_coder(DeadLetter, beam.coders.RowCoder)

@@ -164,6 +164,7 @@ class _Decode(beam.DoFn):
         self._counters["dead_letters"].inc(len(decoded.letters))
         PROGRESS.add(points=len(decoded.points))
         for letter in decoded.letters:
+            Metrics.counter("beam_coresets", f"dead_letters_{letter.kind}").inc()
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, _at(_placed(letter, names), now))
         yield from self._blocks(decoded, names)
 
