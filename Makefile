@@ -17,7 +17,7 @@ KUSTOMIZE_VERSION := v5.7.1
 OPERATOR_VERSION := 1.10.0
 TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo test test-fast test-flink test-kafka test-templates prism job-server broker lint peers clean
+.PHONY: demo test test-fast test-flink test-flink-cluster test-kafka test-templates prism job-server broker lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -30,7 +30,11 @@ test-fast: .venv/installed-dev
 
 # Streaming on Flink's embedded cluster: needs Java and Maven.
 test-flink: .venv/installed-dev $(FLINK_JAR)
-	BEAM_CORESETS_FLINK_JAR=$(FLINK_JAR) $(BIN)/python -m pytest tests/flink
+	BEAM_CORESETS_FLINK_JAR=$(FLINK_JAR) $(BIN)/python -m pytest tests/flink -m "not cluster"
+
+# On a cluster of processes, with a Kafka broker, while they are stopped and killed: a minute or two each.
+test-flink-cluster: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
+	BEAM_CORESETS_FLINK_JAR=$(FLINK_JAR) BEAM_CORESETS_KAFKA=$(KAFKA) $(BIN)/python -m pytest tests/flink -m cluster
 
 # The same with a real Kafka broker on loopback.
 test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
