@@ -35,6 +35,7 @@ from topics import PARTITIONS, ROWS, Producing  # noqa: E402
 from beam_coresets.transforms.sinks import files_of, read_table  # noqa: E402
 
 STOP = 15.0
+CASES = ((8, 2, 2), (64, 2, 2), (8, 2, 1), (8, 1, 1))  # dimensions, replication, coordinators
 
 
 @contextlib.contextmanager
@@ -108,7 +109,7 @@ def show(name, columns):
 
 def stops(args):
     """Each worker stopped in turn."""
-    for dim, replication, replicas in ((8, 2, 2), (64, 2, 2), (8, 2, 1), (8, 1, 1)):
+    for dim, replication, replicas in CASES[: args.cases]:
         with rig(args) as make:
             job = make(f"--replication={replication}", f"--coordinator_replicas={replicas}", dim=dim).start()
             lags = ReaderLags(job)
@@ -244,6 +245,7 @@ def main():
     parser.add_argument("--rate", type=float, default=60_000, help="points a second")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--points", type=int, default=24_000_000)
+    parser.add_argument("--cases", type=int, help="of `stop`: only so many")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     {"stop": stops, "random": at_random, "price": prices, "waiting": waiting}[args.what](args)

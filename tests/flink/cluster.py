@@ -26,6 +26,7 @@ rest: {{address: 127.0.0.1, bind-address: 127.0.0.1, port: {rest}}}
 blob: {{server: {{port: "0"}}}}
 heartbeat: {{interval: 2000, timeout: 20000}}
 parallelism: {{default: 1}}
+classloader: {{resolve-order: parent-first}}
 state: {{checkpoints: {{dir: "file://{folder}/checkpoints"}}, savepoints: {{dir: "file://{folder}/savepoints"}}}}
 io: {{tmp: {{dirs: {folder}/tmp}}}}
 taskmanager:
