@@ -142,11 +142,24 @@ class _WriteLetters(beam.DoFn):
         self, element: tuple[str, Iterable[DeadLetter]], window: Any = beam.DoFn.WindowParam
     ) -> Iterator[str]:
         source, letters = element
-        ordered = sorted(letters, key=lambda letter: (len(letter.position), letter.position))
-        table = pa.Table.from_pylist([letter._asdict() for letter in ordered], _LETTERS)
-        name = "".join(c if c.isalnum() or c in "-._" else "_" for c in source.rsplit("/", 1)[-1]) or "rows"
-        digest = uuid.uuid5(uuid.NAMESPACE_URL, source).hex[:8]
         place = f"-{float(window.start):.3f}-{float(window.end):.3f}" if isinstance(window, IntervalWindow) else ""
-        path = FileSystems.join(self._output, "dead_letters", f"{name}-{digest}{place}.{self._form}")
-        write_once(path, tables.encode(table, self._form))
-        yield path
+        yield write_letters(self._output, self._form, source, letters, place)
+
+
+def letters_table(letters: Iterable[DeadLetter]) -> pa.Table:
+    """Dead letters as a table."""
+    return pa.Table.from_pylist([letter._asdict() for letter in letters], _LETTERS)
+
+
+def write_letters(output: str, form: str, source: str, letters: Iterable[DeadLetter], place: str = "") -> str:
+    """Writes the dead letters of one input file, in the order of their positions, unless they are there; where to.
+
+    Args:
+      place: of a window, as its files have it in their names.
+    """
+    table = letters_table(sorted(letters, key=lambda letter: (len(letter.position), letter.position)))
+    name = "".join(c if c.isalnum() or c in "-._" else "_" for c in source.rsplit("/", 1)[-1]) or "rows"
+    digest = uuid.uuid5(uuid.NAMESPACE_URL, source).hex[:8]
+    path = FileSystems.join(output, "dead_letters", f"{name}-{digest}{place}.{form}")
+    write_once(path, tables.encode(table, form))
+    return str(path)

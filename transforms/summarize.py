@@ -369,6 +369,15 @@ class BadRows(beam.CombineFn):
         return total
 
 
+def tolerate(letters: Iterable[DeadLetter], limit: int) -> None:
+    """Raises ValueError if there are more than `limit`, with examples."""
+    count = BadRows()
+    total = count.create_accumulator()
+    for letter in letters:
+        total = count.add_input(total, letter)
+    _tolerate(total, limit)
+
+
 def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
     count, reasons, examples = found
     if count > limit:

@@ -1,24 +1,77 @@
-"""SummarizeParts: files whose parts every shard reads for itself -> one summary, once all shards are done or past their
-deadline."""
+"""SummarizeParts: files whose parts every shard reads for itself -> one summary.
+
+It comes once all shards are done, or have stopped at their deadline; on a runner that streams, with `OnTime`, at a
+deadline that does not depend on them.
+"""
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 
 from beam_coresets.assignment import Assignment
+from beam_coresets.coordinator import Policy, Verdict
+from beam_coresets.merge_reduce import MergeReduce
 from beam_coresets.report import ShardReport
+from beam_coresets.summary import Question, Summary, Window, summarize
+from beam_coresets.transforms.claims import Claims
 from beam_coresets.transforms.coordinate import Coordinate
+from beam_coresets.transforms.coordinate_stream import VERDICTS, CoordinateStream, window_key
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators
 from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards
 from beam_coresets.transforms.records import ROWS
 from beam_coresets.transforms.solve import SolveCenters
 from beam_coresets.transforms.sources import MIN_PART_BYTES
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.summarize import Plan, ShardsThatAnswer, Summaries, gate
+from beam_coresets.vigil import Patience
 
 PARTS_A_SHARD = 4
 LEAST_PART_BYTES = 1 << 20
+NEVER = 10 * 365 * 86400.0  # seconds; a time that a timer can be set to
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTime:
+    """A coordinator decides when all have said all, or at the deadline with whoever has: on a runner that streams, as
+    others go on only when every task is done.
+
+    Attributes:
+      claims: where the decision is claimed.
+      launched: when the deadline began to run, in seconds since the epoch.
+      deadline: in seconds; None: all shards are waited for.
+      min_shards: as many are waited for even past the deadline, for `Patience.cap` at most.
+      coordinators: how many decide, and where.
+
+    Raises:
+      ValueError: a deadline that is not positive.
+    """
+
+    claims: Claims
+    launched: float
+    deadline: float | None = None
+    min_shards: int = 1
+    coordinators: Coordinators = ONE
+
+    def __post_init__(self) -> None:
+        if self.deadline is not None and not 0 < self.deadline < math.inf:
+            raise ValueError(f"deadline: must be positive, got {self.deadline}")
+
+    def patience(self, shards: int) -> Patience:
+        """For how long a number of shards is waited for."""
+        if self.deadline is None:
+            return Patience(0.0, cap=NEVER, min_shards=shards)
+        return Patience(self.deadline, min_shards=self.min_shards)
+
+    def gone(self, start: float, end: float, group: str) -> bool:
+        """Whether the one decision there is has been claimed."""
+        return self.claims.decided(Window())
+
+    def winner(self, start: float, end: float, group: str) -> int | None:
+        """Which coordinator's."""
+        return self.claims.winner(Window())
 
 
 class SummarizeParts(beam.PTransform):
@@ -35,6 +88,8 @@ class SummarizeParts(beam.PTransform):
       deadline: seconds after which a shard stops, from when it began; None: never.
       rows: the tables to make rows of.
       clock: seconds since the epoch.
+      on_time: for a runner that streams, in place of `deadline`: shards report part by part, and whoever is stuck is
+        left behind. The plan's `max_bad_rows` is left to whoever waits for the claim: until then no number is final.
 
     Raises:
       ValueError: a source without an end, or what the parts raise.
@@ -47,6 +102,7 @@ class SummarizeParts(beam.PTransform):
         deadline: float | None = None,
         rows: Sequence[str] = tuple(ROWS),
         clock: Callable[[], float] = time.time,
+        on_time: OnTime | None = None,
     ) -> None:
         super().__init__()
         if not source.bounded:
@@ -60,26 +116,80 @@ class SummarizeParts(beam.PTransform):
         self._plan, self._rows = plan, tuple(rows)
         self._merge_reduce = plan.merge_reduce_over(assignment)
         self._policy = plan.policy_over(assignment, parts)
-        self._read = ReadShards(source, self._merge_reduce, Reading(deadline=deadline, clock=clock))
+        self._on_time = on_time
+        reading = Reading(deadline=deadline, clock=clock)
+        if on_time is not None:
+            where = on_time.coordinators
+            reading = Reading(
+                part_by_part=True, parallelism=where.parallelism, max_parallelism=where.max_parallelism, clock=clock
+            )
+        self._read = ReadShards(source, self._merge_reduce, reading)
 
     def expand(self, begin: Any) -> Any:
-        plan = self._plan
         read = begin | "ReadShards" >> self._read
         letters = read[DEAD_LETTERS]
-        reports = (
-            read[REPORTS]
+        if self._on_time is None:
+            decided = self._at_the_end(read[REPORTS], letters)
+        else:
+            decided = read[REPORTS] | "Answer on time" >> _AnswerOnTime(
+                self._on_time, self._policy, self._merge_reduce, self._plan
+            )
+        return Summaries.of(decided, letters, self._rows, self._plan)
+
+    def _at_the_end(self, reports: Any, letters: Any) -> Any:
+        """Summaries, of all the reports there will be."""
+        plan = self._plan
+        answers = (
+            reports
             | "Key by shard" >> beam.Map(_by_shard).with_output_types(tuple[int, ShardReport])
             | "Answers"
             >> beam.ParDo(ShardsThatAnswer(plan.drop_shards), *gate(letters, plan.max_bad_rows)).with_output_types(
                 ShardReport
             )
         )
-        decided = (
-            reports
+        return (
+            answers
             | "Coordinate" >> Coordinate(self._policy, self._merge_reduce)
             | "SolveCenters" >> SolveCenters(plan.question)
         )
-        return Summaries.of(decided, letters, self._rows, plan)
+
+
+class _AnswerOnTime(beam.PTransform):
+    """(window_key, ShardReport) -> Summaries: one of each coordinator, of which the claim takes the first."""
+
+    def __init__(self, on_time: OnTime, policy: Policy, merge_reduce: MergeReduce, plan: Plan) -> None:
+        super().__init__()
+        self._on_time, self._policy, self._merge_reduce, self._plan = on_time, policy, merge_reduce, plan
+
+    def expand(self, reports: Any) -> Any:
+        on_time, plan = self._on_time, self._plan
+        key = window_key(on_time.launched, on_time.launched)
+        coordinated = (
+            reports
+            | "Of the whole"
+            >> beam.FlatMap(_of_the_whole, key, plan.drop_shards).with_output_types(tuple[str, ShardReport])
+            | "Coordinate"
+            >> CoordinateStream(
+                self._policy, on_time.patience(plan.shards), self._merge_reduce, on_time.gone,
+                coordinators=on_time.coordinators, winner=on_time.winner, skips=True,
+            )
+        )  # fmt: skip
+        solve = beam.FlatMap(_solved, plan.question).with_output_types(Summary)
+        return coordinated[VERDICTS] | "SolveCenters" >> solve
+
+
+def _of_the_whole(
+    element: tuple[str, ShardReport], key: str, dropped: Sequence[int]
+) -> Iterator[tuple[str, ShardReport]]:
+    """The report under the key of all there is, which begins and ends when the deadline begins to run."""
+    if element[1].shard not in dropped:
+        yield key, element[1]
+
+
+def _solved(verdict: Verdict, question: Question) -> Iterator[Summary]:
+    for decision in verdict.decisions.values():
+        found = summarize(decision, question, reason=verdict.reason, decided_at=verdict.decided_at)
+        yield dataclasses.replace(found, replica=verdict.replica)
 
 
 def _by_shard(element: tuple[str, ShardReport]) -> tuple[int, ShardReport]:
