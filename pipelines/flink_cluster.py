@@ -74,6 +74,11 @@ class FlinkCluster:
                 f"({more}), got {slots}"
             )
 
+    @property
+    def free_slots(self) -> int:
+        """Slots that no job has."""
+        return int(self.get("/overview")["slots-available"])
+
     def job_named(self, name: str) -> str | None:
         """The id of the newest job of that name, None if there is none."""
         jobs = [job for job in self.get("/jobs/overview")["jobs"] if job["name"] == name]
@@ -83,10 +88,13 @@ class FlinkCluster:
         """RUNNING, FAILED, ..."""
         return str(self.get(f"/jobs/{job}")["state"])
 
-    def runs(self, job: str) -> bool:
-        """Whether all of a job's tasks run."""
+    def runs(self, job: str, streaming: bool = True) -> bool:
+        """Whether a job's tasks run: all of them, or in batch, where they take turns, any; also if it has finished."""
         found = self.get(f"/jobs/{job}")
-        return found["state"] == "RUNNING" and all(task["status"] == "RUNNING" for task in found["vertices"])
+        if found["state"] == "FINISHED":
+            return True
+        running = [task["status"] == "RUNNING" for task in found["vertices"]]
+        return found["state"] == "RUNNING" and (all(running) if streaming else any(running))
 
     def failure(self, job: str) -> str:
         """What the job failed with, with the stack; empty if it has not."""
@@ -97,8 +105,8 @@ class FlinkCluster:
         """Ends a job; its checkpoints stay."""
         self._ask("PATCH", f"/jobs/{job}?mode=cancel")
 
-    def wait_until_runs(self, name: str, seconds: float = 300.0) -> str:
-        """Waits until all tasks of the job of that name run; its id.
+    def wait_until_runs(self, name: str, streaming: bool = True, seconds: float = 300.0) -> str:
+        """Waits until the tasks of the job of that name run (see `runs`); its id.
 
         Raises:
           RuntimeError: it failed, with what it failed with, or does not run in time.
@@ -106,7 +114,7 @@ class FlinkCluster:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             job = self.job_named(name)
-            if job is not None and self.runs(job):
+            if job is not None and self.runs(job, streaming):
                 return job
             if job is not None and self.state(job) in ("FAILED", "FAILING", "CANCELED"):
                 raise RuntimeError(self.failure(job) or f"job {job} is {self.state(job)}")

@@ -152,15 +152,18 @@ def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
       ValueError: a job that would end with this process.
       JobError: it does not get to run.
     """
-    on_dataflow = str(pipeline.options.view_as(StandardOptions).runner).endswith("DataflowRunner")
+    standard, cloud = (pipeline.options.view_as(kind) for kind in (StandardOptions, GoogleCloudOptions))
+    on_dataflow = str(standard.runner).endswith("DataflowRunner")
     if cluster is None and not on_dataflow:
         raise ValueError("detach: must be left out unless the job goes to a cluster (it would end at once), got it")
     name = named(pipeline.options)
     try:
         pipeline.run()
+        if cluster is None and cloud.template_location:
+            return f"a template is written to {cloud.template_location}"
         if cluster is None:
             return f"job {name} is submitted to Dataflow"
-        job = cluster.wait_until_runs(name)
+        job = cluster.wait_until_runs(name, bool(standard.streaming))
     except RuntimeError as error:
         raise JobError(first_cause(error)) from error
     return f"job {job} runs on {cluster.master}"

@@ -1,5 +1,6 @@
 """The options that the words of the command line share, and how they become the objects that the transforms take."""
 import argparse
+import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -107,12 +108,24 @@ def add_shard_reader_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     readers.add_argument(
         "--deadline", type=length_of_time,
-        help="with --shard_readers: a shard stops so long after it has begun; the parts it has finished count",
+        help="with --shard_readers: a shard stops so long after it has begun; with --streaming the answer comes so "
+             "long after launch, without shards that are stuck; the parts that a shard has finished count",
     )  # fmt: skip
+    readers.add_argument("--detach", action="store_true", help="submit and return, without waiting for the result")
+    parser.set_defaults(min_shards=None)  # 1; half of the shards with --streaming
 
 
-def check_shard_readers(known: argparse.Namespace) -> None:
-    """Raises ValueError for what does not go with or without --shard_readers."""
+def check_shard_readers(known: argparse.Namespace, streaming: bool = False) -> None:
+    """Raises ValueError for what does not go with or without --shard_readers, and --streaming."""
+    if streaming and not known.shard_readers:
+        raise ValueError("streaming: must be left out without --shard_readers, got it")
+    if streaming and known.detach:
+        raise ValueError("detach: must be left out with --streaming (who waits ends the job), got it")
+    if streaming and known.epsilon is not None:
+        raise ValueError(f"epsilon: must be left out with --streaming, got {known.epsilon:g}")
+    if streaming and known.drop_shards and known.deadline is None:
+        dropped = ", ".join(map(str, known.drop_shards))
+        raise ValueError(f"deadline: must be given with --streaming and --drop_shards {dropped}, got nothing")
     if known.deadline is not None and not known.shard_readers:
         raise ValueError(f"deadline: must be left out without --shard_readers, got {known.deadline:g} s")
     if known.deadline is not None and not known.deadline > 0:
@@ -219,6 +232,13 @@ def columns_of(known: argparse.Namespace) -> Columns:
         header=not known.no_header,
         dim=known.dim,
     )
+
+
+def apart(plan: Plan, domains: tuple[int, ...] | None) -> Plan:
+    """The plan, with replicas in different ones of these failure domains, unless it names its own."""
+    if domains is None or plan.domains is not None or plan.scheme == "bernoulli":
+        return plan
+    return dataclasses.replace(plan, domains=domains)
 
 
 def plan_of(known: argparse.Namespace, constraint: Constraint | None = None) -> Plan:

@@ -1,10 +1,11 @@
-"""What each runner needs for a streaming job, set unless the user has set it, with the reason for each."""
+"""What each runner needs for a job, set unless the user has set it, with the reason for each."""
 import argparse
 import atexit
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import (
@@ -74,7 +75,11 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_streaming(
-    options: PipelineOptions, shards: int, checkpoint_dir: str | None = None, resume_from: str | None = None
+    options: PipelineOptions,
+    shards: int,
+    checkpoint_dir: str | None = None,
+    resume_from: str | None = None,
+    resumable: bool = True,
 ) -> list[str]:
     """Sets in `options` what the runner needs for a streaming job and the user left open.
 
@@ -85,6 +90,7 @@ def prepare_streaming(
       checkpoint_dir: where Flink keeps checkpoints; a temporary folder on the embedded cluster by default, the
         cluster's own setting otherwise.
       resume_from: the checkpoint or savepoint, on Flink, that the job goes on from.
+      resumable: whether checkpoints outlive the job.
 
     Returns:
       A line "name = value: reason" for each setting, to be shown.
@@ -100,7 +106,7 @@ def prepare_streaming(
     standard.streaming = True
     lines = ["streaming = True: windows are answered while points come in"]
     if name == "FlinkRunner":
-        return lines + _flink(options, shards, checkpoint_dir, resume_from)
+        return lines + _flink(options, shards, checkpoint_dir, resume_from, _FLINK if resumable else _FLINK[:-2])
     for option, value in (("checkpoint_dir", checkpoint_dir), ("resume_from", resume_from)):
         if value:
             raise ValueError(f"{option}: must be left out unless --runner=FlinkRunner, got {value!r}")
@@ -109,6 +115,30 @@ def prepare_streaming(
     if name == "DataflowRunner":
         options.view_as(GoogleCloudOptions).enable_streaming_engine = True
         lines.append("enable_streaming_engine = True: state lives outside of the workers")
+    return lines
+
+
+def prepare_batch(options: PipelineOptions, shards: int) -> list[str]:
+    """Sets in `options` what Flink needs for a batch job and the user left open; other runners need nothing.
+
+    Args:
+      shards: of the job; in batch they may share slots.
+
+    Returns:
+      A line "name = value: reason" for each setting, to be shown.
+
+    Raises:
+      ValueError: a job server jar, java or cluster that is not there.
+    """
+    if not str(options.view_as(StandardOptions).runner).endswith("FlinkRunner"):
+        return []
+    _require_job_server(options)
+    lines, flink = _workers_here(options), options.view_as(FlinkRunnerOptions)
+    if flink.parallelism <= 0:
+        cluster = cluster_of(options)
+        free = (os.cpu_count() or 1) if cluster is None else cluster.free_slots
+        flink.parallelism = max(1, min(shards, free))
+        lines.append(f"parallelism = {flink.parallelism}: a slot for each shard, as far as there are free ones")
     return lines
 
 
@@ -209,19 +239,22 @@ def _prism(options: PipelineOptions, chosen: bool) -> list[str]:
     return lines
 
 
-def _flink(options: PipelineOptions, shards: int, checkpoint_dir: str | None, resume_from: str | None) -> list[str]:
+def _flink(
+    options: PipelineOptions,
+    shards: int,
+    checkpoint_dir: str | None,
+    resume_from: str | None,
+    wanted: Sequence[tuple[str, Any, str]],
+) -> list[str]:
     flink, streaming = options.view_as(FlinkRunnerOptions), options.view_as(FlinkStreamingOptions)
     embedded = flink.flink_master in EMBEDDED
     _require_job_server(options)
     lines = _parallelism(options, shards)
-    for name, value, why in _FLINK:
+    for name, value, why in wanted:
         if getattr(streaming, name) is None:
             setattr(streaming, name, value)
             lines.append(f"{name} = {value}: {why}")
-    portable = options.view_as(PortableOptions)
-    if embedded and not portable.environment_type:
-        portable.environment_type = "LOOPBACK"
-        lines.append("environment_type = LOOPBACK: without --flink_master, workers run in this process")
+    lines += _workers_here(options)
     if embedded and not checkpoint_dir:
         checkpoint_dir = tempfile.mkdtemp(prefix="beam-coresets-checkpoints-")
     checkpoint = existing(resume_from) if resume_from else None
@@ -229,6 +262,15 @@ def _flink(options: PipelineOptions, shards: int, checkpoint_dir: str | None, re
         streaming.savepoint_path = checkpoint
     settings = _cluster_settings(shards, embedded, _uri(checkpoint_dir) if checkpoint_dir else None, checkpoint)
     return lines + _write_settings(streaming, settings)
+
+
+def _workers_here(options: PipelineOptions) -> list[str]:
+    """On an embedded cluster."""
+    portable = options.view_as(PortableOptions)
+    if options.view_as(FlinkRunnerOptions).flink_master not in EMBEDDED or portable.environment_type:
+        return []
+    portable.environment_type = "LOOPBACK"
+    return ["environment_type = LOOPBACK: without --flink_master, workers run in this process"]
 
 
 def _require_job_server(options: PipelineOptions) -> None:
@@ -282,10 +324,11 @@ def _cluster_settings(
     least, most = _NETWORK_MB
     network = f"{min(most, max(least, 32 * shards))}m"
     buffers = "reports to a coordinator that stands still must not halt the readers"
+    failures, minutes = (3, 10) if embedded else (10, 5)  # a cluster has machines that go down
     found: list[tuple[str, Any, str]] = [
         ("restart-strategy.type", "failure-rate", "an error that comes back ends the job, not hidden in restarts"),
-        ("restart-strategy.failure-rate.max-failures-per-interval", 3, "the fourth in ten minutes ends the job"),
-        ("restart-strategy.failure-rate.failure-rate-interval", "10 min", "the same"),
+        ("restart-strategy.failure-rate.max-failures-per-interval", failures, "as many restarts, and no more,"),
+        ("restart-strategy.failure-rate.failure-rate-interval", f"{minutes} min", "in so long"),
     ]
     if embedded:  # a running cluster has its own
         found += [

@@ -1,6 +1,5 @@
 """The options of `stream`, and the source and the plan that they ask for."""
 import argparse
-import dataclasses
 import json
 import math
 import time
@@ -221,9 +220,7 @@ def stream_of(
       domains: which shards share a worker, unless the options say it.
     """
     windows = WindowSpec.parse(known.window)
-    plan = options.plan_of(known)
-    if domains is not None and plan.domains is None and plan.scheme != "bernoulli":
-        plan = dataclasses.replace(plan, domains=domains)
+    plan = options.apart(options.plan_of(known), domains)
     if windows.kind != "global" and known.deadline < 0:
         raise ValueError(f"deadline: must be at least 0 s, got {known.deadline:g}")
     if known.start == "committed" and windows.kind == "global":

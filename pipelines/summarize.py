@@ -4,33 +4,38 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsSingleton
 from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets import tables
 from beam_coresets.distortion import Measured
-from beam_coresets.pipelines import explain, launch, options, show, verify
+from beam_coresets.pipelines import explain, launch, options, runners, show, verify
 from beam_coresets.pipelines.constraint_options import add_constraint_options, constraint_of
 from beam_coresets.points import PointBlock
 from beam_coresets.scale import Scale
 from beam_coresets.sizes import MOST_BYTES
+from beam_coresets.summary import Window
 from beam_coresets.transforms.atomic_files import folders_in, remove_folder, write_once
-from beam_coresets.transforms.claims import FOLDERS, ORDER, WEAK_ORDER
+from beam_coresets.transforms.claims import FOLDERS, ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators
+from beam_coresets.transforms.early_letters import WriteLettersEarly, take_letters
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.scaling import StandardScale
 from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, read_table
 from beam_coresets.transforms.sources import ReadBlocks, row_names
 from beam_coresets.transforms.streams.files import FileParts
-from beam_coresets.transforms.summarize import Plan, Summaries, Summarize
-from beam_coresets.transforms.summarize_parts import SummarizeParts, bytes_a_part
+from beam_coresets.transforms.summarize import Plan, Summaries, Summarize, tolerate
+from beam_coresets.transforms.summarize_parts import OnTime, SummarizeParts, bytes_a_part
+from beam_coresets.transforms.summarize_stream import most_of
 
 SPREAD_WARNING = 100
 
@@ -52,32 +57,100 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     """
     options.require(known, "input", *(() if known.explain else ("output",)))
     options.require_k(known)
+    streaming = bool(beam_options.view_as(StandardOptions).streaming)
+    options.check_shard_readers(known, streaming)
+    if streaming and known.min_shards is None:
+        known.min_shards = most_of(known.shards)
     plan, columns = options.plan_of(known, constraint_of(known)), options.columns_of(known)
-    options.check_shard_readers(known)
     source = ReadBlocks(known.input, columns, known.input_format)
     if plan.r >= source.dim:
         raise ValueError(f"r: must be below d = {source.dim}, got {plan.r}")
+    coordinators = ONE if known.explain else _prepared(known, beam_options, streaming, console)
+    parts: FileParts | None = None
     if known.shard_readers:
         size = bytes_a_part(sum(file.size_in_bytes for file in source.files), plan.shards)
         parts = FileParts(known.input, columns, known.input_format, size)
-        pipeline = build_of_parts(known, beam_options, plan, parts)
+        if streaming:
+            plan = options.apart(plan, runners.domains_of(beam_options, plan.shards))
+        pipeline = build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None)
     else:
         pipeline = build(known, beam_options, plan, source)
     if known.explain:
-        explain.show(pipeline, plan, parts if known.shard_readers else source, console)
+        explain.show(pipeline, plan, parts or source, console)
         return 0
     if plan.theory is not None:
         console.print(_asked(plan, source.dim), highlight=False, soft_wrap=True)
+    require_place(known, beam_options)
     with replacing(known.output, known.overwrite):
         if known.scale == "none":
             warn_of_spreads(source, console)
-        seconds = launch.run(pipeline, plan.shards, console)
+        if known.detach:
+            console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
+            return 0
+        seconds = (run_until_decided if streaming else _run)(pipeline, known, console)
     show.result(known.output, seconds, console, scaled=not known.shard_readers)
-    if plan.theory is not None and any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
+    if plan.theory is not None:
+        _verify(plan, source, known, beam_options, console)
+    return 0
+
+
+def _run(pipeline: beam.Pipeline, known: argparse.Namespace, console: Console) -> float:
+    return launch.run(pipeline, known.shards, console)
+
+
+def _verify(
+    plan: Plan, source: ReadBlocks, known: argparse.Namespace, beam_options: PipelineOptions, console: Console
+) -> None:
+    """Measures the epsilon that was asked for."""
+    if any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
         known.coreset = known.output
         summary, measured = verify.verify(known, beam_options, console)
         console.print(_reached(plan, summary, measured, source.dim), highlight=False, soft_wrap=True)
-    return 0
+
+
+def _prepared(
+    known: argparse.Namespace, beam_options: PipelineOptions, streaming: bool, console: Console
+) -> Coordinators:
+    """Sets what the runner needs, and says so; who decides, if the job streams."""
+    if not streaming:
+        lines, found = runners.prepare_batch(beam_options, known.shards), ONE
+    else:
+        lines = runners.prepare_streaming(beam_options, known.shards, resumable=False)
+        replicas, more = runners.coordinators_of(beam_options, known.shards, None)
+        parallelism, most = runners.parallelism_of(beam_options, known.shards)
+        found, lines = Coordinators(replicas, parallelism=parallelism, max_parallelism=most), lines + more
+    for line in lines:
+        console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    return found
+
+
+def require_place(known: argparse.Namespace, beam_options: PipelineOptions) -> None:
+    """Holds the job against its cluster and its output folder before it is submitted.
+
+    Raises:
+      ValueError: what `require_runner` and `Claims.require_writable` find.
+    """
+    if not options.is_local(beam_options):
+        runners.require_runner(beam_options, known.shards)
+        Claims(known.output, known.format).require_writable()
+
+
+def run_until_decided(pipeline: beam.Pipeline, known: argparse.Namespace, console: Console) -> float:
+    """Runs a streaming job until its answer is claimed, then ends it; the seconds until then.
+
+    Raises:
+      JobError: the job failed, or more rows were refused than may be.
+    """
+    claims = Claims(known.output, known.format)
+    seconds = launch.run(pipeline, known.shards, console, lambda: claims.decided(Window()))
+    claims.finish_all()
+    try:
+        tolerate(take_letters(known.output, known.format), known.max_bad_rows)
+    except ValueError as error:
+        for name in (*tables.WEAK_TABLES, *FOLDERS):
+            remove_folder(FileSystems.join(known.output, name))
+        raise launch.JobError(str(error)) from None
+    return seconds
 
 
 def _asked(plan: Plan, dim: int) -> str:
@@ -127,19 +200,34 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
 
 
 def build_of_parts(
-    known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, parts: FileParts
+    known: argparse.Namespace,
+    beam_options: PipelineOptions,
+    plan: Plan,
+    parts: FileParts,
+    coordinators: Coordinators | None = None,
 ) -> beam.Pipeline:
-    """The graph of the job with --shard_readers."""
+    """The graph of the job with --shard_readers; `coordinators` decide where it streams."""
     pipeline = beam.Pipeline(options=beam_options)
-    write(pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=()), known)
+    if coordinators is None:
+        write(pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=()), known)
+        return pipeline
+    claims = Claims(known.output or "", known.format)
+    on_time = OnTime(claims, time.time(), known.deadline, plan.min_shards, coordinators)
+    result = pipeline | "Summarize" >> SummarizeParts(parts, plan, rows=(), on_time=on_time)
+    _ = result.decided | "Write" >> write_tables(known)
+    _ = result.dead_letters | "WriteDeadLetters" >> WriteLettersEarly(known.output or "")
     return pipeline
 
 
 def write(result: Summaries, known: argparse.Namespace) -> None:
     """Adds the sinks."""
-    wanted = WEAK_ORDER if known.weak else ORDER
-    _ = result.decided | "Write" >> WriteSummaries(known.output or "", known.format, wanted)
+    _ = result.decided | "Write" >> write_tables(known)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
+
+
+def write_tables(known: argparse.Namespace) -> WriteSummaries:
+    """The sink of the tables that are wanted."""
+    return WriteSummaries(known.output or "", known.format, WEAK_ORDER if known.weak else ORDER)
 
 
 def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
