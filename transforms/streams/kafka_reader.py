@@ -18,7 +18,7 @@ _LINGER = 0.005
 _ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ANSWER_SECONDS = 2.0
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
-_SETTLE_SECONDS = 1.0  # after an outage, until what producers have kept back is taken to have come
+_SETTLE_SECONDS = 10.0  # the most that producers get after an outage to bring what they have kept back
 _CLOSE_SECONDS = 2.0
 _HOLD_SECONDS = 1.0  # before the schema registry is asked again for a partition
 
@@ -32,7 +32,7 @@ _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 class _End(NamedTuple):
     """The end of a partition: its next offset, when (monotonic) it was known to be there, and from when on that counts:
-    after an outage a little later."""
+    after an outage as much later as that has lasted."""
 
     offset: int
     seen: float
@@ -259,8 +259,9 @@ class KafkaReader:
                 del self._questions[part]
                 known = self._ends.get(part)
                 if question.exception() is None and known is not None and question.result().offset == known.offset:
-                    was_away = asked - known.seen >= _STALE_SECONDS
-                    self._ends[part] = _End(known.offset, asked, asked + _SETTLE_SECONDS if was_away else known.counts)
+                    away = asked - known.seen
+                    counts = known.counts if away < _STALE_SECONDS else asked + min(away, _SETTLE_SECONDS)
+                    self._ends[part] = _End(known.offset, asked, counts)
         now = time.monotonic()
         due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
         if due:
