@@ -10,6 +10,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsSingleton
@@ -142,7 +143,13 @@ def run_until_decided(pipeline: beam.Pipeline, known: argparse.Namespace, consol
       JobError: the job failed, or more rows were refused than may be.
     """
     claims = Claims(known.output, known.format)
-    seconds = launch.run(pipeline, known.shards, console, lambda: claims.decided(Window()))
+
+    def decided() -> bool:
+        with contextlib.suppress(OSError, BeamIOError):  # of looking at the folder: the job goes on
+            return claims.decided(Window())
+        return False
+
+    seconds = launch.run(pipeline, known.shards, console, decided)
     claims.finish_all()
     try:
         tolerate(take_letters(known.output, known.format), known.max_bad_rows)
