@@ -39,6 +39,7 @@ from beam_coresets.transforms.summarize_parts import OnTime, SummarizeParts, byt
 from beam_coresets.transforms.summarize_stream import most_of
 
 SPREAD_WARNING = 100
+ASIDE = ".replaced"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,10 +155,16 @@ def run_until_decided(pipeline: beam.Pipeline, known: argparse.Namespace, consol
     try:
         tolerate(take_letters(known.output, known.format), known.max_bad_rows)
     except ValueError as error:
-        for name in (*tables.WEAK_TABLES, *FOLDERS):
-            remove_folder(FileSystems.join(known.output, name))
+        _remove_result(known.output)
         raise launch.JobError(str(error)) from None
     return seconds
+
+
+def _remove_result(output: str) -> None:
+    """All that a job has written but its dead letters; what `set_aside` has put aside stays."""
+    result, rest = _files_of_a_run(output)
+    letters = files_of(output, "dead_letters")
+    FileSystems.delete([path for path in result + rest if path not in letters and not path.endswith(ASIDE)])
 
 
 def _asked(plan: Plan, dim: int) -> str:
@@ -283,7 +290,7 @@ def set_aside(output: str, overwrite: bool) -> dict[str, str]:
         if rest:
             FileSystems.delete(rest)
         return {}
-    aside = {path: f"{path}.replaced" for path in result + rest}
+    aside = {path: path + ASIDE for path in result + rest}
     FileSystems.rename(list(aside), list(aside.values()))
     return aside
 
