@@ -9,7 +9,10 @@ import pytest
 from beam_coresets.pipelines.main import WORDS
 from beam_coresets.pipelines.options import IN_PROCESS
 
-_BEAMS = {"--runner", "--flink_version", "--flink_job_server_jar", "--flink_master", "--prism_location"}
+_BEAMS = {
+    "--runner", "--flink_version", "--flink_job_server_jar", "--flink_master", "--prism_location", "--environment_type",
+    "--environment_config",
+}  # fmt: skip
 README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
