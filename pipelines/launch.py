@@ -116,7 +116,8 @@ class Job:
         if not self.over.is_set():
             with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
                 self._cancel()
-            self.over.wait(10)
+            # A cluster has accepted it, and goes on cancelling for as long as a worker is stuck.
+            self.over.wait(10 if self._cluster is None else 0.5)
 
     def _cancel(self) -> None:
         job = None if self._cluster is None else self._cluster.job_named(self._name)

@@ -210,10 +210,11 @@ class ReadShards(beam.PTransform):
         elements = placed_elements(shards, self._reading.parallelism or shards, most)
         kind = _ReadBounded if self._source.bounded and not self._reading.part_by_part else _ReadUnbounded
         read = kind(self._source, self._merge_reduce, self._reading, self._cursors, uuid.uuid4().hex)
+        placed = begin.pipeline | "Shards" >> beam.Create(elements, reshuffle=False)
+        if not self._reading.part_by_part:  # else a worker that is stuck from the start would keep others' shards
+            placed = placed | "Spread shards" >> beam.Reshuffle()
         outputs = (
-            begin.pipeline
-            | "Shards" >> beam.Create(elements, reshuffle=False)
-            | "Spread shards" >> beam.Reshuffle()
+            placed
             | "Read shards"
             >> beam.ParDo(read)
             .with_output_types(tuple[str, ShardReport])
