@@ -34,7 +34,8 @@ broker.session.timeout.ms=2000
 """
 
 
-def _free_ports(n):
+def free_ports(n):
+    """Ports of loopback that nobody listens on."""
     sockets = [socket.socket() for _ in range(n)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -51,7 +52,7 @@ class Broker:
         self._folder = pathlib.Path(folder)
         self._java = ["java", "-Xms128m", "-Xmx384m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         self._java += ["-cp", f"{jars}/*"]
-        port, sasl, controller = _free_ports(3)
+        port, sasl, controller = free_ports(3)
         self.servers, self.sasl_servers = f"127.0.0.1:{port}", f"127.0.0.1:{sasl}"
         self._properties = self._folder / "server.properties"
         self._properties.write_text(PROPERTIES.format(

@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 import psutil
+from broker import free_ports
 
 OPENS = [
     "lang", "util", "net", "io", "nio", "lang.reflect", "text", "time", "util.concurrent", "util.concurrent.atomic",
@@ -44,17 +45,6 @@ taskmanager:
     jvm-metaspace: {{size: 256m}}
     jvm-overhead: {{min: 192m, max: 192m}}
 """
-
-
-def free_ports(n):
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Cluster:

@@ -4,7 +4,8 @@ import sysconfig
 import venv
 
 import pytest
-from cluster import Cluster, free_ports
+from broker import free_ports
+from cluster import Cluster
 from streaming_job import StreamingJob
 
 pytestmark = [pytest.mark.flink, pytest.mark.cluster]
