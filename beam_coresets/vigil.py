@@ -132,7 +132,7 @@ class Watch:
       patience: for how long.
       parts: how many parts there were at the start, where parts are buckets.
       behind: seconds by which this one decides later than another that watches the same windows, so that it need not
-        where that one has.
+        where that one has; half of that where a shard is late, as what makes it so may have stopped the other, too.
     """
 
     assignment: Assignment
@@ -222,7 +222,7 @@ class Watch:
         if len(finals) >= needed:
             due = max(window_end + patience.deadline, finals[needed - 1] + patience.grace)
         due = min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
-        return max(due, vigil.not_before) + self.behind
+        return max(due, vigil.not_before) + self.behind / 2
 
     def needed(self, vigil: Vigil, window_end: float) -> int:
         """How many final shards are waited for past the deadline: `min_shards`, and where all of them are late, because

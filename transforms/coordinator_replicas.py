@@ -24,7 +24,8 @@ class Coordinators:
 
     Attributes:
       replicas: how many.
-      standby: seconds by which each decides after the one before it, so that it need not where that one has.
+      standby: seconds by which each decides after the one before it (half of that past the deadline), so that it need
+        not where that one has.
       parallelism, max_parallelism: the subtasks that they are placed over (`placement.subtask_of`).
 
     Raises:

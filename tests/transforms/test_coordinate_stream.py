@@ -436,7 +436,7 @@ def test_a_standby_decides_where_none_stands_or_panes_are_put_together(skips, st
     _clocks.append(106.0)
     assert [v for i in (0, 1) for v in step.process((key, everything(i)), *held)] == []
     _clocks.append(held[2].set_for)
-    assert held[2].set_for == 110.5
+    assert held[2].set_for == 110.25
     (verdict,) = step.on_due(key, *held)
     assert (verdict.reason, verdict.decisions[""].points) == ("deadline", 30)
 
