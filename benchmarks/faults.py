@@ -83,11 +83,15 @@ class ReaderLags(threading.Thread):
 
 def outcome(job):
     """What became of the windows, as columns."""
-    rows, expected = job.all_windows()
+    with contextlib.suppress(AssertionError):  # the default trigger waits for ever for what comes after the last message
+        job.all_windows()
+    rows, written = job.rows(), job.topic_points()
+    expected = {start: n for start, n in written.items() if start in rows}
     lags = [lag for start, lag in job.lags().items() if start in expected]
     counted = {start: row["points"] for start, row in rows.items() if start in expected}
     return {
         "windows": len(lags),
+        "never decided": len(written) - len(expected),
         "in time": sum(lag <= DEADLINE + 1.5 for lag in lags),
         "p50": np.percentile(lags, 50),
         "p99": np.percentile(lags, 99),
