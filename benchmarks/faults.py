@@ -83,7 +83,7 @@ class ReaderLags(threading.Thread):
 
 def outcome(job):
     """What became of the windows, as columns."""
-    with contextlib.suppress(AssertionError):  # the default trigger waits for ever for what comes after the last message
+    with contextlib.suppress(AssertionError):  # the default trigger waits for ever at the end
         job.all_windows()
     rows, written = job.rows(), job.topic_points()
     expected = {start: n for start, n in written.items() if start in rows}
