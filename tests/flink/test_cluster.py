@@ -43,7 +43,7 @@ def whole(job):
 def stopped_in_turn(stream, dim):
     """Each worker stands still for 15 s; (the windows' lags, rows, when each stood still)."""
     job = stream(dim=dim).start()
-    producing = Producing(job.broker, job.topic, RATE, 75, dim=dim)
+    producing = Producing(job.broker, job.topic, RATE * 8 / dim, 75, dim=dim)
     time.sleep(2 * WINDOW)
     times = {}
     for shard in range(SHARDS):
