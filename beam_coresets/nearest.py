@@ -1,10 +1,10 @@
 """The nearest of k centers for every point: the kernel that everything else waits for.
 
-Two ways with one contract. Below `MATRIX_DIM` dimensions a blocked kernel compares 64 points at a time with four
-centers, coordinates transposed so that the inner loop is a vector over points, by direct differences. Above, a matrix
-product finds the winner and one direct difference gives its distance; where that is so small that rounding in the
-product may have named another than the nearest, the blocked kernel decides. Both are single-threaded and release the
-GIL: parallelism is Beam's.
+Two ways with one contract. Below `MATRIX_DIM` dimensions, and where the centers have few coordinates in all, a blocked
+kernel compares 64 points at a time with four centers, coordinates transposed so that the inner loop is a vector over
+points, by direct differences. Above, a matrix product finds the winner and one direct difference gives its distance;
+where that is so small that rounding in the product may have named another than the nearest, the blocked kernel decides.
+Both are single-threaded and release the GIL: parallelism is Beam's.
 """
 import functools
 from typing import Any
@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from beam_coresets._jit import fast_kernel
 
 MATRIX_DIM = 48
+_MATRIX_SIZE = 5000  # k x d from which on the product wins, by 64 to 768 dimensions and 5 to 500 centers
 _MATRIX_ROWS = 4096
 _DOUBT = 800  # times the dtype's precision: below this share of a point's squared size it is compared directly
 
@@ -155,7 +156,7 @@ def nearest(points: Array, centers: Array) -> tuple[Array, Array]:
     centers = writable(centers.astype(points.dtype, copy=False))
     index = np.empty(len(points), np.int32)
     dist_sq = np.empty(len(points), points.dtype)
-    if points.shape[1] < MATRIX_DIM:
+    if points.shape[1] < MATRIX_DIM or centers.size < _MATRIX_SIZE:
         _blocked(points, centers, index, dist_sq)
     else:
         _by_matrix(points, centers, index, dist_sq)

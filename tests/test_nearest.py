@@ -13,6 +13,12 @@ DIMS = st.sampled_from([1, 2, 3, 15, 16, 17, 47, 48, 49, 50, 130])
 ROWS = st.sampled_from([0, 1, 2, 63, 64, 65, 255, 256, 257, 300])
 
 
+@pytest.fixture(params=["few centers by blocks", "all by the product"], autouse=True)
+def _ways(request, monkeypatch):
+    if request.param == "all by the product":
+        monkeypatch.setattr(module, "_MATRIX_SIZE", 0)
+
+
 def instance(n, k, d, dtype, seed=0):
     rng = generator("nearest", n, k, d, seed)
     return rng.standard_normal((n, d)).astype(dtype), rng.standard_normal((k, d)).astype(dtype)
