@@ -276,7 +276,8 @@ def seeded(
     start = weights @ points / weights.sum() if affine else np.zeros(points.shape[1])
     away = points - start
     cost = np.einsum("nd,nd->n", away, away).astype(np.float64)
-    floor = ROUNDING * float(weights @ cost)
+    rounded = (4 * np.finfo(points.dtype).eps) ** 2 * float(weights @ np.einsum("nd,nd->n", points, points))
+    floor = max(ROUNDING * float(weights @ cost), rounded)  # equal points are a few units apart from their mean
     found: list[Flats] = []
     for step in range(k):
         mass = weights * cost
