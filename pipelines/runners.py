@@ -61,6 +61,22 @@ _FLINK = (
 )
 
 
+_COMES_BACK = "an error that comes back ends the job, not hidden in restarts"
+_RESTARTS_EMBEDDED: list[tuple[str, Any, str]] = [
+    ("restart-strategy.type", "failure-rate", _COMES_BACK),
+    ("restart-strategy.failure-rate.max-failures-per-interval", 3, "the fourth in ten minutes ends the job"),
+    ("restart-strategy.failure-rate.failure-rate-interval", "10 min", "the same"),
+]
+# The rate counts each task that a machine takes along; this counts once what fails together.
+_RESTARTS_ON_CLUSTERS: list[tuple[str, Any, str]] = [
+    ("restart-strategy.type", "exponential-delay", _COMES_BACK),
+    ("restart-strategy.exponential-delay.initial-backoff", "1 s", "then half as long again each time"),
+    ("restart-strategy.exponential-delay.max-backoff", "10 s", "but not longer"),
+    ("restart-strategy.exponential-delay.reset-backoff-threshold", "10 s", "a job that runs for so long is well again"),
+    ("restart-strategy.exponential-delay.attempts-before-reset-backoff", 10, "as many restarts before that, no more"),
+]
+
+
 def _truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
@@ -324,12 +340,7 @@ def _cluster_settings(
     least, most = _NETWORK_MB
     network = f"{min(most, max(least, 32 * shards))}m"
     buffers = "reports to a coordinator that stands still must not halt the readers"
-    failures, minutes = (3, 10) if embedded else (10, 5)  # a cluster has machines that go down
-    found: list[tuple[str, Any, str]] = [
-        ("restart-strategy.type", "failure-rate", "an error that comes back ends the job, not hidden in restarts"),
-        ("restart-strategy.failure-rate.max-failures-per-interval", failures, "as many restarts, and no more,"),
-        ("restart-strategy.failure-rate.failure-rate-interval", f"{minutes} min", "in so long"),
-    ]
+    found = _RESTARTS_EMBEDDED[:] if embedded else _RESTARTS_ON_CLUSTERS[:]
     if embedded:  # a running cluster has its own
         found += [
             ("taskmanager.network.memory.max-buffers-per-channel", 400, buffers),
