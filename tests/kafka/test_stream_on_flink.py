@@ -172,7 +172,7 @@ def test_a_job_killed_twice_counts_every_message_in_exactly_one_window(stream, b
     folder = tmp_path / "out"
     options = ["--window=2s", "--deadline=2s", f"--output_topic={heard}", f"--checkpoint_dir={checkpoints}",
                "--checkpointing_interval=2000"]  # fmt: skip
-    first = stream("first", topic, broker, *options, "--hold_shards", "1:22s:60s")
+    first = stream("first", topic, broker, *options, "--hold_shards", "1:32s:60s")
     readers_started(first, broker, topic)
     producing = Producing(broker, topic, 60_000, 45)
     first.wait_for(lambda: went_without(folder, 1), "a window without the shard that is stuck")
