@@ -170,7 +170,8 @@ def require_runner(options: PipelineOptions, shards: int) -> None:
         return
     if flink.flink_job_server_jar and "://" not in flink.flink_job_server_jar:
         require_jar(flink.flink_job_server_jar, flink.flink_version)
-    if flink.flink_master in EMBEDDED:
+    cluster = cluster_of(options)
+    if cluster is None:
         return
     portable = options.view_as(PortableOptions)
     if portable.environment_type in (None, "DOCKER"):
@@ -178,7 +179,6 @@ def require_runner(options: PipelineOptions, shards: int) -> None:
             "environment_type: must be EXTERNAL on a cluster, with --environment_config=HOST:PORT of the worker pool "
             f"beside each TaskManager, got {portable.environment_type or 'nothing'}"
         )
-    cluster = FlinkCluster(flink.flink_master)
     cluster.require(flink.flink_version, flink.parallelism, shards)
     if portable.environment_type == "EXTERNAL" and cluster.is_local and portable.environment_config:
         require_pool(portable.environment_config)

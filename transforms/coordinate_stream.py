@@ -184,7 +184,7 @@ class _Coordinate(beam.DoFn):
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
         key, report = _Key.of(element[0]), element[1]
-        watch, now, vigil = self._watches[key.replica], self._clock(), _read(state)
+        watch, now, vigil = self._watch_of(key), self._clock(), _read(state)
         outcome = watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
         if outcome != KEPT:
             if vigil.first is None:
@@ -218,7 +218,7 @@ class _Coordinate(beam.DoFn):
             return
         if vigil.revision:
             yield from self._told(key, vigil, now, due)
-        elif self._watches[key.replica].on_timer(vigil, now, key.end):
+        elif self._watch_of(key).on_timer(vigil, now, key.end):
             yield from self._decided(key, vigil, reports, now, due, expiry)
         elif vigil.armed is not None:
             due.set(Timestamp.of(vigil.armed))
@@ -235,7 +235,7 @@ class _Coordinate(beam.DoFn):
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
         key, now, vigil = _Key.of(name), self._clock(), _read(state)
-        expires = self._watches[key.replica].expires(vigil)
+        expires = self._watch_of(key).expires(vigil)
         if now < expires:
             if vigil.decided_at is not None:
                 expiry.set(Timestamp.of(expires))
@@ -249,7 +249,7 @@ class _Coordinate(beam.DoFn):
     def _decided(
         self, key: "_Key", vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
     ) -> Iterator[Verdict]:
-        watch = self._watches[key.replica]
+        watch = self._watch_of(key)
         reason = watch.reason(vigil, key.end)
         self._counters["gap_rows"].inc(watch.gaps(vigil))
         decisions = {}
@@ -272,6 +272,10 @@ class _Coordinate(beam.DoFn):
         if not watch.keeps_reports(vigil):
             reports.clear()
         yield Verdict(key.start, key.end, key.group, vigil.revision, reason, now, decisions, key.replica)
+
+    def _watch_of(self, key: "_Key") -> Watch:
+        """The rules of a replica; of one that an earlier run had and this one has not, another's."""
+        return self._watches[key.replica % len(self._watches)]
 
     def _note_open(self, key: "_Key", vigil: Vigil, now: float) -> None:
         """Keeps the gauge: how long ago the oldest window ended that is being waited for here; 0 if none has."""
@@ -298,7 +302,7 @@ class _Coordinate(beam.DoFn):
         vigil.kept = 0
 
     def _is_gone(self, key: "_Key", now: float) -> bool:
-        deadline = self._watches[key.replica].patience.deadline
+        deadline = self._watch_of(key).patience.deadline
         return self._gone is not None and now > key.end + deadline and self._gone(key.start, key.end, key.group)
 
     def _late(

@@ -481,6 +481,15 @@ def test_what_came_twice_before_the_decision_is_told_after_it():
     assert [tagged.value.reason for tagged in step.on_due(key, *held)] == ["repeated: all of it had come before"] * 2
 
 
+def test_a_replica_of_an_earlier_run_decides_what_it_holds():
+    """Resumed with one coordinator in place of two, its state and timers are still there."""
+    step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
+    _clocks.append(106.0)
+    key = TWO.key(1, window_key(100, 105), "")
+    (verdict,) = [v for i in range(3) for v in step.process((key, everything(i)), *held)]
+    assert (verdict.replica, verdict.reason, verdict.decisions[""].points) == (1, "all", 30)
+
+
 def test_replicas_want_somebody_who_knows_whose_decision_stands():
     with pytest.raises(ValueError, match=r"^claims: must be given with 2 coordinator_replicas, got none$"):
         CoordinateStream(POLICY, PATIENCE, MERGE_REDUCE, coordinators=TWO)
