@@ -49,6 +49,7 @@ def produce(servers, topic, partitions, rate, seconds, form="block", rows=4096, 
     producer = Producer({
         "bootstrap.servers": servers, "linger.ms": 5, "batch.size": 1_000_000, "queue.buffering.max.kbytes": 262_144,
         "queue.buffering.max.messages": 1_000_000, "compression.type": "none",
+        "enable.idempotence": True,  # or what is sent again after an outage comes seconds out of order
     })  # fmt: skip
     began, sent = time.time(), 0
     while True:

@@ -31,18 +31,17 @@ _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 class _End(NamedTuple):
-    """The end of a partition: its next offset, when (monotonic) it was known to be there, and from when on that counts:
-    after an outage as much later as that has lasted."""
+    """The end of a partition: its next offset, and when (monotonic) it was known to be there."""
 
     offset: int
     seen: float
-    counts: float = 0.0
 
 
 class KafkaReader:
     """See `source.Reader`. One client with all partitions, its buffer `buffer` bytes.
 
-    An idle partition is asked twice a second where it ends: while a broker does not answer, nothing is `caught_up`.
+    An idle partition is asked twice a second where it ends: while a broker does not answer, nothing is `caught_up`, and
+    after that not before producers have had as long again to bring what they kept back, whatever its end is meanwhile.
     """
 
     def __init__(self, source: Any, shard: int, buffer: int, clock: Callable[[], float] = time.time) -> None:
@@ -50,6 +49,8 @@ class KafkaReader:
         self._topic = source.topic
         self._next: dict[int, int] = {}
         self._ends: dict[int, _End] = {}
+        self._heard: dict[int, float] = {}  # when (monotonic) anything was last known of a partition
+        self._settling: dict[int, float] = {}  # partitions that are back from an outage, until when (monotonic)
         self._held: dict[int, float] = {}  # partitions that wait for the schema registry, until when (monotonic)
         self._fatal: str | None = None
         self._lost: tuple[int, Any] | None = None
@@ -73,7 +74,8 @@ class KafkaReader:
         self._assign()
 
     def _assign(self) -> None:
-        self._ends, self._held = {}, {}
+        self._ends, self._held, self._settling = {}, {}, {}
+        self._heard = dict.fromkeys(self._next, time.monotonic())
         if self._consumer is None:  # not earlier: partitions given to a client that has stood idle wait up to a second
             self._consumer = open_consumer(
                 self._source.settings,
@@ -120,7 +122,7 @@ class KafkaReader:
 
     def caught_up(self, part: int) -> bool:
         end, now = self._ends.get(part), time.monotonic()
-        return end is not None and now - end.seen < _STALE_SECONDS and now >= end.counts
+        return end is not None and now - end.seen < _STALE_SECONDS and now >= self._settling.get(part, 0.0)
 
     def age(self, part: int) -> float:
         end = self._ends.get(part)
@@ -173,6 +175,7 @@ class KafkaReader:
                 if group is None:
                     groups[part] = group = []
                     self._ends.pop(part, None)
+                    self._hear(part, time.monotonic())
                 group.append(message)
                 room -= len(message) + _OVERHEAD
                 taken += 1
@@ -193,12 +196,20 @@ class KafkaReader:
             return
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[part] = _End(message.offset(), time.monotonic())
+            self._hear(part, self._ends[part].seen)
         elif error.code() in _OUT_OF_RANGE:
             self._lost = part, error
         elif error.code() in _LOST or denied(error):
             self._fatal = f"{self._source.part_name(part)}: must be readable, got {error.str()}"
         else:
             self._complaints.say(f"{self._source.part_name(part)}: waiting for the broker ({error.str()})")
+
+    def _hear(self, part: int, at: float) -> None:
+        """Notes that the broker has told something of a partition; if that was away, its producers were, too."""
+        heard = self._heard.get(part, at)
+        if at - heard >= _STALE_SECONDS:
+            self._settling[part] = at + min(at - heard, _SETTLE_SECONDS)
+        self._heard[part] = max(at, heard)
 
     def _on_error(self, error: Any) -> None:
         if denied(error) or error.fatal():
@@ -259,9 +270,8 @@ class KafkaReader:
                 del self._questions[part]
                 known = self._ends.get(part)
                 if question.exception() is None and known is not None and question.result().offset == known.offset:
-                    away = asked - known.seen
-                    counts = known.counts if away < _STALE_SECONDS else asked + min(away, _SETTLE_SECONDS)
-                    self._ends[part] = _End(known.offset, asked, counts)
+                    self._ends[part] = _End(known.offset, asked)
+                    self._hear(part, time.monotonic())
         now = time.monotonic()
         due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
         if due:
