@@ -286,6 +286,20 @@ def test_a_stopped_broker_is_waited_for(broker, topic, reader, caplog):
     wait_for(lambda: one.caught_up(0), one)
 
 
+def test_idle_partitions_are_known_to_be_idle_after_a_change_of_leaders(broker, topic, reader):
+    one = reader(source(broker, topic(2), discover_seconds=3600), {0: 0, 1: 0})
+    wait_for(lambda: one.caught_up(0) and one.caught_up(1), one)
+    broker.pause()
+    until = time.monotonic() + 11  # longer than its session with the controller
+    try:
+        while time.monotonic() < until:
+            assert one.read(0.2) == []
+    finally:
+        broker.resume()
+    assert not one.caught_up(0)
+    wait_for(lambda: one.caught_up(0) and one.caught_up(1), one, 30)
+
+
 def test_a_broker_that_comes_late_or_crashes_is_waited_for(make_broker, reader, caplog):
     caplog.set_level(logging.WARNING)
     late = make_broker()

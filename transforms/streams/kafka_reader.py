@@ -17,6 +17,7 @@ _MOST = 20_000  # messages taken from the client at once
 _LINGER = 0.005
 _ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ANSWER_SECONDS = 2.0
+_UNHEARD_SECONDS = 10.0  # a question that has not even failed by then never will
 _STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
 _SETTLE_SECONDS = 10.0  # the most that producers get after an outage to bring what they have kept back
 _CLOSE_SECONDS = 2.0
@@ -60,7 +61,7 @@ class KafkaReader:
         self._group, self._buffer = source.group_of(shard), buffer
         self._consumer: Any = None
         # a client of its own: a question asked of the consumer from another thread waits for as long as that reads
-        self._admin = open_admin(source.settings)
+        self._admin, self._admin_since = open_admin(source.settings), time.monotonic()
         self._questions: dict[int, tuple[float, Any]] = {}
         self._discovery: Any = None
         self._discovered = float("-inf")
@@ -265,14 +266,18 @@ class KafkaReader:
 
         An end that stays where it was is seen again; one that moved on means that messages are on their way.
         """
-        for part, (asked, question) in list(self._questions.items()):
-            if question.done():
-                del self._questions[part]
-                known = self._ends.get(part)
-                if question.exception() is None and known is not None and question.result().offset == known.offset:
-                    self._ends[part] = _End(known.offset, asked)
-                    self._hear(part, time.monotonic())
         now = time.monotonic()
+        for part, (asked, question) in list(self._questions.items()):
+            unheard = now - asked >= _UNHEARD_SECONDS
+            if not question.done() and not unheard:
+                continue
+            del self._questions[part]
+            known = self._ends.get(part)
+            if unheard or _refused(question):
+                self._ask_anew(now)
+            elif question.exception() is None and known is not None and question.result().offset == known.offset:
+                self._ends[part] = _End(known.offset, asked)
+                self._hear(part, now)
         due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
         if due:
             latest = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in due}
@@ -280,6 +285,12 @@ class KafkaReader:
             found = self._admin.list_offsets(latest, isolation_level=level, request_timeout=_ANSWER_SECONDS)
             self._questions |= {where.partition: (now, question) for where, question in found.items()}
         self._discover()
+
+    def _ask_anew(self, now: float) -> None:
+        """Another client for questions, which knows nothing yet: after a change of leaders librdkafka would go on
+        asking with the epoch that has passed (FENCED_LEADER_EPOCH)."""
+        if now - self._admin_since >= _ANSWER_SECONDS:
+            self._admin, self._admin_since = open_admin(self._source.settings), now
 
     def _discover(self) -> None:
         """Asks, beside the reading and every so often, how many partitions there are."""
@@ -307,3 +318,9 @@ class KafkaReader:
         if self._absences > 1:
             names = ", ".join(map(self._source.part_name, gone))
             self._fatal = f"topic: must have the partitions that are read, got none of {names}"
+
+
+def _refused(question: Any) -> bool:
+    """Whether a broker has answered with an error; not that none has answered."""
+    problem = question.exception()
+    return isinstance(problem, KafkaException) and problem.args[0].code() > 0
