@@ -35,6 +35,7 @@ from topics import PARTITIONS, ROWS, Producing  # noqa: E402
 from beam_coresets.transforms.sinks import files_of, read_table  # noqa: E402
 
 STOP = 15.0
+PAUSE = 22.0  # after that; the REST interface may show lags of ten seconds ago, as those of catching up
 CASES = ((8, 2, 2), (64, 2, 2), (8, 2, 1), (8, 1, 1))  # dimensions, replication, coordinators
 
 
@@ -118,7 +119,7 @@ def stops(args):
             job = make(f"--replication={replication}", f"--coordinator_replicas={replicas}", dim=dim).start()
             lags = ReaderLags(job)
             lags.stopped |= set(range(SHARDS))  # what lags at the start is no matter
-            producing = Producing(job.broker, job.topic, args.rate, 3 * (STOP + 12) + 6, dim=dim)
+            producing = Producing(job.broker, job.topic, args.rate, 3 * (STOP + PAUSE) + 6, dim=dim)
             time.sleep(6)
             for shard in range(SHARDS):
                 worker = job.cluster.worker_of(job.id)[shard]
@@ -127,7 +128,7 @@ def stops(args):
                 time.sleep(STOP)
                 lags.stopped = set(range(SHARDS))  # the one that was stopped catches up
                 go_on(worker)
-                time.sleep(12)
+                time.sleep(PAUSE)
             producing.finish()
             lags.over.set()
             columns = outcome(job)

@@ -1,5 +1,6 @@
 """A real Kafka broker, one process in KRaft mode on loopback, from a folder of jars."""
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -35,10 +36,18 @@ broker.session.timeout.ms=2000
 
 
 def free_ports(n):
-    """Ports of loopback that nobody listens on."""
-    sockets = [socket.socket() for _ in range(n)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
+    """Ports of loopback that nobody listens on, and none of those that connections are given."""
+    sockets = []
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 1000):
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            one.close()
+            continue
+        sockets.append(one)
+        if len(sockets) == n:
+            break
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
