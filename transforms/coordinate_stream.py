@@ -40,7 +40,7 @@ _REASONS = {
 
 
 class LateReport(NamedTuple):
-    """A range of rows that is in no decision, and why.
+    """A range of rows that came to nothing, and why.
 
     Attributes:
       window_start, window_end: in seconds since the epoch. key_group: see `Verdict.group`.
