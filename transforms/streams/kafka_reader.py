@@ -176,7 +176,7 @@ class KafkaReader:
                 if group is None:
                     groups[part] = group = []
                     self._ends.pop(part, None)
-                    self._hear(part, time.monotonic())
+                    self._hear(part)
                 group.append(message)
                 room -= len(message) + _OVERHEAD
                 taken += 1
@@ -197,7 +197,7 @@ class KafkaReader:
             return
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[part] = _End(message.offset(), time.monotonic())
-            self._hear(part, self._ends[part].seen)
+            self._hear(part)
         elif error.code() in _OUT_OF_RANGE:
             self._lost = part, error
         elif error.code() in _LOST or denied(error):
@@ -205,12 +205,13 @@ class KafkaReader:
         else:
             self._complaints.say(f"{self._source.part_name(part)}: waiting for the broker ({error.str()})")
 
-    def _hear(self, part: int, at: float) -> None:
+    def _hear(self, part: int) -> None:
         """Notes that the broker has told something of a partition; if that was away, its producers were, too."""
-        heard = self._heard.get(part, at)
-        if at - heard >= _STALE_SECONDS:
-            self._settling[part] = at + min(at - heard, _SETTLE_SECONDS)
-        self._heard[part] = max(at, heard)
+        now = time.monotonic()
+        away = now - self._heard.get(part, now)
+        if away >= _STALE_SECONDS:
+            self._settling[part] = now + min(away, _SETTLE_SECONDS)
+        self._heard[part] = now
 
     def _on_error(self, error: Any) -> None:
         if denied(error) or error.fatal():
@@ -277,7 +278,7 @@ class KafkaReader:
                 self._ask_anew(now)
             elif question.exception() is None and known is not None and question.result().offset == known.offset:
                 self._ends[part] = _End(known.offset, asked)
-                self._hear(part, now)
+                self._hear(part)
         due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
         if due:
             latest = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in due}
