@@ -114,9 +114,10 @@ def _sampled(
     merge_reduce: MergeReduce, shard: int, rows: Rows, ledger: Ledger, order: Array | None, bounds: Array | None
 ) -> tuple[Array, Array, Array | None]:
     """Row numbers, unbiased weights, and where each key's begin and end."""
-    size = delta_size(merge_reduce, rows.points.shape[1], rows.points.itemsize)
+    shape = rows.points.shape[1], rows.points.itemsize
+    size = delta_size(merge_reduce, *shape)
     if bounds is not None and len(bounds) > keyed.MANY:
-        size = -(-merge_reduce.sampler.size // 2)  # there are many deltas of a key, and many keys in each
+        size = -(-merge_reduce.sampler.size_in(*shape) // 2)  # there are many deltas of a key, and many keys in each
     if len(rows.ids) <= size:
         kept = np.arange(len(rows.ids)) if order is None else order
         return kept, rows.weights[kept], bounds
@@ -178,7 +179,8 @@ def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[
     whole = united(merge_reduce, reports)
     if len(whole.keys) >= keyed.MANY and not merge_reduce.labelled:
         # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
-        whole = _each_thinned(merge_reduce, whole, merge_reduce.sampler.size, "result")
+        size = merge_reduce.sampler.size_in(whole.coreset.dim, whole.coreset.points.itemsize)
+        whole = _each_thinned(merge_reduce, whole, size, "result")
         return {key: _with_total(whole.of_key(key)) for key in whole.keys}
     out = {}
     for key in whole.keys:

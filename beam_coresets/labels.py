@@ -183,10 +183,11 @@ def finish(
     Args:
       groups: (n,) int32 labels, or None: all points together.
     """
-    if groups is None or len(points) <= sampler.size:
+    size = sampler.size_in(points.shape[1], points.itemsize)
+    if groups is None or len(points) <= size:
         return sampler.finish(points, weights, strata, rng)
     rows, kept, calibrated = [], [], []
-    for mine, share in _apart(groups, sampler.size, 1):
+    for mine, share in _apart(groups, size, 1):
         found, unbiased, moved = _for(sampler, share).finish(points[mine], weights[mine], strata[mine], rng)
         rows.append(mine[found])
         kept.append(unbiased)

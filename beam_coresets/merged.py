@@ -215,7 +215,7 @@ def _normalization(decision: Decision) -> Array | float:
 
 
 def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
-    """The same decision on about `sampler.size` points a shard; shards that have fewer keep them.
+    """The same decision on about as many points a shard as `sampler` finishes with; shards that have fewer keep them.
 
     Unbiased weights stay unbiased, and shards are drawn from independently, so the disagreement of replicas measures
     this error, too. Each shard's calibrated weights add up to the weight that it has taken in.
@@ -223,11 +223,12 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
     evidence, recovery = decision.evidence, decision.recovery
     if not len(evidence.sample):
         return decision
+    size = sampler.size_in(evidence.sample.dim, evidence.sample.points.itemsize)
     samples, rows = [], []
     for shard in np.unique(evidence.shard):
         mine = np.flatnonzero(evidence.shard == shard)
         sample = evidence.sample.keep(mine, evidence.sample.weights_ht[mine], evidence.sample.weights[mine])
-        if len(mine) > sampler.size:
+        if len(mine) > size:
             strata = _strata(recovery, shard)[evidence.bucket[mine]]
             rng = generator(seed, "thinned", int(shard), _digest(sample))
             groups = None if decision.label_totals is None else sample.groups
@@ -268,10 +269,10 @@ def _digest(sample: Coreset) -> str:
     return hashlib.blake2b(sample.ids.tobytes() + sample.weights_ht.tobytes(), digest_size=16).hexdigest()
 
 
-def node_sampler(sampler: Sampler, dim: int, itemsize: int = 4) -> Sampler:
+def node_sampler(sampler: Sampler, dim: int, itemsize: int) -> Sampler:
     """The sampler for what will be merged again: more points, as many as memory allows in high dimension."""
-    by_bytes = NODE_BYTES // max(1, dim * itemsize)
-    return dataclasses.replace(sampler, size=max(sampler.size, min(NODE_FACTOR * sampler.size, by_bytes)))
+    size, by_bytes = sampler.size_in(dim, itemsize), NODE_BYTES // max(1, dim * itemsize)
+    return dataclasses.replace(sampler, size=max(size, min(NODE_FACTOR * size, by_bytes)))
 
 
 class Rollup:

@@ -1,4 +1,5 @@
 """Deltas: exact ledgers whatever the pieces, unbiased samples, keys apart, no order that matters."""
+import dataclasses
 import itertools
 import math
 
@@ -87,6 +88,23 @@ def test_compacting_in_between_changes_no_ledger(cuts, keys, steps):
     assert compact.ranges == direct.ranges
     sizes = [len(compact.coreset)] if compact.bounds is None else np.diff(compact.bounds).tolist()
     assert max(sizes) <= 2 * SMALL.node_size(2, 4)
+
+
+@pytest.mark.parametrize("keys", [1, 70])
+def test_a_cap_in_bytes_holds_for_every_key(keys):
+    """One key goes the way of a single summary, 70 the way of many: both cap what is sent and what is finished."""
+    capped = MergeReduce(Sampler(2, 10**6, most_bytes=10 * 2 * 4), SCHEME, 5)
+    names = np.array([f"key {i:02d}" for i in np.arange(4096) % keys], object)
+    rows = rows_of(4096)
+    if keys > 1:
+        rows = dataclasses.replace(rows, keys=names)
+    report = deltas.delta(capped, 0, rows, (Range(0, 0, 4096, 4096, 4096),), 6)
+    assert len(report.coreset) <= 2 * 10 * keys
+    finished = deltas.finished(capped, [report, deltas.delta(capped, 0, rows, (Range(1, 0, 4096, 4096, 4096),), 6)])
+    assert len(finished) == keys
+    assert max(len(one.coreset) for one in finished.values()) <= 12
+    exact = sum(one.ledger.weight for one in finished.values())
+    assert exact == pytest.approx(2 * rows.weights.sum(), rel=1e-12)
 
 
 def by_separate_streams(merge_reduce, keys, total):

@@ -206,6 +206,25 @@ def test_each_label_keeps_its_share_and_a_rare_one_all_of_its_points(method):
     assert given_out[groups[thinned] == 3].tolist() == weights[rare].tolist()
 
 
+def test_a_cap_in_bytes_holds_for_all_labels_together_and_loses_none():
+    """A size by theory is far above what the bytes allow: the cap is the size that labels share, so a label of five
+    rows keeps them all."""
+    groups = EVERYTHING[0].copy()
+    groups[groups == 4] = 0
+    rare = np.arange(5) * 100
+    groups[rare] = 4
+    told = [dataclasses.replace(b, groups=groups[i * 200 : (i + 1) * 200]) for i, b in enumerate(BLOCKS)]
+    dim, itemsize = BLOCKS[0].points.shape[1], BLOCKS[0].points.itemsize
+    sampler = Sampler(3, 10**6, most_bytes=60 * dim * itemsize)
+    alone = Assignment(1, 1, "cyclic", 60)
+    for seed in range(20):
+        (report,) = shard_reports(told, MergeReduce(sampler, alone, seed, labelled=True))
+        assert len(report.coreset) <= 60 + 8  # systematic draws are one off in each of the labels
+        assert (report.coreset.groups == 4).sum() == 5
+        totals = {int(c): float(EVERYTHING[1][groups == c].sum()) for c in np.unique(groups)}
+        assert in_table(report.coreset) == pytest.approx(totals, rel=1e-12)
+
+
 def test_every_s_j_estimates_its_label_without_bias():
     """The total of each label and a coordinate's sum in it, over 600 draws through two levels: each within 5 standard
     errors, so ten true statements all hold with probability above 0.999."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import random_block
 
+from beam_coresets import merged
 from beam_coresets.assignment import KINDS, Assignment
 from beam_coresets.certificate import fitted_interval, fixed_interval
 from beam_coresets.coordinator import Evidence, Policy, decide, united
@@ -184,6 +185,30 @@ def test_thinning_keeps_totals_and_is_deterministic():
     assert first.total_weight == whole.total_weight == pytest.approx(first.coreset.weights.sum())
     assert thinned(first, Sampler(3, 80), 9).to_bytes() == first.to_bytes()
     assert type(first).from_bytes(first.to_bytes()).to_bytes() == first.to_bytes()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_cap_in_bytes_holds_through_windows_and_rollups(labelled):
+    capped = Sampler(3, 10**6, most_bytes=50 * 3 * 4)
+    parts = [decision(i, n=3000, size=400) for i in range(4)]
+    if labelled:
+        parts = [_with_labels(part) for part in parts]
+    whole = merge(parts)
+    for found in (thinned(whole, capped, 0), merge_all(parts, capped)):
+        assert max(np.bincount(found.evidence.shard)) <= 50 + 4
+        assert found.coreset.weights.sum() == pytest.approx(whole.total_weight, rel=1e-9)
+    node = merged.node_sampler(capped, 3, 4)
+    assert node.size_in(3, 4) <= merged.NODE_FACTOR * 50
+
+
+def _with_labels(part):
+    """The same decision, every fourth point with another label."""
+    codes = (np.arange(len(part.evidence.sample)) % 4 == 0).astype(np.int32)
+    weights = part.coreset.weights  # in the order of the evidence: nothing was left out
+    totals = {code: float(weights[codes == code].sum()) for code in (0, 1)}
+    sample = dataclasses.replace(part.evidence.sample, groups=codes)
+    evidence = Evidence(sample, part.evidence.shard, part.evidence.bucket)
+    return united(part.policy, part.recovery, evidence, part.total_weight, part.points, False, label_totals=totals)
 
 
 def test_shards_that_hold_the_same_points_are_thinned_apart():

@@ -181,8 +181,12 @@ class _Run(_Panes):
         last = pane if steps > 0 else total
         return Verdict(
             min(total.start, pane.start), last.end, last.group, 1, last.reason, last.decided_at,
-            _merge_keys(both, lambda d: node_sampler(self._sampler, d.evidence.sample.dim), self._seed), pane.replica,
+            _merge_keys(both, self._of_a_node, self._seed), pane.replica,
         )  # fmt: skip
+
+    def _of_a_node(self, decision: Decision) -> Sampler:
+        sample = decision.evidence.sample
+        return node_sampler(self._sampler, sample.dim, sample.points.itemsize)
 
     def _answer(self, total: Verdict) -> Verdict:
         decisions = {key: thinned(decision, self._sampler, self._seed) for key, decision in total.decisions.items()}
