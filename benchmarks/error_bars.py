@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.certificate import Interval, fitted_interval, fixed_interval
-from beam_coresets.coordinator import Policy, decide
+from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.nearest import cost
-from beam_coresets.points import blocks_of
-from beam_coresets.report import ShardReport
-from beam_coresets.sampling import Sampler
+from beam_coresets.points.block import blocks_of
+from beam_coresets.points.nearest import cost
+from beam_coresets.results.certificate import Interval, fitted_interval, fixed_interval
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.shards.report import ShardReport
 from beam_coresets.solvers.centers import solve_centers
 
 Array = npt.NDArray[Any]

@@ -23,20 +23,21 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.constraints import Bounds, Constraint, Fair
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.coreset import Coreset
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.datasets.structured import Grouped
 from beam_coresets.hashing import generator
-from beam_coresets.instances import Grouped
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import PointBlock, blocks_of
-from beam_coresets.sampling import Sampler
-from beam_coresets.seeding import dz_seeding
+from beam_coresets.points.block import PointBlock, blocks_of
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.seeding import dz_seeding
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.constrained import cost_matrix, labels_of, solve_constrained
-from beam_coresets.solvers.rounding import rounded
-from beam_coresets.solvers.transport import Transport, transport
+from beam_coresets.solvers.constrained.bounds import Bounds
+from beam_coresets.solvers.constrained.constraints import Constraint, Fair
+from beam_coresets.solvers.constrained.rounding import rounded
+from beam_coresets.solvers.constrained.solver import cost_matrix, labels_of, solve_constrained
+from beam_coresets.solvers.constrained.transport import Transport, transport
 
 Array = npt.NDArray[Any]
 

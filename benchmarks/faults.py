@@ -32,7 +32,7 @@ from stream_on_cluster import DEADLINE, SHARDS, WINDOW, StreamOnCluster  # noqa:
 from stream_producer import messages  # noqa: E402
 from topics import PARTITIONS, ROWS, Producing  # noqa: E402
 
-from beam_coresets.transforms.sinks import files_of, read_table  # noqa: E402
+from beam_coresets.transforms.writing.stored_tables import files_of, read_table  # noqa: E402
 
 STOP = 15.0
 PAUSE = 22.0  # after that; the REST interface may show lags of ten seconds ago, as those of catching up

@@ -26,14 +26,14 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.assignment import Assignment, split
-from beam_coresets.coordinator import Policy, decide
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.datasets.synthetic import SSet
 from beam_coresets.hashing import generator
-from beam_coresets.instances import SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.nearest import cost
-from beam_coresets.points import blocks_of, narrow
-from beam_coresets.sampling import Sampler
+from beam_coresets.points.block import blocks_of, narrow
+from beam_coresets.points.nearest import cost
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import Solution, solve_centers
 
 Array = npt.NDArray[Any]

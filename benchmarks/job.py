@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.instances import GaussianMixture, Instance, UnitVectors
+from beam_coresets.datasets.synthetic import GaussianMixture, Instance, UnitVectors
 
 FILES = 5
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -118,8 +118,9 @@ def listed(paths: list[pathlib.Path], times: int) -> Iterator[str]:
 
 def job(run: Run, pattern: str, output: str) -> float:
     """The pipeline of `beam-coresets summarize`; seconds from run to end."""
-    from beam_coresets.pipelines import options, summarize
-    from beam_coresets.transforms.sources import ReadBlocks
+    from beam_coresets.pipelines import summarize
+    from beam_coresets.pipelines.console import options
+    from beam_coresets.transforms.reading.blocks import ReadBlocks
 
     arguments = ["--input", pattern, "--output", output, "--k", str(run.k), "--shards", str(run.shards)]
     arguments += ["--replication", str(run.replication)]

@@ -11,17 +11,18 @@ import uuid
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
 from beam_coresets import tables
-from beam_coresets.coordinator import Policy, Verdict, decide
-from beam_coresets.cursor import Completeness
-from beam_coresets.deltas import decidable
-from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.transforms.placement import placed_elements
-from beam_coresets.transforms.read_shards import CursorTracker, Reading, ReadShards, _ReadUnbounded
-from beam_coresets.transforms.solve_in_order import _SolveInOrder
+from beam_coresets.coordinator.decision import Policy, Verdict, decide
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
+from beam_coresets.shards.merge_reduce import MergeReduce
+from beam_coresets.streaming.cursor import Completeness
+from beam_coresets.streaming.partial_reports import decidable
+from beam_coresets.streaming.placement import placed_elements
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.coordinator.solve_in_order import _SolveInOrder
+from beam_coresets.transforms.shards.read_shards import ReadShards, _ReadUnbounded
+from beam_coresets.transforms.shards.shard_restriction import CursorTracker, Reading
 from beam_coresets.transforms.streams.rate import RateSource
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.windows import WindowSpec
 
 WINDOW = 60.0
 T0 = time.time() // WINDOW * WINDOW - 2 * WINDOW

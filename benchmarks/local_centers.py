@@ -22,15 +22,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.coordinator import decide
+from beam_coresets.coordinator.decision import decide
+from beam_coresets.datasets.synthetic import SSet
 from beam_coresets.hashing import generator
-from beam_coresets.instances import SSet
-from beam_coresets.merge_reduce import shard_reports
-from beam_coresets.nearest import cost
-from beam_coresets.points import blocks_of, narrow
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.points.block import blocks_of, narrow
+from beam_coresets.points.nearest import cost
+from beam_coresets.results.summary import summarize
+from beam_coresets.shards.merge_reduce import shard_reports
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.summary import summarize
-from beam_coresets.transforms.summarize import Plan
 
 Array = npt.NDArray[Any]
 

@@ -2,11 +2,12 @@
 
     OMP_NUM_THREADS=1 python benchmarks/lower_bound.py --csv lower_bound.csv
 
-The instances of `beam_coresets.lower_bound`: Section 2.1 at z = 2 with one copy and with several, at z = 1, and Section
-2.2. Errors are distortions minus one: `built` is the worst over the centers built from the sample (both ways round, and
-Claim 2.1's for each copy), `Claim 2.2` what the first of these must be by the claim's distances and the sample's
-weights, `formula` the same for any sample of that share whose weights add up to the number of points, `theorem` the
-curve that no method may go below. `fixed` is the worst over centers that were built from another sample of the same
+The instances of `beam_coresets.datasets.lower_bound`: Section 2.1 at z = 2 with one copy and with several, at z = 1,
+and Section 2.2. Errors are distortions minus one: `built` is the worst over the centers built from the sample (both
+ways round, and Claim 2.1's for each copy), `Claim 2.2` what the first of these must be by the claim's distances and
+the sample's weights, `formula` the same for any sample of that share whose weights add up to the number of points,
+`theorem` the curve that no method may go below. `fixed` is the worst over centers that were built from another sample
+of the same
 kind: they show nothing. `--tree` sends the points through leaves and merges, too.
 """
 import argparse
@@ -21,13 +22,13 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.distortion import Measured, costs
+from beam_coresets.datasets.lower_bound import HardInstance, first_instance, formula, second_instance
 from beam_coresets.hashing import generator
-from beam_coresets.lower_bound import HardInstance, first_instance, formula, second_instance
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import blocks_of
-from beam_coresets.sampling import METHODS, Sampler
+from beam_coresets.points.block import blocks_of
+from beam_coresets.results.distortion import Measured, costs
+from beam_coresets.sampling.importance import METHODS, Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 
 Array = npt.NDArray[Any]
 

@@ -32,22 +32,22 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import deltas
-from beam_coresets.assignment import part_ids
-from beam_coresets.coordinator import Decision, decide
-from beam_coresets.deltas import Rows
+from beam_coresets.coordinator.decision import Decision, decide
+from beam_coresets.coordinator.rollup import Rollup
+from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.hashing import generator
-from beam_coresets.instances import GaussianMixture
-from beam_coresets.merged import Rollup
-from beam_coresets.nearest import cost
-from beam_coresets.planner import default_buckets
-from beam_coresets.report import Range
-from beam_coresets.summary import summarize
-from beam_coresets.transforms.coders import ShardReportCoder
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.vigil import KEPT, Vigil, Watch
-from beam_coresets.windows import WindowSpec
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
+from beam_coresets.planning.planner import default_buckets
+from beam_coresets.points.nearest import cost
+from beam_coresets.results.summary import summarize
+from beam_coresets.shards.assignment import part_ids
+from beam_coresets.shards.report import Range
+from beam_coresets.streaming import partial_reports
+from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.trigger import KEPT, Vigil, Watch
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.base.coders import ShardReportCoder
 
 END = 1_700_000_000.0
 CODER = ShardReportCoder()
@@ -94,7 +94,8 @@ class Shards:
         ids = np.concatenate([part_ids(part, offsets) for part in parts])
         points = np.concatenate([self.points(part)[start:stop] for part in parts])
         ranges = tuple(Range(part, start, stop, stop - start, rows if stop == rows else -1) for part in parts)
-        return deltas.delta(self.merge_reduce, shard, Rows(points, np.ones(len(ids)), ids), ranges, self.shards)
+        rows = Rows(points, np.ones(len(ids)), ids)
+        return partial_reports.delta(self.merge_reduce, shard, rows, ranges, self.shards)
 
 
 class Coordinator:
@@ -122,14 +123,15 @@ class Coordinator:
         by_shard = {}
         for report in map(CODER.decode, self.reports):
             by_shard.setdefault(report.shard, []).append(report)
-        self.reports = [CODER.encode(deltas.compacted(self.merge_reduce, mine)) for mine in by_shard.values()]
+        self.reports = [CODER.encode(partial_reports.compacted(self.merge_reduce, mine)) for mine in by_shard.values()]
         vigil.kept = 0
 
     def decide(self):
         vigil = Vigil.from_json(self.vigil.decode())
         self.watch.reason(vigil, END)
         self.watch.gaps(vigil)
-        (reports,) = deltas.decidable(self.merge_reduce, [CODER.decode(report) for report in self.reports]).values()
+        decoded = [CODER.decode(report) for report in self.reports]
+        (reports,) = partial_reports.decidable(self.merge_reduce, decoded).values()
         return decide(reports, self.policy)
 
     @property

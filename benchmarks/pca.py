@@ -30,16 +30,17 @@ from rich.table import Table
 from scipy import linalg
 from sklearn.decomposition import IncrementalPCA
 
-from beam_coresets import sketch
-from beam_coresets.assignment import Assignment, split
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.instances import LowRank
-from beam_coresets.merge_reduce import ShardState
-from beam_coresets.pca import SketchTree
-from beam_coresets.points import PointBlock, Span
-from beam_coresets.sampling import Sampler
-from beam_coresets.sketch import Relaxation
-from beam_coresets.summary import Question, summarize
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.datasets.structured import LowRank
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import summarize
+from beam_coresets.sampling import frequent_directions
+from beam_coresets.sampling.frequent_directions import Relaxation
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.merge_reduce import ShardState
+from beam_coresets.shards.pca import SketchTree
 
 Array = npt.NDArray[Any]
 
@@ -139,7 +140,7 @@ def child(method: str, n: int, r: int, affine: bool) -> dict[str, Any]:
     """One measurement, in this process; warm before it begins."""
     ours = method.startswith("ours")
     if method == "ours, little room":
-        sketch.SKETCH_BYTES = 0
+        frequent_directions.SKETCH_BYTES = 0
     run: Callable[..., dict[str, Any]] = {
         "IncrementalPCA": by_incremental, "sums": by_sums, "exact SVD": by_svd, "rows alone": rows_alone,
     }.get(method, by_sketches)  # fmt: skip

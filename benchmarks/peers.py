@@ -46,11 +46,11 @@ def ours(shards: int, replication: int, dropped: tuple[int, ...]) -> Callable[[A
     """Shard reports and the decision, in this process."""
 
     def run(points: Array, k: int, size: int, seed: int) -> Result:
-        from beam_coresets.assignment import Assignment
-        from beam_coresets.coordinator import Policy, decide
-        from beam_coresets.merge_reduce import MergeReduce, shard_reports
-        from beam_coresets.points import blocks_of
-        from beam_coresets.sampling import Sampler
+        from beam_coresets.coordinator.decision import Policy, decide
+        from beam_coresets.points.block import blocks_of
+        from beam_coresets.sampling.importance import Sampler
+        from beam_coresets.shards.assignment import Assignment
+        from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 
         assignment = Assignment(shards, replication, seed=seed)
         reports = shard_reports(blocks_of(points), MergeReduce(Sampler(k, size, seed=seed), assignment, seed))
@@ -157,7 +157,7 @@ def measured(method: str, source: str, target: str, k: int, size: int, seed: int
 
 def load(name: str, folder: pathlib.Path | None, n: int | None) -> Array:
     """The public shape if its folder is given, else the generated one; the first n rows."""
-    from beam_coresets.instances import GaussianMixture, HeavyTails
+    from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails
 
     rows = SHAPES[name][0] if n is None else n
     if folder is not None and (folder / f"{name}.npy").exists():
@@ -169,8 +169,8 @@ class Judge:
     """Scores centers and coresets on all points, by the same center sets for every method."""
 
     def __init__(self, points: Array, k: int) -> None:
-        from beam_coresets import distortion
         from beam_coresets.hashing import generator
+        from beam_coresets.results import distortion
         from beam_coresets.solvers.centers import solve_centers
 
         self._points, self._ones, self._k = points, np.ones(len(points)), k

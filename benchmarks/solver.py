@@ -23,8 +23,8 @@ import rich.table
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from beam_coresets.instances import GaussianMixture, SSet
-from beam_coresets.nearest import cost
+from beam_coresets.datasets.synthetic import GaussianMixture, SSet
+from beam_coresets.points.nearest import cost
 from beam_coresets.solvers.centers import solve_centers
 
 Array = npt.NDArray[Any]

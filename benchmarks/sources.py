@@ -22,8 +22,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from beam_coresets.hashing import generator
-from beam_coresets.points import PointBlock
-from beam_coresets.transforms.sources import Columns, ReadBlocks
+from beam_coresets.points.block import PointBlock
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.columns import Columns
 
 # Rows as a fraction of --rows: what is parsed from text or record by record is slow enough with fewer.
 KINDS = {"parquet": 1.0, "parquet float64": 1.0, "parquet ids": 1.0, "parquet vectors": 1.0, "npy": 1.0, "csv": 0.2,

@@ -14,14 +14,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.certificate import fitted_interval, fixed_interval
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.instances import SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.nearest import cost
-from beam_coresets.points import blocks_of
-from beam_coresets.sampling import Sampler
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.datasets.synthetic import SSet
+from beam_coresets.points.block import blocks_of
+from beam_coresets.points.nearest import cost
+from beam_coresets.results.certificate import fitted_interval, fixed_interval
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
 
 BEST = {"s1": (15, 8.91762e12), "unbalance": (8, 2.14492e11), "birch1": (100, 9.27729e13)}

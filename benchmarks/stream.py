@@ -27,7 +27,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from stream_producer import SCHEMA, create, produce  # noqa: E402
 from streaming_job import checkpoints_in  # noqa: E402
 
-from beam_coresets.transforms.sinks import read_table  # noqa: E402
+from beam_coresets.transforms.writing.stored_tables import read_table  # noqa: E402
 
 JAR = HERE.parent / ".cache/flink/job-server.jar"
 STREAM = [sys.executable, "-m", "beam_coresets.pipelines.main", "stream", "--runner=FlinkRunner"]

@@ -10,7 +10,7 @@ import fastavro
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from beam_coresets.instances import GaussianMixture
+from beam_coresets.datasets.synthetic import GaussianMixture
 
 SCHEMA = {"type": "record", "name": "Point", "fields": [{"name": f"f{i}", "type": "float"} for i in range(8)]}
 POOL = 64

@@ -22,15 +22,15 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.coreset import Coreset
-from beam_coresets.flats import nearest_flat
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.datasets.structured import PlantedSubspaces
 from beam_coresets.hashing import generator
-from beam_coresets.instances import PlantedSubspaces
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import blocks_of
-from beam_coresets.sampling import Sampler
+from beam_coresets.points.block import blocks_of
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.flats import nearest_flat
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
 
 Array = npt.NDArray[Any]

@@ -32,18 +32,19 @@ from rich.table import Table
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.constraints import Constraint
-from beam_coresets.coordinator import Decision, Policy, decide
-from beam_coresets.coreset import Coreset
+from beam_coresets.coordinator.decision import Decision, Policy, decide
+from beam_coresets.datasets.synthetic import SSet
 from beam_coresets.hashing import generator
-from beam_coresets.instances import SSet
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import blocks_of, narrow
-from beam_coresets.sampling import Sampler
+from beam_coresets.points.block import blocks_of, narrow
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.seeding import dz_draw
+from beam_coresets.results.weak_coreset import alpha, divided
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.transport import Transport, transport
-from beam_coresets.weak_coreset import alpha, divided, draw
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.transport import Transport, transport
 
 POINTS_PER_CENTER = 40
 LABELS = 3
@@ -246,7 +247,7 @@ def property_a(data: Data, seeds: int, count: int, console: Console) -> None:
             _, places = divided(decision, size, seed=seed)
             left = decision.evidence.shard == places.shard[0]
             points, weights = decision.evidence.sample.points[left], decision.evidence.sample.weights[left]
-            rows = points[draw(points, weights, size, 2.0, generator("weak rows only", seed))].astype(np.float64)
+            rows = points[dz_draw(points, weights, size, 2.0, generator("weak rows only", seed))].astype(np.float64)
             for j, each in enumerate((places.points, rows)):
                 cost = cdist(data.points, each, "sqeuclidean")
                 columns[2 * j].append(alpha(whole, each, free) or np.nan)

@@ -12,17 +12,17 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.transforms.window import FixedWindows, GlobalWindows, SlidingWindows, TimestampedValue
 
-from beam_coresets.coordinator import Verdict
-from beam_coresets.instances import GaussianMixture
-from beam_coresets.pipelines.options import IN_PROCESS
-from beam_coresets.points import PointBlock, blocks_of
-from beam_coresets.transforms.assign import AssignRedundantly
-from beam_coresets.transforms.combine_panes import CombinePanes
-from beam_coresets.transforms.coordinate import Coordinate
-from beam_coresets.transforms.shard_coreset import ShardCoreset
-from beam_coresets.transforms.solve_in_order import SolveInOrder
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.windows import WindowSpec
+from beam_coresets.coordinator.decision import Verdict
+from beam_coresets.datasets.synthetic import GaussianMixture
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.pipelines.running.local import IN_PROCESS
+from beam_coresets.points.block import PointBlock, blocks_of
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
+from beam_coresets.transforms.coordinator.coordinate import Coordinate
+from beam_coresets.transforms.coordinator.solve_in_order import SolveInOrder
+from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
+from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
 
 T0 = 1_000_000_000
 BLOCK = 50_000

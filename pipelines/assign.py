@@ -18,23 +18,27 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets import tables
-from beam_coresets.constraints import Bounds, Constraint
-from beam_coresets.membership import Membership, Nearest
-from beam_coresets.pipelines import launch, options, show
+from beam_coresets.assigning.cluster_assignment import Membership, Nearest
+from beam_coresets.assigning.dual_prices import Survey, Surveyor, narrowed, reach_of, reprice, violations
+from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.passes import Result, blocks_of, combined
-from beam_coresets.pipelines.stored import add_window_options, newest, parts_of, require_another_folder
-from beam_coresets.pipelines.summarize import replacing
-from beam_coresets.pipelines.verify import read_scale
-from beam_coresets.pricing import Survey, Surveyor, narrowed, reach_of, reprice, violations
-from beam_coresets.scale import Scale
+from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.pipelines.results_folder.stored import add_window_options, newest, parts_of, require_another_folder
+from beam_coresets.pipelines.running import launch
+from beam_coresets.points.scale import Scale
+from beam_coresets.solvers.constrained.bounds import Bounds
+from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import Subspaces
-from beam_coresets.transforms.assign_rows import FOLDER, AssignRows, SizesOfClusters, WriteAssigned
-from beam_coresets.transforms.atomic_files import write_once
-from beam_coresets.transforms.measure import SurveyRows
-from beam_coresets.transforms.sinks import WriteDeadLetters, files_of
-from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.summarize import gate
+from beam_coresets.transforms.base.bad_rows import gate
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.parts import row_names
+from beam_coresets.transforms.rows.assign_rows import FOLDER, AssignRows, SizesOfClusters, WriteAssigned
+from beam_coresets.transforms.rows.measure import SurveyRows
+from beam_coresets.transforms.writing.atomic_files import write_once
+from beam_coresets.transforms.writing.dead_letters import WriteDeadLetters
+from beam_coresets.transforms.writing.stored_tables import files_of
 
 SAMPLE_ROWS = 200_000  # at least so many rows tell the prices,
 SAMPLE_COSTS = 8_000_000  # all of them if they and the clusters make no more pairs than this,

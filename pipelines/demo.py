@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.instances import GaussianMixture
-from beam_coresets.nearest import nearest
-from beam_coresets.pipelines import show, summarize, verify
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.datasets.synthetic import GaussianMixture
+from beam_coresets.pipelines import summarize, verify
+from beam_coresets.pipelines.console import show
+from beam_coresets.points.nearest import nearest
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 DATA = GaussianMixture(d=8, k=20, concentration=2.0, outliers=0.0, seed=1)
 FILES, FILE_ROWS = 8, 250_000

@@ -5,9 +5,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from beam_coresets.pipelines import launch, options, runners
-from beam_coresets.pipelines.constraint_options import add_constraint_options
-from beam_coresets.pipelines.stream_options import add_stream_options
+from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.constraint_options import add_constraint_options
+from beam_coresets.pipelines.console.stream_options import add_stream_options
+from beam_coresets.pipelines.running import launch, runners
 
 COMMANDS: dict[str, Sequence[Callable[[argparse.ArgumentParser], None]]] = {
     "stream": (add_stream_options, runners.add_runner_options),

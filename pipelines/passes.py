@@ -10,15 +10,16 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from rich.console import Console
 
-from beam_coresets.pipelines import launch, options
-from beam_coresets.points import PointBlock
-from beam_coresets.scale import Scale
-from beam_coresets.transforms.atomic_files import write_once
-from beam_coresets.transforms.scaling import ScaleBlocks
-from beam_coresets.transforms.sources import ReadBlocks
-from beam_coresets.transforms.summarize import gate
+from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.running import launch, local
+from beam_coresets.points.block import PointBlock
+from beam_coresets.points.scale import Scale
+from beam_coresets.transforms.base.bad_rows import gate
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.rows.scaling import ScaleBlocks
+from beam_coresets.transforms.writing.atomic_files import write_once
 
-LOCAL_RUNNERS = (options.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
+LOCAL_RUNNERS = (local.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
 
 
 class Result:

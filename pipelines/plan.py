@@ -11,9 +11,10 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from beam_coresets import local_centers, pca, planner, property1
-from beam_coresets.assignment import KINDS, Assignment
-from beam_coresets.report import KINDS as SUMMARIES
+from beam_coresets.planning import planner, single_multiplier
+from beam_coresets.shards import local_centers, pca
+from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.report import KINDS as SUMMARIES
 
 WIDTH = 100
 MAX_ROWS = 8
@@ -95,7 +96,7 @@ def choose(options: argparse.Namespace) -> Assignment:
     wishes = (tolerate, options.straggle_probability, target, options.buckets, options.seed, domains)
     if options.summary != "coreset" and options.replication is None:
         kinds = ("fractional", "cyclic") if options.scheme is None else (options.scheme,)
-        scheme = property1.choose_for_one_number(options.shards, options.delta, *wishes, kinds)
+        scheme = single_multiplier.choose_for_one_number(options.shards, options.delta, *wishes, kinds)
     elif options.replication is None or options.tolerate is not None:
         scheme = planner.choose(options.shards, *wishes)
     replication = options.replication
@@ -247,12 +248,13 @@ def _property_table(schemes: list[Assignment], chosen: Assignment, options: argp
     t = max(0, min(t, chosen.shards - 1))
     rows = []
     for scheme in schemes:
-        found = property1.property1(scheme, t, options.delta)
+        found = single_multiplier.property1(scheme, t, options.delta)
         slacks = ["-" if math.isinf(x) else f"{x:.2f}" for x in (found.delta, found.constant)]
         verdict = "no" if not found.holds else "yes" if found.exact else f"but for {_percent(found.fails)}"
         row = [scheme.kind, *slacks, "yes" if found.theorem6 else "no", verdict, _tried(found)]
         if p is not None:
-            probability, exact = property1.property1_probability(scheme, p, options.delta, options.target or 0.99)
+            target = options.target or 0.99
+            probability, exact = single_multiplier.property1_probability(scheme, p, options.delta, target)
             row.append(f"{'' if exact else '>= '}{math.floor(1e6 * probability) / 1e6:.6g}")
         rows.append([*row, _factor(options.summary, found.delta), _least(scheme, options)])
     columns = ["scheme", "lp", "constant", "Thm 6's b", "holds", "sets", *([] if p is None else ["chance"])]
@@ -263,14 +265,15 @@ def _property_table(schemes: list[Assignment], chosen: Assignment, options: argp
         "Slack delta with the best number for each shard (lp), and with the same for all (constant), in the worst set "
         "of stragglers; - if that leaves a bucket without holder. Thm 6's b: whether that constant keeps to the "
         "slack. Sets: how many were tried; by 5: all others are mirror images of 5; drawn: a sample, and Property 1 "
-        f"holds but for that share of all sets with {property1.CONFIDENCE:.0%} confidence.{chance} Factor: {proved}, "
+        f"holds but for that share of all sets with {single_multiplier.CONFIDENCE:.0%} confidence.{chance} "
+        f"Factor: {proved}, "
         "with optimal solvers. Least l: the replicas that the wish needs.",
         rows,
         *columns, "factor", "least l",
     )  # fmt: skip
 
 
-def _tried(found: property1.Property1) -> str:
+def _tried(found: single_multiplier.Property1) -> str:
     if not found.sets:
         return "all"
     return f"all, by {found.sets}" if found.exact else f"{found.sets} drawn"
@@ -291,7 +294,7 @@ def _least(scheme: Assignment, options: argparse.Namespace) -> str:
         tolerate = min(2, options.shards - 1)
     target = 0.99 if options.target is None else options.target
     try:
-        found = property1.choose_for_one_number(
+        found = single_multiplier.choose_for_one_number(
             scheme.shards, options.delta, tolerate, options.straggle_probability, target, options.buckets, options.seed,
             scheme.domains, (scheme.kind,),
         )  # fmt: skip

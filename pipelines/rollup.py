@@ -7,28 +7,33 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from beam_coresets import sampling, tables
-from beam_coresets.merged import Rollup, unpack, unpack_candidates
-from beam_coresets.pipelines import launch, options, show
-from beam_coresets.pipelines.constraint_options import add_constraint_options, constraint_of
-from beam_coresets.pipelines.stored import (
+from beam_coresets import tables
+from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.rollup import Rollup
+from beam_coresets.parameters.plan import POINTS_PER_CENTER
+from beam_coresets.pipelines.console import options, show
+from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.scale_file import copy_scale
+from beam_coresets.pipelines.results_folder.stored import (
     Identity,
     Row,
     add_window_options,
     common_scale,
-    copy_scale,
     newest,
     parts_of,
     require_another_folder,
     shown,
 )
-from beam_coresets.pipelines.summarize import replacing
-from beam_coresets.sampling import Sampler
-from beam_coresets.summary import Question, Summary, Window, summarize, together
-from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims
-from beam_coresets.transforms.sinks import files_of
-from beam_coresets.transforms.summarize import POINTS_PER_CENTER
-from beam_coresets.weak_coreset import Candidates, merged
+from beam_coresets.pipelines.running import launch
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import Summary, summarize, together
+from beam_coresets.results.weak_coreset import Candidates, merged, unpack_candidates
+from beam_coresets.sampling import importance
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.stored_tables import files_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--k", type=int, help="number of centers (default: as many as the windows have)")
     add("--z", type=float, help="power of the distance (default: the windows')")
     add("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
-    add("--method", choices=sampling.METHODS, help="default: the windows'")
+    add("--method", choices=importance.METHODS, help="default: the windows'")
     add("--seed", type=int, default=0)
     add_constraint_options(parser)
     add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")

@@ -17,32 +17,35 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets import tables
-from beam_coresets.constraints import Constraint
-from beam_coresets.coordinator import Decision
-from beam_coresets.merged import unpack, unpack_candidates
-from beam_coresets.pipelines import constraint_options, launch, options, show
-from beam_coresets.pipelines.stored import (
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.pipelines.console import constraint_options, options, show
+from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.scale_file import copy_scale
+from beam_coresets.pipelines.results_folder.stored import (
     Identity,
     Row,
     add_window_options,
     common_scale,
-    copy_scale,
     newest,
     parts_of,
     require_another_folder,
     shown,
 )
-from beam_coresets.pipelines.summarize import replacing
-from beam_coresets.sampling import Sampler
-from beam_coresets.scale import Scale
-from beam_coresets.solvers import rounding
-from beam_coresets.solvers.constrained import cost_matrix, labels_of
-from beam_coresets.solvers.transport import transport
-from beam_coresets.summary import Question, Summary, Window, summarize, together
-from beam_coresets.transforms.atomic_files import write_once
-from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims
-from beam_coresets.transforms.sinks import files_of
-from beam_coresets.weak_coreset import Candidates
+from beam_coresets.pipelines.running import launch
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import Summary, summarize, together
+from beam_coresets.results.weak_coreset import Candidates, unpack_candidates
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.solvers.constrained import rounding
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.solver import cost_matrix, labels_of
+from beam_coresets.solvers.constrained.transport import transport
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.writing.atomic_files import write_once
+from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.stored_tables import files_of
 
 ROUNDING = 1e-9  # violations that are none
 

@@ -13,32 +13,30 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
 
-from beam_coresets.pipelines import launch, live, options, runners
-from beam_coresets.pipelines.stream_options import (
+from beam_coresets.parameters.stream_plan import StreamPlan
+from beam_coresets.pipelines.console import live, options
+from beam_coresets.pipelines.console.stream_options import (
     add_stream_options,
     init_of,
     kafka_config,
     pubsub_of,
     refuse_unused,
-    scale_of,
     source_of,
     stream_of,
     warnings_of,
 )
-from beam_coresets.transforms.claims import ORDER, WEAK_ORDER, Claims, place_of
-from beam_coresets.transforms.coordinate_stream import LateReport
-from beam_coresets.transforms.coordinator_replicas import ApartFromSolving
-from beam_coresets.transforms.kafka_sink import WriteToKafka, require_topic
-from beam_coresets.transforms.reading.columns import DeadLetter
-from beam_coresets.transforms.sinks import WriteSummaries, files_of
-from beam_coresets.transforms.streams.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
-from beam_coresets.transforms.summarize_stream import (
-    StreamPlan,
-    StreamSummaries,
-    SummarizeStream,
-    SummarizeUnbounded,
-)
-from beam_coresets.transforms.write_by_time import WriteByTime
+from beam_coresets.pipelines.results_folder.scale_file import scale_of
+from beam_coresets.pipelines.running import launch, runners
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
+from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
+from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
+from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
+from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims, place_of
+from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
+from beam_coresets.transforms.writing.sinks import WriteSummaries
+from beam_coresets.transforms.writing.stored_tables import files_of
+from beam_coresets.transforms.writing.write_by_time import WriteByTime
 
 _LOG = logging.getLogger(__name__)
 LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())

@@ -1,45 +1,47 @@
 """The main job: files -> summaries, centers and a coreset, redundantly sharded, whichever shards answer."""
 import argparse
 import contextlib
-import json
-import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsSingleton
 from rich.console import Console
 from rich.markup import escape
 
-from beam_coresets import tables
-from beam_coresets.distortion import Measured
-from beam_coresets.pipelines import explain, launch, options, runners, show, verify
-from beam_coresets.pipelines.constraint_options import add_constraint_options, constraint_of
-from beam_coresets.points import PointBlock
-from beam_coresets.scale import Scale
-from beam_coresets.sizes import MOST_BYTES
-from beam_coresets.summary import Window
-from beam_coresets.transforms.atomic_files import folders_in, remove_folder, write_once
-from beam_coresets.transforms.claims import FOLDERS, ORDER, WEAK_ORDER, Claims
-from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators
-from beam_coresets.transforms.early_letters import WriteLettersEarly, take_letters
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import most_of
+from beam_coresets.pipelines import verify
+from beam_coresets.pipelines.console import explain, options, show
+from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.results_folder.replacing import remove_result, replacing
+from beam_coresets.pipelines.results_folder.scale_file import write_scale
+from beam_coresets.pipelines.running import launch, local, runners
+from beam_coresets.points.block import PointBlock
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.distortion import Measured
+from beam_coresets.sampling.theory_sizes import MOST_BYTES
+from beam_coresets.streaming.replicas import ONE, Coordinators
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.base.bad_rows import tolerate
+from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Layout
-from beam_coresets.transforms.scaling import StandardScale
-from beam_coresets.transforms.sinks import WriteDeadLetters, WriteSummaries, files_of, read_table
-from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.streams.files import FileParts
-from beam_coresets.transforms.summarize import Plan, Summaries, Summarize, tolerate
+from beam_coresets.transforms.reading.parts import row_names
+from beam_coresets.transforms.rows.scaling import StandardScale
+from beam_coresets.transforms.streams.folder.files import FileParts
+from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_parts import OnTime, SummarizeParts, bytes_a_part
-from beam_coresets.transforms.summarize_stream import most_of
+from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.dead_letters import WriteDeadLetters, WriteLettersEarly, take_letters
+from beam_coresets.transforms.writing.sinks import WriteSummaries
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 SPREAD_WARNING = 100
-ASIDE = ".replaced"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +134,7 @@ def require_place(known: argparse.Namespace, beam_options: PipelineOptions) -> N
     Raises:
       ValueError: what `require_runner` and `Claims.require_writable` find.
     """
-    if not options.is_local(beam_options):
+    if not local.is_local(beam_options):
         runners.require_runner(beam_options, known.shards)
         Claims(known.output, known.format).require_writable()
 
@@ -155,16 +157,11 @@ def run_until_decided(pipeline: beam.Pipeline, known: argparse.Namespace, consol
     try:
         tolerate(take_letters(known.output, known.format), known.max_bad_rows)
     except ValueError as error:
-        _remove_result(known.output)
+        remove_result(known.output)
         raise launch.JobError(str(error)) from None
     return seconds
 
 
-def _remove_result(output: str) -> None:
-    """All that a job has written but its dead letters; what `set_aside` has put aside stays."""
-    result, rest = _files_of_a_run(output)
-    letters = files_of(output, "dead_letters")
-    FileSystems.delete([path for path in result + rest if path not in letters and not path.endswith(ASIDE)])
 
 
 def _asked(plan: Plan, dim: int) -> str:
@@ -244,80 +241,16 @@ def write_tables(known: argparse.Namespace) -> WriteSummaries:
     return WriteSummaries(known.output or "", known.format, WEAK_ORDER if known.weak else ORDER)
 
 
-def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
-    """Writes what columns were scaled by; streams of later data take this file."""
-    text = json.dumps({"columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}, indent=2)
-    write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
 
 
-@contextlib.contextmanager
-def replacing(output: str, overwrite: bool) -> Iterator[None]:
-    """Within it, a new result is written to `output`; one that fails leaves what was there before.
-
-    Raises:
-      ValueError: there is another run's result and it is not to be overwritten.
-    """
-    aside = set_aside(output, overwrite)
-    try:
-        yield
-    except BaseException:  # an interrupt, too
-        put_back(output, aside)
-        raise
-    if aside:
-        FileSystems.delete(list(aside.values()))
-        for name in _of_a_range(output):
-            if not files_of(output, name):
-                remove_folder(FileSystems.join(output, name))
 
 
-def set_aside(output: str, overwrite: bool) -> dict[str, str]:
-    """Refuses another run's result, or renames it until the new one is there.
-
-    What a failed run has left where there is no result is removed.
-
-    Returns:
-      Where each file went, by its path.
-
-    Raises:
-      ValueError: there is a result and it is not to be overwritten.
-    """
-    result, rest = _files_of_a_run(output)
-    if result and not overwrite:
-        raise ValueError(
-            f"output: must not hold another run's result, got {output!r} with {result[0]} (--overwrite replaces it)"
-        )
-    if not result:
-        if rest:
-            FileSystems.delete(rest)
-        return {}
-    aside = {path: path + ASIDE for path in result + rest}
-    FileSystems.rename(list(aside), list(aside.values()))
-    return aside
 
 
-def put_back(output: str, aside: dict[str, str]) -> None:
-    """Undoes `set_aside` after a job that failed: what that one wrote goes, the old result comes back."""
-    if not aside:
-        return
-    result, rest = _files_of_a_run(output)
-    failed = sorted(set(result + rest) - set(aside.values()))
-    if failed:
-        FileSystems.delete(failed)
-    FileSystems.rename(list(aside.values()), list(aside))
 
 
-def _files_of_a_run(output: str) -> tuple[list[str], list[str]]:
-    """What is a result there, of any word, and what belongs to one."""
-    names = (*tables.WEAK_TABLES, *_of_a_range(output), "assigned")
-    result = [path for name in names for path in files_of(output, name)]
-    rest = [path for name in ("dead_letters", *FOLDERS) for path in files_of(output, name)]
-    single = (FileSystems.join(output, name) for name in ("scale.json", "curve.csv", "sizes.csv", "bounds.csv"))
-    return result, rest + [path for path in single if FileSystems.exists(path)]
 
 
-def _of_a_range(output: str) -> list[str]:
-    """The folders that `solve` has made of several k."""
-    return [name for name in folders_in(output) if re.fullmatch(r"k=\d+", name)]
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

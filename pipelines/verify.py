@@ -2,27 +2,27 @@
 certificate."""
 import argparse
 import functools
-import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.distortion import Measured, center_sets, costs, subspace_sets
-from beam_coresets.pipelines import launch, options, show
+from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.passes import combined
-from beam_coresets.scale import Scale
+from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.pipelines.running import launch
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
-from beam_coresets.transforms.measure import CostOfCenters, UniformSample
-from beam_coresets.transforms.sinks import read_table
-from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.rows.measure import CostOfCenters, UniformSample
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
@@ -114,14 +114,6 @@ def _subspace_sets(
     return [("emitted", flats), *subspace_sets(sample[0], best, [flats, other])]
 
 
-def read_scale(folder: str) -> Scale | None:
-    """The scaling that a run wrote beside its tables, if it scaled."""
-    path = FileSystems.join(folder, "scale.json")
-    if not FileSystems.exists(path):
-        return None
-    with FileSystems.open(path) as file:
-        found = json.loads(file.read())
-    return Scale(tuple(found["origin"]), tuple(found["divisor"]))
 
 
 def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:

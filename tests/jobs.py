@@ -7,13 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_coresets.coordinator import decide
+from beam_coresets.coordinator.decision import decide
 from beam_coresets.hashing import generator
-from beam_coresets.merge_reduce import shard_reports
 from beam_coresets.pipelines.main import main
-from beam_coresets.points import blocks_of
-from beam_coresets.summary import Window, summarize
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.points.block import blocks_of
+from beam_coresets.results.summary import summarize
+from beam_coresets.shards.merge_reduce import shard_reports
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 LOCAL = ("--runner=apache_beam.runners.portability.fn_api_runner.FnApiRunner",)
 TWO_WORKERS = (*LOCAL, "--direct_num_workers=2", "--direct_running_mode=multi_threading")
@@ -82,7 +83,7 @@ def counters(result):
     return found
 
 
-def without_beam(blocks, plan, names=None, window=Window()):  # noqa: B008
+def without_beam(blocks, plan, names=None, window=Window()):
     """What the pipeline must give: the Summary by direct calls."""
     reports = [r for r in shard_reports(blocks, plan.merge_reduce) if r.shard not in plan.drop_shards]
     return summarize(decide(reports, plan.policy), plan.question, window, names)

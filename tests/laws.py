@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from beam_coresets.hashing import generator
-from beam_coresets.points import PointBlock, Span
+from beam_coresets.points.block import PointBlock, Span
 
 
 def random_block(rows, span=Span(0, 0), dim=2, dtype=np.float32, seed=0, groups=False, extras=False):  # noqa: B008

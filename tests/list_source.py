@@ -3,11 +3,11 @@ import dataclasses
 
 import numpy as np
 
-from beam_coresets.assignment import part_ids
 from beam_coresets.hashing import generator
-from beam_coresets.ledger import Ledger
-from beam_coresets.points import PointBlock, Span
-from beam_coresets.transforms.reading.columns import DeadLetter
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.shards.assignment import part_ids
+from beam_coresets.shards.ledger import Ledger
+from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.streams.source import Chunk
 
 BAD = "not a number"

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from beam_coresets.solvers.constrained import cost_matrix
+from beam_coresets.solvers.constrained.solver import cost_matrix
 
 
 def assignments(n, k):

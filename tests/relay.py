@@ -19,8 +19,8 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Duration, Timestamp
 
-from beam_coresets.pipelines.runners import add_runner_options, prepare_streaming
-from beam_coresets.transforms.placement import placed_elements, shard_of
+from beam_coresets.pipelines.running.runners import add_runner_options, prepare_streaming
+from beam_coresets.streaming.placement import placed_elements, shard_of
 
 ENDLESS = 1 << 40
 

@@ -6,17 +6,17 @@ import heapq
 
 import numpy as np
 
-from beam_coresets import deltas
-from beam_coresets.assignment import Assignment, part_ids
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.cursor import Completeness, PartCursor, ShardCursor
-from beam_coresets.deltas import Rows
+from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
-from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.report import ShardReport
-from beam_coresets.sampling import Sampler
-from beam_coresets.vigil import KEPT, LATE, Patience, Vigil, Watch
-from beam_coresets.windows import WindowSpec
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, part_ids
+from beam_coresets.shards.merge_reduce import MergeReduce
+from beam_coresets.shards.report import ShardReport
+from beam_coresets.streaming import partial_reports
+from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
+from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Vigil, Watch
+from beam_coresets.streaming.windows import WindowSpec
 
 T0 = 1000.0
 WINDOWS = WindowSpec.parse("5s")
@@ -68,7 +68,7 @@ class Shard:
         ids = [part_ids(part, offsets.astype(np.uint64)) for part, offsets in taken]
         ids = np.concatenate([*ids, np.empty(0, np.uint64)]).astype(np.uint64)
         weights = 1.0 + (ids % np.uint64(3)).astype(np.float64)
-        return deltas.delta(self.merge_reduce, self.number, Rows(points_of(ids), weights, ids), ranges, known)
+        return partial_reports.delta(self.merge_reduce, self.number, Rows(points_of(ids), weights, ids), ranges, known)
 
 
 def points_of(ids):
@@ -120,7 +120,7 @@ class Coordinator:
 
     def _decide(self, pane, vigil, now):
         reason, held = self.watch.reason(vigil, WINDOWS.bounds(pane)[1]), self.reports.get(pane, [])
-        decisions = deltas.decidable(self.merge_reduce, held)
+        decisions = partial_reports.decidable(self.merge_reduce, held)
         assert set(decisions) == {""}
         rows = {r.shard: r.ledger.counts for r in decisions[""]}
         self.watch.decided(vigil, now)

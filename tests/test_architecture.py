@@ -6,7 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 
+import house
 import pytest
 
 import beam_coresets
@@ -28,17 +30,58 @@ def run(code, cwd=ROOT, **environment):
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("path", NUMERIC, ids=str)
-def test_the_mathematics_imports_neither_beam_nor_what_is_built_on_it(path):
-    imported = set()
-    for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
-    forbidden = ("apache_beam", "beam_coresets.transforms", "beam_coresets.pipelines")
-    assert not [name for name in imported if f"{name}.".startswith(tuple(f"{f}." for f in forbidden))]
+def test_nothing_is_imported_upwards_and_every_room_is_small():
+    """The table of `house.py`: which package may import which, no circles, sizes."""
+    assert house.broken() == []
+    of_modules = house.graph()
+    assert len(of_modules) > 150
+    assert ("sampling", "points") in house.arrows(of_modules), "the graph is read"
+
+
+@pytest.mark.parametrize(("package", "other", "may"), [
+    ("points", "sampling", False), ("sampling", "points", True), ("points", "", True), ("", "points", False),
+    ("results", "transforms.base", False), ("transforms.base", "results", True),
+    ("transforms.base", "transforms.reading", False), ("pipelines", "pipelines.console", True),
+    ("pipelines.running", "pipelines.console", False),
+])  # fmt: skip
+def test_the_table_says_what_may_be_imported(package, other, may):
+    assert house.allowed(package, other) is may
+
+
+def test_circles_and_heights_are_found():
+    assert house.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert house.circles({"a": {"b"}, "b": set()}) == []
+    assert house.levels({("c", "b"): [], ("b", "a"): [], ("b", ""): []}, lambda package: True) == 3
+    assert house.levels({("a", "b"): [], ("b", "a"): []}, lambda package: True) > house.MOST_LEVELS
+
+
+def test_the_mathematics_imports_no_beam():
+    for path in NUMERIC:
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] == "apache_beam"], path
+
+
+def test_every_package_is_in_the_wheel(tmp_path):
+    """Built from a copy without the links, as from an archive that has lost them."""
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("not a checkout")
+    copy = tmp_path / "copy"
+    for name in ("beam_coresets", *BEAM_SIDE):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns(
+            "__pycache__", *(BEAM_SIDE if name == "beam_coresets" else ())))  # fmt: skip
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, copy],
+        check=True, timeout=300, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if name.endswith(".py")}
+    expected = {name.replace(".", "/") + ".py" for name in house.modules()}
+    assert inside == expected
 
 
 def test_importing_all_of_the_mathematics_does_not_load_beam():
@@ -84,7 +127,7 @@ def refuse(*args, dir=None, **more):
     return real(*args, dir=dir, **more)
 tempfile.TemporaryFile = refuse
 import numpy as np
-from beam_coresets.nearest import nearest
+from beam_coresets.points.nearest import nearest
 import beam_coresets
 assert str(package) in beam_coresets.__file__, beam_coresets.__file__
 index, dist_sq = nearest(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)[:2])
@@ -119,7 +162,7 @@ def test_kernels_start_in_a_folder_without_write_permission(tmp_path):
     for folder in [package, *(p for p in package.rglob("*") if p.is_dir())]:
         folder.chmod(0o555)
     code = (
-        "import numpy as np\nfrom beam_coresets.nearest import nearest\n"
+        "import numpy as np\nfrom beam_coresets.points.nearest import nearest\n"
         "print(nearest(np.eye(2), np.eye(2))[0].tolist())"
     )
     try:

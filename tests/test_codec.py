@@ -10,11 +10,11 @@ from hypothesis.extra import numpy as hnp
 from laws import in_order, planned_parts
 
 from beam_coresets import codec
-from beam_coresets.assignment import Assignment, split
-from beam_coresets.coordinator import Decision, Policy, decide
-from beam_coresets.merge_reduce import MergeReduce, ShardState, shard_reports
-from beam_coresets.report import ShardReport
-from beam_coresets.sampling import Sampler
+from beam_coresets.coordinator.decision import Decision, Policy, decide
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
+from beam_coresets.shards.report import ShardReport
 
 SCHEME = Assignment(4, 2, "cyclic", 16, domains=(0, 1, 2, 3))
 LOGIC = MergeReduce(Sampler(2, 8), SCHEME)

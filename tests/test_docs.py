@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = (ROOT / "docs/algorithms.md").read_text()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from beam_coresets.pipelines.main import WORDS
-from beam_coresets.pipelines.options import IN_PROCESS
+from beam_coresets.pipelines.running.local import IN_PROCESS
 
 _BEAMS = {
     "--runner", "--flink_version", "--flink_job_server_jar", "--flink_master", "--prism_location", "--environment_type",

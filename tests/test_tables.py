@@ -12,13 +12,15 @@ import pytest
 from laws import random_block
 
 from beam_coresets import __version__, tables
-from beam_coresets.assignment import Assignment
-from beam_coresets.coordinator import Policy, decide
-from beam_coresets.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.points import Span
-from beam_coresets.sampling import Sampler
-from beam_coresets.scale import Scale
-from beam_coresets.summary import Question, Window, summarize
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.points.block import Span
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import summarize
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.streaming.windows import Window
 
 SCHEME = Assignment(3, 2, "cyclic", 24)
 SAMPLER = Sampler(3, 30)

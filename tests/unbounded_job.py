@@ -12,13 +12,14 @@ from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_coresets.hashing import generator
-from beam_coresets.pipelines.runners import add_runner_options, prepare_streaming
-from beam_coresets.points import PointBlock, Span
-from beam_coresets.transforms.sinks import WriteSummaries
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan, SummarizeUnbounded
-from beam_coresets.vigil import Patience
-from beam_coresets.windows import WindowSpec
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
+from beam_coresets.pipelines.running.runners import add_runner_options, prepare_streaming
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.streaming.trigger import Patience
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
+from beam_coresets.transforms.writing.sinks import WriteSummaries
 
 
 class NeverCut(OffsetRestrictionTracker):

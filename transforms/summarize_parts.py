@@ -11,22 +11,28 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.coordinator import Policy, Verdict
-from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.report import ShardReport
-from beam_coresets.summary import Question, Summary, Window, summarize
-from beam_coresets.transforms.claims import Claims
-from beam_coresets.transforms.coordinate import Coordinate
-from beam_coresets.transforms.coordinate_stream import VERDICTS, CoordinateStream, window_key
-from beam_coresets.transforms.coordinator_replicas import ONE, Coordinators
-from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards
-from beam_coresets.transforms.records import ROWS
-from beam_coresets.transforms.solve import SolveCenters
-from beam_coresets.transforms.sources import MIN_PART_BYTES
+from beam_coresets.coordinator.decision import Policy, Verdict
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import Summary, summarize
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce
+from beam_coresets.shards.report import ShardReport
+from beam_coresets.streaming.replicas import ONE, Coordinators
+from beam_coresets.streaming.trigger import Patience
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.base.bad_rows import gate
+from beam_coresets.transforms.base.keys import window_key
+from beam_coresets.transforms.coordinator.coordinate import Coordinate
+from beam_coresets.transforms.coordinator.coordinate_stream import VERDICTS, CoordinateStream
+from beam_coresets.transforms.coordinator.solve import SolveCenters
+from beam_coresets.transforms.reading.parts import MIN_PART_BYTES
+from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards
+from beam_coresets.transforms.shards.shard_restriction import Reading
 from beam_coresets.transforms.streams.source import Source
-from beam_coresets.transforms.summarize import Plan, ShardsThatAnswer, Summaries, gate
-from beam_coresets.vigil import Patience
+from beam_coresets.transforms.summarize import ShardsThatAnswer, Summaries
+from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.records import ROWS
 
 PARTS_A_SHARD = 4
 LEAST_PART_BYTES = 1 << 20

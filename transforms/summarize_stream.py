@@ -6,8 +6,6 @@ Two ways lead to the shards' reports, and all after them is the same (`AnswerOnT
     SummarizeUnbounded  any PCollection, its rows shuffled to the shards    ReportStream -> AnswerOnTime
 """
 import dataclasses
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -15,32 +13,29 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.timestamp import Duration
 
-from beam_coresets.assignment import Assignment
-from beam_coresets.coordinator import Policy
-from beam_coresets.cursor import Completeness
-from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.points import PointBlock
-from beam_coresets.report import ShardReport
-from beam_coresets.scale import Scale
-from beam_coresets.summary import Question, Window
-from beam_coresets.transforms.claims import Claims
-from beam_coresets.transforms.combine_panes import CombinePanes
-from beam_coresets.transforms.coordinate_stream import LATE_REPORTS, CoordinateStream
-from beam_coresets.transforms.coordinator_replicas import Coordinators
-from beam_coresets.transforms.placement import MAX_PARALLELISM
-from beam_coresets.transforms.read_shards import DEAD_LETTERS, REPORTS, Reading, ReadShards, group_names, group_of
-from beam_coresets.transforms.report_stream import ReportStream
-from beam_coresets.transforms.scaling import ScaleBlocks
-from beam_coresets.transforms.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
-from beam_coresets.transforms.sources import BlocksFromRows, Columns, DeadLetter
+from beam_coresets.coordinator.decision import Policy
+from beam_coresets.parameters.stream_plan import StreamPlan
+from beam_coresets.points.block import PointBlock
+from beam_coresets.points.scale import Scale
+from beam_coresets.shards.merge_reduce import MergeReduce
+from beam_coresets.shards.report import ShardReport
+from beam_coresets.streaming.cursor import Completeness
+from beam_coresets.streaming.windows import Window, WindowSpec
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.base.keys import group_names, group_of
+from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
+from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS, CoordinateStream
+from beam_coresets.transforms.coordinator.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
+from beam_coresets.transforms.reading.blocks import BlocksFromRows
+from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.rows.scaling import ScaleBlocks
+from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards
+from beam_coresets.transforms.shards.report_stream import ReportStream
+from beam_coresets.transforms.shards.shard_restriction import Reading
 from beam_coresets.transforms.streams.beginning import beginning
 from beam_coresets.transforms.streams.scaled import ScaledSource
 from beam_coresets.transforms.streams.source import Source
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.vigil import Patience
-from beam_coresets.windows import WindowSpec
-
-LEAST_ROOM = 16
+from beam_coresets.transforms.writing.claims import Claims
 
 
 class StreamSummaries(NamedTuple):
@@ -59,108 +54,8 @@ class StreamSummaries(NamedTuple):
     elsewhere: PCollection
 
 
-@dataclasses.dataclass(frozen=True)
-class StreamPlan:
-    """What a stream asks beyond a batch job; all times in seconds.
-
-    Attributes:
-      plan: the clustering, the scheme, the sizes. Its buckets don't count where parts are buckets.
-      windows: how the stream is cut.
-      patience: how long a window is waited for; by default for half of the shards.
-      disorder, idle: when a pane is complete (`Completeness`).
-      poll: seconds that a shard reads before the runner can take a checkpoint of it.
-      groups: into how many groups keys are divided.
-      max_parts: room for new parts; the same in all runs of a job that resume each other. By default twice as many
-        parts as there are at launch.
-      half_life: see `CombinePanes`.
-      announced: decisions are announced in a topic: the source is told that messages are done with only after that.
-      hold: see `Reading`.
-      parallelism, max_parallelism: workers over which shards are placed (`Reading`).
-      coordinator_replicas, standby: how many coordinators decide each window, on different workers, and how many
-        seconds each waits for the one before it (`Coordinators`).
-      quick: see `Question`.
-
-    Raises:
-      ValueError: what contradicts the plan or the windows.
-    """
-
-    plan: Plan
-    windows: WindowSpec
-    patience: Patience | None = None
-    disorder: float = 0.5
-    idle: float = 1.0
-    poll: float = 5.0
-    groups: int = 1
-    max_parts: int | None = None
-    half_life: float | None = None
-    announced: bool = False
-    hold: tuple[tuple[int, float, float], ...] = ()
-    parallelism: int | None = None
-    max_parallelism: int = MAX_PARALLELISM
-    coordinator_replicas: int = 1
-    standby: float = 0.5
-    quick: bool = False
-    clock: Callable[[], float] = time.time
-
-    def __post_init__(self) -> None:
-        if self.patience is not None and self.patience.min_shards > self.plan.shards:
-            raise ValueError(
-                f"min_shards: must be at most the {self.plan.shards} shards, got {self.patience.min_shards}"
-            )
-        if self.plan.drop_shards:
-            raise ValueError(f"drop_shards: must be left out of a stream (hold_shards), got {self.plan.drop_shards}")
-        if self.plan.summary != "coreset":
-            raise ValueError(f"summary: must be coreset in a stream, got {self.plan.summary!r}")
-        if self.plan.epsilon is not None:
-            raise ValueError(f"epsilon: must be left out of a stream, got {self.plan.epsilon:g}")
-        if self.plan.r:
-            raise ValueError(f"r: must be left out of a stream (ask its coresets with solve --r), got {self.plan.r}")
-        if self.plan.constraint is not None:
-            given = self.plan.constraint.text()
-            raise ValueError(f"constraint: must be left out of a stream (solve its coresets under one), got {given}")
-        if self.plan.leftover == "centers":
-            raise ValueError("leftover: must be points in a stream, got 'centers'")
-        strangers = [shard for shard, _, _ in self.hold if not 0 <= shard < self.plan.shards]
-        if strangers:
-            raise ValueError(f"hold_shards: must be from 0 to {self.plan.shards - 1}, got {strangers[0]}")
-        CombinePanes(self.windows, self.plan.sampler, half_life=self.half_life)  # raises what is wrong with it
-        _ = self.coordinators
-        if self.patience is not None and self.patience.revise and self.windows.kind == "global":
-            raise ValueError("revise: must be left out of a running summary, which has no windows to revise, got it")
-
-    @property
-    def coordinators(self) -> Coordinators:
-        """Who decides, and where."""
-        workers = self.plan.shards if self.parallelism is None else self.parallelism
-        return Coordinators(self.coordinator_replicas, self.standby, workers, max(workers, self.max_parallelism))
-
-    def assignment(self, parts: int) -> Assignment:
-        """The scheme over parts, with room for more of them; a whole number of rounds, so that loads are even."""
-        plan = self.plan
-        room = max(LEAST_ROOM, 1 << (2 * parts - 1).bit_length()) if self.max_parts is None else self.max_parts
-        if room < parts:
-            raise ValueError(f"max_parts: must be at least the {parts} parts there are, got {room}")
-        buckets = -(-room // plan.shards) * plan.shards
-        return Assignment(plan.shards, plan.replication, plan.scheme, buckets, plan.seed, plan.domains, parts=True)
-
-    def waiting(self, assignment: Assignment) -> Patience:
-        """The patience, with its defaults filled in."""
-        if self.patience is not None:
-            return self.patience
-        return Patience(min_shards=most_of(assignment.shards))
-
-    def policy(self, assignment: Assignment, parts: int = 0) -> Policy:
-        """What is enough; `parts` where they are buckets."""
-        most = self.waiting(assignment).min_shards
-        return Policy(assignment, self.plan.recovery, most, parts, audit=self.plan.audit)
-
-    def question(self) -> Question:
-        return dataclasses.replace(self.plan.question, quick=self.quick)
 
 
-def most_of(shards: int) -> int:
-    """Half of them: the default of `min_shards`."""
-    return -(-shards // 2)
 
 
 class SummarizeStream(beam.PTransform):

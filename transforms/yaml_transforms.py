@@ -13,15 +13,17 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
-from beam_coresets.instances import GaussianMixture
-from beam_coresets.transforms.claims import ORDER, WEAK_ORDER
+from beam_coresets.datasets.synthetic import GaussianMixture
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan, most_of
+from beam_coresets.streaming.trigger import Patience
+from beam_coresets.streaming.windows import WindowSpec, seconds
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.records import ROWS
-from beam_coresets.transforms.sinks import WriteSummaries
-from beam_coresets.transforms.summarize import Plan, Summaries, Summarize
-from beam_coresets.transforms.summarize_stream import StreamPlan, SummarizeUnbounded, most_of
-from beam_coresets.vigil import Patience
-from beam_coresets.windows import WindowSpec, seconds
+from beam_coresets.transforms.summarize import Summaries, Summarize
+from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
+from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER
+from beam_coresets.transforms.writing.records import ROWS
+from beam_coresets.transforms.writing.sinks import WriteSummaries
 
 KEY_GROUPS = 4
 _TICK = 0.1  # seconds between two bundles of generated points

@@ -1,1 +1,1 @@
-"""Solvers that answer questions on a weighted set of points."""
+"""Centers, subspaces and constrained clusters of weighted points."""

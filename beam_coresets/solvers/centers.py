@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.hashing import generator
-from beam_coresets.nearest import MATRIX_DIM, nearest, writable
-from beam_coresets.seeding import dz_seeding
+from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
+from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.descent import Assigned, Problem, cluster_costs, exact_dist_sq, total_cost
 from beam_coresets.solvers.swaps import SwapSearch
 
 Array = npt.NDArray[Any]
-Metric = Literal["euclidean", "cosine"]
 
 _SEARCH_TOL = 1e-4  # relative gain of an iteration below which a descent inside the search ends
 _FREEZE = 1e-5  # a judged swap leaves centers alone that would gain less than this share of the cost per center

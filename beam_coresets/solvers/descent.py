@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.nearest import nearest, power_of_distance, writable
+from beam_coresets.points.nearest import nearest, power_of_distance, writable
 
 Array = npt.NDArray[Any]
 

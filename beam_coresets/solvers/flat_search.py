@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.flats import (
+from beam_coresets.hashing import generator
+from beam_coresets.points.flats import (
     ROUNDING,
     Flats,
     distances,
@@ -27,8 +28,7 @@ from beam_coresets.flats import (
     seeded,
     through_neighbours,
 )
-from beam_coresets.hashing import generator
-from beam_coresets.sampling import Sampler
+from beam_coresets.sampling.importance import Sampler
 
 Array = npt.NDArray[Any]
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coreset import Coreset
-from beam_coresets.nearest import nearest, power_of_distance
-from beam_coresets.solvers.centers import Metric, refine, solve_centers
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.nearest import Metric, nearest, power_of_distance
+from beam_coresets.solvers.centers import refine, solve_centers
 
 Array = npt.NDArray[Any]
 

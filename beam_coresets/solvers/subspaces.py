@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coreset import Coreset
-from beam_coresets.flats import ROUNDING, Flats, fit, nearest_flat, principal
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.flats import ROUNDING, Flats, fit, nearest_flat, principal
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.flat_search import Problem
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.nearest import MATRIX_DIM
-from beam_coresets.seeding import BLOCK, block_dist_sq, draw_row, transposed
+from beam_coresets.points.nearest import MATRIX_DIM
+from beam_coresets.points.seeding import BLOCK, block_dist_sq, draw_row, transposed
 
 Array = npt.NDArray[Any]
 

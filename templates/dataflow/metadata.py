@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from beam_coresets.pipelines import constraint_options, options, stream_options
+from beam_coresets.pipelines.console import constraint_options, options, stream_options
 from beam_coresets.pipelines.flex_template import parser_of
 
 DESCRIPTIONS = {

@@ -6,7 +6,7 @@ from cluster import go_on
 from streaming_job import StreamingJob
 from topics import committed, make_topic, points_by_window
 
-from beam_coresets.transforms.claims import Claims, place_of
+from beam_coresets.transforms.writing.claims import Claims, place_of
 
 SHARDS = 3
 WINDOW = DEADLINE = 3

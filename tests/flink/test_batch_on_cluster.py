@@ -8,7 +8,7 @@ from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, wr
 from streaming_job import started
 
 from beam_coresets import tables
-from beam_coresets.transforms.sinks import files_of
+from beam_coresets.transforms.writing.stored_tables import files_of
 
 pytestmark = [pytest.mark.flink, pytest.mark.cluster]
 N = 6000

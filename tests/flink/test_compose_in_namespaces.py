@@ -19,7 +19,7 @@ pytest.importorskip("confluent_kafka")
 import namespaces
 from namespaces import Compose
 
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 pytestmark = [pytest.mark.flink, pytest.mark.cluster, pytest.mark.namespaces]
 HERE = pathlib.Path(__file__).parent

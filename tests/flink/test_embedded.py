@@ -6,7 +6,7 @@ import pytest
 from streaming_job import checkpoints_in, lines_in
 
 from beam_coresets.hashing import generator
-from beam_coresets.transforms.placement import encoded, placed_elements, subtask_of
+from beam_coresets.streaming.placement import encoded, placed_elements, subtask_of
 
 pytestmark = pytest.mark.flink
 SHARDS = 4

@@ -13,12 +13,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from jobs import clusters, counters, parts_of, run, without_beam
 
 from beam_coresets import tables
-from beam_coresets.summary import Summary, Window, together
-from beam_coresets.transforms.claims import Claims
-from beam_coresets.transforms.coordinator_replicas import ApartFromSolving
-from beam_coresets.transforms.kafka_sink import WriteToKafka
-from beam_coresets.transforms.sinks import WriteSummaries
-from beam_coresets.transforms.summarize import Plan
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.results.summary import Summary, together
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
+from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.kafka_sink import WriteToKafka
+from beam_coresets.transforms.writing.sinks import WriteSummaries
 
 pytestmark = pytest.mark.kafka
 

@@ -17,9 +17,9 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Produc
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.streams.kafka import KafkaSource, _offsets_for_times, read_config
-from beam_coresets.transforms.streams.kafka_config import open_consumer
-from beam_coresets.transforms.streams.messages import AvroRegistry, Block, Json, SchemaRegistry
+from beam_coresets.transforms.streams.brokers.kafka import KafkaSource, _offsets_for_times, read_config
+from beam_coresets.transforms.streams.brokers.kafka_config import open_consumer
+from beam_coresets.transforms.streams.messages.formats import AvroRegistry, Block, Json, SchemaRegistry
 
 pytestmark = pytest.mark.kafka
 

@@ -12,8 +12,8 @@ from streaming_job import StreamingJob, checkpoints_in
 from topics import DIM, Producing, committed, make_topic, messages_in, points_by_window
 
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.claims import Claims
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 pytestmark = pytest.mark.kafka
 SHARDS = 4

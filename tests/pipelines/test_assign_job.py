@@ -9,12 +9,12 @@ from jobs import clusters, columns_of, rows_in, summarize_files, write_parquet
 
 from beam_coresets import tables
 from beam_coresets.hashing import generator
-from beam_coresets.nearest import nearest_numpy
 from beam_coresets.pipelines import assign as job
 from beam_coresets.pipelines import passes
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.sinks import read_table
-from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.points.nearest import nearest_numpy
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 N = 3000
 BASE = ("--k", "4", "--shards", "4", "--coreset_size", "200")

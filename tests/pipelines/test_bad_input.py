@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
-from beam_coresets.pipelines.launch import JobError, first_cause
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.running.launch import JobError, first_cause
 
 K = ("--k", "2")
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from jobs import clusters, columns_of, rows_in, run, summarize_files, summary_row, write_parquet
 
-from beam_coresets.constraints import Constraint, Fair
 from beam_coresets.hashing import generator
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.summarize import Plan, Summarize
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.windows import WindowSpec
+from beam_coresets.solvers.constrained.constraints import Constraint, Fair
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.summarize import Summarize
 
 N = 3000
 BASE = ("--k", "4", "--shards", "4", "--coreset_size", "200", "--columns", "x0,x1,x2")

@@ -1,8 +1,8 @@
 """--explain: what would be done, and nothing done."""
 from jobs import clusters, columns_of, write_parquet
 
-from beam_coresets.pipelines import launch
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.running import launch
 
 
 def test_it_shows_scheme_sizes_memory_and_graph_and_runs_nothing(tmp_path, capsys, monkeypatch):

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from beam_coresets.pipelines.flink_cluster import FlinkCluster, require_jar, require_pool
-from beam_coresets.pipelines.runners import cluster_of, coordinators_of, domains_of
+from beam_coresets.pipelines.running.flink_cluster import FlinkCluster, require_jar, require_pool
+from beam_coresets.pipelines.running.runners import cluster_of, coordinators_of, domains_of
 
 DRIVER = "org/apache/beam/runners/flink/FlinkJobServerDriver.class"
 ON_CLUSTER = ["--runner=FlinkRunner", "--flink_master=localhost:8081"]

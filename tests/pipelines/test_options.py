@@ -2,10 +2,11 @@
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 
-from beam_coresets.pipelines import options
-from beam_coresets.pipelines.options import CoresetOptions
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.options import CoresetOptions
+from beam_coresets.pipelines.running import local
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.summarize import Plan
 
 
 def parsed(text=""):
@@ -55,7 +56,7 @@ def test_what_is_not_ours_goes_to_beam():
 
 
 @pytest.mark.parametrize(("text", "runner"), [
-    ("", options.IN_PROCESS), ("--runner=DirectRunner", options.IN_PROCESS), ("--runner direct", options.IN_PROCESS),
+    ("", local.IN_PROCESS), ("--runner=DirectRunner", local.IN_PROCESS), ("--runner direct", local.IN_PROCESS),
     ("--runner=FlinkRunner", "FlinkRunner"), ("--runner=BundleBasedDirectRunner", "BundleBasedDirectRunner"),
 ])  # fmt: skip
 def test_the_local_runner_is_the_one_in_this_process(text, runner):

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from beam_coresets.assignment import KINDS
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.plan import MAX_SHARDS, choose, parse_domains, parser
+from beam_coresets.shards.assignment import KINDS
 
 
 def planned(text):

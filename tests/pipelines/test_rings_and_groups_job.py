@@ -4,15 +4,16 @@ import pytest
 from jobs import CENTERS, clusters, columns_of, rows_in, summarize_files, summary_row, without_beam, write_parquet
 
 from beam_coresets import tables
-from beam_coresets.nearest import nearest
+from beam_coresets.parameters import plan as transform
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines import summarize as job
 from beam_coresets.pipelines.main import main
-from beam_coresets.sizes import by_theory
-from beam_coresets.transforms import summarize as transform
-from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.windows import WindowSpec
+from beam_coresets.points.nearest import nearest
+from beam_coresets.sampling.theory_sizes import by_theory
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.parts import row_names
 
 N = 3000
 BASE = ("--k", "4", "--shards", "10", "--replication", "3", "--method", "rings_and_groups")

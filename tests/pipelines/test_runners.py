@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import (
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from beam_coresets.pipelines.runners import (
+from beam_coresets.pipelines.running.runners import (
     FlinkStreamingOptions,
     add_runner_options,
     parallelism_of,

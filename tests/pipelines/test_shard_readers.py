@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from jobs import clusters, columns_of, rows_in, run, summarize_files, summary_row, write_parquet
 
+from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines import summarize as job
-from beam_coresets.transforms.sources import Columns
-from beam_coresets.transforms.streams.files import FileParts
-from beam_coresets.transforms.summarize import Plan
+from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.streams.folder.files import FileParts
 from beam_coresets.transforms.summarize_parts import SummarizeParts, assignment_of_parts, bytes_a_part
 
 N = 3000

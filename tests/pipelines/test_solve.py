@@ -8,15 +8,15 @@ import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
 from beam_coresets import tables
-from beam_coresets.constraints import Constraint
+from beam_coresets.assigning.cluster_assignment import label_codes
 from beam_coresets.hashing import generator
-from beam_coresets.membership import label_codes
-from beam_coresets.nearest import nearest, nearest_numpy
-from beam_coresets.pipelines.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
 from beam_coresets.pipelines.main import main
-from beam_coresets.solvers.constrained import cost_matrix
-from beam_coresets.solvers.transport import transport
-from beam_coresets.transforms.sinks import read_table
+from beam_coresets.points.nearest import nearest, nearest_numpy
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.solver import cost_matrix
+from beam_coresets.solvers.constrained.transport import transport
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 N = 3000
 BASE = ("--k", "4", "--shards", "4", "--coreset_size", "100")

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from beam_coresets.pipelines import options
+from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.stream_options import add_stream_options, warnings_of
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.stream_options import add_stream_options, warnings_of
 
 FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
 SOURCES = "topic, pubsub_subscription, rate, input: must be one of them"

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 from jobs import columns_of, rows_in, summarize_files, summary_row, write_parquet
 
-from beam_coresets.flats import Flats, nearest_flat
-from beam_coresets.instances import PlantedSubspaces
+from beam_coresets.datasets.structured import PlantedSubspaces
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.main import main
+from beam_coresets.points.flats import Flats, nearest_flat
 from beam_coresets.solvers.subspaces import solve_subspaces
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.windows import WindowSpec
+from beam_coresets.streaming.windows import WindowSpec
 
 BASE = ("--k", "3", "--shards", "10", "--replication", "3", "--drop_shards", "1,4")
 INSTANCE = PlantedSubspaces(seed=4, d=5, k=3, r=1, concentration=5.0)

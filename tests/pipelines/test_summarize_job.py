@@ -11,11 +11,12 @@ from jobs import CENTERS, clusters, columns_of, rows_in, summarize_files, summar
 
 from beam_coresets import tables
 from beam_coresets.hashing import generator
-from beam_coresets.nearest import nearest
+from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines import summarize as job
-from beam_coresets.transforms.sinks import read_table
-from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.summarize import Plan
+from beam_coresets.points.nearest import nearest
+from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.parts import row_names
+from beam_coresets.transforms.writing.stored_tables import read_table
 
 N = 3000
 BASE = ("--k", "4", "--shards", "10", "--replication", "3", "--coreset_size", "60")

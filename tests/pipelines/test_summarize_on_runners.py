@@ -11,9 +11,9 @@ from apache_beam.options.pipeline_options import (
 )
 from jobs import clusters, columns_of, summarize_files, write_parquet
 
-from beam_coresets.pipelines import launch, runners
-from beam_coresets.transforms.claims import Claims
+from beam_coresets.pipelines.running import launch, runners
 from beam_coresets.transforms.summarize_parts import NEVER, OnTime
+from beam_coresets.transforms.writing.claims import Claims
 
 BASE = ("--k", "4", "--shards", "6", "--replication", "3", "--coreset_size", "60", "--columns", "x0,x1,x2")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
-from beam_coresets.nearest import nearest
 from beam_coresets.pipelines import verify as job
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.sources import ReadBlocks
+from beam_coresets.points.nearest import nearest
+from beam_coresets.transforms.reading.blocks import ReadBlocks
 
 N = 3000
 BASE = ("--k", "4", "--shards", "6", "--replication", "3", "--coreset_size", "200")

@@ -7,7 +7,7 @@ from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, wr
 
 from beam_coresets.pipelines import summarize as job
 from beam_coresets.pipelines.main import main
-from beam_coresets.transforms.sinks import files_of, read_table
+from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 
 N = 3000
 BASE = ("--k", "4", "--shards", "6", "--replication", "3", "--coreset_size", "160", "--columns", "x0,x1,x2")

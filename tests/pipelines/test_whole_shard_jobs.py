@@ -17,17 +17,19 @@ from jobs import (
 )
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import sketch, tables
-from beam_coresets.instances import LowRank
-from beam_coresets.merge_reduce import MergeReduce
-from beam_coresets.nearest import cost
+from beam_coresets import tables
+from beam_coresets.datasets.structured import LowRank
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines import summarize as job
 from beam_coresets.pipelines.main import main
+from beam_coresets.points.nearest import cost
+from beam_coresets.sampling import frequent_directions
+from beam_coresets.shards.merge_reduce import MergeReduce
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.sources import ReadBlocks, row_names
-from beam_coresets.transforms.summarize import Plan
-from beam_coresets.transforms.summarize_stream import StreamPlan
-from beam_coresets.windows import WindowSpec
+from beam_coresets.transforms.reading.parts import row_names
 
 N = 3000
 SHARDS = ("--shards", "10", "--replication", "3")
@@ -105,7 +107,7 @@ def test_local_centers_with_two_shards_gone(round_clusters, tmp_path, capsys, re
 
 @pytest.mark.parametrize("affine", [False, True])
 def test_principal_components_with_two_shards_gone(low_rank, tmp_path, capsys, affine, monkeypatch):
-    monkeypatch.setattr(sketch, "SKETCH_BYTES", 0)  # cuts in the tree
+    monkeypatch.setattr(frequent_directions, "SKETCH_BYTES", 0)  # cuts in the tree
     options = (*PCA, *(["--affine"] if affine else []), "--drop_shards", "1,4")
     assert summarize_files(low_rank, tmp_path, *options) == 0
     row = summary_row(tmp_path)
@@ -124,7 +126,7 @@ def test_principal_components_with_two_shards_gone(low_rank, tmp_path, capsys, a
 @pytest.mark.parametrize("options", [MEDIANS, PCA], ids=["local centers", "pca"])
 def test_the_tables_are_the_direct_calls(low_rank, tmp_path, options, workers, monkeypatch):
     monkeypatch.setattr(job, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
-    monkeypatch.setattr(sketch, "SKETCH_BYTES", 0)
+    monkeypatch.setattr(frequent_directions, "SKETCH_BYTES", 0)
     assert summarize_files(low_rank, tmp_path, *options, "--drop_shards", "3", *workers) == 0
     read = ReadBlocks(low_rank, Columns(), part_bytes=4000)
     of = {"summary": "pca", "k": 1, "r": 3, "delta": 0.5} if options is PCA else {

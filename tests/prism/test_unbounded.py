@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.writing.claims import Claims
 
 pytestmark = pytest.mark.prism
 JOB = pathlib.Path(__file__).parents[1] / "unbounded_job.py"

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from beam_coresets.transforms.claims import Claims
+from beam_coresets.transforms.writing.claims import Claims
 
 pytest.importorskip("apache_beam.yaml.main", reason="needs the extra yaml")
 pytestmark = pytest.mark.prism

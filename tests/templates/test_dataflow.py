@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_coresets.pipelines import flex_template, options, stream_options
+from beam_coresets.pipelines import flex_template
+from beam_coresets.pipelines.console import options, stream_options
 from beam_coresets.pipelines.flex_template import COMMANDS, parser_of, without_setup, words_of
+from beam_coresets.pipelines.results_folder import scale_file
 
 FOLDER = pathlib.Path(__file__).parents[2] / "templates" / "dataflow"
 _spec = importlib.util.spec_from_file_location("dataflow_metadata", FOLDER / "metadata.py")
@@ -157,7 +159,7 @@ def test_a_stream_refuses_what_is_left_out(name, value):
 def _checked(known):
     """What `stream` does with its options before it builds anything."""
     stream_options.refuse_unused(known, REAL["stream"].get_default)
-    stream_options.scale_of(known)
+    scale_file.scale_of(known)
     return stream_options.stream_of(known, 8, 128)
 
 

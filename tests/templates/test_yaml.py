@@ -12,9 +12,9 @@ from apache_beam.testing import test_stream
 from apache_beam.transforms.window import TimestampedValue
 from jobs import CENTERS, LOCAL, clusters, rows_in, run
 
+from beam_coresets.parameters.plan import Plan
 from beam_coresets.transforms import yaml_transforms
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.summarize import Plan
 from beam_coresets.transforms.yaml_transforms import (
     BATCH_OPTIONS,
     STREAM_OPTIONS,

@@ -16,12 +16,14 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from jobs import LOCAL, TWO_WORKERS, arrow_rows, clusters, counters, parts_of, run, without_beam
 
 from beam_coresets import tables
-from beam_coresets.points import PointBlock
-from beam_coresets.scale import Scale
-from beam_coresets.summary import Window
-from beam_coresets.transforms.reading.columns import Columns, DeadLetter
-from beam_coresets.transforms.records import ROWS, CenterRow, SummaryRow
-from beam_coresets.transforms.summarize import Plan, Summarize
+from beam_coresets.parameters.plan import Plan
+from beam_coresets.points.block import PointBlock
+from beam_coresets.points.scale import Scale
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.summarize import Summarize
+from beam_coresets.transforms.writing.records import ROWS, CenterRow, SummaryRow
 
 PLAN = Plan(k=4, shards=5, replication=3, coreset_size=50, drop_shards=(1, 3))
 EMPTY = parts_of(np.empty((0, 3), np.float32), parts=1)

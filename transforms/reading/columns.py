@@ -1,15 +1,16 @@
 """Which columns of a file make a point, settled once from its first file, and what a refused row is called."""
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import points, tables
+from beam_coresets import tables
+from beam_coresets.points import block
+from beam_coresets.transforms.base.dead_letter import DeadLetter
 
 METRICS = ("euclidean", "cosine")
 _OUTPUT = set(tables.CORESET.names) - {"id", "group"}
@@ -20,27 +21,6 @@ class SchemaError(ValueError):
     """A file or row type lacks a column that was asked for, or holds something in it that can't be used."""
 
 
-class DeadLetter(NamedTuple):
-    """A row that was refused: why, which column, and where it stood.
-
-    Attributes:
-      reason: "null", "nan", "infinite", "unparsable", "negative", "zero vector", or "width: must be 8, got 3".
-      column: the first column at fault; empty where the whole line is.
-      source: the file.
-      position: "row 17": data rows from 0, without header and blank lines, as in ids such as "part-3.parquet#17".
-      row: what was read, at most 500 characters.
-    """
-
-    reason: str
-    column: str
-    source: str
-    position: str
-    row: str
-
-    @property
-    def kind(self) -> str:
-        """The reason without its particulars, as the name of a counter has it."""
-        return re.sub(r"\W+", "_", self.reason.split(":")[0])
 
 
 beam.coders.registry.register_coder(DeadLetter, beam.coders.RowCoder)
@@ -127,7 +107,7 @@ class Layout:
     def block_rows(self) -> int:
         """Rows read for one block; fewer are in it where some were refused."""
         types = [self.schema.field(name).type for name in self.coordinates]
-        return points.block_rows(self.dim, 4 if all(map(fits_float32, types)) else 8)
+        return block.block_rows(self.dim, 4 if all(map(fits_float32, types)) else 8)
 
     def check(self, schema: Any, source: str) -> None:
         """Raises SchemaError, naming `source`, where another file's columns can't be read as the first file's were."""

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets.transforms.reading.columns import Columns, DeadLetter, Layout, SchemaError
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
+from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.parquet_vectors import IrregularError, VectorPages
-from beam_coresets.transforms.reading.rows import Batch
 
 Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]

@@ -8,10 +8,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from beam_coresets.points import PointBlock, block_rows
+from beam_coresets.points.block import PointBlock, block_rows
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
+from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import python_batch
-from beam_coresets.transforms.reading.rows import Batch
 
 _VECTOR = "vector"  # what a row that is itself a vector is called
 

@@ -4,83 +4,24 @@ Everything here works on Arrow record batches of some ten thousand rows. A row t
 infinite coordinate, the wrong width, a negative weight, a zero vector under cosine) becomes one `DeadLetter` that
 names the first column at fault; the others go on.
 """
-import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from beam_coresets._jit import fast_kernel
-from beam_coresets.points import PointBlock, Span, narrow
-from beam_coresets.transforms.reading.columns import DeadLetter, Layout, SchemaError, fits_float32
+from beam_coresets.points.block import PointBlock, Span, narrow
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.columns import Layout, SchemaError
+from beam_coresets.transforms.reading.coordinates import Batch, Faults, cells_of, points_of, unit_rows
 from beam_coresets.transforms.reading.identities import as_text, content_ids, hash_labels
 
 Array = npt.NDArray[Any]
 
-_MAX_ROW_TEXT = 500
 _MAX_ROW_NUMBER = 2**32
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Batch:
-    """Some rows as they were read.
-
-    Attributes:
-      columns: Arrow RecordBatch with the layout's columns (those that `matrix` does not hold).
-      rows: (n,) int64 row numbers in the file.
-      source: path of the file.
-      key: the file's 32-bit key for ids, or None to identify rows by their coordinates.
-      matrix: (n, d) coordinates, where a format has them so.
-      unparsable: column -> (n,) bool, the cells that were no numbers (null in `columns`).
-      raw: the rows as text columns or Python objects, for dead letters, where `columns` has lost something.
-      shift: what a row number needs added to count from the beginning of a part of several files.
-    """
-
-    columns: Any
-    rows: Array
-    source: str
-    key: int | None
-    matrix: Array | None = None
-    unparsable: dict[str, Array] = dataclasses.field(default_factory=dict)
-    raw: Any = None
-    shift: int = 0
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def cut(self, low: int, high: int) -> "Batch":
-        if low == 0 and high >= len(self):
-            return self
-        raw = self.raw
-        if raw is not None:
-            raw = raw[low:high] if isinstance(raw, list) else raw.slice(low, high - low)
-        return Batch(
-            self.columns.slice(low, high - low),
-            self.rows[low:high],
-            self.source,
-            self.key,
-            None if self.matrix is None else self.matrix[low:high],
-            {name: mask[low:high] for name, mask in self.unparsable.items()},
-            raw,
-            self.shift,
-        )
-
-    def letter(self, i: int, column: str, reason: str) -> DeadLetter:
-        """What becomes of row i for the sake of a column."""
-        return DeadLetter(reason, column, self.source, f"row {self.rows[i]}", self.text(i))
-
-    def text(self, i: int) -> str:
-        """Row i as text."""
-        if isinstance(self.raw, list):
-            return str(self.raw[i])[:_MAX_ROW_TEXT]
-        row = (self.columns if self.raw is None else self.raw).slice(i, 1).to_pylist()
-        values: Any = row[0] if row else {}
-        if self.matrix is not None:
-            values = [*self.matrix[i, :64].tolist(), *([values] if values else [])]
-        return str(values)[:_MAX_ROW_TEXT]
 
 
 def regroup(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
@@ -101,204 +42,28 @@ def regroup(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
         yield group
 
 
-class _Faults:
-    """Which rows are refused, and for which column's sake: the first that was reported."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-        self.kind: Array | None = None
-        self.kinds: list[tuple[str, str]] = []
-
-    def add(self, mask: Any, column: str, reason: str) -> None:
-        if not mask.any():
-            return
-        if self.kind is None:
-            self.kind = np.full(self.n, -1, np.int64)
-        self.kind[mask & (self.kind < 0)] = len(self.kinds)
-        self.kinds.append((column, reason))
-
-    def add_cells(self, cells: "_Cells", column: str, bad: Array) -> None:
-        """Tells apart what made the cells of `bad` (n,) unusable numbers."""
-        self.add(bad & cells.unparsable, column, "unparsable")
-        self.add(bad & cells.null, column, "null")
-        self.add(bad & np.isnan(cells.values), column, "nan")
-        self.add(bad, column, "infinite")
-
-    def letters(self, pieces: Sequence[Batch]) -> list[DeadLetter]:
-        if self.kind is None:
-            return []
-        letters, low = [], 0
-        for piece in pieces:
-            for i in np.flatnonzero(self.kind[low : low + len(piece)] >= 0):
-                column, reason = self.kinds[self.kind[low + i]]
-                letters.append(piece.letter(int(i), column, reason))
-            low += len(piece)
-        return letters
 
 
-class _Cells(NamedTuple):
-    """One numeric column: values (n,), NaN where null or unparsable."""
-
-    values: Array
-    null: Array
-    unparsable: Array
 
 
-def _numbers(column: Any) -> Array:
-    """An Arrow column of numbers as NumPy; nulls become NaN."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        column = column.cast(pa.float64())
-    values: Array = column.to_numpy(zero_copy_only=False)
-    return values
 
 
-def _cells(pieces: Sequence[Batch], name: str) -> _Cells:
-    nulls = [np.asarray(p.columns.column(name).is_null()) for p in pieces]
-    unparsable = [p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces]
-    values = [_numbers(p.columns.column(name)).astype(np.float64) for p in pieces]
-    return _Cells(np.concatenate(values), np.concatenate(nulls), np.concatenate(unparsable))
 
 
-def _scalar_points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
-    """(n, d) from one column a coordinate, or from the matrix."""
-    kinds = [np.dtype(p.matrix.dtype) for p in pieces if p.matrix is not None]
-    small = all(np.can_cast(kind, np.float32) for kind in kinds) and all(
-        fits_float32(p.columns.schema.field(name).type)
-        for p in pieces if p.matrix is None for name in layout.coordinates
-    )
-    out = np.empty((faults.n, layout.dim), np.float32 if small else np.float64)
-    low = 0
-    for piece in pieces:
-        target = out[low : low + len(piece)]
-        if piece.matrix is not None:
-            target[:] = piece.matrix
-        else:
-            for j, name in enumerate(layout.coordinates):
-                target[:, j] = _numbers(piece.columns.column(name))
-        low += len(piece)
-    if not np.isfinite(out).all():
-        _explain_scalars(out, pieces, layout, faults)
-    return out
 
 
-def _explain_scalars(out: Array, pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> None:
-    bad = ~np.isfinite(out)
-    nothing = np.zeros(faults.n, bool)
-    for j, name in enumerate(layout.coordinates):
-        if not bad[:, j].any():
-            continue
-        if pieces[0].matrix is not None:
-            faults.add_cells(_Cells(out[:, j], nothing, nothing), name, bad[:, j])
-        else:
-            faults.add_cells(_cells(pieces, name), name, bad[:, j])
 
 
-def _vector_points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
-    """(n, d) from a column of lists; rows of another width are refused."""
-    name = layout.coordinates[0]
-    small = all(fits_float32(p.columns.schema.field(name).type) for p in pieces)
-    out = np.empty((faults.n, layout.dim), np.float32 if small else np.float64)
-    missing = np.zeros(out.shape, bool) if any(_has_null_elements(p.columns.column(name)) for p in pieces) else None
-    widths = np.full(faults.n, layout.dim)
-    null = np.zeros(faults.n, bool)
-    unparsable = np.zeros(faults.n, bool)
-    low = 0
-    for piece in pieces:
-        rows = slice(low, low + len(piece))
-        column = piece.columns.column(name)
-        null[rows] = np.asarray(column.is_null())
-        unparsable[rows] = piece.unparsable.get(name, False)
-        widths[rows] = _fill(column, out[rows], None if missing is None else missing[rows])
-        low += len(piece)
-    faults.add(unparsable, name, "unparsable")
-    faults.add(null, name, "null")
-    for width in np.unique(widths[~null & (widths != layout.dim)]):
-        faults.add(~null & (widths == width), name, f"width: must be {layout.dim}, got {width}")
-    if missing is not None:
-        faults.add(missing.any(axis=1), name, "null")
-    if not np.isfinite(out).all():
-        faults.add(np.isnan(out).any(axis=1), name, "nan")
-        faults.add(np.isinf(out).any(axis=1), name, "infinite")
-    return out
 
 
-def _has_null_elements(column: Any) -> bool:
-    return bool(column.flatten().null_count)
 
 
-def _whole_vectors(column: Any, dim: int) -> Array | None:
-    """A list column as (n, dim) without a copy, if every row is there and has that width."""
-    n = len(column)
-    if column.null_count or not n:
-        return None
-    values = column.flatten()
-    if values.null_count or len(values) != n * dim or values.type not in (pa.float32(), pa.float64()):
-        return None
-    if not pa.types.is_fixed_size_list(column.type) and (np.diff(column.offsets.to_numpy()) != dim).any():
-        return None
-    flat: Array = values.to_numpy().reshape(n, dim)
-    return flat
 
 
-def _fill(column: Any, out: Array, missing: Array | None) -> Array:
-    """Writes the lists of the right width to `out` (n, d), zeros for the others; returns the widths (n,)."""
-    n, dim = out.shape
-    if pa.types.is_fixed_size_list(column.type) and column.null_count:
-        column = column.cast(pa.large_list(column.type.value_type))
-    if pa.types.is_fixed_size_list(column.type):
-        widths = np.full(n, column.type.list_size)
-        offsets, values = np.arange(n, dtype=np.int64) * column.type.list_size, column.flatten()
-    else:
-        widths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False)).astype(np.int64)
-        offsets = column.offsets.to_numpy().astype(np.int64)[:n]
-        values = column.values
-    flat = _numbers(values)
-    good = np.flatnonzero(widths == dim)
-    if len(good) == n and n and (np.diff(offsets) == dim).all():
-        out[:] = flat[offsets[0] : offsets[0] + n * dim].reshape(n, dim)
-        where: Any = slice(offsets[0], offsets[0] + n * dim)
-    else:
-        out[:] = 0
-        where = (offsets[good, None] + np.arange(dim)).ravel()
-        out[good] = flat[where].reshape(-1, dim)
-    if missing is not None:
-        missing[good] = np.asarray(values.is_null())[where].reshape(-1, dim)
-    return widths
 
 
-@fast_kernel
-def _unit_rows(rows, out, norms):  # type: ignore[no-untyped-def]
-    for i in range(len(rows)):
-        total = 0.0
-        for j in range(rows.shape[1]):
-            x = np.float64(rows[i, j])
-            total += x * x
-        norms[i] = np.sqrt(total)
-        inverse = 1.0 / norms[i] if norms[i] > 0.0 else 0.0
-        for j in range(rows.shape[1]):
-            out[i, j] = np.float64(rows[i, j]) * inverse
 
 
-def unit_rows(rows: Array) -> tuple[Array, Array]:
-    """Rows (n, d) scaled to unit length as float32, sums in float64; and their lengths (n,), 0 for zero rows.
-
-    A row with a NaN or an infinity gets an infinite or NaN length.
-    """
-    out = np.empty(rows.shape, np.float32)
-    norms = np.empty(len(rows))
-    _unit_rows(rows, out, norms)  # type: ignore[no-untyped-call]
-    odd = np.flatnonzero(~((norms > 1e-140) & (norms < 1e140)))  # squares may have left the range
-    if len(odd):
-        with np.errstate(all="ignore"):
-            some = rows[odd].astype(np.float64)
-            scale = np.abs(some).max(axis=1)
-            some /= np.where(scale == 0, 1, scale)[:, None]
-            length = np.sqrt((some * some).sum(axis=1))
-            out[odd] = some / np.where(length == 0, 1, length)[:, None]
-            norms[odd] = length * scale
-    return out, norms
 
 
 def warm() -> None:
@@ -310,11 +75,11 @@ def warm() -> None:
         unit_rows(rows)
 
 
-def _weights(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> Array:
+def _weights(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> Array:
     name = layout.options.weight_column
     if name is None:
         return np.ones(faults.n)
-    cells = _cells(pieces, name)
+    cells = cells_of(pieces, name)
     faults.add_cells(cells, name, ~np.isfinite(cells.values))
     faults.add(cells.values < 0, name, "negative")
     return cells.values
@@ -331,7 +96,7 @@ def _joined(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
-def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: _Faults) -> Array:
+def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: Faults) -> Array:
     name = layout.options.id_column
     if name is not None:
         column = _joined(pieces, name, layout.schema.field(name).type)
@@ -350,30 +115,13 @@ def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: _F
     return ids
 
 
-def _points(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> tuple[Array, Array]:
-    """The rows of the block, and the coordinates as they were read (the same but for cosine)."""
-    vector = layout.options.vector_column
-    cosine = layout.options.metric == "cosine"
-    if vector is not None and cosine and len(pieces) == 1 and pieces[0].key is not None:
-        flat = _whole_vectors(pieces[0].columns.column(vector), layout.dim)
-        if flat is not None:
-            rows, norms = unit_rows(flat)
-            if ((norms > 0) & (norms < np.inf)).all():
-                return rows, flat
-    read = _scalar_points if vector is None else _vector_points
-    coordinates = read(pieces, layout, faults)
-    if not cosine:
-        return coordinates, coordinates
-    rows, norms = unit_rows(coordinates)
-    faults.add(norms == 0, vector or "", "zero vector")
-    return rows, coordinates
 
 
 def _unparsable(pieces: Sequence[Batch], name: str) -> Array:
     return np.concatenate([p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces])
 
 
-def _labels(pieces: Sequence[Batch], layout: Layout, faults: _Faults) -> tuple[Array | None, Any]:
+def _labels(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[Array | None, Any]:
     """Groups (n,) int32 or None, and the extras table or None."""
     options = layout.options
     table: dict[str, Any] = {}
@@ -408,8 +156,8 @@ def build_placed(
     """`build`, and the places (m,) of the block's rows among all rows of the pieces."""
     if not pieces:
         return empty_block(layout, span), [], np.empty(0, np.int64)
-    faults = _Faults(sum(map(len, pieces)))
-    rows, coordinates = _points(pieces, layout, faults)
+    faults = Faults(sum(map(len, pieces)))
+    rows, coordinates = points_of(pieces, layout, faults)
     weights = _weights(pieces, layout, faults)
     ids = _ids(pieces, layout, coordinates, faults)
     groups, extras = _labels(pieces, layout, faults)

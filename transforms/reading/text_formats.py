@@ -17,11 +17,10 @@ import pyarrow.csv as pacsv
 import pyarrow.json as pajson
 
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.reading.columns import Columns, DeadLetter, Layout, SchemaError
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
+from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import (
-    AVRO,
-    NPY,
-    PARQUET,
     SAMPLE_ROWS,
     FilePart,
     Format,
@@ -31,7 +30,6 @@ from beam_coresets.transforms.reading.formats import (
     python_column,
     suffix,
 )
-from beam_coresets.transforms.reading.rows import Batch
 
 Array = npt.NDArray[Any]
 
@@ -353,4 +351,3 @@ CSV = Format("CSV", (".csv", ".tsv", ".tab"), False, True, _probe_csv, _read_csv
 TEXT = Format("text", (".txt", ".text", ".data", ".dat"), False, True, _probe_text, _read_text)
 JSON_LINES = Format("JSON lines", (".jsonl", ".json", ".ndjson"), False, True, _probe_json, _read_json)
 
-FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.hashing import derive_seed, generator, hash_integers
-from beam_coresets.instances import GaussianMixture
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 
 Array = npt.NDArray[Any]

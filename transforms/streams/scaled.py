@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_coresets.scale import Scale
+from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.streams.source import Chunk, Position, Reader, Source
 
 

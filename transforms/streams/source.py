@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.transforms.reading.columns import DeadLetter
+from beam_coresets.transforms.base.dead_letter import DeadLetter
 
 Array = npt.NDArray[Any]
 Position = Any  # where to read on in a part, as a JSON value; the next offset, for most sources

@@ -1,0 +1,153 @@
+"""What the tables keep of a decision: the column `evidence` of `summaries`, and the way back."""
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import codec, tables
+from beam_coresets.coordinator.decision import Decision, Evidence, Policy, united
+from beam_coresets.coordinator.merge import normalization
+from beam_coresets.coordinator.recovery import Recovery, packed, unpacked
+from beam_coresets.hashing import hash_bytes
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.scale import Scale
+from beam_coresets.shards.assignment import Assignment
+
+Array = npt.NDArray[Any]
+
+
+def pack(decision: Decision) -> bytes:
+    """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
+    recovery, sample = decision.recovery, decision.evidence.sample
+    fields: dict[str, Any] = {
+        "assignment": dataclasses.asdict(decision.policy.assignment),
+        "policy": [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts],
+        "recovery": {name: getattr(recovery, name) for name in _PLAIN},
+        "distrusted": sorted(recovery.distrusted.items()),
+        "total": [decision.total_weight, decision.points, decision.degraded],
+        "sample": [len(decision.coreset), sample.dim, sample.points.dtype.str, 1.0],
+        "shape": list(recovery.trusted.shape),
+    }
+    if decision.label_totals is None:
+        fields["sample"][-1] = normalization(decision)
+    else:  # the table's weights are taken as they are: to make them right again changes nothing
+        fields["labels"] = sorted(decision.label_totals.items())
+    exact = recovery.kind == "exact"
+    unit = np.array_equal(recovery.counts, recovery.weights)
+    arrays: dict[str, Array | None] = {
+        "trusted": packed(recovery.trusted),
+        "complete": np.packbits(recovery.complete),
+        "counts": recovery.counts,
+        "weights": None if unit else recovery.weights,
+        "multipliers": None if exact else recovery.multipliers[recovery.trusted],
+        "origin": None if recovery.origin is None else recovery.origin.astype(np.int32),
+    }
+    return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
+
+_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
+
+
+def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
+    """The decision behind a row of `summaries`.
+
+    Points that the recovery gave no weight are not in the tables (only `lp` does that), and ids are new hashes of the
+    printed ones.
+
+    Args:
+      row: with the column `evidence`.
+      coreset: the rows of the same window, key and revision in `coreset`.
+      scale: what the columns had been scaled by, as tables are in the user's units.
+
+    Raises:
+      ValueError: there is no evidence, or the coreset has not as many rows as it speaks of.
+    """
+    if row.get("summary") not in (None, "coreset"):
+        raise ValueError(f"summary: must be coreset to go on from the tables, got {row['summary']!r}")
+    if row.get("evidence") is None:
+        raise ValueError(
+            f"evidence: must be in the summaries table to merge windows, got none (written by version "
+            f"{row.get('version') or 'unknown'})"
+        )
+    fields, arrays = codec.unpack(zlib.decompress(row["evidence"]), "Evidence")
+    recovery = _unpacked_recovery(fields, arrays)
+    rows, dim, dtype, normalization = fields["sample"]
+    if len(coreset) != rows:
+        raise ValueError(f"coreset: must have the {rows} rows of this window, got {len(coreset)}")
+    shard, bucket = (coreset.column(name).to_numpy().astype(np.int64) for name in ("shard", "bucket"))
+    factors = recovery.multiplier(shard, bucket) * recovery.scale
+    extras = _extras(coreset)
+    sample = Coreset(
+        _points(coreset, dim, np.dtype(dtype), scale),
+        coreset.column("weight").to_numpy() / (factors * normalization),
+        coreset.column("weight_ht").to_numpy() / factors,
+        hashed_ids(extras.column("id")),
+        _label_codes(extras) if "labels" in fields else None,
+        extras,
+    )
+    scheme = fields["assignment"]
+    scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
+    kind, min_shards, parts = fields["policy"]
+    policy = Policy(Assignment(**scheme), kind, min_shards, parts)
+    totals = None if sample.groups is None else dict(fields["labels"])
+    total, points, degraded = fields["total"]
+    evidence = Evidence(sample, shard, bucket)
+    return united(policy, recovery, evidence, total, points, degraded, label_totals=totals)
+
+
+def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Recovery:
+    s, V = fields["shape"]
+    plain, counts, origin = dict(fields["recovery"]), np.asarray(arrays["counts"]), arrays["origin"]
+    plain |= {name: tuple(plain[name]) for name in ("responded", "stragglers")}
+    trusted = unpacked(np.asarray(arrays["trusted"]), (s, V))
+    unequal = None
+    if arrays["multipliers"] is not None:
+        unequal = np.zeros((s, V))
+        unequal[trusted] = arrays["multipliers"]
+    return Recovery(
+        distrusted=dict(fields["distrusted"]),
+        trusted=trusted,
+        covered=np.asarray(trusted.any(axis=0)),
+        complete=np.unpackbits(np.asarray(arrays["complete"]), count=V).astype(np.bool_),
+        counts=counts,
+        weights=counts.astype(np.float64) if arrays["weights"] is None else arrays["weights"],
+        origin=None if origin is None else origin.astype(np.int64),
+        unequal=unequal,
+        **plain,
+    )
+
+
+def _points(coreset: pa.Table, dim: int, dtype: np.dtype[Any], scale: Scale | None) -> Array:
+    """(m, d), of the type they had, unless that would change them: units may take more digits than what was scaled."""
+    flat = coreset.column("coordinates").combine_chunks().flatten()
+    points = np.asarray(flat, np.float64).reshape(len(coreset), dim)
+    if scale is not None:
+        return scale.apply(points).astype(dtype)
+    narrow = points.astype(dtype)
+    return narrow if np.array_equal(narrow, points) else points
+
+
+def _extras(coreset: pa.Table) -> pa.Table:
+    """The printed ids, labels if there are any, and kept columns."""
+    own = [name for name in coreset.column_names if name not in tables.CORESET.names]
+    label = ["group"] if coreset.column("group").null_count < len(coreset) else []
+    return coreset.select(["id", *label, *own]).combine_chunks()
+
+
+def _label_codes(extras: pa.Table) -> npt.NDArray[np.int32] | None:
+    """The labels' codes as sources make them, (m,); None if any point has no label."""
+    if "group" not in extras.column_names or extras.column("group").null_count:
+        return None
+    return (hashed_ids(extras.column("group")) >> np.uint64(33)).astype(np.int32)
+
+
+def hashed_ids(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """(m,) uint64."""
+    texts = [text.encode() for text in ids.to_pylist()]
+    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
+    return hash_bytes(offsets, np.frombuffer(b"".join(texts) or b"\0", np.uint8))

@@ -1,0 +1,1 @@
+"""Seeded data for tests, benchmarks and demonstrations."""

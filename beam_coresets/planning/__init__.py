@@ -1,0 +1,1 @@
+"""Which scheme for how many stragglers."""

@@ -1,0 +1,1 @@
+"""Blocks of points, weighted coresets of them, and distances."""

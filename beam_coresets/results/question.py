@@ -1,0 +1,51 @@
+"""What is asked of the data: how many centers, of which kind, under which constraint."""
+from __future__ import annotations
+
+import dataclasses
+
+from beam_coresets.points.nearest import Metric
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.solvers.constrained.constraints import Constraint
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked of each window's coreset.
+
+    Attributes:
+      sampler: how the coreset is made: k, z, size and method.
+      metric: "euclidean" or "cosine".
+      seed: seeds sampling and solving.
+      solve: whether centers are wanted.
+      quick: solves with a tenth of the search: for thousands of small keys.
+      kind: what the shards sent: "coreset", "local_centers" or "pca".
+      r, affine: centers are r-dimensional subspaces, through the origin unless affine; 0 for centers.
+      delta: of kind "pca", the slack of what the shards sent.
+      candidates: of a weak coreset, places that centers may be chosen from; 0 for none.
+      constraint: what clusters must keep to; None for nothing.
+    """
+
+    sampler: Sampler
+    metric: Metric = "euclidean"
+    seed: int = 0
+    solve: bool = True
+    quick: bool = False
+    kind: str = "coreset"
+    r: int = 0
+    affine: bool = False
+    delta: float = 0.1
+    candidates: int = 0
+    constraint: Constraint | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric not in ("euclidean", "cosine"):
+            raise ValueError(f"metric: must be euclidean or cosine, got {self.metric!r}")
+        if self.r and self.metric != "euclidean":
+            raise ValueError(f"metric: must be euclidean with r = {self.r}, got {self.metric!r}")
+        if self.affine and not self.r:
+            raise ValueError("affine: must be left out without r, got True")
+        if self.candidates and self.candidates < self.sampler.k:
+            raise ValueError(f"candidates: must be at least k = {self.sampler.k}, got {self.candidates}")
+        if self.constraint is not None and (self.r or self.kind != "coreset"):
+            what = f"r = {self.r}" if self.r else f"summary {self.kind}"
+            raise ValueError(f"constraint: must be on centers of a coreset, got {what}")

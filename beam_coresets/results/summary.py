@@ -1,0 +1,270 @@
+"""The summary of one window: centers solved on the decided coreset, what they cost, and the tables that say so."""
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import tables
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.evidence import pack
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.scale import Scale
+from beam_coresets.results import weak_coreset
+from beam_coresets.results.certificate import Interval, model_interval
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary_tables import (
+    candidates_table,
+    centers_table,
+    column_of,
+    coreset_table,
+    no_candidates,
+    printed_ids,
+    schema_of,
+    stacked,
+    summary_row,
+)
+from beam_coresets.results.weak_coreset import Candidates
+from beam_coresets.shards import pca
+from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.solvers.constrained.solver import ConstrainedModel, solve_constrained
+from beam_coresets.solvers.model import Centers, Model
+from beam_coresets.solvers.subspaces import solve_subspaces
+from beam_coresets.streaming.windows import Window
+
+Array = npt.NDArray[Any]
+
+QUICK_RESTARTS, QUICK_SWAPS = 2, 1  # the latter as a multiple of k; within 3 % of the full search on 120 small problems
+
+
+
+
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answer:
+    """What is known about one key of one window, not made into tables yet.
+
+    Attributes:
+      window: whose answer it is.
+      row: the summary's columns by name, without the window's.
+      solved: (k', d) float64, the centers in the coordinates they were solved in.
+      centers: column -> k' values and those of ended centers, without the window's.
+      coreset: column -> (m,) or (m, d) values, without the window's.
+      extras: pyarrow Table of m rows (the kept columns) or None.
+      candidates: column -> values, without the window's; None where none were asked for.
+    """
+
+    window: Window
+    row: Mapping[str, Any]
+    solved: Array
+    centers: Mapping[str, list[Any]]
+    coreset: Mapping[str, Any]
+    extras: Any = None
+    candidates: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Summary:
+    """A window's answer, for one key or for many, as Arrow tables (`beam_coresets.tables`) made on first use.
+
+    Attributes:
+      window: what its files are named after.
+      answers: one a key; none for a group of keys of which nobody has rows, whose tables are empty.
+      replica: which of the window's coordinators decided.
+    """
+
+    window: Window
+    answers: tuple[Answer, ...]
+    replica: int = 0
+
+    @functools.cached_property
+    def summaries(self) -> pa.Table:
+        table = pa.Table.from_pylist([dict(answer.row) for answer in self.answers], schema_of("summaries"))
+        return self._with_identity(table, [1] * len(self.answers))
+
+    @functools.cached_property
+    def centers(self) -> pa.Table:
+        columns = {
+            f.name: pa.array([v for answer in self.answers for v in answer.centers[f.name]], f.type)
+            for f in schema_of("centers")
+        }
+        return self._with_identity(pa.table(columns), [len(answer.centers["index"]) for answer in self.answers])
+
+    @functools.cached_property
+    def coreset(self) -> pa.Table:
+        lengths = [len(answer.coreset["id"]) for answer in self.answers]
+        columns = {f.name: column_of([a.coreset[f.name] for a in self.answers], f.type) for f in schema_of("coreset")}
+        table = self._with_identity(pa.table(columns), lengths)
+        extras = stacked([answer.extras for answer in self.answers], lengths)
+        for name in [] if extras is None else extras.column_names:
+            table = table.append_column(name, extras.column(name))
+        return table
+
+    @functools.cached_property
+    def candidates(self) -> pa.Table:
+        held = [(answer.candidates or no_candidates()) for answer in self.answers]
+        columns = {f.name: column_of([each[f.name] for each in held], f.type) for f in schema_of("candidates")}
+        return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
+
+    def table(self, name: str) -> pa.Table:
+        """One of `tables.WEAK_TABLES`."""
+        table: pa.Table = getattr(self, name)
+        return table
+
+    def _with_identity(self, table: pa.Table, lengths: list[int]) -> pa.Table:
+        windows = [answer.window for answer in self.answers]
+        for i, field in enumerate(list(tables.SUMMARIES)[:4]):
+            name = field.name.removeprefix("window_")
+            each = pa.array([getattr(window, name) for window in windows], field.type)
+            table = table.add_column(i, field, each.take(pa.array(np.repeat(np.arange(len(windows)), lengths))))
+        return table
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Summary, (self.window, self.answers, self.replica)  # without the tables
+
+
+def summarize(
+    decision: Decision,
+    question: Question,
+    window: Window = Window(),
+    names: Mapping[int, str] | None = None,
+    scale: Scale | None = None,
+    init: Array | None = None,
+    reason: str = "batch",
+    decided_at: float | None = None,
+    candidates: Candidates | None = None,
+) -> Summary:
+    """Solves for centers and says what there is to say about them.
+
+    Args:
+      names: file name by the upper half of ids that were made of (file, row number); such ids are printed as
+      `name#row`.
+      scale: how the columns were scaled; coordinates are written in the user's units, costs stay in scaled ones.
+      init: (at most k, d) centers to start from, in scaled units.
+      reason: why it was decided then: all, deadline, cap, or batch.
+      decided_at: seconds since the epoch; None in batch.
+      candidates: of windows that were merged; else, where the question wants some, they are drawn from the points of a
+        shard that can be spared, and all else is said of the coreset without it.
+    """
+    if question.candidates and candidates is None:
+        decision, candidates = weak_coreset.divided(
+            decision, question.candidates, question.sampler.z, question.seed, question.metric
+        )
+    coreset = decision.coreset
+    ids = printed_ids(coreset, names or {})
+    nan = float("nan")
+    interval = Interval(nan, nan, nan, nan, nan, "none")
+    model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
+    if question.solve and len(coreset) and coreset.weights.any():
+        model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
+        interval = model_interval(decision, model, question.quick)
+    row = summary_row(decision, question, interval, len(model.centers))
+    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack(decision)}
+    centers = centers_table(coreset, model, ids, scale)
+    if question.kind == "pca":  # there are no rows to name
+        centers["representative_id"] = [None] * len(model.centers)
+    sampled, extras = coreset_table(decision, ids, scale)
+    places = None
+    if candidates is not None:
+        places = candidates_table(candidates, names or {}, scale)
+        if isinstance(model, Centers):
+            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, model.z, model.metric)
+        elif isinstance(model, ConstrainedModel):
+            row["alpha"] = model.alpha
+    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras, places),))
+
+
+def solved_model(
+    coreset: Coreset, question: Question, init: Array | None = None, places: Array | None = None
+) -> Model:
+    """What the question asks for, solved on the coreset's calibrated weights.
+
+    Args:
+      places: (c, d) candidates for the centers of constrained clusters.
+    """
+    sampler, metric = question.sampler, question.metric
+    if question.constraint is not None:
+        return solve_constrained(
+            coreset, sampler.k, question.constraint, sampler.z, metric, question.seed, places,
+            init=init, quick=question.quick,
+        )  # fmt: skip
+    if question.kind == "pca":
+        return pca.principal_subspace(coreset.points, coreset.weights, question.r, question.affine)
+    if question.r:
+        return solve_subspaces(
+            coreset.points, coreset.weights, sampler.k, question.r,
+            affine=question.affine, seed=question.seed, restarts=1 if question.quick else None,
+        )  # fmt: skip
+    restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * sampler.k) if question.quick else (None, None)
+    found = solve_centers(
+        coreset.points, coreset.weights, sampler.k, sampler.z,
+        seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,
+    )  # fmt: skip
+    return Centers(found.centers, sampler.z, metric)
+
+
+def with_identities(
+    summary: Summary,
+    ids: Sequence[str],
+    born: Sequence[float | None],
+    split_from: Sequence[str | None],
+    ended: Sequence[tuple[str, float | None, str | None]] = (),
+) -> Summary:
+    """A summary of one key whose centers are named.
+
+    Args:
+      ids, born, split_from: one a center, in the order of `index`.
+      ended: (center_id, born, merged_into) of centers of the window before that are no more.
+
+    Raises:
+      ValueError: another number of ids than centers, or a summary of several keys.
+    """
+    if len(summary.answers) != 1:
+        raise ValueError(f"summary: must be of one key, got {len(summary.answers)}")
+    (answer,) = summary.answers
+    for name, given in (("ids", ids), ("born", born), ("split_from", split_from)):
+        if len(given) != len(answer.solved):
+            raise ValueError(f"{name}: must be one for each of {len(answer.solved)} centers, got {len(given)}")
+    k, n = len(ids), len(ended)
+    columns = {name: [*values[:k], *[None] * n] for name, values in answer.centers.items()}
+    columns["weight"][k:] = columns["cost"][k:] = [0.0] * n
+    columns["center_id"] = [*ids, *(name for name, _, _ in ended)]
+    columns["born"] = [*born, *(since for _, since, _ in ended)]
+    columns["split_from"][:k] = split_from
+    columns["merged_into"][k:] = [into for _, _, into in ended]
+    return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
+
+
+def together(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
+    """Many keys of one window under one name; each row keeps its own window, key and revision."""
+    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+

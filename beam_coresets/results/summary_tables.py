@@ -1,0 +1,175 @@
+"""The tables of a summary: one row of `summaries`, and those of `centers`, `coreset` and `candidates`."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import __version__, tables
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.certificate import Interval
+from beam_coresets.results.question import Question
+from beam_coresets.results.weak_coreset import Candidates
+from beam_coresets.shards import local_centers, pca
+from beam_coresets.solvers.constrained.solver import ConstrainedModel
+from beam_coresets.solvers.model import Model
+
+Array = npt.NDArray[Any]
+
+
+
+def schema_of(table: str) -> pa.Schema:
+    """The columns of a table after the window's."""
+    return pa.schema(list(tables.SCHEMAS[table])[4:])
+
+
+def column_of(parts: list[Any], kind: pa.DataType) -> pa.Array:
+    """The parts, (m,) or (m, d) each, one after the other."""
+    if pa.types.is_list(kind):
+        flat = pa.array(np.concatenate([np.empty(0), *(part.ravel() for part in parts)]))
+        ends = np.cumsum([0, *(width for part in parts for width in [part.shape[1]] * len(part))])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
+    if isinstance(parts[0] if parts else [], list):
+        return pa.array([v for part in parts for v in part], kind)
+    return pa.array(np.concatenate(parts)).cast(kind)
+
+
+def stacked(parts: list[Any], lengths: list[int]) -> Any:
+    """The kept columns of all answers; null where an answer has none."""
+    if all(part is None for part in parts):
+        return None
+    held = [pa.table({"id": pa.nulls(n)}) if t is None else t for t, n in zip(parts, lengths, strict=True)]
+    table = pa.concat_tables(held, promote_options="permissive")
+    return table.select([name for name in table.column_names if name not in ("id", "group")])
+
+
+def summary_row(decision: Decision, question: Question, interval: Interval, centers: int) -> dict[str, Any]:
+    recovery, assignment, sampler = decision.recovery, decision.policy.assignment, question.sampler
+    return {
+        "shards": assignment.shards,
+        "responded": list(recovery.responded),
+        "stragglers": list(recovery.stragglers),
+        "distrusted": [f"{shard}:{fault}" for shard, fault in sorted(recovery.distrusted.items())],
+        "coverage": recovery.coverage,
+        "delta": recovery.delta,
+        "total_weight": decision.total_weight,
+        "cost": interval.estimate,
+        "cost_low": interval.low,
+        "cost_high": interval.high,
+        "cost_basis": interval.basis,
+        "points": decision.points,
+        "coreset_points": len(decision.coreset),
+        "centers": centers,
+        "degraded": decision.degraded,
+        "partial": int((recovery.covered & ~recovery.complete).sum()),
+        "k": sampler.k,
+        "z": sampler.z,
+        "metric": question.metric,
+        "method": sampler.method,
+        "recovery": recovery.kind,
+        "scheme": assignment.kind,
+        "replication": assignment.replication,
+        "seed": question.seed,
+        "version": __version__,
+        "summary": question.kind,
+        "r": question.r,
+        "affine": question.affine,
+        "constraint": None if question.constraint is None else question.constraint.text(),
+        "factor": _factor(decision, question, interval),
+        "alpha": None,
+    }
+
+
+def _factor(decision: Decision, question: Question, interval: Interval) -> float | None:
+    """The proved approximation factor, with the slacks that were reached; None without one."""
+    local, recovery = decision.local, decision.recovery
+    if local is None or recovery.coverage < 1 or not recovery.covered.any():
+        return None
+    if local.kind == "local_centers":
+        return local_centers.factor(recovery.delta)
+    # No subspace costs less than the lower bound of the best one on what was sent.
+    reached = interval.high / interval.low if interval.low > 0 else np.inf
+    return min(pca.factor(recovery.delta, question.delta), reached)
+
+
+def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None) -> dict[str, list[Any]]:
+    solved = model.centers
+    columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in schema_of("centers").names}
+    if not len(solved):
+        return columns
+    index, cost = model.clusters(coreset) if isinstance(model, ConstrainedModel) else model.costs(coreset)
+    order = np.lexsort((np.arange(len(index)), cost, index))
+    first = np.searchsorted(index[order], np.arange(len(solved)))
+    sizes = np.bincount(index, minlength=len(solved))
+    columns["index"] = list(range(len(solved)))
+    columns["coordinates"] = list(solved if scale is None else scale.undo(solved))
+    if model.bases is not None:
+        bases = model.bases if scale is None else scale.undo_bases(model.bases)
+        columns["basis"] = [basis.ravel() for basis in bases]
+    columns["weight"] = np.bincount(index, coreset.weights, len(solved)).tolist()
+    columns["cost"] = np.bincount(index, coreset.weights * cost, len(solved)).tolist()
+    if isinstance(model, ConstrainedModel):  # points may be in several clusters
+        columns["weight"], columns["cost"] = model.weights.tolist(), model.paid.tolist()
+    # Centers that differ in float64 only may be one to float32 points; the second then has none.
+    columns["representative_id"] = [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)]
+    return columns
+
+
+def coreset_table(decision: Decision, ids: list[str], scale: Scale | None) -> tuple[dict[str, Any], Any]:
+    coreset, kept = decision.coreset, _kept(decision)
+    points = coreset.points if scale is None else scale.undo(coreset.points)
+    extras = coreset.extras
+    labels = extras.column("group") if extras is not None and "group" in extras.column_names else None
+    columns = {
+        "id": ids,
+        "coordinates": points.astype(np.float64),
+        "weight": coreset.weights,
+        "weight_ht": coreset.weights_ht,
+        "bucket": decision.evidence.bucket[kept],
+        "shard": decision.evidence.shard[kept],
+        "group": [None] * len(ids) if labels is None else labels.cast(pa.string()).to_pylist(),
+    }
+    return columns, extras
+
+
+def no_candidates() -> dict[str, Any]:
+    return {"index": [], "id": [], "coordinates": np.empty((0, 0)), "shard": [], "independent": []}
+
+
+def candidates_table(candidates: Candidates, names: Mapping[int, str], scale: Scale | None) -> dict[str, Any]:
+    points = candidates.points
+    ids = printed_ids(candidates.drawn, names)
+    return {
+        "index": list(range(len(points))),
+        "id": [*ids, *[None] * len(candidates.means)],
+        "coordinates": points if scale is None else scale.undo(points),
+        "shard": candidates.shard.tolist(),
+        "independent": [candidates.independent] * len(points),
+    }
+
+
+def _kept(decision: Decision) -> Array:
+    """The row of the evidence that each point of the coreset is; the first of several at one place."""
+    evidence = decision.evidence
+    kept = np.flatnonzero(decision.recovery.multiplier(evidence.shard, evidence.bucket) > 0)
+    if decision.local is None:
+        return kept
+    sample = evidence.sample.keep(kept, evidence.sample.weights_ht[kept])
+    return np.asarray(kept[sample.at_distinct_places()[1]])
+
+
+def printed_ids(coreset: Coreset, names: Mapping[int, str]) -> list[str]:
+    extras = coreset.extras
+    if extras is not None and "id" in extras.column_names:
+        return [str(v) for v in extras.column("id").to_pylist()]
+    low = (1 << 32) - 1
+    printed = []
+    for number in coreset.ids.tolist():
+        name = names.get(number >> 32)
+        printed.append(f"{number:016x}" if name is None else f"{name}#{number & low}")
+    return printed

@@ -1,0 +1,1 @@
+"""Which points stay, and with which weights."""

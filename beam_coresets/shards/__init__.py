@@ -1,0 +1,1 @@
+"""What a shard holds, takes in and sends: assignment, ledger, summary, report."""

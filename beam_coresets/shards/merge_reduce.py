@@ -1,0 +1,329 @@
+"""Merge and reduce: a shard's summary of an unbounded number of points in bounded memory.
+
+Leaves are cut from the input by (part, ordinal), siblings of a binary tree over them are merged as soon as both are
+there, and each merge is thinned back to `node_size` points (Bentley and Saxe; Har-Peled and Mazumdar, STOC 2004). The
+tree is fixed by where points were read, not by when: the order of arrival, bundles and workers change nothing. Every
+random draw is seeded by (seed, shard, level, digest of what the node holds), so replicas of a bucket are independent,
+and a retry is identical.
+
+Only unbiased weights are merged. Calibrating at every level would bias all replicas alike, and no comparison between
+them could show it; so it is done once, in `result`.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets import codec
+from beam_coresets.hashing import generator
+from beam_coresets.points.block import PointBlock, gather
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.sampling import by_label
+from beam_coresets.sampling.frequent_directions import Sketch
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.ledger import Ledger
+from beam_coresets.shards.report import ShardReport
+
+NODE_BYTES = 2 << 20
+MAX_NODES = 512
+STATE_BYTES = 64 << 20
+MAX_STRATA = 8
+
+Array = npt.NDArray[Any]
+LeafKey = tuple[int, int]
+NodeKey = tuple[int, int, int]  # (part, level, index); part WHOLE for nodes that hold whole parts
+WHOLE = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """A thinned sample, or a sketch, and the ledger of all rows it stands for."""
+
+    sample: Coreset | Sketch
+    ledger: Ledger
+
+
+@dataclasses.dataclass
+class ShardState:
+    """What a shard has taken in so far: the accumulator. Nodes and blocks in it are never changed, only replaced.
+
+    Attributes:
+      shard: which shard this is; None before the first block.
+      open: blocks of leaves that are not complete, by (part, leaf index).
+      nodes: the tree's roots so far.
+      leaves: number of leaves of each part that has been read to its end.
+    """
+
+    shard: int | None = None
+    open: dict[LeafKey, list[PointBlock]] = dataclasses.field(default_factory=dict)
+    nodes: dict[NodeKey, Node] = dataclasses.field(default_factory=dict)
+    leaves: dict[int, int] = dataclasses.field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        arrays: dict[str, Any] = {}
+        for i, node in enumerate(self.nodes.values()):
+            arrays |= node.sample.arrays(f"{i}_") | node.ledger.arrays(f"{i}_ledger_")
+        blocks = [block.to_bytes() for blocks in self.open.values() for block in blocks]
+        fields = {
+            "shard": self.shard,
+            "nodes": [[*key, isinstance(node.sample, Sketch)] for key, node in self.nodes.items()],
+            "leaves": sorted(self.leaves.items()),
+            "open": [[*key, len(blocks)] for key, blocks in self.open.items()],
+            "lengths": [len(b) for b in blocks],
+        }
+        head = codec.pack("ShardState", fields, arrays)
+        return b"".join([len(head).to_bytes(8, "little"), head, *blocks])
+
+    @staticmethod
+    def from_bytes(data: bytes) -> ShardState:
+        size = int.from_bytes(data[:8], "little")
+        fields, arrays = codec.unpack(data[8 : 8 + size], "ShardState")
+        nodes = {
+            (part, level, index): Node(
+                (Sketch if sketched else Coreset).from_arrays(arrays, f"{i}_"),
+                Ledger.from_arrays(arrays, f"{i}_ledger_"),
+            )
+            for i, (part, level, index, sketched) in enumerate(fields["nodes"])
+        }
+        blocks, at = [], 8 + size
+        for length in fields["lengths"]:
+            blocks.append(PointBlock.from_bytes(data[at : at + length]))
+            at += length
+        opened: dict[LeafKey, list[PointBlock]] = {}
+        for part, leaf, count in fields["open"]:
+            opened[part, leaf] = blocks[:count]
+            blocks = blocks[count:]
+        return ShardState(fields["shard"], opened, nodes, dict(fields["leaves"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeReduce:
+    """The logic on a `ShardState`: update, merge, compact, result.
+
+    Attributes:
+      sampler: how points are chosen.
+      assignment: the scheme that sends points here; a leaf takes as many source blocks as give a shard one block's
+      rows.
+      seed: seeds every draw.
+      node_factor: points of an inner node as a multiple of the finished coreset's; more of them cost memory and little
+        time, and leave the final draw as the only one that matters for the error.
+      labelled: samples each label of the points on its own, and counts its weight exactly
+    (`beam_coresets.sampling.by_label`).
+    """
+
+    sampler: Sampler
+    assignment: Assignment
+    seed: int = 0
+    node_factor: int = 8
+    labelled: bool = False
+
+    @property
+    def blocks_a_leaf(self) -> int:
+        return max(1, self.assignment.shards // self.assignment.replication)
+
+    def update(self, state: ShardState, shard: int, block: PointBlock) -> ShardState:
+        """Takes in one block that was assigned to `shard`. Changes and returns `state`.
+
+        Raises:
+          ValueError: points that have no more coordinates than the sampler's flats.
+        """
+        self.sampler.check_dim(block.points.shape[1])
+        state.shard = shard
+        span = block.span
+        key = (span.part, span.ordinal // self.blocks_a_leaf)
+        state.open.setdefault(key, []).append(block)
+        if span.last:
+            state.leaves[span.part] = key[1] + 1
+        self._close_if_complete(state, key)
+        return self.compact(state) if span.last else state
+
+    def merge(self, states: Iterable[ShardState]) -> ShardState:
+        """One state that has taken in what all of `states` have; they are not changed."""
+        out = ShardState()
+        for state in states:
+            out.shard = state.shard if out.shard is None else out.shard
+            out.leaves.update(state.leaves)
+            for key, blocks in state.open.items():
+                out.open.setdefault(key, []).extend(blocks)
+            for node_key, node in sorted(state.nodes.items()):
+                self._put(out, node_key, node)
+        for key in sorted(out.open):
+            self._close_if_complete(out, key)
+        for part in sorted(out.leaves):
+            self._promote_all(out, part)
+        return self.compact(out)
+
+    def compact(self, state: ShardState) -> ShardState:
+        """Bounds the state: what has piled up because neighbouring parts or blocks went elsewhere is merged early.
+
+        Only this makes a result depend on how the work was divided: where blocks come from more parts than a planned
+        listing has, or where unmerged parts of one shard would take `STATE_BYTES`.
+        """
+        while len(state.open) > MAX_NODES:
+            self._close(state, min(state.open))
+        while len(state.nodes) > 2 and (
+            len(state.nodes) > MAX_NODES or sum(n.sample.nbytes for n in state.nodes.values()) > STATE_BYTES
+        ):
+            first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
+            a, b = state.nodes.pop(first), state.nodes.pop(second)
+            self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), self._join(state, first[1], a, b))
+        return state
+
+    def result(self, state: ShardState) -> ShardReport:
+        """The finished report of everything taken in; `state` is not changed."""
+        shard = -1 if state.shard is None else state.shard
+        rest = [self._leaf(shard, state.open[key]) for key in sorted(state.open)]
+        nodes = [state.nodes[key] for key in sorted(state.nodes)] + rest
+        ledger = Ledger.sum((node.ledger for node in nodes), self.assignment.buckets)
+        return self.report(shard, [node.sample for node in nodes], ledger)
+
+    def report(self, shard: int, held: Sequence[Any], ledger: Ledger) -> ShardReport:
+        """What a shard sends of all that is left of its rows, samples in the tree's order."""
+        return ShardReport(shard, self.finish(shard, Coreset.union(held), ledger), ledger)
+
+    def finish(self, shard: int, everything: Coreset, ledger: Ledger) -> Coreset:
+        """The last draw from all that is left of a shard's rows: `size` points with unbiased and calibrated weights."""
+        rng = generator(self.seed, shard, "result", ledger.digest())
+        strata = self.strata(shard, everything)
+        points = None
+        if self.sampler.leftover == "centers":
+            rows, unbiased, points = self.sampler.finish_on_centers(
+                everything.points, everything.weights_ht, strata, rng
+            )
+            calibrated = unbiased
+        else:
+            groups = everything.groups if self.labelled else None
+            rows, unbiased, calibrated = by_label.finish(
+                self.sampler, everything.points, everything.weights_ht, strata, groups, rng
+            )
+        if len(rows) == ledger.rows:
+            return everything  # nothing has been left out
+        total = calibrated.sum()
+        kept = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
+        if ledger.labels is not None and kept.groups is not None:
+            exact = by_label.with_totals(kept.weights, kept.groups, ledger.labels.totals())
+            kept = dataclasses.replace(kept, weights=exact)
+        return kept if points is None else dataclasses.replace(kept, points=points)
+
+    def thin(
+        self, points: Array, weights: Array, strata: Array, groups: Array | None, size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array]:
+        """`Sampler.thin`, label by label if labels are sampled on their own."""
+        return by_label.thin(self.sampler, points, weights, strata, groups if self.labelled else None, size, rng)
+
+    def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
+        """The stratum of each point: its bucket's class of co-holders."""
+        held, label = _held_strata(self.assignment, shard)
+        strata = np.zeros(self.assignment.buckets, np.int32)
+        strata[held] = label
+        return strata[self.assignment.bucket_of(sample.ids)]
+
+    def node_size(self, dim: int, itemsize: int) -> int:
+        """Points of an inner node: bounded by bytes in high dimension, never below a finished coreset's."""
+        by_bytes = NODE_BYTES // max(1, dim * itemsize)
+        size = self.sampler.size_in(dim, itemsize)
+        return max(size, min(self.node_factor * size, by_bytes))
+
+    def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
+        part, leaf = key
+        size = self.blocks_a_leaf
+        have = {block.span.ordinal: block.span.last for block in state.open[key]}
+        if leaf + 1 == state.leaves.get(part):
+            complete = any(have.values()) and len(have) == max(have) - leaf * size + 1
+        else:
+            complete = len(have) == size
+        if complete:
+            self._close(state, key)
+
+    def _close(self, state: ShardState, key: LeafKey) -> None:
+        part, leaf = key
+        assert state.shard is not None
+        node = self._leaf(state.shard, state.open.pop(key))
+        self._put(state, (part, 0, leaf), node)
+        if part in state.leaves:
+            self._promote_all(state, part)
+
+    def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
+        blocks = sorted(blocks, key=lambda block: block.span)
+        whole = gather(blocks)
+        ledger = Ledger.of(whole, self.assignment, labelled=self.labelled)
+        return self._thinned(shard, 0, Coreset.of(whole), ledger)
+
+    def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
+        size = self.node_size(sample.dim, sample.points.itemsize)
+        if len(sample) <= size:
+            return Node(sample, ledger)
+        rng = generator(self.seed, shard, level, ledger.digest())
+        strata = self.strata(shard, sample)
+        rows, weights = self.thin(sample.points, sample.weights_ht, strata, sample.groups, size, rng)
+        return Node(sample.keep(rows, weights), ledger)
+
+    def _join(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
+        shard = -1 if state.shard is None else state.shard
+        assert isinstance(left.sample, Coreset)
+        assert isinstance(right.sample, Coreset)
+        sample = Coreset.union([left.sample, right.sample])
+        return self._thinned(shard, level + 1, sample, left.ledger.merge(right.ledger))
+
+    def _put(self, state: ShardState, key: NodeKey, node: Node) -> None:
+        """Adds a node and climbs: joining siblings, passing where none will come, and on to the tree over whole
+        parts."""
+        part, level, index = key
+        while True:
+            if (part, level, index) in state.nodes:  # two halves of a leaf that had to be closed early
+                first, second = sorted([state.nodes.pop((part, level, index)), node], key=lambda n: n.ledger.digest())
+                node = self._join(state, level, first, second)
+                continue
+            leaves = state.leaves.get(part) if part != WHOLE else None
+            if leaves is not None and level == (leaves - 1).bit_length():
+                part, level, index = WHOLE, 0, part
+                continue
+            sibling = state.nodes.pop((part, level, index ^ 1), None)
+            if sibling is not None:
+                left, right = (sibling, node) if index & 1 else (node, sibling)
+                node = self._join(state, level, left, right)
+            elif leaves is None or index != (leaves - 1) >> level or index & 1:
+                state.nodes[part, level, index] = node
+                return
+            level, index = level + 1, index >> 1
+
+    def _promote_all(self, state: ShardState, part: int) -> None:
+        """After a part's end has become known: moves up the nodes that were waiting for siblings beyond it."""
+        for key in sorted((k for k in state.nodes if k[0] == part), reverse=True):
+            if key in state.nodes:
+                self._put(state, key, state.nodes.pop(key))
+
+
+def shard_reports(blocks: Iterable[PointBlock], merge_reduce: MergeReduce) -> list[ShardReport]:
+    """All shards' reports on a stream of blocks, in this process: what the Beam pipeline computes, without Beam."""
+    states = [ShardState() for _ in range(merge_reduce.assignment.shards)]
+    for block in blocks:
+        for shard, held in enumerate(split(block, merge_reduce.assignment)):
+            states[shard] = merge_reduce.update(states[shard], shard, held)
+    return [merge_reduce.result(state) for state in states if state.shard is not None]
+
+
+@functools.lru_cache(maxsize=1024)
+def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """The buckets that a shard holds, and the stratum of each: those that it holds together with the same other shards
+    form one.
+
+    Where that gives more than `MAX_STRATA` (schemes that draw holders at random), all buckets are one stratum.
+    """
+    held = assignment.held_by(shard) if shard >= 0 else np.empty(0, np.int64)
+    if not len(held):
+        return held, np.empty(0, np.int32)
+    indptr, shards = assignment.holders()
+    count = np.diff(indptr)[held]
+    others = np.full((len(held), count.max()), assignment.shards)
+    row = np.repeat(np.arange(len(held)), count)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    others[row, place] = shards[np.repeat(indptr[held], count) + place]
+    classes, label = np.unique(-others, axis=0, return_inverse=True)
+    return held, (label if len(classes) <= MAX_STRATA else np.zeros(len(held))).ravel().astype(np.int32)

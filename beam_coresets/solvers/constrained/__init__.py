@@ -1,0 +1,1 @@
+"""Clusters under constraints: sizes, shares of labels, diversity."""

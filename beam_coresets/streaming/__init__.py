@@ -1,0 +1,1 @@
+"""Windows, readers' progress, partial reports, and when to decide."""

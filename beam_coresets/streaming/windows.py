@@ -1,0 +1,153 @@
+"""Windows of event time: which one a point is in, and which panes make one."""
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import re
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+KINDS = ("fixed", "sliding", "global")
+_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_GRID = 1000  # windows begin and end on whole milliseconds
+_ROUNDING = 5e-4  # milliseconds: what a time of today is off by as float64 seconds, and less than a microsecond
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """How a stream is cut.
+
+    Points are summarized once, in panes: fixed windows of `period` seconds from the epoch on. Fixed windows are their
+    panes; a sliding window is the last `size / period` panes; `global` is all panes so far, with a report for each.
+
+    Attributes:
+      kind: one of `KINDS`.
+      size: length of a window in seconds (of no meaning for `global`).
+      period: seconds from one report to the next; equal to `size` for `fixed`.
+
+    Raises:
+      ValueError: a length is not positive, not on whole milliseconds, or `size` is no multiple of `period`.
+    """
+
+    kind: str
+    size: float
+    period: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"window: must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        for length in (self.size, self.period):
+            if not (math.isfinite(length) and length > 0 and self.ticks(length) and _is_whole(length * _GRID)):
+                raise ValueError(f"window: must be positive and in whole milliseconds, got {length:g} s")
+        if self.kind == "fixed" and self.size != self.period:
+            raise ValueError(f"window: must have size and period alike if fixed, got {self.size:g} and {self.period:g}")
+        if self.kind == "sliding" and (self.ticks(self.size) % self.ticks(self.period) or self.size < self.period):
+            raise ValueError(
+                f"window: must be a multiple of its period {self.period:g} s if sliding, got {self.size:g} s"
+            )
+
+    @staticmethod
+    def parse(text: str) -> WindowSpec:
+        """"5s" (fixed), "60s/5s" (sliding), "global/30s"; units ms, s, m, h, d.
+
+        Raises:
+          ValueError: another form, or lengths that can't be.
+        """
+        size, _, period = text.strip().partition("/")
+        if size == "global":
+            if not period:
+                raise ValueError(f"window: must say how often it reports, as in global/30s, got {text!r}")
+            return WindowSpec("global", seconds(period), seconds(period))
+        if period:
+            return WindowSpec("sliding", seconds(size), seconds(period))
+        return WindowSpec("fixed", seconds(size), seconds(size))
+
+    @staticmethod
+    def ticks(length: float) -> int:
+        """A length in whole milliseconds."""
+        return round(length * _GRID)
+
+    def pane_of(self, times: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The number of the pane, (m,) int64, that each event time, (m,) seconds, falls into."""
+        ticks = np.floor(np.asarray(times, np.float64) * _GRID + _ROUNDING).astype(np.int64)
+        return ticks // self.ticks(self.period)
+
+    def pane(self, time: float) -> int:
+        """The number of the pane that one event time, in seconds, falls into."""
+        return int(self.pane_of(np.array([time]))[0])
+
+    def bounds(self, pane: int) -> tuple[float, float]:
+        """Start and end of a pane in seconds since the epoch."""
+        width = self.ticks(self.period)
+        return pane * width / _GRID, (pane + 1) * width / _GRID
+
+    @property
+    def panes(self) -> int:
+        """Panes in a sliding window; 1 if fixed."""
+        return self.ticks(self.size) // self.ticks(self.period)
+
+    def check_half_life(self, half_life: float | None) -> None:
+        """Raises ValueError for a half-life, in seconds, that these windows can't have."""
+        if half_life is not None and self.kind != "global":
+            raise ValueError(f"half_life: must be left out unless the window is global, got {half_life:g}")
+        if half_life is not None and not half_life > 0:
+            raise ValueError(f"half_life: must be positive, got {half_life:g}")
+
+
+def _is_whole(ticks: float) -> bool:
+    return math.isclose(ticks, round(ticks), rel_tol=1e-12)  # 1.001 s is 1000.9999999999999 ms
+
+
+def seconds(text: str) -> float:
+    """A length of time such as "250ms", "5s", "2m" or "90" in seconds.
+
+    Raises:
+      ValueError: it is none.
+    """
+    found = re.fullmatch(r"([0-9.]+)\s*(ms|s|m|h|d|)", text.strip())
+    try:
+        return float(found[1]) * _UNITS[found[2]] if found else float("nan") / 0
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"window: must be a time such as 5s, 60s/5s or global/30s, got {text!r}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Which window, key and revision a summary is of; start and end in seconds since the epoch, None outside
+    windows."""
+
+    start: float | None = None
+    end: float | None = None
+    key: str = ""
+    revision: int = 1
+
+    @property
+    def name(self) -> str:
+        """A file name for it; two windows never have the same one."""
+        span = "global" if self.start is None else f"{self.start:.3f}-{self.end:.3f}"
+        return "-".join(part for part in (_safe(self.key), span, f"r{self.revision}") if part)
+
+    @property
+    def folder(self) -> str:
+        """The hive-style folder of its files: the UTC day of its start; none outside windows."""
+        if self.start is None:
+            return ""
+        return f"day={np.datetime64(int(self.start // 86400), 'D')}"
+
+
+def _safe(key: str) -> str:
+    """A key as part of a file name: percent-encoded, "-" too, as that is what parts are joined by; never hidden."""
+    encoded = urllib.parse.quote(key, safe="").replace("-", "%2D")
+    if encoded[:1] in (".", "_"):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
+    if len(encoded) > LONGEST_KEY:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        encoded = f"{encoded[:LONGEST_KEY - 41]}~{digest[:40]}"
+    return encoded
+
+LONGEST_KEY = 150  # characters of a key in a file name; 255 is what file systems take for all of it

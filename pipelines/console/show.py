@@ -1,0 +1,159 @@
+"""Tables for a person at a terminal."""
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from beam_coresets.transforms.writing.stored_tables import files_of, read_table
+
+MOST_LINES = 20  # windows and keys shown at once
+PROVED = {
+    "local_centers": "(alpha + alpha beta + beta) (1 + delta), supposing optimal solvers: alpha = beta = 1",
+    "pca": "(1 + delta) (1 + slack of what was sent)",
+}
+
+
+def number(value: float | None, digits: int = 6) -> str:
+    """A number that reads well: no exponent for everyday sizes."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.{digits}g}" if not 1e6 <= abs(value) < 1e15 or value != int(value) else f"{value:,.0f}"
+
+
+def shards(numbers: list[int]) -> str:
+    """Shard numbers, shortened where there are many."""
+    shown = ", ".join(map(str, numbers[:20]))
+    return f"{shown}, ... ({len(numbers)})" if len(numbers) > 20 else shown or "none"
+
+
+def result(output: str, seconds: float, console: Console, scaled: bool = True) -> None:
+    """What a batch job found: who answered, coverage, cost, and its largest centers.
+
+    Args:
+      scaled: whether what is not covered was scaled over.
+    """
+    places = _places(output)
+    for row in read_table(output, "summaries").to_pylist():
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        for name, value in _lines(row, seconds, scaled):
+            table.add_row(f"[bold]{name}[/]", value)
+        if row["key"] in places:
+            table.add_row("[bold]candidates[/]", _candidates(row, places[row["key"]]))
+        console.print(table, highlight=False)
+    centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
+    _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
+    refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
+    more = (", candidates" if places else "") + (f"; {refused:,} refused rows in dead_letters" if refused else "")
+    console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)
+
+
+def several(named: Sequence[tuple[str, dict[str, Any]]], output: str, console: Console) -> None:
+    """Several (name, row of summaries), a line each, the heaviest first."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("key", "points", "total weight", "coverage", "cost", "95 % interval", "centers"):
+        table.add_column(name, justify="left" if name == "key" else "right")
+    for name, row in sorted(named, key=lambda each: (-each[1]["total_weight"], each[0]))[:MOST_LINES]:
+        interval = f"{number(row['cost_low'])} to {number(row['cost_high'])}"
+        shown = [number(row[name]) for name in ("total_weight", "coverage", "cost")]
+        table.add_row(escape(name), f"{row['points']:,}", *shown, interval, str(row["centers"]))
+    console.print(table, highlight=False)
+    more = f"{len(named) - MOST_LINES} more. " if len(named) > MOST_LINES else ""
+    console.print(
+        f"\n{more}Tables in {escape(output)}: summaries, centers, coreset", highlight=False, soft_wrap=True
+    )
+
+
+def _places(output: str) -> dict[str, list[dict[str, Any]]]:
+    """The candidates of each key."""
+    out: dict[str, list[dict[str, Any]]] = {}
+    for row in read_table(output, "candidates").to_pylist() if files_of(output, "candidates") else []:
+        out.setdefault(row["key"], []).append(row)
+    return out
+
+
+def _candidates(row: dict[str, Any], places: list[dict[str, Any]]) -> str:
+    """What a weak coreset offers for centers, and where it is from."""
+    source = "samples that the coreset does without"
+    if not all(place["independent"] for place in places):
+        source = "the coreset itself: no shard could be spared"
+    alpha = "" if row["alpha"] is None else f"   alpha {number(row['alpha'], 4)}"
+    return f"{len(places):,} for centers, from {source}{alpha}"
+
+
+def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str, str]]:
+    answered = f"{len(row['responded'])} of {row['shards']} shards; missing: {shards(row['stragglers'])}"
+    if row["distrusted"]:
+        answered += f"; distrusted: {', '.join(row['distrusted'])}"
+    if row["degraded"]:
+        answered += "  [red](degraded)[/]"
+    interval = f"95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
+    if row["cost_basis"] == "exact":
+        interval = "exact: the coreset holds every row"
+    if row["summary"] in PROVED:
+        interval = f"proved: {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
+    rest = "the rest was scaled over" if scaled else "the rest is missing or was read in part"
+    lost = "" if row["coverage"] == 1 else f"   [yellow]({rest})[/]"
+    return [
+        ("answered", answered),
+        ("coverage", f"{row['coverage']:.4g}{lost}   delta {number(row['delta'])}"),
+        ("points", f"{row['points']:,}   total weight {number(row['total_weight'])}"),
+        ("coreset", f"{row['coreset_points']:,} points"),
+        ("cost", f"{number(row['cost'])}   {interval}"),
+        *_guarantee(row),
+        *([("constraint", escape(row["constraint"]))] if row["constraint"] else []),
+        ("subspaces" if row["r"] else "centers", f"{row['centers']} of k = {row['k']}" + _dimension(row) + _fewer(row)),
+        ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
+    ]
+
+
+def _guarantee(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is proved about the result, where shards have not sent coresets."""
+    if row["summary"] not in PROVED:
+        return []
+    if row["factor"] is None:
+        return [("factor", f"no guarantee: {1 - row['coverage']:.2%} of the buckets have no holder")]
+    return [("factor", f"at most {number(row['factor'], 4)} times the best cost   ({PROVED[row['summary']]})")]
+
+
+def _fewer(row: dict[str, Any]) -> str:
+    if row["centers"] < row["k"] and row["total_weight"] > 0:
+        why = "no more are needed to hold all points" if row["r"] else "the data has fewer distinct points than k"
+        return f"   [yellow]({why})[/]"
+    return ""
+
+
+def _dimension(row: dict[str, Any]) -> str:
+    return f", {'affine' if row['affine'] else 'linear'}, r = {row['r']}" if row["r"] else ""
+
+
+def _head(values: list[float], shown: int) -> str:
+    """The first few of a point's coordinates."""
+    head = ", ".join(number(x, 4 if abs(x) < 1e5 else 9) for x in values[:shown])
+    return head + (", ..." if len(values) > shown else "")
+
+
+def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 10) -> None:
+    if not centers:
+        return
+    table = Table(title=None, box=None, padding=(0, 2, 0, 0))
+    flats = centers[0]["basis"] is not None
+    numbers = ("subspace" if flats else "center", "weight", "cost")
+    for name in (*numbers, "nearest row", *(("point on it", "directions") if flats else ("coordinates",))):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    shown = 2 if console.width < 100 else 4 if flats else 6
+    for center in centers[:most]:
+        d = len(center["coordinates"])
+        basis = center["basis"] or []
+        directions = [_head(basis[low : low + d], shown) for low in range(0, len(basis), d)]
+        table.add_row(
+            str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),
+            escape(center["representative_id"] or "-"), _head(center["coordinates"], shown),
+            *(["\n".join(directions)] if flats else []),
+        )
+    console.print()
+    console.print(table, highlight=False)
+    if len(centers) > most:
+        console.print(f"... and {len(centers) - most} more", highlight=False)

@@ -1,0 +1,1 @@
+"""Output folders: what earlier runs have written."""

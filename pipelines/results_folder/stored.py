@@ -1,0 +1,164 @@
+"""What earlier runs have written: which windows there are, and the coreset behind each."""
+import argparse
+import datetime
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from beam_coresets import tables
+from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.points.scale import Scale
+from beam_coresets.transforms.writing.atomic_files import read
+from beam_coresets.transforms.writing.claims import place_of
+from beam_coresets.transforms.writing.stored_tables import files_of
+
+Row = dict[str, Any]
+
+
+class Identity(NamedTuple):
+    """Which rows of the tables belong together: those of one window, key and revision of one input."""
+
+    input: str
+    start: float | None
+    end: float | None
+    key: str
+    revision: int
+
+
+def add_window_options(parser: Any) -> None:
+    """Which windows and keys of the input are meant."""
+    parser.add_argument(
+        "--from", dest="start", type=seconds, metavar="TIME", help="windows that start no earlier (ISO 8601, UTC)"
+    )
+    parser.add_argument("--to", dest="end", type=seconds, metavar="TIME", help="windows that end no later")
+    parser.add_argument("--keys", type=lambda text: text.split(","), help="only these keys, comma-separated")
+
+
+def newest(folders: Iterable[str], known: argparse.Namespace) -> dict[Identity, Row]:
+    """The rows of `summaries` that the options of `add_window_options` leave: of each window and key the newest
+    revision that has points, if any.
+
+    The empty key is left out where it is there only because nobody has had rows of any.
+
+    Raises:
+      ValueError: there are none.
+    """
+    found: dict[tuple[str, Any, Any, str], tuple[Identity, Row]] = {}
+    for identity, row in _summaries(folders, known):
+        name = identity[:4]
+        if name not in found or _rank(*found[name]) < _rank(identity, row):
+            found[name] = identity, row
+    if not found:
+        raise ValueError(f"input: must have windows in the period, got none of {', '.join(folders)} there")
+    nobody = not any(row["points"] for _, row in found.values())
+    empty_key = nobody or any(row["points"] for identity, row in found.values() if not identity.key)
+    return {identity: row for identity, row in found.values() if empty_key or identity.key}
+
+
+def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
+    """Which of several rows of a window and key counts: of the empty key, groups without rows may have some, too."""
+    return row["points"] > 0, identity.revision
+
+
+def _summaries(folders: Iterable[str], known: argparse.Namespace) -> Iterator[tuple[Identity, Row]]:
+    """The rows that the period and the keys leave, file by file."""
+    for folder in dict.fromkeys(folders):
+        for table in _tables(folder, "summaries"):
+            for row in table.to_pylist():
+                start, end, key = row["window_start"], row["window_end"], row["key"] or ""
+                late = known.end is not None and (end is None or end > known.end)
+                early = known.start is not None and (start is None or start < known.start)
+                if not late and not early and (known.keys is None or key in known.keys):
+                    yield Identity(folder, start, end, key, row["revision"]), row
+
+
+def _tables(folder: str, name: str) -> Iterator[pa.Table]:
+    """The files of a table one after the other, in the order of their windows, with the table's types."""
+    found = [(path, form) for form in tables.FORMATS for path in files_of(folder, name, f".{form}")]
+    if not found:
+        raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
+    for path, form in sorted(found, key=lambda each: place_of(each[0])):
+        yield tables.typed(tables.decode(read(path), form), name)
+
+
+def parts_of(
+    folders: Iterable[str], rows: dict[Identity, Row], name: str = "coreset"
+) -> Iterator[tuple[Identity, pa.Table]]:
+    """The rows of a table for each chosen window; a file is in memory at a time."""
+    left = set(rows)
+    for folder in dict.fromkeys(folders):
+        for table in _tables(folder, name):
+            for identity, part in _runs(folder, table):
+                if identity in left:
+                    left.remove(identity)
+                    yield identity, part
+    for identity in sorted(left, key=lambda i: (i.input, i.start or 0.0, i.key)):
+        yield identity, tables.SCHEMAS[name].empty_table()  # of a coreset, refused unless the window was empty
+
+
+def _runs(folder: str, table: pa.Table) -> Iterator[tuple[Identity, pa.Table]]:
+    """The rows of one window, key and revision, which are side by side."""
+    if not len(table):
+        return
+    names = tables.CORESET.names[:4]
+    new = np.zeros(len(table), np.bool_)
+    new[0] = True
+    for name in names:
+        codes = table.column(name).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+        new[1:] |= codes[1:] != codes[:-1]
+    edges = [*np.flatnonzero(new).tolist(), len(table)]
+    for low, high in itertools.pairwise(edges):
+        start, end, key, revision = (table.column(name)[low].as_py() for name in names)
+        yield Identity(folder, start, end, key or "", revision), table.slice(low, high - low)
+
+
+def common_scale(folders: Iterable[str]) -> Scale | None:
+    """What the columns had been scaled by.
+
+    Raises:
+      ValueError: the inputs differ in it.
+    """
+    scales = {read_scale(folder) for folder in folders}
+    if len(scales) > 1:
+        raise ValueError(f"scale: must be the same in all inputs, got {len(scales)} different ones")
+    return scales.pop()
+
+
+def require_another_folder(output: str, inputs: Iterable[str]) -> None:
+    """Raises ValueError where the results would replace what they are made from."""
+    for path in inputs:
+        if _plain(path) == _plain(output):
+            raise ValueError(f"output: must not be what is read, got {output!r}")
+
+
+def _plain(path: str) -> str:
+    """One spelling of a folder's name."""
+    return path.rstrip("/") if "://" in path else os.path.realpath(path)
+
+
+
+
+def seconds(text: str) -> float:
+    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+def shown(at: float | None) -> str:
+    """A time that `seconds` takes, without spaces; as a number where the calendar ends."""
+    assert at is not None
+    try:
+        return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat().replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return repr(at)

@@ -1,0 +1,1 @@
+"""Runners: what they need, and how jobs are run on them."""

@@ -1,0 +1,184 @@
+"""Cursors: what has been told of each pane, when a pane is complete, and their JSON."""
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_coresets.shards.report import Range, finished_parts, joined
+from beam_coresets.streaming.cursor import MAX_EMPTY, Completeness, PartCursor, ShardCursor
+from beam_coresets.streaming.windows import WindowSpec
+
+RULES = Completeness(WindowSpec.parse("5s"), disorder=0.5, idle=1.0)
+
+
+def read(cursor, panes, high=None, now=0.0):
+    """After one more message of one row for each of `panes`."""
+    panes = np.array(panes, np.int64)
+    stop = cursor.offset + len(panes)
+    high = float(panes.max()) * 5 + 1 if high is None else high
+    return cursor.taken(cursor.offset, stop, stop, panes, np.ones(len(panes), np.int64), high, now)
+
+
+STEPS = st.lists(st.one_of(st.lists(st.integers(0, 8), min_size=1, max_size=5), st.integers(0, 9), st.none()))
+
+
+@given(STEPS)
+def test_every_row_is_told_once_and_ranges_join_without_gaps(steps):
+    """A step reads rows, or closes panes, or tells what is new."""
+    cursor, told, rows = PartCursor(0, closed=2, told=2), {}, {}
+    for step in [*steps, None]:
+        if isinstance(step, list):
+            cursor = read(cursor, step)
+            for pane in step:
+                rows[pane] = rows.get(pane, 0) + 1
+        elif step is None:
+            for pane, found in cursor.news(7).items():
+                told.setdefault(pane, []).append(found)
+            cursor = cursor.reported()
+            assert not cursor.news(7)
+            assert not cursor.late
+        else:
+            cursor = cursor.closed_at(step)
+    assert {pane: sum(r.rows for r in found) for pane, found in told.items() if any(r.rows for r in found)} == rows
+    for pane, found in told.items():
+        on_time = [r for r in found if not r.late]
+        assert all(a.stop == b.start for a, b in itertools.pairwise(on_time))
+        assert all(a.stop <= b.start for a, b in itertools.pairwise(found))
+        assert (finished_parts(found) == [7]) == (2 <= pane < cursor.closed)
+        assert sum(r.total >= 0 for r in found) == (2 <= pane < cursor.closed)
+        assert all(r.late for r in found) == (pane < 2)
+        assert joined(found)[0].rows == sum(r.rows for r in found)
+    assert set(range(2, cursor.closed)) <= set(told)
+    assert all(pane >= cursor.told for pane in cursor.tallies)
+
+
+@st.composite
+def cursors(draw):
+    numbers, times = st.integers(0, 2**53), st.floats(0, 2e9)
+    parts = {}
+    for part in draw(st.sets(st.integers(0, 20), max_size=4)):
+        position = draw(st.one_of(numbers, st.fixed_dictionaries({"file": st.text(max_size=3), "offset": numbers})))
+        pane, high = draw(st.none() | st.integers(-9, 10**9)), draw(st.just(-math.inf) | times)
+        cursor = PartCursor(position, draw(numbers), high, draw(times), draw(st.just(-math.inf) | times), pane, pane)
+        for panes in draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=2)):
+            cursor = read(cursor, panes)
+        parts[part] = cursor
+    return ShardCursor(parts, draw(st.integers(0, 99)))
+
+
+@given(cursors())
+def test_json_brings_everything_back_and_equal_cursors_have_equal_text(cursor):
+    text = cursor.to_json()
+    back = ShardCursor.from_json(text)
+    assert back == cursor
+    assert back.to_json() == text
+    assert ShardCursor(dict(reversed(cursor.parts.items())), cursor.known).to_json() == text
+    assert back.news() == cursor.news()
+
+
+def test_a_pane_is_closed_once_its_part_is_past_it_by_more_than_the_disorder():
+    cursor = RULES.begun(PartCursor(0), 1000.0)
+    assert (cursor.told, cursor.closed) == (199, 199)
+    cursor = read(cursor, [200, 200], high=1005.4)
+    assert RULES.closed(cursor, False, False, 0.0, 1e9).closed == 200
+    cursor = read(cursor, [201], high=1005.5)
+    closed = RULES.closed(cursor, False, False, 0.0, 1e9)
+    assert closed.closed == 201
+    assert closed.news(3) == {199: Range(3, 3, 3, 0, 0), 200: Range(3, 0, 3, 2, 2), 201: Range(3, 2, 3, 1)}
+
+
+def test_what_comes_behind_the_first_message_within_the_disorder_is_not_late():
+    """However the messages fall into chunks, or holders of a part would not tell the same."""
+    apart = RULES.begun(PartCursor(0), 1000.2)
+    apart = read(RULES.begun(read(apart, [200], high=1000.2), 999.9), [199], high=999.9)
+    together = read(RULES.begun(PartCursor(0), 999.9), [200, 199], high=1000.2)
+    assert not apart.late
+    assert {p: t.rows for p, t in apart.tallies.items()} == {p: t.rows for p, t in together.tallies.items()}
+    assert apart.told == together.told == 199
+
+
+def test_an_idle_part_does_not_hold_panes_open():
+    never = PartCursor(0, closed=200, told=200)
+    assert RULES.closed(never, False, False, 0.0, 2000.0).closed == 200, "nobody has looked yet"
+    assert RULES.closed(never, True, False, 0.0, 1010.9).closed == 201
+    assert RULES.closed(never, True, False, 3.0, 1014.0).closed == 202, "as far behind as the others"
+    assert RULES.closed(never, True, False, 3.0, 1014.0, age=0.1).closed == 201, "what came since then is not known of"
+    live = RULES.closed(never, True, False, 0.0, 1000.0)
+    some = read(live, [200], high=1001.0, now=1003.0)
+    assert RULES.closed(some, True, False, 0.0, 1003.9).closed == 200
+    assert RULES.closed(some, True, False, 0.0, 1013.0).closed == 202
+    assert RULES.closed(some, True, False, 99.0, 1012.9).closed == 201, "its own lag counts"
+    backlog = read(never, [200], high=1001.0, now=4600.0)
+    assert RULES.closed(backlog, True, False, 0.0, 4611.0).closed == 922, "what lay there says nothing of what comes"
+
+
+def test_lag_is_learnt_from_messages_that_were_waited_for():
+    waiting = RULES.closed(PartCursor(0), True, False, 0.0, 1000.0)
+    prompt = read(waiting, [200], high=1001.0, now=1001.25)
+    assert prompt.lag == 0.25
+    waiting = RULES.closed(prompt, True, False, 0.0, 1001.5)
+    assert read(waiting, [200], high=1002.0, now=1005.0).lag == 3, "its source has fallen behind"
+    assert read(waiting, [200], high=1002.0, now=1002.125).lag == 0.125
+    backlog = RULES.closed(prompt, False, False, 0.0, 1001.5)
+    assert read(backlog, [200], high=1002.0, now=1005.0).lag == 0.25, "it may have waited for us"
+    assert read(backlog, [200], high=1002.0, now=1002.125).lag == 0.125
+    stuck = ShardCursor({0: waiting}, 1).paused().parts[0]
+    assert read(stuck, [200], high=1002.0, now=1022.0).lag == 0.25, "nobody was there to read it"
+
+
+def test_a_first_message_before_the_beginning_is_not_late():
+    """Other parts' first messages say where panes begin; a part with older ones has more to tell."""
+    waiting = PartCursor(0, closed=200, told=200, begin=200)
+    assert RULES.begun(waiting, 500.0).told == 99
+    told = RULES.closed(waiting, True, False, 0.0, 1031.0).reported()
+    assert RULES.begun(told, 500.0).told == told.told > 200, "what has been told stays"
+
+
+def test_a_part_that_has_ended_does_not_hold_panes_open():
+    some = read(PartCursor(0, closed=200, told=200), [200], high=1001.0, now=1001.0)
+    ended = RULES.closed(some, True, True, 0.0, 1001.0)
+    assert ended.closed == 201
+    assert RULES.closed(ended, True, True, 0.0, 1031.0).closed == 206, "windows of other parts go on"
+    never = PartCursor(0, closed=200, told=200)
+    assert RULES.closed(never, True, True, 0.0, 1031.0).closed == 206
+
+
+def test_a_leap_of_years_does_not_make_millions_of_windows():
+    cursor = PartCursor(0, closed=0, told=0)
+    cursor = read(cursor, [3, 10**8]).closed_at(10**8)
+    news = cursor.news(0)
+    assert len(news) == MAX_EMPTY + 2
+    assert (news[3].total, news[10**8 - 1].total, news[10**8].total) == (1, 0, -1)
+
+
+def test_where_to_go_back_to_is_the_first_pane_that_is_not_settled():
+    cursor = PartCursor(0, closed=1, told=1)
+    for panes in ([1, 1], [2], [2, 3]):
+        cursor = read(cursor, panes)
+    assert (cursor.floor(), dict(cursor.floors)) == (0, {1: 0, 2: 2, 3: 3})
+    assert cursor.settled({1}).floor() == 2
+    assert cursor.settled({1, 2, 3}).floor() == cursor.position == 5
+    assert cursor.settled({9}) is cursor
+    late = read(cursor.settled({1, 2, 3}).closed_at(4).reported(), [0, 2])
+    assert late.floor() == late.position, "nobody may ever decide the windows of late rows"
+
+
+def test_a_shard_has_read_as_far_as_its_slowest_part():
+    cursor = ShardCursor({0: read(PartCursor(0), [3]), 1: PartCursor(5)}, 4)
+    assert cursor.read_upto == -math.inf
+    assert cursor.positions == {0: 1, 1: 5}
+    cursor = cursor.with_part(1, read(PartCursor(5), [2]))
+    assert cursor.read_upto == 11.0
+    assert list(cursor.news()) == [2, 3]
+    assert cursor.reported().news() == {}
+    assert ShardCursor({}).read_upto == -math.inf
+
+
+@pytest.mark.parametrize("name", ["disorder", "idle"])
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
+def test_rules_that_cannot_work_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name}: must be at least 0 seconds, got {value}"):
+        Completeness(RULES.windows, **{name: value})

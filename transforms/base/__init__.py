@@ -1,0 +1,1 @@
+"""What all transforms share: coders, keys, placement, dead letters."""

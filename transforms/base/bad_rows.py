@@ -1,0 +1,66 @@
+"""How many rows may be refused."""
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PCollection
+from apache_beam.transforms.window import GlobalWindows
+
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+
+
+def gate(letters: PCollection, max_bad_rows: int | None) -> tuple[Any, ...]:
+    """A side input that is only there if few enough rows were refused; none if any number may be."""
+    if max_bad_rows is None:
+        return ()
+    together = letters | "LettersOfAllWindows" >> beam.WindowInto(GlobalWindows())
+    examples = together | "BadRows" >> beam.CombineGlobally(BadRows())
+    return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, max_bad_rows)),)
+
+
+class BadRows(beam.CombineFn):
+    """Dead letters -> (number, {reason and column: number}, up to five examples)."""
+
+    EXAMPLES = 5
+
+    def create_accumulator(self) -> tuple[int, dict[str, int], list[str]]:
+        return 0, {}, []
+
+    def add_input(self, total: Any, letter: DeadLetter) -> Any:
+        what = f"{letter.reason} in {letter.column!r}" if letter.column else letter.reason
+        return self.merge_accumulators([total, (1, {what: 1}, [f"{letter.source}, {letter.position}: {what}"])])
+
+    def merge_accumulators(self, totals: Iterable[Any]) -> Any:
+        count = 0
+        reasons: dict[str, int] = {}
+        examples: list[str] = []
+        for n, r, e in totals:
+            count += n
+            examples += e
+            for what, times in r.items():
+                reasons[what] = reasons.get(what, 0) + times
+        return count, reasons, sorted(examples)[: self.EXAMPLES]
+
+    def extract_output(self, total: Any) -> Any:
+        return total
+
+
+def tolerate(letters: Iterable[DeadLetter], limit: int) -> None:
+    """Raises ValueError if there are more than `limit`, with examples."""
+    count = BadRows()
+    total = count.create_accumulator()
+    for letter in letters:
+        total = count.add_input(total, letter)
+    _tolerate(total, limit)
+
+
+def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
+    count, reasons, examples = found
+    if count > limit:
+        by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
+        first = "; ".join(examples)
+        raise ValueError(
+            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); "
+            f"first: {first}"
+        )
+    return count

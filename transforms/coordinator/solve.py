@@ -1,0 +1,49 @@
+"""SolveCenters: a decision -> centers, their cost with its interval, and the tables that are written."""
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import IntervalWindow
+
+import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of decisions)
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import Summary, summarize
+from beam_coresets.streaming.windows import Window
+
+
+@beam.typehints.with_input_types(Decision)
+@beam.typehints.with_output_types(Summary)
+class SolveCenters(beam.PTransform):
+    """Decisions -> Summaries.
+
+    Args:
+      question: k, z, metric and how the coreset was made.
+      names: file names by the upper half of ids that are made of (file, row number).
+      scale: the scaling of the columns (a value or a side input), or None.
+    """
+
+    def __init__(self, question: Question, names: Mapping[int, str] | None = None, scale: Any = None) -> None:
+        super().__init__()
+        self._question, self._names, self._scale = question, dict(names or {}), scale
+
+    def expand(self, decisions: Any) -> Any:
+        return decisions | "Solve" >> beam.ParDo(_Solve(self._question, self._names), self._scale)
+
+    def display_data(self) -> dict[str, Any]:
+        sampler = self._question.sampler
+        return {"k": sampler.k, "z": sampler.z, "metric": self._question.metric, "method": sampler.method}
+
+
+class _Solve(beam.DoFn):
+    def __init__(self, question: Question, names: Mapping[int, str]) -> None:
+        self._question, self._names = question, names
+
+    def process(
+        self, decision: Decision, scale: Scale | None, window: Any = beam.DoFn.WindowParam
+    ) -> Iterator[Summary]:
+        place = Window()
+        if isinstance(window, IntervalWindow):
+            place = Window(float(window.start), float(window.end))
+        yield summarize(decision, self._question, place, self._names, scale)

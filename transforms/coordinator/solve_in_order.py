@@ -1,0 +1,179 @@
+"""SolveInOrder: verdicts -> summaries whose centers keep their identity from window to window."""
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.coders import BytesCoder
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+from threadpoolctl import threadpool_limits
+
+from beam_coresets import codec
+from beam_coresets.coordinator.decision import Decision, Verdict
+from beam_coresets.points.scale import Scale
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import Summary, summarize, together, with_identities
+from beam_coresets.streaming.center_tracking import Generation, Lineage
+from beam_coresets.streaming.replicas import ONE, Coordinators
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.coordinator.replicas import in_lane
+from beam_coresets.transforms.writing.claims import Claims
+
+DECIDED, ELSEWHERE = "decided", "elsewhere"
+REMEMBERED = 64  # windows after which a key that says nothing is forgotten
+
+
+@beam.typehints.with_input_types(Verdict)
+class SolveInOrder(beam.PTransform):
+    """Verdicts -> Summaries, one a window, revision and key group.
+
+    Centers are solved from those of the last window before, and matched with them by shared mass (`lineage`). Where
+    another decision of the window is claimed already, as after a restart, later windows follow the claimed one.
+
+    Args:
+      question: k, z, metric and how the coreset was made.
+      scale: the scaling of the columns, or None.
+      init: (m, d) centers and their ids to begin with, in scaled units; or None.
+      claims: where decisions are claimed; None if they are not.
+      coordinators: whose verdicts these are; each replica's are solved apart.
+
+    Returns:
+      `.decided`, Summaries, and `.elsewhere`, (replica, Window) where another replica's decision is claimed: these are
+      not solved again.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        scale: Scale | None = None,
+        init: tuple[Any, tuple[str, ...] | None] | None = None,
+        claims: Claims | None = None,
+        coordinators: Coordinators = ONE,
+    ) -> None:
+        super().__init__()
+        if init is not None:
+            Lineage.given(*init)  # raises what is wrong with them now
+        self._question, self._scale, self._init, self._claims = question, scale, init, claims
+        self._coordinators = coordinators
+
+    def expand(self, verdicts: Any) -> Any:
+        solve = _SolveInOrder(self._question, self._scale, self._init, self._claims)
+        return (
+            verdicts
+            | "Key by group" >> beam.Map(in_lane, self._coordinators).with_output_types(tuple[str, Verdict])
+            | "Solve in order"
+            >> beam.ParDo(solve).with_output_types(Summary).with_outputs(ELSEWHERE, main=DECIDED)
+        )
+
+    def display_data(self) -> dict[str, Any]:
+        sampler = self._question.sampler
+        return {"k": sampler.k, "z": sampler.z, "metric": self._question.metric, "method": sampler.method}
+
+
+class _SolveInOrder(beam.DoFn):
+    LINEAGES = ReadModifyWriteStateSpec("lineages", BytesCoder())
+
+    def __init__(
+        self, question: Question, scale: Scale | None, init: tuple[Any, Any] | None, claims: Claims | None
+    ) -> None:
+        self._question, self._scale, self._init, self._claims = question, scale, init, claims
+
+    def setup(self) -> None:
+        self._limit = threadpool_limits(1, "blas")
+
+    def teardown(self) -> None:
+        self._limit.restore_original_limits()
+
+    def process(
+        self, element: tuple[str, Verdict], state: Any = beam.DoFn.StateParam(LINEAGES)
+    ) -> Iterator[Any]:
+        verdict, held = element[1], state.read()
+        lineages = {} if held is None else _unpacked(held)
+        window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
+        winner = None if self._claims is None else self._claims.winner(window)
+        elsewhere = winner not in (None, verdict.replica)
+        claimed = {} if winner is None else self._claimed(window)
+        summaries = []
+        for key, decision in () if elsewhere else verdict.decisions.items():
+            lineage = lineages.get(key) or self._first(key)
+            summary, after = self._answer(verdict, key, decision, lineage)
+            summaries.append(summary)
+            lineages[key] = after
+        for key, generation in claimed.items():
+            lineages[key] = (lineages.get(key) or self._first(key)).knowing(generation)
+        horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
+        recent = {key: one for key, one in lineages.items() if one.history and one.history[-1].end >= horizon}
+        state.write(_packed(recent))
+        if elsewhere:
+            yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
+        else:
+            yield together(window, summaries, verdict.replica)
+
+    def _first(self, key: str) -> Lineage:
+        return Lineage(key) if self._init is None else Lineage.given(*self._init, key=key)
+
+    def _answer(self, verdict: Verdict, key: str, decision: Decision, lineage: Lineage) -> tuple[Summary, Lineage]:
+        init = lineage.start_from(verdict.end)
+        k = self._question.sampler.k
+        summary = summarize(
+            decision,
+            self._question,
+            Window(verdict.start, verdict.end, key, verdict.revision),
+            scale=self._scale,
+            init=None if init is None or init.shape[1] != decision.coreset.dim else init[:k],
+            reason=verdict.reason,
+            decided_at=verdict.decided_at,
+        )
+        (answer,) = summary.answers
+        coreset = decision.coreset
+        found, after = lineage.matched(
+            verdict.end, answer.solved, coreset.points, coreset.weights, self._question.metric
+        )
+        if not found.ids:
+            return summary, lineage
+        births = {name: born for g in lineage.history for name, born in zip(g.ids, g.born.tolist(), strict=True)}
+        ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
+        return with_identities(summary, found.ids, found.born, found.split_from, ended), after
+
+    def _claimed(self, window: Window) -> dict[str, Generation]:
+        """The centers of the claimed decision of this window, by key."""
+        assert self._claims is not None
+        rows = [row for row in self._claims.read(window, "centers").to_pylist() if row["index"] is not None]
+        by_key: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_key.setdefault(row["key"], []).append(row)
+        end, z = float(window.end or 0.0), self._question.sampler.z
+        return {key: _generation(end, mine, z, self._scale) for key, mine in by_key.items()}
+
+
+def _generation(end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None) -> Generation:
+    """Claimed centers as the lineage knows them; the radius from their cost, which is exact for z = 2."""
+    centers = np.array([row["coordinates"] for row in rows], np.float64)
+    weight = np.array([row["weight"] for row in rows])
+    cost = np.array([row["cost"] for row in rows])
+    radius = np.power(np.divide(cost, weight, out=np.full(len(rows), np.nan), where=weight > 0), 1 / z)
+    born = np.array([np.nan if row["born"] is None else row["born"] for row in rows], np.float64)
+    ids = tuple(str(row["center_id"]) for row in rows)
+    share = weight / weight.sum() if weight.sum() > 0 else np.full(len(rows), np.nan)
+    return Generation(end, centers if scale is None else scale.apply(centers), radius, share, ids, born)
+
+
+def _known(born: float | None) -> float | None:
+    return None if born is None or np.isnan(born) else born
+
+
+def _packed(lineages: Mapping[str, Lineage]) -> bytes:
+    bodies = [lineage.to_bytes() for lineage in lineages.values()]
+    head = codec.pack("Lineages", {"keys": list(lineages), "lengths": [len(body) for body in bodies]}, {})
+    return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+
+
+def _unpacked(data: bytes) -> dict[str, Lineage]:
+    at = 8 + int.from_bytes(data[:8], "little")
+    fields, _ = codec.unpack(data[8:at], "Lineages")
+    out = {}
+    for key, length in zip(fields["keys"], fields["lengths"], strict=True):
+        out[key] = Lineage.from_bytes(data[at : at + length])
+        at += length
+    return out

@@ -1,0 +1,149 @@
+"""Which files there are, their format and columns, and how they are cut into parts."""
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets import hashing
+from beam_coresets.transforms.reading.columns import Columns, Layout, resolve
+from beam_coresets.transforms.reading.formats import FilePart, Format, naming, suffix
+from beam_coresets.transforms.reading.known_formats import FORMATS
+
+MIN_PART_BYTES = 64 << 20
+MAX_PARTS = 512
+LANES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one task reads: byte ranges of files, in order; `index` is the `part` of its blocks' spans."""
+
+    index: int
+    files: tuple[FilePart, ...]
+
+
+def match(patterns: str | Sequence[str]) -> list[FileMetadata]:
+    """The files of one or several globs, each once, sorted by path.
+
+    Raises:
+      ValueError: a glob matches nothing.
+    """
+    found = {}
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        files = FileSystems.match([pattern])[0].metadata_list
+        if not files:
+            raise ValueError(f"input: must match at least one file, got {pattern!r} (0 files)")
+        found.update({file.path: file for file in files})
+    return [found[path] for path in sorted(found)]
+
+
+def _relative(paths: Sequence[str]) -> list[str]:
+    """Paths from the longest folder that all have in common."""
+    parts = [path.replace(os.sep, "/").split("/") for path in paths]
+    common = 0
+    while all(len(p) > common + 1 for p in parts) and len({p[common] for p in parts}) == 1:
+        common += 1
+    return ["/".join(p[common:]) for p in parts]
+
+
+def _key(name: str, salt: int) -> int:
+    raw = np.frombuffer(name.encode(), np.uint8).copy()
+    return int(hashing.hash_bytes(np.array([0, len(raw)], np.int64), raw, salt)[0]) >> 32
+
+
+def row_names(files: Sequence[FileMetadata]) -> dict[int, str]:
+    """The 32-bit key of each file -> its path from the files' common folder.
+
+    A row of file `key` has the id `key << 32 | row number`, printed as "path#row". A key that is taken is drawn again,
+    in the order of the paths.
+    """
+    names: dict[int, str] = {}
+    for name in sorted(_relative([file.path for file in files])):
+        salt = 0
+        while (key := _key(name, salt)) in names:
+            salt += 1
+        names[key] = name
+    return names
+
+
+def plan_parts(files: Sequence[FileMetadata], splittable: bool, part_bytes: int = MIN_PART_BYTES) -> list[Part]:
+    """Cuts files into parts of about max(`part_bytes`, total / 512) bytes, in the order of their paths.
+
+    Small files share a part. Large ones are cut into equal byte ranges if `splittable`: a Parquet row group or an .npy
+    row belongs to the range in which it begins, so a part may turn out empty. CSV, text, JSON lines, Avro and
+    everything compressed are read whole, one file by one task: write many files of them, not one large one.
+    """
+    files = sorted(files, key=lambda file: file.path)
+    target = max(part_bytes, sum(file.size_in_bytes for file in files) // MAX_PARTS)
+    keys = {name: key for key, name in row_names(files).items()}
+    groups: list[list[FilePart]] = [[]]
+    for file, name in zip(files, _relative([file.path for file in files]), strict=True):
+        size = file.size_in_bytes
+        if sum(piece.stop - piece.start for piece in groups[-1]) + size > 1.5 * target and groups[-1]:
+            groups.append([])
+        pieces = max(1, round(size / target)) if splittable else 1
+        bounds = [size * i // pieces for i in range(pieces + 1)]
+        cut = [FilePart(file.path, low, high, keys[name]) for low, high in itertools.pairwise(bounds)]
+        groups[-1].append(cut[0])
+        groups.extend([piece] for piece in cut[1:])
+        if sum(piece.stop - piece.start for piece in groups[-1]) >= target or pieces > 1:
+            groups.append([])
+    return [Part(i, tuple(group)) for i, group in enumerate(group for group in groups if group)]
+
+
+def in_lanes(parts: Sequence[Part], lanes: int = LANES) -> list[Part]:
+    """The parts in an order that deals contiguous runs to 1, 2, ... `lanes` workers taking turns.
+
+    Neighbouring parts merge as soon as both are there: a worker that gets every other part holds on to all of them.
+    """
+    bounds = [len(parts) * lane // lanes for lane in range(lanes + 1)]
+    runs = [parts[low:high] for low, high in itertools.pairwise(bounds)]
+    return [part for step in itertools.zip_longest(*sorted(runs, key=len, reverse=True)) for part in step if part]
+
+
+def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Format:
+    """The format called `name`, or the one that the files' extensions agree on.
+
+    Raises:
+      ValueError: unknown or different extensions, or a compressed file of a format that has its own compression.
+    """
+    if name is not None and name not in FORMATS:
+        raise ValueError(f"format: must be one of {sorted(FORMATS)}, got {name!r}")
+    found: dict[str, str] = {} if name is None else {name: ""}
+    for file in files:
+        ending, compression = suffix(file.path)
+        names = [key for key, f in FORMATS.items() if ending in f.suffixes] if name is None else [name]
+        if not names:
+            raise ValueError(f"format: must be given, one of {sorted(FORMATS)}, for files like {file.path!r}, got none")
+        if compression is not None and not FORMATS[names[0]].compressible:
+            raise ValueError(f"input: must not be compressed as a whole, got {file.path!r}")
+        found.setdefault(names[0], file.path)
+    if len(found) > 1:
+        raise ValueError(f"input: must be files of one format, got {found}")
+    return FORMATS[next(iter(found))]
+
+
+def listed(
+    patterns: str | Sequence[str], format: str | None, part_bytes: int
+) -> tuple[list[FileMetadata], str, list[Part]]:
+    """The files of some globs, the name of their format, and the parts they are read in.
+
+    Raises:
+      ValueError: no files, or no common format.
+    """
+    files = match(patterns)
+    form = find_format(files, format)
+    name = next(name for name, each in FORMATS.items() if each is form)
+    return files, name, plan_parts(files, form.splittable, part_bytes)
+
+
+def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layout:
+    """The layout that all parts are read with, from the first file that is not empty."""
+    first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
+    with naming(form.label, first):
+        schema, sample = form.probe(first, columns)
+    return resolve(schema, columns, first, sample)

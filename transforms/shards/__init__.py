@@ -1,0 +1,1 @@
+"""Blocks or parts -> the shards' reports."""

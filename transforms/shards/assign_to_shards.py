@@ -1,0 +1,56 @@
+"""AssignRedundantly: every row to all the shards that hold its bucket."""
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of PointBlock)
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.transforms.base.progress import PROGRESS
+
+
+@beam.typehints.with_input_types(PointBlock)
+@beam.typehints.with_output_types(tuple[int, PointBlock])
+class AssignRedundantly(beam.PTransform):
+    """PointBlocks -> (shard, PointBlock): one block for every shard, also empty ones, which say how far a part has
+    come.
+
+    Fuses with the source and with `ShardCoreset`: keep shuffles out from between them, or raw data crosses the network.
+
+    Args:
+      assignment: who holds what.
+    """
+
+    def __init__(self, assignment: Assignment) -> None:
+        super().__init__()
+        self._assignment = assignment
+
+    def expand(self, blocks: Any) -> Any:
+        return blocks | "Split by shard" >> beam.ParDo(_Split(self._assignment))
+
+    def display_data(self) -> dict[str, Any]:
+        a = self._assignment
+        return {"shards": a.shards, "replication": a.replication, "scheme": a.kind, "buckets": a.buckets}
+
+
+class _Split(beam.DoFn):
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._points = Metrics.counter("beam_coresets", "points_assigned")
+
+    def setup(self) -> None:
+        split(tiny_block(), self._assignment)  # compiles, or loads, the kernels before the first element
+
+    def process(self, block: PointBlock) -> Iterator[tuple[int, PointBlock]]:
+        self._points.inc(len(block))
+        PROGRESS.add(points=len(block))
+        yield from enumerate(split(block, self._assignment))
+
+
+def tiny_block(dim: int = 2) -> PointBlock:
+    """A block to warm kernels with."""
+    points = np.arange(4 * dim, dtype=np.float32).reshape(4, dim)
+    return PointBlock(points, np.ones(4), np.arange(4, dtype=np.uint64), Span(0, 0, True))

@@ -1,0 +1,1 @@
+"""Kafka, read natively, and Pub/Sub."""

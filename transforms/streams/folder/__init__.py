@@ -1,0 +1,1 @@
+"""Files as they are moved into a folder."""

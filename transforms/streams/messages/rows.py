@@ -1,0 +1,382 @@
+"""Message formats of rows with named columns, one row a message: Avro records here, JSON in `json_messages`.
+
+A row is refused for what a file's row would be refused (`reading.rows`). Types do not depend on what comes first: from
+JSON and from a registry's schemas coordinates are numbers, ids and groups text, kept columns text (what is no text as
+JSON); from one Avro schema they are the schema's.
+"""
+import abc
+import dataclasses
+import functools
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets.points.block import LARGEST_NARROW, Span
+from beam_coresets.transforms.reading import formats
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, fits_float32, resolve
+from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.rows import build
+from beam_coresets.transforms.streams.messages.decoding import (
+    MESSAGE_KEY,
+    Array,
+    EventTime,
+    MessageFormat,
+    Messages,
+    Refused,
+    Rows,
+    event_time,
+    key_text,
+    too_large,
+)
+from beam_coresets.transforms.streams.messages.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
+
+TIME, KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
+EXACT = 2.0**53
+
+
+@functools.lru_cache(maxsize=64)
+def _named_layout(columns: Columns) -> Layout:
+    """The layout where no schema tells the types: the columns that were named."""
+    if columns.vector_column is not None:
+        if columns.dim is None:
+            raise SchemaError("dim: must be given with vector_column for messages, got none")
+        names: tuple[str, ...] = (columns.vector_column,)
+        types: dict[str, Any] = {columns.vector_column: pa.list_(pa.float64())}
+        dim = columns.dim
+    elif columns.columns is not None:
+        names, dim = columns.columns, len(columns.columns)
+        types = dict.fromkeys(names, pa.float64())
+    else:
+        raise SchemaError("columns: must be named (or a vector_column) for messages without a fixed schema, got none")
+    if columns.weight_column is not None:
+        types.setdefault(columns.weight_column, pa.float64())
+    for name in columns.roles:
+        types.setdefault(name, pa.string())
+    return Layout(columns, names, dim, pa.schema(list(types.items())), tuple(types))
+
+
+@functools.lru_cache(maxsize=64)
+def _avro_layout(columns: Columns, schema: str, aside: tuple[str, ...]) -> Layout:
+    """The layout of one schema; the columns `aside` are no coordinates unless named."""
+    found = _parsed(schema)
+    arrow = pa.schema([(field["name"], formats._avro_type(field["type"])) for field in found["fields"]])
+    named = {*columns.roles, *(columns.columns or ())}
+    arrow = pa.schema([field for field in arrow if field.name in named or field.name not in aside])
+    if columns.vector_column is not None and columns.dim is None:
+        raise SchemaError("dim: must be given with vector_column for messages, got none")
+    return resolve(arrow, columns, found.get("name", "schema"))
+
+
+def _record_schema(text: str) -> Any:
+    try:
+        schema = fastavro.parse_schema(json.loads(text))
+    except Exception as error:  # fastavro's own kinds, and what broken schemas make of it
+        raise ValueError(f"schema: must be an Avro schema, got {text[:200]!r} ({str(error)[:100]})") from error
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        raise ValueError(f"schema: must be an Avro record, got {text[:200]!r}")
+    if recursive(schema):
+        raise ValueError(f"schema: must not be recursive, got {text[:200]!r}")
+    return schema
+
+
+def recursive(schema: Any, around: frozenset[str] = frozenset()) -> bool:
+    """Whether an Avro schema, as fastavro parsed it, has a type within itself: deep records of it crash the reader."""
+    if isinstance(schema, str):
+        return schema in around
+    if isinstance(schema, list):
+        return any(recursive(one, around) for one in schema)
+    within = around | {schema["name"]} if schema.get("type") in ("record", "error") else around
+    parts = [field["type"] for field in schema.get("fields", ())]
+    parts += [schema[name] for name in ("items", "values") if name in schema]
+    if isinstance(schema.get("type"), (dict, list)):
+        parts.append(schema["type"])
+    return any(recursive(part, within) for part in parts)
+
+
+_parsed = functools.lru_cache(maxsize=16)(_record_schema)
+
+
+def read_schema(path: str) -> str:
+    """The text of an Avro schema file (.avsc), on any Beam filesystem.
+
+    Raises:
+      ValueError: no Avro record schema in it.
+    """
+    with FileSystems.open(path) as file:
+        text = str(file.read().decode("utf-8", "replace"))
+    _record_schema(text)
+    return text
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFormat(MessageFormat):
+    """Attributes:
+      columns: roles of the columns.
+      key_column: a column of labels, or "message.key", or None.
+
+    Raises:
+      ValueError: `columns` that messages can't be read by.
+    """
+
+    columns: Columns
+    key_column: str | None = None
+
+    def __post_init__(self) -> None:
+        self._layout(None)
+
+    def check_time(self, column: str | None) -> None:
+        self._layout(column)
+
+    def display_data(self) -> Mapping[str, Any]:
+        return {"format": self.name, "metric": self.columns.metric}
+
+    @abc.abstractmethod
+    def _layout(self, time: str | None) -> Layout:
+        """The columns to read, where event times are in the column `time`."""
+
+    @abc.abstractmethod
+    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
+                ) -> list[Batch]:
+        """The messages `good` as batches whose `rows` are the messages' indices; what is no row is refused."""
+
+    def _key_column(self) -> str | None:
+        return None if self.key_column == MESSAGE_KEY else self.key_column
+
+    def _text(self, text: str) -> str | None:
+        """What a letter shows: the row as it was understood, or None: the message itself."""
+        return text
+
+    def _rows(self, messages: Messages, good: Array, refused: Refused, clock: EventTime, now: float) -> Rows:
+        layout = self._layout(clock.column)
+        pieces = [p for p in self._pieces(messages, good, refused, layout, clock.column) if len(p)]
+        block, letters = build(pieces, layout, Span(0, 0))
+        for letter in letters:
+            number = int(letter.position.removeprefix("row "))
+            refused.add(number, letter.reason, letter.column, self._text(letter.row))
+        index = np.concatenate([np.empty(0, np.int64), *(p.rows for p in pieces)]).astype(np.int64)
+        built = ~refused.whole()[index]
+        if self._single(layout):
+            self._refuse_large(block.points, index[built], refused)
+        times, keys = self._times_and_keys(pieces, index, refused, clock, now, messages.times)
+        fine = ~refused.whole()[index]
+        if not fine[built].all():
+            block = block.take(np.flatnonzero(fine[built]))
+        options = self.columns
+        return Rows(
+            block.points.astype(np.float32, copy=False) if self._single(layout)
+            else _exact(block.points, pieces, layout, fine),
+            index[fine],
+            np.ones(len(block), np.int64),
+            None if options.weight_column is None else block.weights,
+            None if options.id_column is None else block.ids,
+            block.groups,
+            block.extras,
+            None if times is None else times[fine],
+            None if keys is None else keys[fine],
+        )
+
+    def _times_and_keys(
+        self, pieces: list[Batch], index: Array, refused: Refused, clock: EventTime, now: float, stamps: Array
+    ) -> tuple[Array | None, Array | None]:
+        """Event times and keys of the rows (n,), where columns hold them; without one a row is refused."""
+        times = keys = None
+        if clock.column is not None:
+            times = np.concatenate([np.empty(0), *(p.columns.column(TIME).to_numpy(False) for p in pieces)])
+            reasons = clock.refuse(times, now, stamps[index])
+            self._refuse({int(index[i]): reason for i, reason in reasons.items()}, refused, clock.column)
+        if (column := self._key_column()) is not None:
+            keys = np.empty(len(index), object)
+            keys[:] = [key for p in pieces for key in p.columns.column(KEY).to_pylist()]
+            mistyped = np.concatenate([np.empty(0, bool), *(p.unparsable[KEY] for p in pieces)]).astype(bool)
+            for i in np.flatnonzero([key is None for key in keys.tolist()]):
+                self._refuse({int(index[i]): "unparsable" if mistyped[i] else "null"}, refused, column)
+        return times, keys
+
+    def _batch(self, records: list[Any], rows: Array, source: str, layout: Layout, time: str | None) -> Batch:
+        """Records as a batch, with their times and keys beside the layout's columns."""
+        batch = formats.python_batch(self._cells(records, layout), layout, rows, source, 0)
+        columns, unparsable = batch.columns, dict(batch.unparsable)
+        if time is not None:
+            times = [event_time(record.get(time)) for record in records]
+            columns = columns.append_column(TIME, pa.array(times, pa.float64()))
+        if (name := self._key_column()) is not None:
+            cells = [record.get(name) for record in records]
+            keys, _ = formats.python_column([key_text(cell) for cell in cells], pa.string())
+            unparsable[KEY] = np.array([cell is not None for cell in cells], bool)
+            columns = columns.append_column(KEY, keys)
+        return dataclasses.replace(batch, columns=columns, unparsable=unparsable)
+
+    def _safely(
+        self, records: list[Any], rows: Array, messages: Messages, refused: Refused, layout: Layout, time: str | None
+    ) -> list[Batch]:
+        """`_batch`, where records that can't be in one are refused."""
+        try:
+            return [self._batch(records, rows, messages.source, layout, time)]
+        except Exception as error:  # whatever others wrote ends as a letter, not as a job that starts over for ever
+            if not len(rows):
+                raise
+            if len(rows) == 1:
+                refused.add(int(rows[0]), f"unparsable: {type(error).__name__} in the record")
+                return []
+        half = len(rows) // 2
+        first = self._safely(records[:half], rows[:half], messages, refused, layout, time)
+        return first + self._safely(records[half:], rows[half:], messages, refused, layout, time)
+
+    def _single(self, layout: Layout) -> bool:
+        """Whether points are float32: a matter of the types, never of what a batch holds."""
+        kinds = [layout.schema.field(name).type for name in layout.coordinates]
+        return self.columns.metric == "cosine" or all(map(fits_float32, kinds))
+
+    def _refuse_large(self, points: Array, index: Array, refused: Refused) -> None:
+        """Refuses those of the rows (n, d) of the messages `index` (n,) that float32 can't hold."""
+        for row in np.flatnonzero((np.abs(points) > LARGEST_NARROW).any(axis=1)).tolist():
+            self._refuse({int(index[row]): too_large(points[row])}, refused)
+
+    def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
+        """The records, with what columns hold made to fit the layout."""
+        return records
+
+
+def _exact(points: Array, pieces: list[Batch], layout: Layout, good: Array) -> Array:
+    """Points as they were read. `build` rounds to float32 where a block as a whole allows it, but how messages fall
+    into blocks differs from shard to shard, and what two shards have of one message must be the same."""
+    if points.dtype != np.float32:
+        return points
+    parts, low = [np.empty((0, layout.dim))], 0
+    for piece in pieces:
+        rows = np.flatnonzero(good[low : low + len(piece)])
+        low += len(piece)
+        columns = [piece.columns.column(name).take(pa.array(rows)) for name in layout.coordinates]
+        if layout.options.vector_column is None:
+            parts.append(np.column_stack([column.cast(pa.float64()).to_numpy(False) for column in columns]))
+        else:
+            parts.append(columns[0].flatten().cast(pa.float64()).to_numpy(False).reshape(-1, layout.dim))
+    return np.concatenate(parts)
+
+
+def as_text(value: Any) -> str | None:
+    """A kept value of any kind as text; the same for a number however it was read."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        value = int(value)
+    return json.dumps(value, default=str)
+
+
+class NamedRows(RowFormat):
+    """Rows whose types no fixed schema tells."""
+
+    def _layout(self, time: str | None) -> Layout:
+        return _named_layout(self.columns)
+
+    def _kept(self, layout: Layout) -> list[str]:
+        """Kept columns that nothing else reads."""
+        options = self.columns
+        other = {*layout.coordinates, options.weight_column, options.id_column, options.group_column}
+        return [name for name in options.keep_columns if name not in other]
+
+    def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
+        kept = self._kept(layout)
+        return [record | {name: as_text(record.get(name)) for name in kept} for record in records] if kept else records
+
+
+class MalformedError(ValueError):
+    """Bytes that are not what they should be."""
+
+
+def _record(value: bytes, schema: Any) -> Any:
+    """One schemaless-encoded record; raises MalformedError where the bytes are none, or more than one."""
+    stream = io.BytesIO(value)
+    try:
+        record = fastavro.schemaless_reader(stream, schema, None)
+    except Exception as error:  # bytes that others wrote can end in any of the library's own errors
+        raise MalformedError(f"{type(error).__name__} in the record") from error
+    if (used := stream.tell()) != len(value):
+        raise MalformedError(f"must be one record of {used} bytes, got {len(value)}")
+    return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Avro(RowFormat):
+    """An Avro record a message, schemaless-encoded; all have the same schema.
+
+    Attributes:
+      schema: the writer's schema as JSON text.
+    """
+
+    name = "avro"
+    schema: str = ""
+
+    def __post_init__(self) -> None:
+        self._check_fields(None)  # which numbers are coordinates also depends on the time's column
+
+    def _check_fields(self, time: str | None) -> None:
+        names = [field["name"] for field in _parsed(self.schema)["fields"]]
+        for option, name in (("time", time), ("key_column", self._key_column())):
+            if name is not None and name not in names:
+                have = ", ".join(names)
+                raise SchemaError(f"{option}: must be among the fields of the schema ({have}), got {name!r}")
+
+    def _layout(self, time: str | None) -> Layout:
+        self._check_fields(time)
+        key = self._key_column()
+        return _avro_layout(self.columns, self.schema, tuple(name for name in (time, key) if name is not None))
+
+    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
+                ) -> list[Batch]:
+        schema = _parsed(self.schema)
+        records, rows = [], []
+        for i in good.tolist():
+            try:
+                records.append(_record(messages.values[i] or b"", schema))
+                rows.append(i)
+            except MalformedError as error:
+                refused.add(i, f"unparsable: {error}", text=(messages.values[i] or b"")[:250].hex())
+        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
+
+
+@dataclasses.dataclass(frozen=True)
+class AvroRegistry(NamedRows):
+    """An Avro record a message behind Confluent's frame: a zero byte and the number of its schema, 4 bytes.
+
+    Attributes:
+      registry: where schemas are fetched, once a process.
+    """
+
+    name = "avro-registry"
+    registry: SchemaRegistry = dataclasses.field(default_factory=lambda: SchemaRegistry("http://localhost:8081"))
+
+    @functools.cached_property
+    def _schemas(self) -> SchemaCache:
+        return SchemaCache(self.registry)
+
+    @functools.cached_property
+    def _recursive(self) -> Callable[[int], bool]:
+        return functools.cache(lambda number: recursive(self._schemas.get(number)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_schemas", "_recursive")}
+
+    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
+                ) -> list[Batch]:
+        records, rows = [], []
+        for i in good.tolist():
+            value = messages.values[i] or b""
+            try:
+                if len(value) < 5 or value[0]:
+                    raise MalformedError("must begin with a zero byte and a schema number")
+                number = int.from_bytes(value[1:5], "big")
+                schema = self._schemas.get(number)
+                if self._recursive(number):
+                    raise MalformedError(f"schema {number} is recursive")
+                records.append(_record(value[5:], schema))
+                rows.append(i)
+            except (MalformedError, UnknownSchemaError) as error:
+                refused.add(i, f"unparsable: {error}", text=value[:250].hex())
+        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)

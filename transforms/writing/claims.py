@@ -1,0 +1,220 @@
+"""Claims: of several decisions of one window and revision the first one counts, whatever stops in between.
+
+    .staging/<window>/<attempt>/   a decision's files while nobody may see them
+    .claims/<window>.json          names one attempt; who creates it has decided the window
+    summaries/day=2026-11-21/...   the claimed files, moved there: candidates, coreset, centers, summaries in this order
+
+Whoever finds a claim whose files are not all in their places finishes the moves. So the tables' folders never hold
+anything unclaimed or half-written, and whoever sees a window's row in `summaries` finds the rest.
+"""
+import hashlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets import tables
+from beam_coresets.results.summary import Summary
+from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.writing import atomic_files
+
+ORDER = ("coreset", "centers", "summaries")
+WEAK_ORDER = ("candidates", *ORDER)
+FOLDERS = (".claims", ".staging")
+_PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
+
+
+class Claims:
+    """The decided windows of one output folder.
+
+    Args:
+      output: a folder on a filesystem with an atomic create; the tables become folders in it.
+      form: "avro", "parquet" or "jsonl".
+      wanted: which tables are written.
+
+    Raises:
+      ValueError: an unknown format, or a filesystem on which the first decision can't be told.
+    """
+
+    def __init__(self, output: str, form: str = "avro", wanted: Collection[str] = ORDER) -> None:
+        if form not in tables.FORMATS:
+            raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
+        atomic_files.require_atomic(output)
+        self.output, self.form = output, form
+        self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)
+
+    def require_writable(self) -> None:
+        """Checks, from here, that the output folder can be written; workers elsewhere must reach it under this name.
+
+        Raises:
+          ValueError: it can't be.
+        """
+        probe = self._path(".staging", f".probe-{uuid.uuid4().hex}", "file")
+        try:
+            atomic_files.write(probe, b"")
+            atomic_files.remove_folder(probe.rpartition("/")[0])
+        except (OSError, BeamIOError) as error:
+            raise ValueError(f"output: must be a folder that can be written, got {self.output!r} ({error})") from None
+
+    def publish(self, summary: Summary) -> bool:
+        """Claims the window for this decision and puts its tables in their places.
+
+        Returns:
+          Whether the claimed decision is this one, now or since an earlier attempt; else it is to be dropped.
+        """
+        claim, mine = self._claim(summary.window.name), False
+        if claim is None:
+            claim, mine = self._staked(summary)
+        self._finish(claim)
+        return mine or all(  # of another decision the summaries differ, and the rest need not be looked at
+            _digest(tables.encode(summary.table(name), claim["form"])) == claim["files"][name]["digest"]
+            for name in reversed(claim["files"])
+        )
+
+    def decided(self, window: Window) -> bool:
+        """Whether any decision of this window and revision is claimed."""
+        return bool(FileSystems.exists(self._path(".claims", f"{window.name}.json")))
+
+    def winner(self, window: Window) -> int | None:
+        """Which of the coordinator's replicas has decided this window and revision; None if it is not decided."""
+        claim = self._claim(window.name)
+        return None if claim is None else int(claim.get("replica", 0))
+
+    def read(self, window: Window | str, table: str) -> pa.Table:
+        """A table of a claimed window, given itself or its name.
+
+        Raises:
+          ValueError: it is not decided, or its decision has no such table.
+        """
+        claim = self._claimed(window)
+        if table not in claim["files"]:
+            raise ValueError(f"table: must be one of {', '.join(claim['files'])}, got {table!r}")
+        self._finish(claim)
+        data = atomic_files.read(self._path(*claim["files"][table]["path"].split("/")))
+        return tables.typed(tables.decode(data, claim["form"]), table)
+
+    def paths(self, window: Window | str) -> list[str]:
+        """The files of a claimed window, in the order they were moved.
+
+        Raises:
+          ValueError: it is not decided.
+        """
+        return [self._path(*file["path"].split("/")) for file in self._claimed(window)["files"].values()]
+
+    def claimed_since(self, seen: Collection[str]) -> list[str]:
+        """The names of the decided windows that are not among `seen`, in the order of the windows."""
+        names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims"))
+                 if name.endswith(".json") and not name.startswith("."))  # fmt: skip
+        return sorted((name for name in names if name not in seen), key=place_of)
+
+    def finish_all(self) -> None:
+        """Puts into their places what earlier runs had claimed when they were stopped."""
+        for name in atomic_files.folders_in(self._path(".staging")):
+            claim = self._claim(name)
+            if claim is not None:
+                self._finish(claim)
+
+    def unannounced(self) -> list[Window]:
+        """The decided windows that the world has not been told of."""
+        names = set(atomic_files.names_in(self._path(".claims")))
+        waiting = [name for name in names if name.endswith(".json") and f"{name[:-5]}.announced" not in names]
+        places = sorted(place_of(name[:-5]) for name in waiting)
+        return [Window(start, end, key, revision) for start, end, key, revision, _ in places if end < float("inf")]
+
+    def announced(self, window: Window) -> bool:
+        """Whether somebody has told the world of the claimed decision."""
+        return bool(FileSystems.exists(self._path(".claims", f"{window.name}.announced")))
+
+    def mark_announced(self, window: Window) -> None:
+        """Notes down that the world has been told."""
+        atomic_files.create_exclusively(self._path(".claims", f"{window.name}.announced"), b"")
+
+    def _path(self, *parts: str) -> str:
+        return str(FileSystems.join(self.output, *parts))
+
+    def _claimed(self, window: Window | str) -> dict[str, Any]:
+        name = window if isinstance(window, str) else window.name
+        claim = self._claim(name)
+        if claim is None:
+            raise ValueError(f"window: must be decided, got {name!r} without a claim in {self.output!r}")
+        return claim
+
+    def _claim(self, name: str) -> dict[str, Any] | None:
+        path = self._path(".claims", f"{name}.json")
+        for _ in range(_PATIENCE):
+            try:
+                found: dict[str, Any] = json.loads(atomic_files.read(path))
+                return found
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                time.sleep(0.1)
+        raise ValueError(f"output: must hold whole claims, got {path!r} cut short")
+
+    def _staked(self, summary: Summary) -> tuple[dict[str, Any], bool]:
+        """The claim of the window, this attempt's or that of whoever was faster; and which of the two."""
+        window = summary.window
+        data = {name: tables.encode(summary.table(name), self.form) for name in self.wanted}
+        files = {
+            name: {
+                "path": "/".join(part for part in (name, window.folder, f"{window.name}.{self.form}") if part),
+                "digest": _digest(content),
+                "size": len(content),
+            }
+            for name, content in data.items()
+        }
+        digest = _digest("".join(str(file["digest"]) for file in files.values()).encode())
+        at = [answer.row["decided_at"] for answer in summary.answers if answer.row["decided_at"] is not None]
+        claim = {
+            "window": window.name,
+            "staging": f"{digest[:16]}-{uuid.uuid4().hex[:16]}",
+            "form": self.form,
+            "replica": summary.replica,
+            "digest": digest,
+            "decided_at": max(at, default=None),
+            "files": files,
+        }
+        try:
+            for name, content in data.items():
+                atomic_files.write(self._staged(claim, name), content)
+        except FileNotFoundError:  # whoever was faster has tidied up
+            return self._claimed(window), False
+        if atomic_files.create_exclusively(self._path(".claims", f"{window.name}.json"), _json(claim)):
+            return claim, True
+        return self._claimed(window), False
+
+    def _staged(self, claim: dict[str, Any], table: str) -> str:
+        return self._path(".staging", claim["window"], claim["staging"], f"{table}.{claim['form']}")
+
+    def _finish(self, claim: dict[str, Any]) -> None:
+        """Moves what is not in its place yet, and removes what this and other attempts have left."""
+        for name, file in claim["files"].items():
+            target = self._path(*file["path"].split("/"))
+            if not FileSystems.exists(target):
+                atomic_files.move(self._staged(claim, name), target)
+        atomic_files.remove_folder(self._path(".staging", claim["window"]))
+
+
+def place_of(name: str) -> tuple[float, float, str, int, str]:
+    """Sorts the names of windows, and of their files, by start, end, key and revision; others come first, by name."""
+    found = re.fullmatch(r"(?:(.*)-)?(?:global|(-?[0-9.]+)-(-?[0-9.]+))-r(\d+)(?:\.\w+)?", name.rsplit("/", 1)[-1])
+    if found is None:
+        return float("-inf"), float("-inf"), "", 0, name
+    key, start, end, revision = found.groups()
+    if start is None:
+        return float("-inf"), float("inf"), key or "", int(revision), name
+    return float(start), float(end), key or "", int(revision), name
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, indent=1).encode() + b"\n"

@@ -1,0 +1,121 @@
+"""The tables' rows as schema'd Beam rows, for any sink that takes them."""
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
+
+import apache_beam as beam
+
+from beam_coresets.results.summary import Summary
+from beam_coresets.tables import plain_rows
+
+
+class SummaryRow(NamedTuple):
+    """A window's summary; the fields are described in `beam_coresets.tables`."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    shards: int
+    responded: Sequence[int]
+    stragglers: Sequence[int]
+    distrusted: Sequence[str]
+    coverage: float
+    delta: float
+    total_weight: float
+    cost: float
+    cost_low: float
+    cost_high: float
+    cost_basis: str
+    points: int
+    coreset_points: int
+    centers: int
+    degraded: bool
+    reason: str
+    decided_at: Optional[float]
+    partial: int
+    k: int
+    z: float
+    metric: str
+    method: str
+    recovery: str
+    scheme: str
+    replication: int
+    seed: int
+    version: str
+    summary: str
+    r: int
+    affine: bool
+    constraint: Optional[str]
+    factor: Optional[float]
+    alpha: Optional[float]
+    evidence: Optional[bytes]
+
+
+class CenterRow(NamedTuple):
+    """One center of a window; without an index, where a center of the window before has gone."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    index: Optional[int]  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a row
+    coordinates: Optional[Sequence[float]]
+    weight: float
+    cost: float
+    representative_id: Optional[str]
+    center_id: Optional[str]
+    born: Optional[float]
+    split_from: Optional[str]
+    merged_into: Optional[str]
+    basis: Optional[Sequence[float]]
+
+
+class CoresetRow(NamedTuple):
+    """One point of a window's coreset; `kept` holds the kept columns as text."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    id: str
+    coordinates: Sequence[float]
+    weight: float
+    weight_ht: float
+    bucket: int
+    shard: int
+    group: Optional[str]
+    kept: dict[str, Optional[str]]
+
+
+class CandidateRow(NamedTuple):
+    """One place that a window's centers may be chosen from; without an id where it is no input row."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, as in CenterRow
+    id: Optional[str]
+    coordinates: Sequence[float]
+    shard: int
+    independent: bool
+
+
+ROWS = {"summaries": SummaryRow, "centers": CenterRow, "coreset": CoresetRow, "candidates": CandidateRow}
+
+for _row in ROWS.values():
+    beam.coders.registry.register_coder(_row, beam.coders.RowCoder)
+
+
+def rows_of(summary: Summary, table: str) -> Iterator[Any]:
+    """The rows of one table of a summary, as the NamedTuples in `ROWS`."""
+    kind = ROWS[table]
+    for values in plain_rows(summary.table(table)):
+        yield _row_of(kind, values)
+
+
+def _row_of(kind: Any, values: dict[str, Any]) -> Any:
+    known = {name: values.pop(name) for name in kind._fields if name != "kept"}
+    if kind is CoresetRow:
+        known["kept"] = {name: None if v is None else str(v) for name, v in values.items()}
+    return kind(**known)
