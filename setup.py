@@ -50,6 +50,8 @@ setup(
         "numba>=0.59",
         "rich>=13",
         "threadpoolctl>=3.1",
+        "PyYAML>=6",
+        "shtab>=1.6",
     ],
     extras_require={
         "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "test": TEST, "lint": LINT, "plots": PLOTS,

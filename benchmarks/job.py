@@ -120,6 +120,7 @@ def job(run: Run, pattern: str, output: str) -> float:
     """The pipeline of `beam-coresets summarize`; seconds from run to end."""
     from beam_coresets.pipelines import summarize
     from beam_coresets.pipelines.console import options
+    from beam_coresets.pipelines.console.options import SummarizeOptions
     from beam_coresets.transforms.reading.blocks import ReadBlocks
 
     arguments = ["--input", pattern, "--output", output, "--k", str(run.k), "--shards", str(run.shards)]
@@ -127,7 +128,7 @@ def job(run: Run, pattern: str, output: str) -> float:
     arguments += ["--vector_column", "v", "--metric", "cosine"] if run.vectors else []
     if run.workers > 1:
         arguments += [f"--direct_num_workers={run.workers}", "--direct_running_mode=multi_threading"]
-    known, beam_options = options.parse(arguments, "summarize", "")
+    known, beam_options = options.parse(arguments, "summarize", SummarizeOptions)
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     pipeline = summarize.build(known, beam_options, options.plan_of(known), source)
     began = time.perf_counter()

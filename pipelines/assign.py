@@ -1,5 +1,4 @@
 """Rows and centers -> rows with their cluster and distance; under the centers' constraint, if they have one."""
-import argparse
 import csv
 import dataclasses
 import io
@@ -17,14 +16,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from beam_coresets import tables
 from beam_coresets.assigning.cluster_assignment import Membership, Nearest
 from beam_coresets.assigning.dual_prices import Survey, Surveyor, narrowed, reach_of, reprice, violations
+from beam_coresets.declared import declare, declared_as
+from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
+from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import Result, blocks_of, combined
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
-from beam_coresets.pipelines.results_folder.stored import add_window_options, newest, parts_of, require_another_folder
+from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_another_folder
 from beam_coresets.pipelines.running import launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.solvers.constrained.bounds import Bounds
@@ -52,26 +53,29 @@ Array = npt.NDArray[Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets assign --input DATA --centers OUT --output FOLDER`; returns the exit code."""
-    known, beam_options = options.parse(argv, "assign", __doc__ or "", base=_add_options)
+    return launch.exit_code(lambda: _main(argv))
+
+
+@dataclasses.dataclass(frozen=True)
+class AssignOptions(ResultOptions, WindowOptions, DataOptions):
+    """The options of `assign`."""
+
+    centers: str = declare(None, "the --output folder of summarize, solve, rollup or stream")
+    max_violation: float = declare(
+        MAX_VIOLATION,
+        "with a constraint: prices are narrowed until no bound is missed by more, relative to it",
+    )
+    seed: int = declared_as(PlanParameters, "seed", 0, help="of the rows that prices are found on")
+    output: str = declare(
+        None, "folder for the files, on any Beam filesystem; rows go to assigned/ in it", group="results"
+    )
+    format: str = declared_as(ResultOptions, "format", "parquet")
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known, beam_options = options.parse(argv, "assign", AssignOptions, __doc__ or "")
     launch.quiet(known.verbose)
-    return launch.exit_code(lambda: run(known, beam_options, Console()))
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    options.add_data_options(parser)
-    own = parser.add_argument_group("assignment")
-    own.add_argument("--centers", help="the --output folder of summarize, solve, rollup or stream")
-    add_window_options(own)
-    own.add_argument(
-        "--max_violation", type=float, default=MAX_VIOLATION,
-        help="with a constraint: prices are narrowed until no bound is missed by more, relative to it (default: 0.01)",
-    )  # fmt: skip
-    own.add_argument("--seed", type=int, default=0, help="of the rows that prices are found on")
-    out = parser.add_argument_group("results")
-    out.add_argument("--output", help="folder for the files, on any Beam filesystem; rows go to assigned/ in it")
-    out.add_argument("--format", default="parquet", choices=tables.FORMATS, help="of the files (default: parquet)")
-    out.add_argument("--overwrite", action="store_true", help="replace another run's result in --output")
-    out.add_argument("--verbose", action="store_true", help="show warnings and whole error reports")
+    return run(known, beam_options, Console())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Job:
       console: shows how far it is.
     """
 
-    known: argparse.Namespace
+    known: AssignOptions
     beam_options: PipelineOptions
     clusters: Clusters
     source: ReadBlocks
@@ -148,7 +152,7 @@ class Job:
         return found
 
 
-def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -> int:
     """Assigns, writes and shows; returns the exit code.
 
     Raises:
@@ -164,7 +168,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
         raise ValueError(f"scale: must be left to the centers' scale.json, got {known.scale!r}")
     if not known.max_violation >= 0:
         raise ValueError(f"max_violation: must be at least 0, got {known.max_violation}")
-    known.metric = clusters.metric
+    known = dataclasses.replace(known, metric=clusters.metric)
     if clusters.constraint is not None and clusters.constraint.labelled:
         options.require(known, "group_column")
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
@@ -181,7 +185,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     return 0
 
 
-def read_clusters(known: argparse.Namespace) -> Clusters:
+def read_clusters(known: AssignOptions) -> Clusters:
     """The centers in the folder --centers.
 
     Raises:
@@ -277,7 +281,7 @@ def _csv(path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
 
 
 def _show(
-    known: argparse.Namespace, clusters: Clusters, sizes: dict[str, Array], bounds: Bounds | None, passes: int,
+    known: AssignOptions, clusters: Clusters, sizes: dict[str, Array], bounds: Bounds | None, passes: int,
     seconds: float, console: Console,
 ) -> None:  # fmt: skip
     weight, rows, cost = np.sum(list(sizes.values()), axis=0) if sizes else np.zeros((3, len(clusters.centers)))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_points(folder / "points", console)
     shutil.rmtree(folder / "out", ignore_errors=True)
     command = (
-        f"--input {folder}/points/*.parquet --output {folder}/out --k 20 --shards 10 --replication 3 --drop_shards 1,4"
+        f"--input {folder}/points/*.parquet --output {folder}/out --k 20 --shards 10 --replication 3 --drop-shards 1,4"
     ).split()
     console.rule(f"beam-coresets summarize {' '.join(command)}")
     code = summarize.main(command)

@@ -3,17 +3,14 @@ import argparse
 import importlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.constraint_options import add_constraint_options
-from beam_coresets.pipelines.console.stream_options import add_stream_options
-from beam_coresets.pipelines.running import launch, runners
+from beam_coresets.pipelines.console.options import SummarizeOptions
+from beam_coresets.pipelines.console.stream_options import StreamOptions
+from beam_coresets.pipelines.running import launch
 
-COMMANDS: dict[str, Sequence[Callable[[argparse.ArgumentParser], None]]] = {
-    "stream": (add_stream_options, runners.add_runner_options),
-    "summarize": (options.add_shard_reader_options, add_constraint_options),
-}
+COMMANDS: dict[str, type] = {"stream": StreamOptions, "summarize": SummarizeOptions}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +30,7 @@ def _launch(command: str, parameters: Sequence[str]) -> int:
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The command's own parser."""
-    return options.parser_of(command, "", COMMANDS[command])
+    return options.parser_of(command, COMMANDS[command])
 
 
 def words_of(parser: argparse.ArgumentParser, parameters: Sequence[str]) -> Iterator[str]:
@@ -47,7 +44,7 @@ def words_of(parser: argparse.ArgumentParser, parameters: Sequence[str]) -> Iter
     """
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
-        action = parser._option_string_actions.get(name)
+        action = parser._option_string_actions.get(name.replace("_", "-"))
         if action is None or not equals:
             yield parameter
         elif not value:
@@ -56,11 +53,11 @@ def words_of(parser: argparse.ArgumentParser, parameters: Sequence[str]) -> Iter
             if value.lower() not in ("true", "false"):
                 raise ValueError(f"{action.dest}: must be true or false, got {value!r}")
             if value.lower() == "true":
-                yield name
+                yield action.option_strings[0]
         elif action.nargs == "+":
-            yield from (name, *_values(action.dest, value))
+            yield from (action.option_strings[0], *_values(action.dest, value))
         else:
-            yield parameter
+            yield f"{action.option_strings[0]}={value}"
 
 
 def _values(name: str, text: str) -> list[str]:

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from beam_coresets import __version__
+
 WORDS = {
     "summarize": "files -> coreset, centers and certificate",
     "stream": "Kafka, files that keep coming, or generated points -> a summary for every window, on time",
@@ -17,16 +19,27 @@ WORDS = {
 }
 
 
+MORE = {
+    "completion": "bash, zsh or tcsh -> a script that completes words and options there",
+    "--version": "which this is",
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one word; returns the exit code: 0 done, 1 failed, 2 asked for something that can't work."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if args == ["--version"]:
+        print(f"beam-coresets {__version__}")
+        return 0
+    if args[:1] == ["completion"]:
+        return _completion(args[1:])
     if not args or args[0] in ("-h", "--help") or args[0] not in WORDS:
         asked_for_help = bool(args) and args[0] in ("-h", "--help")
         stream = sys.stdout if asked_for_help else sys.stderr
         if args and not asked_for_help:
             print(f"error: word: must be one of {', '.join(WORDS)}, got {args[0]!r}", file=stream)
         print("usage: beam-coresets WORD [options]    (beam-coresets WORD --help)\n", file=stream)
-        for word, what in WORDS.items():
+        for word, what in {**WORDS, **MORE}.items():
             print(f"  {word:<10} {what}", file=stream)
         return 0 if asked_for_help else 2
     if "--verbose" not in args:
@@ -36,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and args[0] == "stream":
         _leave(code)
     return code
+
+
+def _completion(args: Sequence[str]) -> int:
+    """Prints a script with which a shell completes words and options."""
+    from beam_coresets.pipelines.console.completion import SHELLS, script
+
+    if len(args) != 1 or args[0] not in SHELLS:
+        got = " ".join(args) or "nothing"
+        print(f"error: completion: must be for one of {', '.join(SHELLS)}, got {got}", file=sys.stderr)
+        return 2
+    print(script(args[0], WORDS))
+    return 0
 
 
 def _leave(code: int) -> None:

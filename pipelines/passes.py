@@ -1,5 +1,4 @@
 """Passes over the data whose small results come back to whoever runs the job."""
-import argparse
 import pickle
 import tempfile
 import uuid
@@ -11,6 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from rich.console import Console
 
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.options import DataOptions
 from beam_coresets.pipelines.running import launch, local
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
@@ -50,7 +50,7 @@ def _keep(value: Any, path: str, *gate: Any) -> None:
 
 
 def blocks_of(
-    known: argparse.Namespace, pipeline: beam.Pipeline, scale: Scale | None
+    known: DataOptions, pipeline: beam.Pipeline, scale: Scale | None
 ) -> tuple[Any, Any]:
     """The data's blocks, in scaled units if there is a scale, and its dead letters."""
     read = pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format)
@@ -61,7 +61,7 @@ def blocks_of(
 
 
 def combined(
-    known: argparse.Namespace,
+    known: DataOptions,
     beam_options: PipelineOptions,
     scale: Scale | None,
     console: Console,

@@ -1,7 +1,7 @@
 """`beam-coresets plan`: shards and stragglers in; schemes side by side, what they cost and what they buy, out."""
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import itertools
 import math
 import sys
@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from beam_coresets.declared import declare
+from beam_coresets.pipelines.console.options import parse_alone
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.shards import local_centers, pca
 from beam_coresets.shards.assignment import KINDS, Assignment
@@ -23,50 +25,43 @@ SIMULATED_SHARDS = (100, 1_000, 10_000)
 RELAXATION = 0.1  # the default slack of --summary pca
 
 
-def parser() -> argparse.ArgumentParser:
+@dataclasses.dataclass(frozen=True)
+class PlanOptions:
     """The options of `plan`."""
-    p = argparse.ArgumentParser("beam-coresets plan", description=__doc__, allow_abbrev=False)
-    add = p.add_argument
-    add("--shards", type=integer, default=10, help="how many shards read the data (default 10)")
-    add("--tolerate", type=integer, help="lose nothing whichever this many shards straggle (default 2, or shards - 1)")
-    add("--replication", type=integer, help="how many shards hold each bucket (default: what the wishes need)")
-    add("--scheme", choices=KINDS, help="the scheme to plan for (default: chosen)")
-    add("--straggle_probability", type=number, help="probability that a shard straggles, independently of the others")
-    add("--target", type=number, help="probability with which nothing is to be lost (default 0.99)")
-    add(
-        "--summary", choices=SUMMARIES, default="coreset",
-        help="what shards send (default: coreset); local_centers and pca have one multiplier a shard: Property 1",
-    )  # fmt: skip
-    add("--delta", type=number, default=0.5, help="Property 1's slack (default 0.5)")
-    add("--domains", help="failure domains: how many (shard i is in domain i mod n), or one number a shard: 0,0,1,1")
-    add("--buckets", type=integer, help="how many buckets the ids are hashed to (default 1024, more for many shards)")
-    add("--deadline", type=number, default=8.0, help="for the simulation, in median shard times (default 8)")
-    add("--seed", type=integer, default=0)
-    return p
 
-
-def integer(text: str) -> int:
-    """An option's integer."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
-
-
-def number(text: str) -> float:
-    """An option's number."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    shards: int = declare(10, "how many shards read the data")
+    tolerate: int | None = declare(
+        None, "lose nothing whichever this many shards straggle (default: 2, or shards - 1)"
+    )
+    replication: int | None = declare(None, "how many shards hold each bucket (default: what the wishes need)")
+    scheme: str | None = declare(None, "the scheme to plan for (default: chosen)", choices=KINDS)
+    straggle_probability: float | None = declare(
+        None, "probability that a shard straggles, independently of the others"
+    )
+    target: float | None = declare(None, "probability with which nothing is to be lost (default: 0.99)")
+    summary: str = declare(
+        "coreset", "what shards send; local_centers and pca have one multiplier a shard: Property 1", choices=SUMMARIES
+    )
+    delta: float = declare(0.5, "Property 1's slack")
+    domains: str | None = declare(
+        None, "failure domains: how many (shard i is in domain i mod n), or one number a shard: 0,0,1,1"
+    )
+    buckets: int | None = declare(
+        None, "how many buckets the ids are hashed to (default: 1024, more for many shards)"
+    )
+    deadline: float = declare(8.0, "for the simulation, in median shard times")
+    seed: int = declare(0, "of the simulation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the plan; returns the exit code: 0, or 2 for options that cannot work (said on stderr)."""
     try:
-        options = parser().parse_args(argv)
+        options = parse_alone(argv, "plan", PlanOptions, __doc__ or "")
     except SystemExit as stop:
         return int(stop.code or 0)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     try:
         chosen = choose(options)
         tables = _tables(chosen, options)
@@ -79,12 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def choose(options: argparse.Namespace) -> Assignment:
+def choose(options: PlanOptions) -> Assignment:
     """The scheme that the options ask for. Raises ValueError if none can do it."""
     if not 1 <= options.shards <= MAX_SHARDS:
         raise ValueError(f"shards: must be from 1 to {MAX_SHARDS}, got {options.shards}")
     if options.target is not None and options.straggle_probability is None:
-        raise ValueError(f"target: must come with --straggle_probability, got {options.target} alone")
+        raise ValueError(f"target: must come with --straggle-probability, got {options.target} alone")
     if options.target is not None and not 0 < options.target < 1:
         raise ValueError(f"target: must be between 0 and 1, got {options.target}")
     domains = parse_domains(options.domains, options.shards)
@@ -127,7 +122,7 @@ def parse_domains(text: str | None, shards: int) -> tuple[int, ...] | None:
     return tuple(i % numbers[0] for i in range(shards))
 
 
-def _tables(chosen: Assignment, options: argparse.Namespace) -> list[RenderableType]:
+def _tables(chosen: Assignment, options: PlanOptions) -> list[RenderableType]:
     schemes = [*planner.side_by_side(chosen)]
     one_number = [] if options.summary == "coreset" else [_property_table(schemes, chosen, options)]
     return [
@@ -149,7 +144,7 @@ def _coverage(share: float) -> str:
     return f"{math.floor(1e6 * share) / 1e4:g} %"
 
 
-def _headline(chosen: Assignment, options: argparse.Namespace) -> str:
+def _headline(chosen: Assignment, options: PlanOptions) -> str:
     t, load = chosen.tolerates(), chosen.load()
     kept = "Some buckets have no holder: data is lost even if all shards answer."
     if t >= 0:
@@ -230,7 +225,7 @@ def _loss_table(schemes: list[Assignment]) -> Group:
     )
 
 
-def _theorem(chosen: Assignment, options: argparse.Namespace) -> str:
+def _theorem(chosen: Assignment, options: PlanOptions) -> str:
     p = 0.0 if options.straggle_probability is None else options.straggle_probability
     asked = planner.theorem6_replication(options.delta, chosen.buckets, p)
     verdict = "out of reach" if asked > chosen.shards else "possible"
@@ -240,7 +235,7 @@ def _theorem(chosen: Assignment, options: argparse.Namespace) -> str:
     )
 
 
-def _property_table(schemes: list[Assignment], chosen: Assignment, options: argparse.Namespace) -> Group:
+def _property_table(schemes: list[Assignment], chosen: Assignment, options: PlanOptions) -> Group:
     """One number a shard: what each scheme makes of it with as many replicas, and what it would take."""
     t, p = options.tolerate, options.straggle_probability
     if t is None:
@@ -285,7 +280,7 @@ def _factor(summary: str, delta: float) -> str:
     return f"{local_centers.factor(delta) if summary == 'local_centers' else pca.factor(delta, RELAXATION):.2f}"
 
 
-def _least(scheme: Assignment, options: argparse.Namespace) -> str:
+def _least(scheme: Assignment, options: PlanOptions) -> str:
     """Where symmetry makes the search short."""
     if scheme.kind not in ("cyclic", "fractional"):
         return ""
@@ -303,7 +298,7 @@ def _least(scheme: Assignment, options: argparse.Namespace) -> str:
     return str(found.replication)
 
 
-def _waiting_table(chosen: Assignment, options: argparse.Namespace) -> Group:
+def _waiting_table(chosen: Assignment, options: PlanOptions) -> Group:
     rows = []
     for shards in sorted({chosen.shards, *SIMULATED_SHARDS}):
         for row in planner.time_to_answer(shards, deadline=options.deadline, trials=200, seed=options.seed):

@@ -1,5 +1,5 @@
 """The coresets of many windows or keys -> one for the whole period, with centers and certificate, from their tables."""
-import argparse
+import dataclasses
 import itertools
 import sys
 import time
@@ -7,18 +7,19 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from beam_coresets import tables
 from beam_coresets.coordinator.evidence import unpack
 from beam_coresets.coordinator.rollup import Rollup
-from beam_coresets.parameters.plan import POINTS_PER_CENTER
+from beam_coresets.declared import declare, declared_as
+from beam_coresets.parameters.plan import POINTS_PER_CENTER, PlanParameters
 from beam_coresets.pipelines.console import options, show
-from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
+from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
     Identity,
     Row,
-    add_window_options,
+    WindowOptions,
     common_scale,
     newest,
     parts_of,
@@ -29,7 +30,6 @@ from beam_coresets.pipelines.running import launch
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, together
 from beam_coresets.results.weak_coreset import Candidates, merged, unpack_candidates
-from beam_coresets.sampling import importance
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
@@ -38,27 +38,33 @@ from beam_coresets.transforms.writing.stored_tables import files_of
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets rollup --input OUT --output PERIOD`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="beam-coresets rollup", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("--input", nargs="+", action="extend", help="folders with summaries and coreset tables, of any format")
-    add("--output", help="folder for the tables of the period")
-    add_window_options(parser)
-    add("--across_keys", action="store_true", help="one result over all keys (default: one a key)")
-    add("--k", type=int, help="number of centers (default: as many as the windows have)")
-    add("--z", type=float, help="power of the distance (default: the windows')")
-    add("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
-    add("--method", choices=importance.METHODS, help="default: the windows'")
-    add("--seed", type=int, default=0)
-    add_constraint_options(parser)
-    add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
-    add("--overwrite", action="store_true", help="replace another run's tables in --output")
-    add("--verbose", action="store_true", help="show warnings and whole error reports")
-    known = parser.parse_args(argv)
+    return launch.exit_code(lambda: _main(argv))
+
+
+@dataclasses.dataclass(frozen=True)
+class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
+    """The options of `rollup`."""
+
+    input: tuple[str, ...] = declare(
+        None, "folders with summaries and coreset tables, of any format", several=True
+    )
+    across_keys: bool = declare(False, "one result over all keys (default: one a key)")
+    k: int | None = declared_as(
+        PlanParameters, "k", None, help="number of centers (default: as many as the windows have)"
+    )
+    z: float | None = declared_as(PlanParameters, "z", None, help="power of the distance (default: the windows')")
+    coreset_size: int | None = declared_as(PlanParameters, "coreset_size", None)
+    method: str | None = declared_as(PlanParameters, "method", None, help="default: the windows'")
+    seed: int = declared_as(PlanParameters, "seed", 0)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known = options.parse_alone(argv, "rollup", RollupOptions, __doc__ or "")
     launch.quiet(known.verbose)
-    return launch.exit_code(lambda: run(known, Console()))
+    return run(known, Console())
 
 
-def run(known: argparse.Namespace, console: Console) -> int:
+def run(known: RollupOptions, console: Console) -> int:
     """Merges, writes and shows; returns the exit code.
 
     Raises:
@@ -76,7 +82,7 @@ def run(known: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def rolled_up(known: argparse.Namespace) -> Summary:
+def rolled_up(known: RollupOptions) -> Summary:
     """The answer for the period, of each key or of all together.
 
     Raises:
@@ -110,7 +116,7 @@ def _weak(folders: Sequence[str]) -> bool:
     return all(files_of(folder, "candidates") for folder in folders)
 
 
-def _question(known: argparse.Namespace, rows: list[Row]) -> Question:
+def _question(known: RollupOptions, rows: list[Row]) -> Question:
     """What the options ask for, and where they don't, what was asked of the windows."""
     found: Row = {}
     for name in ("z", "method", "metric", "r", "affine"):
@@ -126,7 +132,7 @@ def _question(known: argparse.Namespace, rows: list[Row]) -> Question:
     return Question(sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known))
 
 
-def chosen(known: argparse.Namespace) -> dict[Identity, Row]:
+def chosen(known: RollupOptions) -> dict[Identity, Row]:
     """The rows of `summaries` that make up the period: of each window the newest revision that has points, if any.
 
     Of windows with one start and several ends, as running summaries have, the longest counts. Of windows that overlap

@@ -16,16 +16,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from beam_coresets import tables
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.evidence import unpack
-from beam_coresets.pipelines.console import constraint_options, options, show
+from beam_coresets.declared import declare, declared_as
+from beam_coresets.parameters.plan import PlanParameters
+from beam_coresets.pipelines.console import options, show
+from beam_coresets.pipelines.console.constraint_options import CONSTRAINTS, ConstraintOptions, constraint_of
+from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
     Identity,
     Row,
-    add_window_options,
+    WindowOptions,
     common_scale,
     newest,
     parts_of,
@@ -50,34 +53,6 @@ from beam_coresets.transforms.writing.stored_tables import files_of
 ROUNDING = 1e-9  # violations that are none
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`beam-coresets solve --input OUT --output OTHER --k 30`; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="beam-coresets solve",
-        description=__doc__,
-        epilog="Each window and key of the input is answered for itself. A range of k writes centers and summaries to "
-        "OUTPUT/k=02, OUTPUT/k=03, ... and the curve to OUTPUT/curve.csv; one k writes the coreset, too.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--input", help="the --output folder of summarize, stream or rollup (or the coreset folder in it)")
-    add("--output", help="folder for the tables")
-    add_window_options(parser)
-    add("--k", type=_range, metavar="K | LOW:HIGH[:STEP]", help="number of centers (default: the coreset's)")
-    add("--z", type=float, help="power of the distance (default: the coreset's)")
-    add("--r", type=int, help="k subspaces of this dimension in place of centers (default: the coreset's)")
-    add("--affine", action="store_true", default=None, help="with --r: subspaces need not pass through the origin")
-    add("--seed", type=int, default=0)
-    constraint_options.add_constraint_options(parser)
-    add("--rounded", action="store_true", help="with a constraint: every point of the coreset wholly in one cluster")
-    add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
-    add("--overwrite", action="store_true", help="replace another run's tables in --output")
-    add("--verbose", action="store_true", help="show warnings and whole error reports")
-    known = parser.parse_args(argv)
-    launch.quiet(known.verbose)
-    return launch.exit_code(lambda: run(known, Console()))
-
-
 def _range(text: str) -> tuple[int, ...]:
     """The numbers of "20", "2:40" or "2:40:2"; for argparse."""
     try:
@@ -88,6 +63,43 @@ def _range(text: str) -> tuple[int, ...]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be K, LOW:HIGH or LOW:HIGH:STEP from 1 on, got {text!r}") from None
     return tuple(numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveOptions(ResultOptions, ConstraintOptions, WindowOptions):
+    """The options of `solve`."""
+
+    input: str = declare(None, "the --output folder of summarize, stream or rollup (or the coreset folder in it)")
+    k: tuple[int, ...] | None = declare(
+        None, "number of centers (default: the coreset's)", metavar="K | LOW:HIGH[:STEP]", read=_range
+    )
+    z: float | None = declared_as(PlanParameters, "z", None, help="power of the distance (default: the coreset's)")
+    r: int | None = declared_as(
+        PlanParameters, "r", None, help="k subspaces of this dimension in place of centers (default: the coreset's)"
+    )
+    affine: bool | None = declared_as(PlanParameters, "affine", None)
+    seed: int = declared_as(PlanParameters, "seed", 0)
+    rounded: bool = declare(
+        False, "with a constraint: every point of the coreset wholly in one cluster", group=CONSTRAINTS
+    )
+
+
+_EPILOG = (
+    "Each window and key of the input is answered for itself. A range of k writes centers and summaries to "
+    "OUTPUT/k=02, OUTPUT/k=03, ... and the curve to OUTPUT/curve.csv; one k writes the coreset, too."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`beam-coresets solve --input OUT --output OTHER --k 30`; returns the exit code."""
+    return launch.exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known = options.parse_alone(argv, "solve", SolveOptions, __doc__ or "", _EPILOG)
+    launch.quiet(known.verbose)
+    return run(known, Console())
+
 
 
 class Piece(NamedTuple):
@@ -129,7 +141,7 @@ class Solved(NamedTuple):
     kept: Kept | None
 
 
-def run(known: argparse.Namespace, console: Console) -> int:
+def run(known: SolveOptions, console: Console) -> int:
     """Solves, writes and shows; returns the exit code.
 
     Raises:
@@ -138,7 +150,7 @@ def run(known: argparse.Namespace, console: Console) -> int:
     options.require(known, "input", "output")
     began, folder = time.monotonic(), _folder(known.input)
     require_another_folder(known.output, [folder])
-    constraint = constraint_options.constraint_of(known)
+    constraint = constraint_of(known)
     if known.rounded and constraint is None:
         raise ValueError("rounded: must be left out without a constraint, got --rounded")
     scale, rows = common_scale([folder]), _rows(folder, known)
@@ -164,7 +176,7 @@ def _folder(path: str) -> str:
     return inside[1] if inside and not files_of(path, "summaries") else path
 
 
-def _rows(folder: str, known: argparse.Namespace) -> dict[Identity, Row]:
+def _rows(folder: str, known: SolveOptions) -> dict[Identity, Row]:
     """The summaries of the windows and keys that the options leave.
 
     Raises:
@@ -188,7 +200,7 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
 
 
 def _warn(
-    known: argparse.Namespace, rows: list[Row], k: int, constraint: Constraint | None, console: Console
+    known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Console
 ) -> None:
     """Says so where the coreset was made for another question."""
     asked = {"z": known.z, "r": known.r, "k": k}
@@ -208,7 +220,7 @@ def _warn(
 
 
 def _solved(
-    known: argparse.Namespace, piece: Piece, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None
+    known: SolveOptions, piece: Piece, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None
 ) -> list[Solved]:
     """The answers of one window and key for each k, each started from the one before.
 
@@ -250,7 +262,7 @@ def _whole(summary: Summary, piece: Piece, question: Question, rounded: bool) ->
     return Solved(Summary(summary.window, (answer,)), Kept(whole.violation, len(coreset), whole.split, whole.moved))
 
 
-def _question(known: argparse.Namespace, piece: Piece, k: int, constraint: Constraint | None) -> Question:
+def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint | None) -> Question:
     """What the options ask for, and where they don't, what was asked of the window.
 
     Raises:
@@ -294,7 +306,7 @@ def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
     write_once(FileSystems.join(output, "curve.csv"), text.getvalue().encode())
 
 
-def _show(known: argparse.Namespace, solved: list[list[Solved]], seconds: float, console: Console) -> None:
+def _show(known: SolveOptions, solved: list[list[Solved]], seconds: float, console: Console) -> None:
     rows = [[answer.summary.summaries.to_pylist()[0] for answer in answers] for answers in solved]
     if len(rows[0]) > 1:
         _show_curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)

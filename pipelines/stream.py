@@ -1,6 +1,6 @@
 """A summary for every window, on time, whatever the stragglers do: from Kafka, Pub/Sub, files that keep coming, or
 generated points."""
-import argparse
+import dataclasses
 import logging
 import sys
 import time
@@ -16,7 +16,7 @@ from rich.markup import escape
 from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console import live, options
 from beam_coresets.pipelines.console.stream_options import (
-    add_stream_options,
+    StreamOptions,
     init_of,
     kafka_config,
     pubsub_of,
@@ -48,19 +48,17 @@ PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets stream`; returns the exit code."""
-    known, beam_options = options.parse(
-        argv, "stream", __doc__ or "", (add_stream_options, runners.add_runner_options, _defaults)
-    )
+    return launch.exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known, beam_options = options.parse(argv, "stream", StreamOptions, __doc__ or "")
     launch.quiet(known.verbose)
     logging.getLogger("beam_coresets").setLevel(logging.WARNING)  # such as that a broker is waited for
-    return launch.exit_code(lambda: run(known, beam_options, Console()))
+    return run(known, beam_options, Console())
 
 
-def _defaults(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(min_shards=None)
-
-
-def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -> int:
     """Checks, launches, and prints a line for each window until it is told to stop; returns the exit code.
 
     Raises:
@@ -68,9 +66,10 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
       JobError: the job failed.
     """
     options.require(known, "k", "output")
-    refuse_unused(known, known.default)
+    refuse_unused(known)
     lines = runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from)
-    known.coordinator_replicas, more = runners.coordinators_of(beam_options, known.shards, known.coordinator_replicas)
+    replicas, more = runners.coordinators_of(beam_options, known.shards, known.coordinator_replicas)
+    known = dataclasses.replace(known, coordinator_replicas=replicas)
     for line in lines + more:
         console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
     pipeline = build(known, beam_options)
@@ -85,11 +84,11 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     return follow(pipeline, claims, known, console)
 
 
-def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipeline:
+def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
     """The job's graph."""
     workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
-        known.poll = min(known.poll, PRISM_POLL)
+        known = dataclasses.replace(known, poll=min(known.poll, PRISM_POLL))
     write = WriteSummaries(known.output, known.format, WEAK_ORDER if known.weak else ORDER)
     pipeline = beam.Pipeline(options=beam_options)
     domains = runners.domains_of(beam_options, known.shards)
@@ -114,16 +113,16 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions) -> beam.Pipe
 
 
 def _summarized(
-    pipeline: beam.Pipeline, known: argparse.Namespace, stream: StreamPlan, claims: Claims
+    pipeline: beam.Pipeline, known: StreamOptions, stream: StreamPlan, claims: Claims
 ) -> StreamSummaries:
     """From whichever source the options name."""
-    scale = scale_of(known)
+    scale = scale_of(known.scale, known.scale_file)
     init = init_of(known, scale)
     if not known.pubsub_subscription:
         return pipeline | "Stream" >> SummarizeStream(source_of(known), stream, scale, init, claims)
     runner = str(pipeline.options.get_all_options().get("runner")).rpartition(".")[2]
     if runner in ("FlinkRunner", "PrismRunner"):
-        raise ValueError(f"runner: must be DataflowRunner with --pubsub_subscription, got {runner}")
+        raise ValueError(f"runner: must be DataflowRunner with --pubsub-subscription, got {runner}")
     read = pipeline | "Pub/Sub" >> pubsub_of(known, stream.windows)
     key = KEY_COLUMN if known.key_column else None
     result = read[BLOCKS] | "Stream" >> SummarizeUnbounded(
@@ -132,7 +131,7 @@ def _summarized(
     return result._replace(dead_letters=read[DEAD_LETTERS])
 
 
-def follow(pipeline: beam.Pipeline, claims: Claims, known: argparse.Namespace, console: Console) -> int:
+def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Console) -> int:
     """Runs the job and prints a line for each window that is decided."""
     if any("/global-r" in path.replace("\\", "/") for path in files_of(known.output, "summaries")):
         raise ValueError(f"output: must not hold a batch job's result, got {known.output!r}")

@@ -1,6 +1,6 @@
 """The main job: files -> summaries, centers and a coreset, redundantly sharded, whichever shards answer."""
-import argparse
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import most_of
 from beam_coresets.pipelines import verify
 from beam_coresets.pipelines.console import explain, options, show
-from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.console.constraint_options import constraint_of
+from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.results_folder.replacing import remove_result, replacing
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
 from beam_coresets.pipelines.running import launch, local, runners
@@ -46,13 +47,16 @@ SPREAD_WARNING = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
-    more = (options.add_shard_reader_options, add_constraint_options)
-    known, beam_options = options.parse(argv, "summarize", __doc__ or "", more)
+    return launch.exit_code(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known, beam_options = options.parse(argv, "summarize", SummarizeOptions, __doc__ or "")
     launch.quiet(known.verbose)
-    return launch.exit_code(lambda: run(known, beam_options, Console()))
+    return run(known, beam_options, Console())
 
 
-def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console) -> int:
     """Checks, then runs or explains the job; returns the exit code.
 
     Raises:
@@ -64,7 +68,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     streaming = bool(beam_options.view_as(StandardOptions).streaming)
     options.check_shard_readers(known, streaming)
     if streaming and known.min_shards is None:
-        known.min_shards = most_of(known.shards)
+        known = dataclasses.replace(known, min_shards=most_of(known.shards))
     plan, columns = options.plan_of(known, constraint_of(known)), options.columns_of(known)
     source = ReadBlocks(known.input, columns, known.input_format)
     if plan.r >= source.dim:
@@ -98,22 +102,21 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     return 0
 
 
-def _run(pipeline: beam.Pipeline, known: argparse.Namespace, console: Console) -> float:
+def _run(pipeline: beam.Pipeline, known: SummarizeOptions, console: Console) -> float:
     return launch.run(pipeline, known.shards, console)
 
 
 def _verify(
-    plan: Plan, source: ReadBlocks, known: argparse.Namespace, beam_options: PipelineOptions, console: Console
+    plan: Plan, source: ReadBlocks, known: SummarizeOptions, beam_options: PipelineOptions, console: Console
 ) -> None:
     """Measures the epsilon that was asked for."""
     if any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
-        known.coreset = known.output
-        summary, measured = verify.verify(known, beam_options, console)
+        summary, measured = verify.verify(known, known.output, beam_options, console)
         console.print(_reached(plan, summary, measured, source.dim), highlight=False, soft_wrap=True)
 
 
 def _prepared(
-    known: argparse.Namespace, beam_options: PipelineOptions, streaming: bool, console: Console
+    known: SummarizeOptions, beam_options: PipelineOptions, streaming: bool, console: Console
 ) -> Coordinators:
     """Sets what the runner needs, and says so; who decides, if the job streams."""
     if not streaming:
@@ -128,7 +131,7 @@ def _prepared(
     return found
 
 
-def require_place(known: argparse.Namespace, beam_options: PipelineOptions) -> None:
+def require_place(known: SummarizeOptions, beam_options: PipelineOptions) -> None:
     """Holds the job against its cluster and its output folder before it is submitted.
 
     Raises:
@@ -139,7 +142,7 @@ def require_place(known: argparse.Namespace, beam_options: PipelineOptions) -> N
         Claims(known.output, known.format).require_writable()
 
 
-def run_until_decided(pipeline: beam.Pipeline, known: argparse.Namespace, console: Console) -> float:
+def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console: Console) -> float:
     """Runs a streaming job until its answer is claimed, then ends it; the seconds until then.
 
     Raises:
@@ -190,7 +193,7 @@ def _reached(plan: Plan, summary: dict[str, Any], measured: Sequence[Measured], 
     return f"epsilon: asked for {plan.epsilon:g}, measured {error:.2g} over {len(measured)} center sets   ({size})"
 
 
-def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks) -> beam.Pipeline:
+def build(known: SummarizeOptions, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks) -> beam.Pipeline:
     """The job's graph."""
     pipeline = beam.Pipeline(options=beam_options)
     scale = None
@@ -211,13 +214,13 @@ def build(known: argparse.Namespace, beam_options: PipelineOptions, plan: Plan, 
 
 
 def build_of_parts(
-    known: argparse.Namespace,
+    known: SummarizeOptions,
     beam_options: PipelineOptions,
     plan: Plan,
     parts: FileParts,
     coordinators: Coordinators | None = None,
 ) -> beam.Pipeline:
-    """The graph of the job with --shard_readers; `coordinators` decide where it streams."""
+    """The graph of the job with --shard-readers; `coordinators` decide where it streams."""
     pipeline = beam.Pipeline(options=beam_options)
     if coordinators is None:
         write(pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=()), known)
@@ -230,13 +233,13 @@ def build_of_parts(
     return pipeline
 
 
-def write(result: Summaries, known: argparse.Namespace) -> None:
+def write(result: Summaries, known: SummarizeOptions) -> None:
     """Adds the sinks."""
     _ = result.decided | "Write" >> write_tables(known)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
 
 
-def write_tables(known: argparse.Namespace) -> WriteSummaries:
+def write_tables(known: SummarizeOptions) -> WriteSummaries:
     """The sink of the tables that are wanted."""
     return WriteSummaries(known.output or "", known.format, WEAK_ORDER if known.weak else ORDER)
 

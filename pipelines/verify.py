@@ -1,6 +1,6 @@
 """Reads a coreset and the data it stands for, and measures the distortion over many center sets, against the
 certificate."""
-import argparse
+import dataclasses
 import functools
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.table import Table
 
+from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
+from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import combined
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.running import launch
@@ -30,18 +32,25 @@ SAMPLE_BYTES = 64 << 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets verify --input DATA --coreset OUT`; returns the exit code."""
-    argv = list(sys.argv[1:] if argv is None else argv)
-    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument("--coreset", help="the --output folder of a run on the same --input")
-    own.add_argument("--csv", help="also write the measurements to this file")
-    mine, rest = own.parse_known_args(argv)
-    known, beam_options = options.parse(rest, "verify", f"{__doc__}\n\n--coreset FOLDER: the --output of summarize")
+    return launch.exit_code(lambda: _main(argv))
+
+
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions(DataOptions):
+    """The options of `verify`: which data, and against what."""
+
+    coreset: str = declare(None, "the --output folder of a run on the same --input", group="verification")
+    csv: str | None = declare(None, "also write the measurements to this file", group="verification")
+    verbose: bool = declared_as(ResultOptions, "verbose", False)
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    known, beam_options = options.parse(argv, "verify", VerifyOptions, __doc__ or "")
     launch.quiet(known.verbose)
-    known.coreset, known.csv = mine.coreset, mine.csv
-    return launch.exit_code(lambda: run(known, beam_options, Console()))
+    return run(known, beam_options, Console())
 
 
-def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -> int:
     """Measures and shows; returns the exit code.
 
     Raises:
@@ -49,29 +58,29 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
       JobError: a pass over the data failed.
     """
     options.require(known, "input", "coreset")
-    summary, measured = verify(known, beam_options, console)
+    summary, measured = verify(known, known.coreset, beam_options, console)
     if known.csv:
         write_csv(known.csv, measured)
     return show_measured(summary, measured, console)
 
 
 def verify(
-    known: argparse.Namespace, beam_options: PipelineOptions, console: Console
+    known: DataOptions, coreset: str, beam_options: PipelineOptions, console: Console
 ) -> tuple[dict[str, Any], list[Measured]]:
     """The summary row that is checked, and the measurements; those of the emitted centers come first.
 
     Raises:
       ValueError: no such tables, no centers, or data that doesn't fit them.
     """
-    summary = read_table(known.coreset, "summaries").to_pylist()[0]
-    emitted = [row for row in read_table(known.coreset, "centers").to_pylist() if row["index"] is not None]
+    summary = read_table(coreset, "summaries").to_pylist()[0]
+    emitted = [row for row in read_table(coreset, "centers").to_pylist() if row["index"] is not None]
     if not emitted:
-        raise ValueError(f"coreset: must have centers, got {known.coreset!r} with none")
-    known.metric = known.metric or summary["metric"]
-    scale = read_scale(known.coreset)
+        raise ValueError(f"coreset: must have centers, got {coreset!r} with none")
+    known = dataclasses.replace(known, metric=known.metric or summary["metric"])
+    scale = read_scale(coreset)
     emitted.sort(key=lambda row: row["index"])
     centers = np.array([row["coordinates"] for row in emitted])
-    table = read_table(known.coreset, "coreset")
+    table = read_table(coreset, "coreset")
     points = np.array(table.column("coordinates").to_pylist())
     weights = table.column("weight").to_numpy()
     if scale is not None:
@@ -80,7 +89,7 @@ def verify(
     if source.dim != points.shape[1]:
         raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
-    one_pass = functools.partial(combined, known, beam_options, scale, console, known.coreset)
+    one_pass = functools.partial(combined, known, beam_options, scale, console, coreset)
     sample, sample_weights = one_pass(UniformSample(size))
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]

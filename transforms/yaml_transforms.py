@@ -4,9 +4,7 @@ The options are the fields of the objects that the transforms take (`Plan`, `Col
 the same names; lists stand for tuples, and texts such as "5s" for lengths of time.
 """
 import dataclasses
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -14,108 +12,36 @@ from apache_beam.pvalue import PCollection
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 from beam_coresets.datasets.synthetic import GaussianMixture
-from beam_coresets.parameters.plan import Plan
-from beam_coresets.parameters.stream_plan import StreamPlan, most_of
-from beam_coresets.streaming.trigger import Patience
-from beam_coresets.streaming.windows import WindowSpec, seconds
-from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.declared import Seconds, declare, of_values, parameters, part_of
+from beam_coresets.parameters.plan import Plan, PlanParameters
+from beam_coresets.parameters.stream_plan import StreamParameters
+from beam_coresets.tables import FORMATS
+from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER
 from beam_coresets.transforms.writing.records import ROWS
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 
-KEY_GROUPS = 4
 _TICK = 0.1  # seconds between two bundles of generated points
-_OF_BATCH = ("max_bad_rows", "drop_shards")
-
-Length = typing.NewType("Length", float)  # of time: seconds, or a text such as "500ms"
-_WHAT = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def _fields(kind: Any, *left_out: str) -> dict[str, Any]:
-    """The fields of a dataclass with their types."""
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.name not in left_out}
+@dataclasses.dataclass(frozen=True)
+class BatchOptions(ColumnParameters, PlanParameters):
+    """What `SummarizeInYaml` takes."""
 
 
-def _times(kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The same where every number with a fraction is a length of time."""
-    return {name: Length if kind is float else kind for name, kind in kinds.items()}
+@dataclasses.dataclass(frozen=True)
+class StreamOptions(StreamParameters, ColumnParameters, PlanParameters):
+    """What `SummarizeStreamInYaml` takes."""
+
+    every: Seconds = declare(1.0, "the time between two reports of a shard")
+    output: str | None = declare(None, "a folder for the tables")
+    format: str = declare("", "of the tables (default: avro)", choices=FORMATS)
 
 
-BATCH_OPTIONS = {**_fields(Plan, "constraint"), **_fields(Columns, "header")}
-STREAM_OPTIONS = {
-    **{name: kind for name, kind in BATCH_OPTIONS.items() if name not in _OF_BATCH},
-    **_times(_fields(Patience)),
-    "window": str,
-    "disorder": Length,
-    "half_life": Length | None,
-    "every": Length,
-    "key_column": str | None,
-    "key_groups": int,
-    "output": str | None,
-    "format": str,
-}
-
-
-def read_options(given: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as the fields of their dataclasses take them; those that are None are left out.
-
-    Args:
-      given: what the YAML says.
-      kinds: the options there are, and their types.
-
-    Raises:
-      ValueError: an unknown option, or a value of another type.
-    """
-    strangers = [name for name in given if name not in kinds]
-    if strangers:
-        names = ", ".join(sorted(kinds))
-        raise ValueError(f"{strangers[0]}: must be one of the options ({names}), got {given[strangers[0]]!r}")
-    return {name: _read(name, kinds[name], value) for name, value in given.items() if value is not None}
-
-
-def _read(name: str, kind: Any, value: Any) -> Any:
-    kind = _without_none(kind)
-    if kind is Length:
-        return _length(name, value)
-    if typing.get_origin(kind) is tuple:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            raise ValueError(f"{name}: must be a list, got {value!r}")
-        return tuple(_read(name, typing.get_args(kind)[0], item) for item in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"{name}: must be {_WHAT[kind]}, got {value!r}")
-    return value
-
-
-def _without_none(kind: Any) -> Any:
-    if not isinstance(kind, types.UnionType) and typing.get_origin(kind) is not typing.Union:
-        return kind
-    return next(each for each in typing.get_args(kind) if each is not types.NoneType)
-
-
-def _length(name: str, value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return seconds(value)
-    except (ValueError, AttributeError):
-        raise ValueError(f"{name}: must be a time such as 500ms, 5s or 2m, got {value!r}") from None
-
-
-def _part(kind: Any, given: Mapping[str, Any]) -> Any:
-    """A dataclass made of those of its fields that are given."""
-    return kind(**{field.name: given[field.name] for field in dataclasses.fields(kind) if field.name in given})
-
-
-def _plan(given: Mapping[str, Any]) -> Plan:
-    if "k" not in given and given.get("summary") != "pca":
-        raise ValueError("k: must be given, got nothing")
-    plan: Plan = _part(Plan, {"k": 1, **given})
-    return plan
+BATCH_OPTIONS = parameters(BatchOptions)
+STREAM_OPTIONS = tuple(each for each in parameters(StreamOptions) if each.name not in ("max_bad_rows", "drop_shards"))
 
 
 def _outputs(result: Summaries) -> dict[str, PCollection]:
@@ -128,7 +54,8 @@ class SummarizeInYaml(beam.PTransform):
     """Rows -> {summaries, centers, coreset, dead_letters}, with `weak` also candidates: `Summarize` for Beam YAML.
 
     Args:
-      options: the fields of `Plan` (but for the constraint) and of `Columns` (but for the header).
+      options: the fields of `BatchOptions`: those of `Plan` (but for the constraint) and of `Columns` (but for the
+        header).
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
@@ -136,8 +63,8 @@ class SummarizeInYaml(beam.PTransform):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        given = read_options(options, BATCH_OPTIONS)
-        self._summarize = Summarize(_plan(given), _part(Columns, given))
+        given = of_values(BATCH_OPTIONS, options)
+        self._summarize = Summarize(Plan(**part_of(Plan, given)), Columns(**part_of(Columns, given)))
 
     def expand(self, rows: Any) -> Any:
         return _outputs(rows | "Summarize" >> self._summarize)
@@ -158,16 +85,18 @@ class SummarizeStreamInYaml(beam.PTransform):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        given = read_options(options, STREAM_OPTIONS)
-        self._stream = _stream_plan(given)
+        given = of_values(STREAM_OPTIONS, options)
+        asked = StreamOptions(**given)
+        keyed = asked.key_column is not None
+        self._stream = asked.stream_of(Plan(**part_of(Plan, given)), keyed)
         self._write = None
-        if "output" in given:
+        if asked.output is not None:
             wanted = WEAK_ORDER if self._stream.plan.weak else ORDER
-            self._write = WriteSummaries(given["output"], given.get("format", "avro"), wanted)
-        elif "format" in given:
-            raise ValueError(f"format: must be left out without output, got {given['format']!r}")
+            self._write = WriteSummaries(asked.output, asked.format or FORMATS[0], wanted)
+        elif asked.format:
+            raise ValueError(f"format: must be left out without output, got {asked.format!r}")
         self._summarize = SummarizeUnbounded(
-            self._stream, _part(Columns, given), given.get("every", 1.0), given.get("key_column"),
+            self._stream, Columns(**part_of(Columns, given)), asked.every, asked.key_column,
             claims=None if self._write is None else self._write.claims,
         )  # fmt: skip
 
@@ -180,18 +109,12 @@ class SummarizeStreamInYaml(beam.PTransform):
         return {**_outputs(tables), "late": result.late}
 
 
-def _stream_plan(given: Mapping[str, Any]) -> StreamPlan:
-    keyed = "key_column" in given
-    if "key_groups" in given and not keyed:
-        raise ValueError(f"key_groups: must be left out without key_column, got {given['key_groups']}")
-    plan = _plan(given)
-    windows = WindowSpec.parse(given.get("window", "60s"))
-    patience = _part(Patience, {"min_shards": most_of(plan.shards), **given})
-    groups = given.get("key_groups", KEY_GROUPS) if keyed else 1
-    of_stream = {"disorder": given["disorder"]} if "disorder" in given else {}
-    return StreamPlan(
-        plan, windows, patience, groups=groups, half_life=given.get("half_life"), quick=keyed, **of_stream
-    )
+@dataclasses.dataclass(frozen=True)
+class _Generated:
+    rate: int = declare(1000, "points a second")
+    dim: int = declare(8, "coordinates of a point")
+    clusters: int = declare(20, "that points are of")
+    seed: int = declare(0, "of the mixture")
 
 
 class GeneratedRow(NamedTuple):
@@ -216,10 +139,12 @@ class GeneratePointsInYaml(beam.PTransform):
 
     _yaml_requires_inputs = False
 
-    def __init__(self, rate: int = 1000, dim: int = 8, clusters: int = 20, seed: int = 0) -> None:
+    def __init__(
+        self, rate: int = _Generated.rate, dim: int = _Generated.dim, clusters: int = _Generated.clusters,
+        seed: int = _Generated.seed,
+    ) -> None:  # fmt: skip
         super().__init__()
-        kinds = dict.fromkeys(("rate", "dim", "clusters", "seed"), int)
-        read_options({"rate": rate, "dim": dim, "clusters": clusters, "seed": seed}, kinds)
+        of_values(parameters(_Generated), {"rate": rate, "dim": dim, "clusters": clusters, "seed": seed})
         if rate < 1 / _TICK:
             raise ValueError(f"rate: must be at least {1 / _TICK:g} points a second, got {rate}")
         self._rows, self._mixture = round(rate * _TICK), GaussianMixture(seed=seed, d=dim, k=clusters)

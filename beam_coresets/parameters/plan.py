@@ -3,11 +3,14 @@ import dataclasses
 import math
 
 from beam_coresets.coordinator.decision import Policy
+from beam_coresets.coordinator.recovery import KINDS as RECOVERIES
+from beam_coresets.declared import declare, described, parameters
 from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
-from beam_coresets.sampling.importance import Sampler
+from beam_coresets.sampling.importance import LEFTOVER, METHODS, Sampler
 from beam_coresets.sampling.rings_and_groups import EPSILON
 from beam_coresets.sampling.theory_sizes import MOST_BYTES, Size, by_theory
+from beam_coresets.shards.assignment import KINDS as SCHEMES
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.local_centers import LocalCenters
 from beam_coresets.shards.merge_reduce import MergeReduce
@@ -19,69 +22,77 @@ POINTS_PER_CENTER = 40
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PlanParameters:
+    """What `Plan` and the commands that make one take, each declared here and nowhere else."""
+
+    k: int = declare(None, "number of centers", group="summary")
+    shards: int = declare(8, "that rows are assigned to", group="summary")
+    replication: int = declare(
+        None, "shards that hold each row (default: 2, or --tolerate + 1, at most all)", group="summary"
+    )
+    scheme: str = declare("cyclic", "of assignment", group="summary", choices=SCHEMES)
+    z: float = declare(2.0, "power of the distance: 2 k-means (default), 1 k-median", group="summary")
+    metric: str = declare("euclidean", "of distances", group="data", choices=("euclidean", "cosine"))
+    method: str = declare("", "default: sensitivity, or subspace with --r", group="summary", choices=METHODS)
+    coreset_size: int | None = declare(None, "points a shard keeps (default: 40 k)", group="summary")
+    recovery: str = declare(
+        "", "default: exact, or lp where shards count as a whole", group="summary", choices=RECOVERIES
+    )
+    buckets: int = declare(1024, "that rows are hashed to", group="summary")
+    domains: tuple[int, ...] | None = declare(
+        None, "failure domain of each shard, comma-separated", group="summary", pattern="[0-9]+(,[0-9]+)*"
+    )
+    min_shards: int = declare(1, "fewer answers make a degraded row", group="summary")
+    drop_shards: tuple[int, ...] = declare(
+        (), "as if these had not answered, e.g. 1,4", group="summary", pattern="[0-9]+(,[0-9]+)*"
+    )
+    max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data")
+    seed: int = declare(0, "of everything random", group="summary")
+    summary: str = declare("coreset", "what shards send", group="other algorithms", choices=KINDS)
+    r: int = declare(0, "k subspaces of this dimension in place of centers", group="other algorithms")
+    affine: bool = declare(
+        False, "with --r: subspaces need not pass through the origin", group="other algorithms"
+    )
+    delta: float = declare(0.1, "slack of --summary pca", group="other algorithms")
+    leftover: str = declare(
+        "points", "with --method rings_and_groups: who carries the weight of points in no group",
+        group="other algorithms", choices=LEFTOVER,
+    )  # fmt: skip
+    epsilon: float | None = declare(
+        None, "the error that --coreset-size is to be computed for, by theory", group="other algorithms"
+    )
+    weak: bool = declare(False, "a universal weak coreset: candidates for centers, too", group="other algorithms")
+    candidates: int | None = declare(None, "how many (default: 40 k)", group="other algorithms")
+    audit: bool = declare(
+        False, "distrust shards whose points contradict their replicas", group="other algorithms"
+    )
+    tolerate: int | None = declare(
+        None, "stragglers that must cost nothing; sets --replication", group="summary"
+    )
+
+
+@described
+@dataclasses.dataclass(frozen=True)
+class Plan(PlanParameters):
     """All parameters of the job, checked together before anything runs.
 
     Attributes:
-      k, z, metric, method: the clustering, and how points are sampled for it (by default "subspace" with r, else
-        "sensitivity").
-      shards, replication, scheme, buckets, domains: the redundant assignment (see `Assignment`).
-      coreset_size: points that each shard's coreset keeps, 40 k by default; the emitted coreset is the union of the
-        shards' that answered.
-      recovery, min_shards: see `Policy`. By default recovery is exact, or lp where shards count as a whole.
-      drop_shards: fault injection: these shards do their work and their answer never comes.
-      summary: what shards send: "coreset", "local_centers" (k-median, Algorithm 1 of the redundant assignment paper) or
-        "pca" (its Algorithm 3).
-      r, affine: with r, k subspaces of that dimension take the place of centers, through the origin unless affine.
-      delta: with summary "pca", the slack of the relaxation: r + ceil(r / delta) - 1 directions are sent.
-      leftover: with method "rings_and_groups", who carries the weight of points in no group: "points" or "centers".
-      epsilon: asks for the coreset size that theory names for this error, in place of `coreset_size`.
-      weak: also draws `candidates` points to choose centers from, and keeps every label's total exact: a universal weak
-        coreset.
-      candidates: how many (40 k by default).
-      audit: compares the replicas' samples, and distrusts shards whose points contradict the others'.
       constraint: what the clusters must keep to; where it is about labels, each label's total is kept exact, too.
-      max_bad_rows: more dead letters than this fail the job; None lets any number pass.
-      seed: of everything random.
+
+    The redundant assignment is an `Assignment`, what is enough for an answer a `Policy`. With summary "local_centers"
+    shards send k-median centers (Algorithm 1 of the redundant assignment paper), with "pca" sketches (its Algorithm 3:
+    r + ceil(r / delta) - 1 directions). The emitted coreset is the union of those of the shards that answered.
 
     Raises:
       ValueError: what can't work, as `name: requirement, got value`.
     """
 
-    k: int
-    shards: int = 8
-    replication: int = 2
-    scheme: str = "cyclic"
-    z: float = 2.0
-    metric: str = "euclidean"
-    method: str = ""
-    coreset_size: int | None = None
-    recovery: str = ""
-    buckets: int = 1024
-    domains: tuple[int, ...] | None = None
-    min_shards: int = 1
-    drop_shards: tuple[int, ...] = ()
-    max_bad_rows: int | None = None
-    seed: int = 0
-    summary: str = "coreset"
-    r: int = 0
-    affine: bool = False
-    delta: float = 0.1
-    leftover: str = "points"
-    epsilon: float | None = None
-    weak: bool = False
-    candidates: int | None = None
-    audit: bool = False
     constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
+        self._settle()
         if not math.isfinite(self.z):
             raise ValueError(f"z: must be finite and at least 1, got {self.z}")
-        flats = self.r > 0 and self.summary == "coreset"
-        if not self.method:
-            object.__setattr__(self, "method", "subspace" if flats else "sensitivity")
-        if not self.recovery:
-            object.__setattr__(self, "recovery", "lp" if self.whole else "exact")
         self._check_summary()
         self._check_epsilon_and_leftover()
         self._check_weak()
@@ -93,6 +104,25 @@ class Plan:
             raise ValueError(f"drop_shards: must leave at least one of {self.shards} shards, got all of them")
         if self.max_bad_rows is not None and self.max_bad_rows < 0:
             raise ValueError(f"max_bad_rows: must be at least 0, got {self.max_bad_rows}")
+
+    def _settle(self) -> None:
+        """Fills in the defaults that other parameters decide."""
+        if self.k is None:
+            if self.summary != "pca":
+                raise ValueError("k: must be given, got nothing")
+            object.__setattr__(self, "k", 1)
+        if self.tolerate is not None and self.tolerate < 0:
+            raise ValueError(f"tolerate: must be at least 0, got {self.tolerate}")
+        if self.replication is None:
+            default = min(2, self.shards) if self.tolerate is None else self.tolerate + 1
+            object.__setattr__(self, "replication", default)
+        if self.tolerate is not None and self.replication <= self.tolerate:
+            raise ValueError(f"replication: must exceed tolerate = {self.tolerate}, got {self.replication}")
+        if not self.method:
+            flats = self.r > 0 and self.summary == "coreset"
+            object.__setattr__(self, "method", "subspace" if flats else "sensitivity")
+        if not self.recovery:
+            object.__setattr__(self, "recovery", "lp" if self.whole else "exact")
 
     def _check_summary(self) -> None:
         if self.summary not in KINDS:
@@ -167,6 +197,7 @@ class Plan:
             self.sampler, self.metric, self.seed,  # type: ignore[arg-type]
             kind=self.summary, r=self.r, affine=self.affine, delta=self.delta, candidates=self._candidates,
             constraint=self.constraint,
+            asked=tuple((each.name, getattr(self, each.name)) for each in parameters(PlanParameters) if each.column),
         )  # fmt: skip
 
     @property

@@ -1,18 +1,65 @@
 """All parameters of a stream."""
+from __future__ import annotations
+
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import Any
 
 from beam_coresets.coordinator.decision import Policy
+from beam_coresets.declared import TIME, Seconds, declare, declared_as
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.results.question import Question
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.streaming.placement import MAX_PARALLELISM
 from beam_coresets.streaming.replicas import Coordinators
-from beam_coresets.streaming.trigger import Patience
+from beam_coresets.streaming.trigger import Patience, PatienceParameters
 from beam_coresets.streaming.windows import WindowSpec
 
 LEAST_ROOM = 16
+KEY_GROUPS = 4  # into which keys are divided unless it is said
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamParameters(PatienceParameters):
+    """What all ways to start a stream take beside the `PlanParameters`: the command line and Beam YAML."""
+
+    min_shards: int | None = declared_as(  # type: ignore[assignment]
+        PatienceParameters, "min_shards", None,
+        help="shards that are waited for even past the deadline (default: half of them)",
+    )  # fmt: skip
+    window: str = declare(
+        "60s", "60s, 60s/5s (sliding), or global/30s (running)", group="windows",
+        pattern=f"{TIME}|{TIME}/{TIME}|global/{TIME}",
+    )  # fmt: skip
+    half_life: Seconds | None = declare(
+        None, "a running summary forgets: half the weight after so long", group="windows"
+    )
+    disorder: Seconds = declare(0.5, "how far event times go back", group="windows")
+    key_column: str | None = declare(
+        None, "a summary for each value; message.key takes the message's own key", group="keys"
+    )
+    key_groups: int | None = declare(None, f"keys decided together (default: {KEY_GROUPS} groups)", group="keys")
+
+    def stream_of(self, plan: Plan, keyed: bool, **more: Any) -> StreamPlan:
+        """The plan of the stream.
+
+        Args:
+          keyed: whether rows have keys.
+          more: further fields of `StreamPlan`.
+
+        Raises:
+          ValueError: what contradicts the plan or the windows.
+        """
+        if self.key_groups is not None and not keyed:
+            raise ValueError(f"key_groups: must be left out without key_column, got {self.key_groups}")
+        waits = {field.name: getattr(self, field.name) for field in dataclasses.fields(Patience)}
+        if waits["min_shards"] is None:
+            waits["min_shards"] = most_of(plan.shards)
+        return StreamPlan(
+            plan, WindowSpec.parse(self.window), Patience(**waits), disorder=self.disorder, half_life=self.half_life,
+            groups=(self.key_groups or KEY_GROUPS) if keyed else 1, quick=keyed, **more,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +90,7 @@ class StreamPlan:
     plan: Plan
     windows: WindowSpec
     patience: Patience | None = None
-    disorder: float = 0.5
+    disorder: float = StreamParameters.disorder
     idle: float = 1.0
     poll: float = 5.0
     groups: int = 1

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from beam_coresets.points.nearest import Metric
 from beam_coresets.sampling.importance import Sampler
@@ -23,6 +24,7 @@ class Question:
       delta: of kind "pca", the slack of what the shards sent.
       candidates: of a weak coreset, places that centers may be chosen from; 0 for none.
       constraint: what clusters must keep to; None for nothing.
+      asked: further columns of `summaries`, by name: parameters that are declared with `column`.
     """
 
     sampler: Sampler
@@ -36,6 +38,7 @@ class Question:
     delta: float = 0.1
     candidates: int = 0
     constraint: Constraint | None = None
+    asked: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.metric not in ("euclidean", "cosine"):

@@ -82,6 +82,7 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "constraint": None if question.constraint is None else question.constraint.text(),
         "factor": _factor(decision, question, interval),
         "alpha": None,
+        **dict(question.asked),
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets.declared import Seconds, declare, described
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
 from beam_coresets.streaming.received_ranges import Seen
@@ -29,27 +30,32 @@ FIRED_LATE = 1.0  # seconds after its time at which a timer is taken for an old 
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
-    """For how long to wait; all in seconds.
+class PatienceParameters:
+    """What `Patience` and the commands that wait take."""
+
+    deadline: Seconds = declare(5.0, "a window is waited for so long after its end", group="windows")
+    grace: Seconds = declare(
+        1.0, "and so long after the last of --min-shards, or after a timer that fired late", group="windows"
+    )
+    cap: Seconds = declare(
+        60.0, "but no longer than so long after its end or its first report, whichever is later", group="windows"
+    )
+    retention: Seconds = declare(600.0, "decided windows are remembered so long", group="windows")
+    min_shards: int = declare(1, "shards that are waited for even past the deadline", group="windows")
+    revise: bool = declare(False, "late reports that complete a window revise it", group="windows")
+
+
+@described
+@dataclasses.dataclass(frozen=True)
+class Patience(PatienceParameters):
+    """For how long to wait; all in seconds. The cap is at least the deadline; while catching up more shards are waited
+    for (`Watch.needed`); after a restart the grace is the deadline.
 
     Attributes:
-      deadline: after the window's end.
-      grace: after the `min_shards`-th shard is final, and after a timer that fired late (a restart: `deadline`).
-      cap: after the window's end or first report, whichever is later, whoever is missing; at least the deadline.
-      retention: after its decision a window is remembered for so long.
-      min_shards: as many final shards are waited for even past the deadline; more while catching up (`Watch.needed`).
-      revise: whether late reports that complete a window make revision 2 of it.
 
     Raises:
       ValueError: a length is negative or not finite, or they contradict each other.
     """
-
-    deadline: float = 5.0
-    grace: float = 1.0
-    cap: float = 60.0
-    retention: float = 600.0
-    min_shards: int = 1
-    revise: bool = False
 
     def __post_init__(self) -> None:
         for name in ("deadline", "grace", "cap", "retention"):

@@ -1,176 +1,240 @@
-"""The options that the words of the command line share, and how they become the objects that the transforms take."""
+"""The options of the commands, and how they become the objects that the transforms take.
+
+A command's options are a dataclass: its fields are declared (`beam_coresets.declared`), here or where they belong, and
+what a user gives, on the command line or in a `--config` file, becomes one frozen value of it.
+"""
 import argparse
 import dataclasses
 import difflib
-from collections.abc import Callable, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
+import yaml
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from beam_coresets import tables
-from beam_coresets.coordinator import recovery
-from beam_coresets.parameters.plan import Plan
+from beam_coresets.declared import Seconds, add_parameters, declare, declared_as, of_values, parameters, part_of
+from beam_coresets.parameters.plan import Plan, PlanParameters
+from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
 from beam_coresets.pipelines.running.local import is_local, local_by_default
-from beam_coresets.sampling import importance
-from beam_coresets.shards import assignment, report
 from beam_coresets.solvers.constrained.constraints import Constraint
-from beam_coresets.streaming.windows import seconds
-from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
+
+CONFIG = "--config"
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+@dataclasses.dataclass(frozen=True)
+class ResultOptions:
+    """Where results go."""
+
+    output: str = declare(None, "folder for the tables, on any Beam filesystem", group="results")
+    format: str = declare("avro", "of the tables", group="results", choices=tables.FORMATS)
+    overwrite: bool = declare(False, "replace another run's tables in --output", group="results")
+    verbose: bool = declare(False, "show warnings and whole error reports", group="results")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be whole numbers separated by commas, got {text!r}") from None
+@dataclasses.dataclass(frozen=True)
+class DataOptions(ColumnParameters):
+    """What is read."""
+
+    input: tuple[str, ...] = declare(
+        None, "globs: Parquet, CSV, JSON lines, Avro, text or .npy files; .gz too", group="data", several=True
+    )
+    input_format: str | None = declare(
+        None, "if the file names don't tell: parquet, csv, jsonl, avro, text, npy", group="data"
+    )
+    metric: str | None = declared_as(  # type: ignore[assignment]
+        ColumnParameters, "metric", None, help="of distances (default: euclidean)"
+    )
+    no_header: bool = declare(False, "CSV files begin with data; columns are f0, f1, ...", group="data")
+    max_bad_rows: int = declared_as(PlanParameters, "max_bad_rows", 0)
+    scale: str = declare("none", "bring columns to one scale first", group="data", choices=("none", "standard"))
 
 
-def length_of_time(text: str) -> float:
-    """Seconds of "500ms", "5s", "2m"; for argparse."""
-    try:
-        return seconds(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 500ms, 5s or 2m, got {text!r}") from None
+@dataclasses.dataclass(frozen=True)
+class JobOptions(ResultOptions, PlanParameters, DataOptions):
+    """What both kinds of job take, that on files and that on streams."""
+
+    max_bad_rows: int = declared_as(PlanParameters, "max_bad_rows", 0)
+    min_shards: int | None = declared_as(  # type: ignore[assignment]
+        PlanParameters, "min_shards", None,
+        help="fewer answers make a degraded row (default: 1; with --streaming half of them)",
+    )  # fmt: skip
+    metric: str | None = declared_as(DataOptions, "metric", None)  # type: ignore[assignment]
+    explain: bool = declare(
+        False, "print scheme, sizes, memory and graph; run nothing", group="results"
+    )
+    detach: bool = declare(False, "submit and return, without waiting for the result", group="running")
+
+
+@dataclasses.dataclass(frozen=True)
+class SummarizeOptions(ConstraintOptions, JobOptions):
+    """The options of `summarize`."""
+
+    shard_readers: bool = declare(
+        False, "each shard reads the file parts that it holds: l times as much reading, parts in place of --buckets",
+        group="shards that read for themselves",
+    )  # fmt: skip
+    deadline: Seconds | None = declare(
+        None, "with --shard-readers: a shard stops so long after it has begun; with --streaming the answer comes so "
+        "long after launch, without shards that are stuck; the parts that a shard has finished count",
+        group="shards that read for themselves",
+    )  # fmt: skip
 
 
 class CoresetOptions(PipelineOptions):
-    """Options of the jobs; names are the same in every word that has them."""
+    """The options of `summarize` as Beam's own, for who makes a pipeline's options with Beam."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        add_data_options(parser)
-        add_plan_options(parser)
-        out = parser.add_argument_group("results")
-        out.add_argument("--output", help="folder for the tables, on any Beam filesystem")
-        out.add_argument("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
-        out.add_argument("--overwrite", action="store_true", help="replace another run's tables in --output")
-        out.add_argument("--explain", action="store_true", help="print scheme, sizes, memory and graph; run nothing")
-        out.add_argument("--verbose", action="store_true", help="show warnings and whole error reports")
+        add_parameters(parser, SummarizeOptions, defaults=True)
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """What is read."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--input", nargs="+", help="globs: Parquet, CSV, JSON lines, Avro, text or .npy files; .gz too")
-    data.add_argument("--input_format", help="if the file names don't tell: parquet, csv, jsonl, avro, text, npy")
-    data.add_argument("--columns", type=_names, help="coordinates, comma-separated (default: all numeric columns)")
-    data.add_argument("--vector_column", help="one column of vectors instead; asks for --metric")
-    data.add_argument("--dim", type=int, help="width of the vectors (default: the most common in the first rows)")
-    data.add_argument("--metric", choices=("euclidean", "cosine"), help="default: euclidean")
-    data.add_argument("--id_column", help="your own id; it comes back with sampled rows and centers")
-    data.add_argument("--weight_column", help="numbers that rows weigh (default: 1 each)")
-    data.add_argument("--group_column", help="a label that sampled rows keep")
-    data.add_argument("--keep_columns", type=_names, default=[], help="more columns that sampled rows keep")
-    data.add_argument("--no_header", action="store_true", help="CSV files begin with data; columns are f0, f1, ...")
-    data.add_argument("--max_bad_rows", type=int, default=0, help="rows that may be refused (default: 0)")
-    data.add_argument("--scale", choices=("none", "standard"), default="none", help="bring columns to one scale first")
-
-
-def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """What is computed."""
-    plan = parser.add_argument_group("summary")
-    plan.add_argument("--k", type=int, help="number of centers")
-    plan.add_argument("--z", type=float, default=2.0, help="power of the distance: 2 k-means (default), 1 k-median")
-    plan.add_argument("--shards", type=int, default=8, help="that rows are assigned to (default: 8)")
-    plan.add_argument("--replication", type=int, help="shards that hold each row (default: 2, or --tolerate + 1)")
-    plan.add_argument("--tolerate", type=int, help="stragglers that must cost nothing; sets --replication")
-    plan.add_argument("--scheme", default="cyclic", choices=assignment.KINDS, help="of assignment (default: cyclic)")
-    plan.add_argument("--domains", type=_numbers, help="failure domain of each shard, comma-separated")
-    plan.add_argument("--buckets", type=int, default=1024, help="that rows are hashed to (default: 1024)")
-    plan.add_argument("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
-    plan.add_argument("--method", choices=importance.METHODS, help="default: sensitivity, or subspace with --r")
-    plan.add_argument("--recovery", choices=recovery.KINDS, help="default: exact, or lp where shards count as a whole")
-    plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
-    plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
-    plan.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
-    paper = parser.add_argument_group("other algorithms")
-    paper.add_argument("--summary", default="coreset", choices=report.KINDS, help="what shards send (default: coreset)")
-    paper.add_argument("--r", type=int, default=0, help="k subspaces of this dimension in place of centers")
-    paper.add_argument("--affine", action="store_true", help="with --r: subspaces need not pass through the origin")
-    paper.add_argument("--delta", type=float, default=0.1, help="slack of --summary pca (default: 0.1)")
-    paper.add_argument("--epsilon", type=float, help="the error that --coreset_size is to be computed for, by theory")
-    paper.add_argument(
-        "--leftover", default="points", choices=("points", "centers"),
-        help="with --method rings_and_groups: who carries the weight of points in no group (default: points)",
-    )  # fmt: skip
-    paper.add_argument("--weak", action="store_true", help="a universal weak coreset: candidates for centers, too")
-    paper.add_argument("--candidates", type=int, help="how many (default: 40 k)")
-    paper.add_argument("--audit", action="store_true", help="distrust shards whose points contradict their replicas")
-
-
-def add_shard_reader_options(parser: argparse.ArgumentParser) -> None:
-    """How `summarize` reads."""
-    readers = parser.add_argument_group("shards that read for themselves")
-    readers.add_argument(
-        "--shard_readers", action="store_true",
-        help="each shard reads the file parts that it holds: l times as much reading, parts in place of --buckets",
-    )  # fmt: skip
-    readers.add_argument(
-        "--deadline", type=length_of_time,
-        help="with --shard_readers: a shard stops so long after it has begun; with --streaming the answer comes so "
-             "long after launch, without shards that are stuck; the parts that a shard has finished count",
-    )  # fmt: skip
-    readers.add_argument("--detach", action="store_true", help="submit and return, without waiting for the result")
-    parser.set_defaults(min_shards=None)  # 1; half of the shards with --streaming
-
-
-def check_shard_readers(known: argparse.Namespace, streaming: bool = False) -> None:
-    """Raises ValueError for what does not go with or without --shard_readers, and --streaming."""
+def check_shard_readers(known: SummarizeOptions, streaming: bool = False) -> None:
+    """Raises ValueError for what does not go with or without --shard-readers, and --streaming."""
     if streaming and not known.shard_readers:
-        raise ValueError("streaming: must be left out without --shard_readers, got it")
+        raise ValueError("streaming: must be left out without --shard-readers, got it")
     if streaming and known.detach:
         raise ValueError("detach: must be left out with --streaming (who waits ends the job), got it")
     if streaming and known.epsilon is not None:
         raise ValueError(f"epsilon: must be left out with --streaming, got {known.epsilon:g}")
     if streaming and known.drop_shards and known.deadline is None:
         dropped = ", ".join(map(str, known.drop_shards))
-        raise ValueError(f"deadline: must be given with --streaming and --drop_shards {dropped}, got nothing")
+        raise ValueError(f"deadline: must be given with --streaming and --drop-shards {dropped}, got nothing")
     if known.deadline is not None and not known.shard_readers:
-        raise ValueError(f"deadline: must be left out without --shard_readers, got {known.deadline:g} s")
+        raise ValueError(f"deadline: must be left out without --shard-readers, got {known.deadline:g} s")
     if known.deadline is not None and not known.deadline > 0:
         raise ValueError(f"deadline: must be positive, got {known.deadline:g} s")
     if known.shard_readers and known.scale != "none":
-        raise ValueError(f"scale: must be none with --shard_readers, got {known.scale!r}")
+        raise ValueError(f"scale: must be none with --shard-readers, got {known.scale!r}")
 
 
-def parser_of(
-    command: str,
-    description: str,
-    more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
-    base: Callable[[argparse.ArgumentParser], None] = CoresetOptions._add_argparse_args,
-) -> argparse.ArgumentParser:
-    """The parser of a word's own options: those of `base` and what `more` adds."""
+Options = TypeVar("Options")
+
+_EPILOG = "Other options go to Beam: --runner, --direct_num_workers, --flink_master, ..."
+
+
+def parser_of(command: str, kind: type, description: str = "", epilog: str = _EPILOG) -> argparse.ArgumentParser:
+    """The parser of a command's own options: the parameters of `kind`, and --config."""
     parser = argparse.ArgumentParser(
-        prog=f"beam-coresets {command}",
-        description=description,
-        epilog="Other options go to Beam: --runner, --direct_num_workers, --flink_master, ...",
-        allow_abbrev=False,
+        prog=f"beam-coresets {command}", description=description, epilog=epilog, allow_abbrev=False
     )
-    for add in (base, *more):
-        add(parser)
+    parser.add_argument(CONFIG, metavar="FILE", help="YAML with options by name; what is given here is not in it")
+    add_parameters(parser, kind)
     return parser
 
 
 def parse(
-    argv: Sequence[str] | None,
-    command: str,
-    description: str,
-    more: Sequence[Callable[[argparse.ArgumentParser], None]] = (),
-    base: Callable[[argparse.ArgumentParser], None] = CoresetOptions._add_argparse_args,
-) -> tuple[argparse.Namespace, PipelineOptions]:
-    """The options that `parser_of` has, and Beam's own from what is left."""
-    parser = parser_of(command, description, more, base)
-    known, rest = parser.parse_known_args(argv)
-    known.default = parser.get_default
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str = ""
+) -> tuple[Options, PipelineOptions]:
+    """A command's options, and Beam's own from what is left.
+
+    Raises:
+      ValueError: a --config file that can't be read or holds what it can't, or an option that is given twice.
+    """
+    parser = parser_of(command, kind, description)  # type: ignore[arg-type]
+    given, rest = _given(parser, argv)
+    file, more = _config(given.pop("config", None), kind, given, _beams())
+    rest = [*rest, *more]
     _refuse_misspelt(parser, rest)
     options = PipelineOptions(rest)
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
     options.view_as(SetupOptions).save_main_session = False
-    return known, local_by_default(options)
+    return kind(**{**file, **given}), local_by_default(options)
+
+
+def parse_alone(
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str = "", epilog: str = ""
+) -> Options:
+    """The options of a command that runs no pipeline, so that none are Beam's.
+
+    Raises:
+      ValueError: as `parse` does.
+    """
+    parser = parser_of(command, kind, description, epilog)  # type: ignore[arg-type]
+    given, rest = _given(parser, argv)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    file, _ = _config(given.pop("config", None), kind, given, ())
+    return kind(**{**file, **given})
+
+
+def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+    words = list(spelled_as_declared(parser, sys.argv[1:] if argv is None else argv))
+    known, rest = parser.parse_known_args(words)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}
+    return {name: value for name, value in given.items() if name != "config" or value is not None}, rest
+
+
+def spelled_as_declared(parser: argparse.ArgumentParser, argv: Sequence[str]) -> Iterator[str]:
+    """The words of a command line, options of ours with dashes where they are written with underscores.
+
+    Raises:
+      ValueError: an option is given in both spellings.
+    """
+    written: dict[str, str] = {}
+    for place, word in enumerate(argv):
+        if word == "--":
+            yield from argv[place:]
+            return
+        name, equals, value = word.partition("=")
+        spelled = "--" + name[2:].replace("_", "-")
+        if not name.startswith("--") or spelled not in parser._option_string_actions:
+            yield word
+            continue
+        if written.setdefault(spelled, name) != name:
+            raise ValueError(f"{spelled[2:].replace('-', '_')}: must be spelled one way, got {spelled} and its other")
+        yield spelled + equals + value
+
+
+def _config(
+    path: str | None, kind: Any, given: Mapping[str, Any], beams: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What a --config file says of the command's options, and words for Beam's."""
+    if path is None:
+        return {}, []
+    held = _yaml_of(path)
+    names = {str(name).replace("-", "_") for name in held}
+    twice = sorted(names & set(given))
+    if twice:
+        raise ValueError(f"{twice[0]}: must be given once, got it on the command line and in {path}")
+    declared = parameters(kind)
+    ours = {parameter.name for parameter in declared}
+    words = [word for name, value in held.items() if name not in ours and f"--{name}" in beams
+             for word in _words(str(name), value)]  # fmt: skip
+    mine = {name: value for name, value in held.items() if name in ours or f"--{name}" not in beams}
+    return of_values(declared, mine, f" in {path}"), words
+
+
+def _yaml_of(path: str) -> Mapping[Any, Any]:
+    try:
+        with FileSystems.open(path, compression_type="uncompressed") as file:
+            held = yaml.safe_load(file.read())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"config: must be a YAML file, got {path!r} ({said})") from None
+    if held is None:
+        return {}
+    if not isinstance(held, Mapping):
+        raise ValueError(f"config: must hold options by name, got a {type(held).__name__} in {path!r}")
+    return held
+
+
+def _words(name: str, value: Any) -> list[str]:
+    if value is False or value is None:
+        return []
+    return [f"--{name}"] if value is True else [f"--{name}={value}"]
+
+
+def _beams() -> tuple[str, ...]:
+    """The options that Beam knows."""
+    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for group in PipelineOptions.__subclasses__():
+        if group is not CoresetOptions:
+            group._add_argparse_args(beams)
+    return tuple(beams._option_string_actions)
 
 
 def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
@@ -178,12 +242,9 @@ def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> No
 
     Runners outside of Python have options of their own, so with another runner only near misses of ours stop it.
     """
-    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for group in PipelineOptions.__subclasses__():
-        group._add_argparse_args(beams)
-    elsewhere = not is_local(PipelineOptions(rest))
+    beams, elsewhere = _beams(), not is_local(PipelineOptions(rest))
     for name in (word.split("=")[0] for word in rest if word.startswith("--")):
-        if name in beams._option_string_actions:
+        if name in beams:
             continue
         close = difflib.get_close_matches(name, parser._option_string_actions, 1, cutoff=0.8 if elsewhere else 0.6)
         if close or not elsewhere:
@@ -191,40 +252,26 @@ def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> No
             parser.error(f"{name}: must be an option, got none of that name{hint}")
 
 
-
-
-
-
-def require(known: argparse.Namespace, *names: str) -> None:
+def require(known: Any, *names: str) -> None:
     """Raises ValueError if an option without a default was not given."""
     for name in names:
         if getattr(known, name) is None:
-            raise ValueError(f"{name}: must be given (--{name}), got nothing")
+            raise ValueError(f"{name}: must be given (--{name.replace('_', '-')}), got nothing")
 
 
-def require_k(known: argparse.Namespace) -> None:
+def require_k(known: PlanParameters) -> None:
     """Raises ValueError if there is no k, unless principal components are asked for."""
     if known.summary != "pca":
         require(known, "k")
 
 
-def columns_of(known: argparse.Namespace) -> Columns:
+def columns_of(known: DataOptions) -> Columns:
     """The `Columns` of the parsed options."""
     if known.vector_column and not known.metric:
-        raise ValueError("metric: must be given with --vector_column (euclidean or cosine), got nothing")
+        raise ValueError("metric: must be given with --vector-column (euclidean or cosine), got nothing")
     if known.scale != "none" and known.metric == "cosine":
         raise ValueError(f"scale: must be none with --metric cosine, got {known.scale!r}")
-    return Columns(
-        columns=known.columns,
-        vector_column=known.vector_column,
-        metric=known.metric or "euclidean",
-        weight_column=known.weight_column,
-        id_column=known.id_column,
-        group_column=known.group_column,
-        keep_columns=tuple(known.keep_columns),
-        header=not known.no_header,
-        dim=known.dim,
-    )
+    return Columns(**_asked(Columns, known), header=not known.no_header)
 
 
 def apart(plan: Plan, domains: tuple[int, ...] | None) -> Plan:
@@ -234,42 +281,15 @@ def apart(plan: Plan, domains: tuple[int, ...] | None) -> Plan:
     return dataclasses.replace(plan, domains=domains)
 
 
-def plan_of(known: argparse.Namespace, constraint: Constraint | None = None) -> Plan:
+def plan_of(known: JobOptions, constraint: Constraint | None = None) -> Plan:
     """The `Plan` of the parsed options."""
     require_k(known)
     if constraint is not None and constraint.labelled:
         require(known, "group_column")
-    if known.tolerate is not None and known.tolerate < 0:
-        raise ValueError(f"tolerate: must be at least 0, got {known.tolerate}")
-    replication: Any = known.replication
-    if replication is None:
-        replication = min(2, known.shards) if known.tolerate is None else known.tolerate + 1
-    elif known.tolerate is not None and replication <= known.tolerate:
-        raise ValueError(f"replication: must exceed tolerate = {known.tolerate}, got {replication}")
-    return Plan(
-        k=1 if known.k is None else known.k,
-        shards=known.shards,
-        replication=replication,
-        scheme=known.scheme,
-        z=known.z,
-        metric=known.metric or "euclidean",
-        method=known.method or "",
-        coreset_size=known.coreset_size,
-        recovery=known.recovery or "",
-        buckets=known.buckets,
-        domains=known.domains,
-        min_shards=1 if known.min_shards is None else known.min_shards,
-        drop_shards=tuple(known.drop_shards),
-        max_bad_rows=known.max_bad_rows,
-        seed=known.seed,
-        summary=known.summary,
-        r=known.r,
-        affine=known.affine,
-        delta=known.delta,
-        leftover=known.leftover,
-        epsilon=known.epsilon,
-        weak=known.weak,
-        candidates=known.candidates,
-        audit=known.audit,
-        constraint=constraint,
-    )
+    return Plan(**_asked(Plan, known), constraint=constraint)
+
+
+def _asked(kind: type, known: Any) -> dict[str, Any]:
+    """The fields of a dataclass that options say something of."""
+    asked = {name: value for name, value in vars(known).items() if value is not None}
+    return part_of(kind, asked, "constraint")

@@ -1,5 +1,4 @@
 """`scale.json`: what columns were scaled by."""
-import argparse
 import json
 
 from apache_beam.io.filesystems import FileSystems
@@ -30,15 +29,15 @@ def copy_scale(folder: str, output: str) -> None:
         write_once(FileSystems.join(output, "scale.json"), read(FileSystems.join(folder, "scale.json")))
 
 
-def scale_of(known: argparse.Namespace) -> Scale | None:
+def scale_of(scale: str, scale_file: str | None) -> Scale | None:
     """The scale that an earlier job wrote."""
-    if known.scale != "none":
-        raise ValueError(f"scale: must be none for a stream, which takes --scale_file, got {known.scale!r}")
-    if not known.scale_file:
+    if scale != "none":
+        raise ValueError(f"scale: must be none for a stream, which takes --scale-file, got {scale!r}")
+    if not scale_file:
         return None
     try:
-        with FileSystems.open(known.scale_file) as file:
+        with FileSystems.open(scale_file) as file:
             held = json.loads(file.read())
         return Scale(tuple(held["origin"]), tuple(held["divisor"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"scale_file: must be a scale.json, got {known.scale_file!r} ({error})") from None
+        raise ValueError(f"scale_file: must be a scale.json, got {scale_file!r} ({error})") from None

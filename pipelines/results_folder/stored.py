@@ -1,5 +1,6 @@
 """What earlier runs have written: which windows there are, and the coreset behind each."""
 import argparse
+import dataclasses
 import datetime
 import itertools
 import os
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_coresets import tables
+from beam_coresets.declared import declare
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.writing.atomic_files import read
@@ -29,17 +31,32 @@ class Identity(NamedTuple):
     revision: int
 
 
-def add_window_options(parser: Any) -> None:
+def seconds(text: str) -> float:
+    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowOptions:
     """Which windows and keys of the input are meant."""
-    parser.add_argument(
-        "--from", dest="start", type=seconds, metavar="TIME", help="windows that start no earlier (ISO 8601, UTC)"
+
+    start: float | None = declare(
+        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=seconds
     )
-    parser.add_argument("--to", dest="end", type=seconds, metavar="TIME", help="windows that end no later")
-    parser.add_argument("--keys", type=lambda text: text.split(","), help="only these keys, comma-separated")
+    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=seconds)
+    keys: tuple[str, ...] | None = declare(None, "only these keys, comma-separated")
 
 
-def newest(folders: Iterable[str], known: argparse.Namespace) -> dict[Identity, Row]:
-    """The rows of `summaries` that the options of `add_window_options` leave: of each window and key the newest
+def newest(folders: Iterable[str], known: WindowOptions) -> dict[Identity, Row]:
+    """The rows of `summaries` that the options of `WindowOptions` leave: of each window and key the newest
     revision that has points, if any.
 
     The empty key is left out where it is there only because nobody has had rows of any.
@@ -64,7 +81,7 @@ def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
     return row["points"] > 0, identity.revision
 
 
-def _summaries(folders: Iterable[str], known: argparse.Namespace) -> Iterator[tuple[Identity, Row]]:
+def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[Identity, Row]]:
     """The rows that the period and the keys leave, file by file."""
     for folder in dict.fromkeys(folders):
         for table in _tables(folder, "summaries"):
@@ -140,19 +157,6 @@ def _plain(path: str) -> str:
     return path.rstrip("/") if "://" in path else os.path.realpath(path)
 
 
-
-
-def seconds(text: str) -> float:
-    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
 
 
 def shown(at: float | None) -> str:

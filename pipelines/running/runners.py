@@ -1,6 +1,7 @@
 """What each runner needs for a job, set unless the user has set it, with the reason for each."""
 import argparse
 import atexit
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
+from beam_coresets.declared import add_parameters, declare
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster, require_jar, require_pool
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.streaming.placement import MAX_PARALLELISM
@@ -46,7 +48,7 @@ class FlinkStreamingOptions(PipelineOptions):
         ):
             flink.add_argument(f"--{name}", type=_truth, nargs="?", const=True)
         flink.add_argument("--flink_conf_dir", help="folder with Flink's config.yaml; it wins over what is set here")
-        flink.add_argument("--savepoint_path", help="see --resume_from")
+        flink.add_argument("--savepoint_path", help="see --resume-from")
 
 
 _FLINK = (
@@ -83,11 +85,21 @@ def _truth(text: str) -> bool:
     return text.lower() == "true"
 
 
+@dataclasses.dataclass(frozen=True)
+class RunnerOptions:
+    """What `prepare_streaming` takes beside Beam's options."""
+
+    checkpoint_dir: str | None = declare(
+        None, "where they are kept; a folder, or a URI that the cluster can write", group="checkpoints (Flink)"
+    )
+    resume_from: str | None = declare(
+        None, "a checkpoint (its chk-N folder) or savepoint to go on from", group="checkpoints (Flink)"
+    )
+
+
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
-    """The options that `prepare_streaming` takes beside Beam's."""
-    group = parser.add_argument_group("checkpoints (Flink)")
-    group.add_argument("--checkpoint_dir", help="where they are kept; a folder, or a URI that the cluster can write")
-    group.add_argument("--resume_from", help="a checkpoint (its chk-N folder) or savepoint to go on from")
+    """`RunnerOptions` for a parser of one's own."""
+    add_parameters(parser, RunnerOptions, defaults=True)
 
 
 def prepare_streaming(
@@ -350,7 +362,7 @@ def _cluster_settings(
             ("state.checkpoints.num-retained", 3, "the newest may be damaged when a machine goes down"),
         ]
     if checkpoints:
-        found.append(("state.checkpoints.dir", checkpoints, "checkpoints are kept here; see --resume_from"))
+        found.append(("state.checkpoints.dir", checkpoints, "checkpoints are kept here; see --resume-from"))
     if resume_from:
         found.append(("execution.savepoint.path", resume_from, "the job goes on from here"))
     return found

@@ -23,6 +23,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.points.nearest import cost
 from beam_coresets.sampling.importance import Sampler
@@ -374,7 +375,7 @@ def test_an_audit_needs_points_with_buckets():
 
 
 def test_the_option_reaches_the_decision_of_batches_and_streams():
-    known, _ = options.parse(["--k", "3", "--audit"], "summarize", "")
+    known, _ = options.parse(["--k", "3", "--audit"], "summarize", SummarizeOptions)
     plan = options.plan_of(known)
     assert plan.policy.audit
     assert not dataclasses.replace(plan, audit=False).policy.audit

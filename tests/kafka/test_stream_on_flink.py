@@ -286,9 +286,9 @@ def test_messages_that_can_not_be_read_are_dead_letters(stream, broker, tmp_path
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--topic=nobody-knows-it"], "topic: must exist, got 'nobody-knows-it' (have: "),
-    (["--output_topic=nor-this-one"], "output_topic: must exist, got 'nor-this-one'"),
+    (["--output-topic=nor-this-one"], "output_topic: must exist, got 'nor-this-one'"),
     (["--start", "OFFSETS"], "offset: must be in what the broker has of "),
-    (["--kafka_config", "CONFIG"], "kafka_config: must give access to "),
+    (["--kafka-config", "CONFIG"], "kafka_config: must give access to "),
 ])  # fmt: skip
 def test_what_the_broker_does_not_have_is_said_before_anything_runs(broker, tmp_path, capsys, options, message):
     pytest.importorskip("confluent_kafka")

@@ -43,31 +43,31 @@ BEFORE = {  # options on a file of columns x0, x1, x2, and what is said about th
     "z not a number": ("--k 2 --z nan", "z: must be .*got nan"),
     "z infinite": ("--k 2 --z inf", "z: must be finite and at least 1, got inf"),
     "scaled and cosine": ("--k 2 --metric cosine --scale standard", "scale: must be none with --metric cosine"),
-    "k above the coreset size": ("--k 20 --coreset_size 19", "coreset_size: must be at least .*20.*got 19"),
+    "k above the coreset size": ("--k 20 --coreset-size 19", "coreset_size: must be at least .*20.*got 19"),
     "l > s": ("--k 2 --shards 3 --replication 4", "replication: must be .*3.*, got 4"),
     "l < 1": ("--k 2 --replication 0", "replication: must be .*got 0"),
     "no shards": ("--k 2 --shards 0", "shards: must be .*got 0"),
     "tolerate against l": ("--k 2 --tolerate 2 --replication 2", "replication: must exceed tolerate = 2, got 2"),
     "tolerating all": ("--k 2 --shards 3 --tolerate 3", "replication: must be .*got 4"),
     "tolerating less than none": ("--k 2 --tolerate -1", "tolerate: must be at least 0, got -1"),
-    "dropping a stranger": ("--k 2 --shards 4 --drop_shards 1,7", "drop_shards: must be from 0 to 3, got 7"),
-    "dropping all": ("--k 2 --shards 2 --drop_shards 0,1", "drop_shards: must leave at least one of 2 shards"),
-    "too many asked to answer": ("--k 2 --min_shards 9", "min_shards: must be from 1 to 8 shards, got 9"),
+    "dropping a stranger": ("--k 2 --shards 4 --drop-shards 1,7", "drop_shards: must be from 0 to 3, got 7"),
+    "dropping all": ("--k 2 --shards 2 --drop-shards 0,1", "drop_shards: must leave at least one of 2 shards"),
+    "too many asked to answer": ("--k 2 --min-shards 9", "min_shards: must be from 1 to 8 shards, got 9"),
     "domains of other shards": ("--k 2 --domains 0,1", "domains: must .*8.*"),
-    "bad rows": ("--k 2 --max_bad_rows -1", "max_bad_rows: must be at least 0, got -1"),
+    "bad rows": ("--k 2 --max-bad-rows -1", "max_bad_rows: must be at least 0, got -1"),
     "no buckets": ("--k 2 --buckets 0", "buckets: must be .*got 0"),
     "a missing column": ("--k 2 --columns x0,no", r"columns: must be among .* '.*' \(x0, x1, x2\), got 'no'"),
-    "a missing weight": ("--k 2 --weight_column w", "weight_column: must be among the columns of .* got 'w'"),
-    "a missing kept column": ("--k 2 --keep_columns w", "keep_columns: must be among the columns of .* got 'w'"),
-    "no metric": ("--k 2 --vector_column x0", r"metric: must be given with --vector_column \(euclidean or cosine\)"),
-    "no vector": ("--k 2 --vector_column x0 --metric cosine", "vector_column: must hold lists of numbers, got 'x0'"),
+    "a missing weight": ("--k 2 --weight-column w", "weight_column: must be among the columns of .* got 'w'"),
+    "a missing kept column": ("--k 2 --keep-columns w", "keep_columns: must be among the columns of .* got 'w'"),
+    "no metric": ("--k 2 --vector-column x0", r"metric: must be given with --vector-column \(euclidean or cosine\)"),
+    "no vector": ("--k 2 --vector-column x0 --metric cosine", "vector_column: must hold lists of numbers, got 'x0'"),
     "both kinds of column": (
-        "--k 2 --vector_column x0 --columns x1 --metric cosine", "columns: must be left out with vector_column 'x0'"
+        "--k 2 --vector-column x0 --columns x1 --metric cosine", "columns: must be left out with vector_column 'x0'"
     ),
     "a kept column called as the output's": (
-        "--k 2 --keep_columns weight", "keep_columns: must not be called as the output's own columns are, got 'weight'"
+        "--k 2 --keep-columns weight", "keep_columns: must not be called as the output's own columns are, got 'weight'"
     ),
-    "an unknown input format": ("--k 2 --input_format xml", "format: must be one of .*got 'xml'"),
+    "an unknown input format": ("--k 2 --input-format xml", "format: must be one of .*got 'xml'"),
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_text_column_is_refused_with_the_remedy(refused, tmp_path):
     code, line = refused(source, *K)
     assert code == 2
     assert line.startswith("columns: must hold numbers, got 'name' (string)")
-    assert line.endswith("name it in --keep_columns, or leave 'name' out with --columns")
+    assert line.endswith("name it in --keep-columns, or leave 'name' out with --columns")
 
 
 def test_a_column_that_is_there_twice(refused, tmp_path):

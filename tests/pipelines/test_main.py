@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+import beam_coresets
 from beam_coresets.pipelines.main import WORDS, main
 
 
@@ -34,7 +35,8 @@ def test_every_word_explains_its_options(word, capsys):
     assert code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: beam-coresets {word}")
-    assert {"rollup": "--from", "solve": "--balanced", "assign": "--centers"}.get(word, "--shards") in out
+    own = {"rollup": "--from", "verify": "--coreset", "solve": "--balanced", "assign": "--centers"}
+    assert own.get(word, "--shards") in out
 
 
 @pytest.mark.parametrize("command", [
@@ -56,8 +58,37 @@ def test_all_ways_to_start_it_are_the_same(command):
     ("assign", "input"),
 ])  # fmt: skip
 def test_the_jobs_are_modules_as_well(word, missing):
-    command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", "--seed" if word == "assign" else "--k", "2"]
+    option = {"assign": "--seed", "verify": "--dim"}.get(word, "--k")
+    command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", option, "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == f"error: {missing}: must be given (--{missing}), got nothing"
     assert done.stdout == ""
+
+
+def test_the_version_and_completion(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"beam-coresets {beam_coresets.__version__}\n"
+    for shell in ("bash", "zsh"):
+        assert main(["completion", shell]) == 0
+        out = capsys.readouterr().out
+        assert all(word in out for word in WORDS)
+        assert "--coreset-size" in out
+    assert main(["completion", "abacus"]) == 2
+    assert capsys.readouterr().err.startswith("error: completion: must be for one of bash, ")
+
+
+def test_a_bash_that_has_the_script_completes(tmp_path):
+    """A real bash is asked what `beam-coresets summarize --coreset-s` and `beam-coresets so` go on with."""
+    script = subprocess.run(
+        [sys.executable, "-m", "beam_coresets", "completion", "bash"], capture_output=True, text=True, check=True
+    ).stdout
+    (tmp_path / "script").write_text(script)
+    for line, expected in (("beam-coresets summarize --coreset-s", "--coreset-size"), ("beam-coresets so", "solve")):
+        words = line.split()
+        asked = (
+            f"source {tmp_path / 'script'}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+            "f=$(complete -p beam-coresets | sed -E 's/.*-F ([^ ]+).*/\\1/'); $f; echo ${COMPREPLY[@]}"
+        )
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
+        assert done.stdout.split() == [expected], done.stderr

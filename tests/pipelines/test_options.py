@@ -4,13 +4,14 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.options import CoresetOptions
+from beam_coresets.pipelines.console.options import CoresetOptions, SummarizeOptions
+from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.running import local
 from beam_coresets.transforms.reading.columns import Columns
 
 
 def parsed(text=""):
-    return options.parse(text.split(), "summarize", "")
+    return options.parse(text.split(), "summarize", SummarizeOptions)
 
 
 def test_defaults_are_the_plans():
@@ -49,7 +50,7 @@ def test_replication_by_what_must_be_tolerated(text, replication):
 
 def test_what_is_not_ours_goes_to_beam():
     known, beam_options = parsed("--k 2 --direct_num_workers=3 --streaming --input a b --seed 4")
-    assert known.input == ["a", "b"]
+    assert known.input == ("a", "b")
     assert beam_options.view_as(DirectOptions).direct_num_workers == 3
     assert beam_options.view_as(StandardOptions).streaming
     assert not beam_options.view_as(SetupOptions).save_main_session
@@ -64,7 +65,7 @@ def test_the_local_runner_is_the_one_in_this_process(text, runner):
 
 
 @pytest.mark.parametrize(("text", "meant"), [
-    ("--replicaton 3", "--replication"), ("--shard=3", "--shards"), ("--drop-shards 1", "--drop_shards"),
+    ("--replicaton 3", "--replication"), ("--shard=3", "--shards"), ("--dropshards 1", "--drop-shards"),
 ])  # fmt: skip
 def test_misspelt_options_are_not_handed_on_to_be_ignored(text, meant, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -92,9 +93,52 @@ def test_values_that_cannot_be_read_stop_with_two(text, capsys):
     with pytest.raises(SystemExit) as stop:
         parsed(text)
     assert stop.value.code == 2
-    assert f"argument {text.split()[0]}" in capsys.readouterr().err
+    assert f"argument {text.split()[0].replace('_', '-')}" in capsys.readouterr().err
 
 
 def test_they_are_pipeline_options_as_well():
     known = PipelineOptions(["--k=5", "--shards=3"]).view_as(CoresetOptions)
     assert (known.k, known.shards, known.replication) == (5, 3, None)
+    assert (known.k, known.shards, known.seed, known.format) == (5, 3, 0, "avro")
+
+
+def written(folder, text):
+    (folder / "job.yaml").write_text(text)
+    return f"--config {folder / 'job.yaml'}"
+
+
+def test_a_file_of_options_is_as_good_as_words(tmp_path):
+    text = "k: 3\ncoreset-size: 77\ndrop_shards: [1]\nweak: true\nrunner: FlinkRunner\nseed: null\n"
+    config = written(tmp_path, text)
+    known, beam_options = parsed(f"{config} --shards 6")
+    assert known == parsed("--k 3 --coreset_size 77 --drop-shards 1 --weak --shards 6")[0]
+    assert beam_options.view_as(StandardOptions).runner == "FlinkRunner"
+    assert parsed(written(tmp_path, ""))[0] == parsed()[0]
+
+
+@pytest.mark.parametrize(("text", "more", "error"), [
+    ("ks: 3", "", r"ks: must be one of the options in .*job\.yaml \(.*\bk\b.*\), got 3"),
+    ("k: three", "", "k: must be a whole number, got 'three'"),
+    ("scheme: best", "", "scheme: must be one of .*, got 'best'"),
+    ("k: 3", "--k 4", r"k: must be given once, got it on the command line and in .*job\.yaml"),
+    ("coreset-size: 3", "--coreset_size 4", "coreset_size: must be given once"),
+    ("- k", "", r"config: must hold options by name, got a list in .*job\.yaml"),
+    ("k: [", "", "config: must be a YAML file, got "),
+])  # fmt: skip
+def test_what_a_file_of_options_cannot_say(tmp_path, text, more, error):
+    with pytest.raises(ValueError, match=error):
+        parsed(f"{written(tmp_path, text)} {more}")
+
+
+def test_a_missing_file_and_two_spellings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"config: must be a YAML file, got '.*nowhere\.yaml'"):
+        parsed(f"--config {tmp_path}/nowhere.yaml")
+    with pytest.raises(ValueError, match="coreset_size: must be spelled one way, got --coreset-size and its other"):
+        parsed("--coreset_size 3 --coreset-size 4")
+
+
+def test_a_command_says_what_its_file_of_options_cannot_be(tmp_path, capsys):
+    assert main(["summarize", *written(tmp_path, "ks: 3").split()]) == 2
+    assert capsys.readouterr().err.startswith("error: ks: must be one of the options in ")
+    assert main(["plan", *written(tmp_path, "shards: 0").split()]) == 2
+    assert "shards: must be from 1" in capsys.readouterr().err

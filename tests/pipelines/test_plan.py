@@ -5,13 +5,14 @@ import re
 
 import pytest
 
+from beam_coresets.pipelines.console.options import parse_alone
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.plan import MAX_SHARDS, choose, parse_domains, parser
+from beam_coresets.pipelines.plan import MAX_SHARDS, PlanOptions, choose, parse_domains
 from beam_coresets.shards.assignment import KINDS
 
 
 def planned(text):
-    return choose(parser().parse_args(text.split()))
+    return choose(parse_alone(text.split(), "plan", PlanOptions))
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +66,14 @@ def test_a_plan_is_what_summarize_runs():
 @pytest.mark.parametrize(("text", "message"), [
     ("--shards 0", f"shards: must be from 1 to {MAX_SHARDS}, got 0"),
     (f"--shards {MAX_SHARDS + 1}", f"shards: must be from 1 to {MAX_SHARDS}"),
-    ("--target 0.9", "target: must come with --straggle_probability, got 0.9 alone"),
-    ("--target 2 --straggle_probability 0.1", "target: must be between 0 and 1, got 2.0"),
+    ("--target 0.9", "target: must come with --straggle-probability, got 0.9 alone"),
+    ("--target 2 --straggle-probability 0.1", "target: must be between 0 and 1, got 2.0"),
     ("--tolerate 2 --replication 2", "replication: must be at least 3 (tolerate + 1), got 2"),
     ("--domains a", "domains: must be integers separated by commas, got 'a'"),
     ("--domains 0", "domains: must be at least 1, got 0"),
     ("--shards 4 --replication 5", "replication: must be"),
     ("--shards 4 --tolerate 4", "tolerate"),
-    ("--shards two", "must be an integer, got 'two'"),
+    ("--shards two", "must be a whole number, got 'two'"),
     ("--scheme best", "invalid choice: 'best'"),
 ])  # fmt: skip
 def test_what_cannot_work_is_said_with_exit_code_two(text, message, capsys):

@@ -112,9 +112,9 @@ def test_explain_shows_the_parts_as_buckets(source, capsys):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (("--deadline", "5s"), "deadline: must be left out without --shard_readers, got 5 s"),
-    (("--shard_readers", "--deadline", "0s"), "deadline: must be positive, got 0 s"),
-    (("--shard_readers", "--scale", "standard"), "scale: must be none with --shard_readers, got 'standard'"),
+    (("--deadline", "5s"), "deadline: must be left out without --shard-readers, got 5 s"),
+    (("--shard-readers", "--deadline", "0s"), "deadline: must be positive, got 0 s"),
+    (("--shard-readers", "--scale", "standard"), "scale: must be none with --shard-readers, got 'standard'"),
 ])  # fmt: skip
 def test_what_does_not_go_together(source, tmp_path, options, message, capsys):
     assert summarize_files(source, tmp_path, *BASE, *options) == 2

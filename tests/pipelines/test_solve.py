@@ -10,7 +10,8 @@ from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, wr
 from beam_coresets import tables
 from beam_coresets.assigning.cluster_assignment import label_codes
 from beam_coresets.hashing import generator
-from beam_coresets.pipelines.console.constraint_options import add_constraint_options, constraint_of
+from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
+from beam_coresets.pipelines.console.options import parse_alone
 from beam_coresets.pipelines.main import main
 from beam_coresets.points.nearest import nearest, nearest_numpy
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -286,12 +287,12 @@ def test_candidates_of_a_weak_coreset_are_where_centers_come_from(tmp_path, caps
     ("--balanced -0.1", "balanced: must be a share of at least 0, got -0.1"),
     ("--fair x=0.1:0.2", "fair: group must be in the data (there: f, m), got 'x'"),
     ("--diversity 3", "diversity: needs at least 3 labels in the data, got 2"),
-    ("--diversity_reading least", "diversity_reading: must be left out without --diversity, got least"),
-    ("--label_groups f=a", "label_groups: must be left out without --fair, got 1 labels"),
-    ("--fair a=0:0.5 --label_groups f=a", "groups: must say the groups of every label in the data, got none for 'm'"),
+    ("--diversity-reading least", "diversity_reading: must be left out without --diversity, got least"),
+    ("--label-groups f=a", "label_groups: must be left out without --fair, got 1 labels"),
+    ("--fair a=0:0.5 --label-groups f=a", "groups: must say the groups of every label in the data, got none for 'm'"),
     ("--gamma 1,2,3", "gamma: must be one number or one for each of 4 clusters, got 3"),
     ("--balanced 0.1 --r 1", "constraint: must be on centers of a coreset, got r = 1"),
-    ("--min_size 900", "min_size: must be possible to meet together with the rest, got bounds that miss it by at least "
+    ("--min-size 900", "min_size: must be possible to meet together with the rest, got bounds that miss it by at least "
                        "600 of the total weight 3000"),
 ])  # fmt: skip
 def test_what_cannot_work(run, tmp_path, capsys, options, message):
@@ -310,7 +311,7 @@ def test_what_cannot_be_read(run, tmp_path, capsys, options):
     with pytest.raises(SystemExit) as stop:
         solve(run, tmp_path / "to", *options.split())
     assert stop.value.code == 2
-    assert f"error: argument {options.split()[0]}" in capsys.readouterr().err
+    assert f"error: argument {options.split()[0].replace('_', '-')}" in capsys.readouterr().err
 
 
 def test_inputs_that_are_no_coresets(run, tmp_path, capsys):
@@ -335,11 +336,7 @@ def test_inputs_that_are_no_coresets(run, tmp_path, capsys):
 
 
 def test_options_become_a_constraint():
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_constraint_options(parser)
-    assert constraint_of(parser.parse_args([])) is None
+    assert constraint_of(ConstraintOptions()) is None
     for options, text in CONSTRAINTS.items():
-        constraint = constraint_of(parser.parse_args(options.split()))
+        constraint = constraint_of(parse_alone(options.split(), "solve", ConstraintOptions))
         assert constraint.text() == text

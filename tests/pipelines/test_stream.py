@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.stream_options import add_stream_options, warnings_of
+from beam_coresets.pipelines.console.stream_options import StreamOptions, warnings_of
 from beam_coresets.pipelines.main import main
 
 FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
@@ -35,24 +35,24 @@ def refused(capsys, tmp_path, *words, runner=FLINK):
     ([*RATE, "--buckets=64"], "buckets: must be left out of a stream, got 64"),
     ([*RATE, "--start=earliest"], "start: must be left out with --rate, got earliest"),
     ([*RATE, "--window=global/5s", "--revise"], "revise: must be left out of a running summary"),
-    ([*RATE, "--min_shards=5"], "min_shards: must be from 1 to 4 shards, got 5"),
-    ([*RATE, "--min_shards=0"], "min_shards: must be"),
+    ([*RATE, "--min-shards=5"], "min_shards: must be from 1 to 4 shards, got 5"),
+    ([*RATE, "--min-shards=0"], "min_shards: must be"),
     ([*RATE, "--deadline=5s", "--cap=500ms"], "cap: must be at least grace = 1 s, got 0.5"),
-    ([*RATE, "--hold_shards", "4:1s:2s"], "hold_shards: must be from 0 to 3, got 4"),
-    ([*RATE, "--drop_shards=1"], "drop_shards: must be left out of a stream (hold_shards), got (1,)"),
+    ([*RATE, "--hold-shards", "4:1s:2s"], "hold_shards: must be from 0 to 3, got 4"),
+    ([*RATE, "--drop-shards=1"], "drop_shards: must be left out of a stream (hold_shards), got (1,)"),
     ([*RATE, "--window=60s/7s"], "window: must be a multiple of its period 7 s if sliding, got 60 s"),
     ([*RATE, "--window=global"], "window: must say how often it reports, as in global/30s, got 'global'"),
     ([*RATE, "--window=0s"], "window: must be positive and in whole milliseconds, got 0 s"),
-    ([*RATE, "--half_life=60s"], "half_life: must be left out unless the window is global, got 60"),
-    ([*RATE, "--key_groups=2"], "key_groups: must be left out without --key_column, got 2"),
+    ([*RATE, "--half-life=60s"], "half_life: must be left out unless the window is global, got 60"),
+    ([*RATE, "--key-groups=2"], "key_groups: must be left out without key_column, got 2"),
     ([*RATE, "--replication=5"], "replication: must be"),
     ([*RATE, "--rate=-1"], "rate: must be positive, got -1"),
-    ([*RATE, "--max_parts=4"], "max_parts: must be at least the 8 parts there are, got 4"),
-    ([*RATE, "--scale=standard"], "scale: must be none for a stream, which takes --scale_file, got 'standard'"),
-    ([*RATE, "--scale_file=none.json"], "scale_file: must be a scale.json, got 'none.json'"),
-    ([*RATE, "--init_centers=nowhere"], "input: must hold a centers table, got 'nowhere'"),
-    (["--k=3", "--topic=points"], "bootstrap_servers: must be given, here or in --kafka_config, got nothing"),
-    (["--k=3", "--input=x-*.parquet", "--key_column=a"], "key_column: must be left out for files, got 'a'"),
+    ([*RATE, "--max-parts=4"], "max_parts: must be at least the 8 parts there are, got 4"),
+    ([*RATE, "--scale=standard"], "scale: must be none for a stream, which takes --scale-file, got 'standard'"),
+    ([*RATE, "--scale-file=none.json"], "scale_file: must be a scale.json, got 'none.json'"),
+    ([*RATE, "--init-centers=nowhere"], "input: must hold a centers table, got 'nowhere'"),
+    (["--k=3", "--topic=points"], "bootstrap_servers: must be given, here or in --kafka-config, got nothing"),
+    (["--k=3", "--input=x-*.parquet", "--key-column=a"], "key_column: must be left out for files, got 'a'"),
     (["--k=3", "--input", "a.csv", "b.csv"], "input: must be one glob for a stream, got 2"),
 ])  # fmt: skip
 def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, words, message):
@@ -60,12 +60,12 @@ def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, words, message)
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--message_format=avro"], "schema: must be given for 'avro' messages"),
+    (["--message-format=avro"], "schema: must be given for 'avro' messages"),
     (["--start=yesterday"], "start: must be 'earliest', 'latest', 'committed', seconds, an ISO time or offsets"),
     (["--start=none.json"], "start: must be a JSON file of offsets by partition, got 'none.json'"),
     (["--start=committed", "--window=global/5s"], "start: must not be committed for a running summary"),
     (["--group="], "topic, group: must not be empty, got 'points', ''"),
-    (["--kafka_config=none.properties"], "kafka_config: must be a file, got 'none.properties'"),
+    (["--kafka-config=none.properties"], "kafka_config: must be a file, got 'none.properties'"),
 ])  # fmt: skip
 def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, words, message):
     pytest.importorskip("confluent_kafka")
@@ -78,8 +78,8 @@ def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, w
     (["--runner=PrismRunner", "--prism_location=none"], "prism_location: must be a file, got 'none'"),
     (["--runner=PrismRunner"], "prism_location: must be given or prism be on PATH (go install "),
     ([], "runner: must be --runner=PrismRunner --prism_location=PATH (a Prism by `go install "),
-    ([*FLINK, "--resume_from=nowhere"], "resume_from: must be a folder with a checkpoint's _metadata (chk-N), got"),
-    (["--runner=PrismRunner", "--checkpoint_dir=x"], "checkpoint_dir: must be left out unless --runner=FlinkRunner"),
+    ([*FLINK, "--resume-from=nowhere"], "resume_from: must be a folder with a checkpoint's _metadata (chk-N), got"),
+    (["--runner=PrismRunner", "--checkpoint-dir=x"], "checkpoint_dir: must be left out unless --runner=FlinkRunner"),
 ])  # fmt: skip
 def test_a_runner_that_is_not_there_is_said_in_one_line(capsys, tmp_path, monkeypatch, runner, message):
     monkeypatch.setenv("PATH", os.pathsep.join(str(folder) for folder in _without_prism()))
@@ -120,6 +120,6 @@ def test_without_the_kafka_client_the_remedy_is_said(tmp_path):
 ])  # fmt: skip
 def test_a_window_shorter_than_the_deadline_is_warned_of(window, deadline, waiting):
     words = [*RATE, f"--window={window}", f"--deadline={deadline}"]
-    known, _ = options.parse(words, "stream", "", (add_stream_options,))
+    known, _ = options.parse(words, "stream", StreamOptions)
     found = warnings_of(known)
     assert [waiting in line for line in found] == ([] if waiting is None else [True])

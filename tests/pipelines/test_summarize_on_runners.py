@@ -36,13 +36,13 @@ class FakeCluster:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (("--streaming",), "streaming: must be left out without --shard_readers, got it"),
+    (("--streaming",), "streaming: must be left out without --shard-readers, got it"),
     (("--streaming", "--shard_readers", "--detach"),
      "detach: must be left out with --streaming (who waits ends the job), got it"),
     (("--streaming", "--shard_readers", "--drop_shards", "1"),
-     "deadline: must be given with --streaming and --drop_shards 1, got nothing"),
-    (("--streaming", "--shard_readers", "--epsilon", "0.1"), "epsilon: must be left out with --streaming, got 0.1"),
-    (("--streaming", "--shard_readers", "--deadline", "0s"), "deadline: must be positive, got 0 s"),
+     "deadline: must be given with --streaming and --drop-shards 1, got nothing"),
+    (("--streaming", "--shard-readers", "--epsilon", "0.1"), "epsilon: must be left out with --streaming, got 0.1"),
+    (("--streaming", "--shard-readers", "--deadline", "0s"), "deadline: must be positive, got 0 s"),
     (("--detach",), "detach: must be left out unless the job goes to a cluster (it would end at once), got it"),
 ])  # fmt: skip
 def test_what_does_not_go_together(source, tmp_path, options, message, capsys):

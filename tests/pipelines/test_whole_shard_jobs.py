@@ -199,9 +199,9 @@ def test_neither_can_be_rolled_up(low_rank, tmp_path, capsys):
         (("--summary", "pca", "--r", "2", "--z", "1"), "z: must be 2 with"),
         (("--summary", "pca", "--r", "2", "--delta", "0"), "delta: must be positive and finite, got 0.0"),
         (("--summary", "pca", "--r", "2", "--metric", "cosine"), "metric: must be euclidean with summary pca"),
-        (("--summary", "pca", "--r", "2", "--coreset_size", "99"), "coreset_size: must be left out with summary pca"),
+        (("--summary", "pca", "--r", "2", "--coreset-size", "99"), "coreset_size: must be left out with summary pca"),
         (("--summary", "pca", "--r", "2", "--recovery", "exact"), "recovery: must be uniform or lp with summary pca"),
-        (("--summary", "pca", "--r", "2", "--shard_readers"), "summary: must not be pca with shards that read for"),
+        (("--summary", "pca", "--r", "2", "--shard-readers"), "summary: must not be pca with shards that read for"),
         (("--summary", "local_centers", "--k", "3"), "z: must be 1 with summary local_centers, got 2.0"),
         (("--summary", "local_centers", "--z", "1"), "k: must be given (--k), got nothing"),
         (

@@ -12,6 +12,7 @@ from apache_beam.testing import test_stream
 from apache_beam.transforms.window import TimestampedValue
 from jobs import CENTERS, LOCAL, clusters, rows_in, run
 
+from beam_coresets.declared import of_values
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.transforms import yaml_transforms
 from beam_coresets.transforms.reading.columns import Columns
@@ -21,7 +22,6 @@ from beam_coresets.transforms.yaml_transforms import (
     GeneratePointsInYaml,
     SummarizeInYaml,
     SummarizeStreamInYaml,
-    read_options,
 )
 
 yaml_main = pytest.importorskip("apache_beam.yaml.main", reason="needs the extra yaml")
@@ -88,12 +88,12 @@ def test_options_are_the_fields():
         "k": 3, "z": 1, "shards": 6, "domains": [0, 0, 1, 1, 2, 2], "drop_shards": [1], "columns": ["x", "y"],
         "id_column": "name", "epsilon": None, "weak": True,
     }  # fmt: skip
-    assert read_options(given, BATCH_OPTIONS) == {
+    assert of_values(BATCH_OPTIONS, given) == {
         "k": 3, "z": 1.0, "shards": 6, "domains": (0, 0, 1, 1, 2, 2), "drop_shards": (1,), "columns": ("x", "y"),
         "id_column": "name", "weak": True,
     }  # fmt: skip
     names = {field.name for kind in (Plan, Columns) for field in dataclasses.fields(kind)}
-    assert set(BATCH_OPTIONS) == names - {"constraint", "header"}
+    assert {option.name for option in BATCH_OPTIONS} == names - {"constraint", "header"}
 
 
 @pytest.mark.parametrize(("options", "error"), [
@@ -132,7 +132,7 @@ def test_wrong_options_of_a_stream(options, error):
 
 def test_lengths_of_time_are_texts_or_seconds():
     given = {"deadline": "500ms", "grace": 2, "cap": "2m", "half_life": "1h", "disorder": 0.25}
-    assert read_options(given, STREAM_OPTIONS) == {
+    assert of_values(STREAM_OPTIONS, given) == {
         "deadline": 0.5, "grace": 2.0, "cap": 120.0, "half_life": 3600.0, "disorder": 0.25,
     }  # fmt: skip
 

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_coresets import tables
+from beam_coresets.declared import declare, declared_as, described
+from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.points import block
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 
@@ -27,33 +29,41 @@ beam.coders.registry.register_coder(DeadLetter, beam.coders.RowCoder)
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
+class ColumnParameters:
+    """What `Columns` and the commands that read rows take."""
+
+    columns: tuple[str, ...] | None = declare(
+        None, "coordinates, comma-separated (default: all numeric columns)", group="data"
+    )
+    vector_column: str | None = declare(None, "one column of vectors instead; asks for --metric", group="data")
+    metric: str = declared_as(PlanParameters, "metric", "euclidean")
+    weight_column: str | None = declare(None, "numbers that rows weigh (default: 1 each)", group="data")
+    id_column: str | None = declare(None, "your own id; it comes back with sampled rows and centers", group="data")
+    group_column: str | None = declare(None, "a label that sampled rows keep", group="data")
+    keep_columns: tuple[str, ...] = declare((), "more columns that sampled rows keep", group="data")
+    dim: int | None = declare(
+        None, "width of the vectors (default: the most common in the first rows)", group="data"
+    )
+
+
+@described
+@dataclasses.dataclass(frozen=True)
+class Columns(ColumnParameters):
     """What to take from a row.
 
     Attributes:
-      columns: the scalar coordinates; by default every numeric column without another role, in file order.
-      vector_column: instead of them, one column of lists or fixed-size lists (float16, float32, float64, integers).
-      metric: "euclidean", or "cosine": points are scaled to unit length.
-      weight_column: non-negative numbers; weight 1 without it.
-      id_column: integers or text; without it a row is known by its file and row number.
-      group_column: integers or text; becomes the block's `groups`, a 31-bit hash of the label's text.
-      keep_columns: columns of any type that travel with the rows in the block's `extras`.
       header: CSV files begin with a line of names; else columns are f0, f1, ...
-      dim: the width of the vector column; by default the width most common in the first file's first rows.
+
+    Vectors are lists or fixed-size lists (float16, float32, float64, integers). With metric cosine points are scaled to
+    unit length. Weights are not negative, ids and labels integers or text; a label becomes the block's `groups`, a
+    31-bit hash of its text, and kept columns travel in the block's `extras`. Without ids a row is known by its file
+    and row number.
 
     Raises:
       ValueError: contradicting or unknown choices.
     """
 
-    columns: tuple[str, ...] | None = None
-    vector_column: str | None = None
-    metric: str = "euclidean"
-    weight_column: str | None = None
-    id_column: str | None = None
-    group_column: str | None = None
-    keep_columns: tuple[str, ...] = ()
     header: bool = True
-    dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -177,8 +187,8 @@ def _validate(schema: Any, options: Columns, coordinates: Sequence[str], source:
 
 def _remedy(name: str, kind: Any) -> str:
     if _is_list(kind):
-        return f": name it in --vector_column, or leave {name!r} out with --columns"
-    return f": name it in --keep_columns, or leave {name!r} out with --columns"
+        return f": name it in --vector-column, or leave {name!r} out with --columns"
+    return f": name it in --keep-columns, or leave {name!r} out with --columns"
 
 
 def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> Layout:

@@ -327,7 +327,7 @@ def test_null_ids_and_integer_ids(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (Columns(), r"columns: must hold numbers, got 'name' \(string\) in '.*a.parquet': name it in --keep_columns"),
+        (Columns(), r"columns: must hold numbers, got 'name' \(string\) in '.*a.parquet': name it in --keep-columns"),
         (Columns(columns=("x", "q")), r"columns: must be among the columns of '.*parquet' \(x, name, v, ok\), got 'q'"),
         (Columns(vector_column="x"), "vector_column: must hold lists of numbers, got 'x'"),
         (Columns(keep_columns=("name", "ok")), r"got 'v' \(list.*name it in --vector_column"),
@@ -351,7 +351,7 @@ def test_columns_that_cannot_work_fail_before_the_pipeline(tmp_path, columns, me
         ({"metric": "manhattan"}, "metric: must be one of"),
         ({"columns": ("x",), "vector_column": "v"}, "columns: must be left out with vector_column 'v'"),
         ({"columns": ("x", "x")}, "columns: must be distinct names"),
-        ({"keep_columns": ("id",)}, "keep_columns: must leave the name 'id' to --id_column"),
+        ({"keep_columns": ("id",)}, "keep_columns: must leave the name 'id' to --id-column"),
         ({"dim": 0}, "dim: must be at least 1, got 0"),
     ],
 )

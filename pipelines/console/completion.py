@@ -1,0 +1,31 @@
+"""Completion of words and options in shells, by shtab, from the same declarations as the parsers."""
+import argparse
+import importlib
+from collections.abc import Mapping
+
+import shtab
+
+from beam_coresets.declared import add_parameters
+
+SHELLS = tuple(shtab.SUPPORTED_SHELLS)
+KINDS = {
+    "summarize": "console.options:SummarizeOptions",
+    "stream": "console.stream_options:StreamOptions",
+    "plan": "plan:PlanOptions",
+    "rollup": "rollup:RollupOptions",
+    "solve": "solve:SolveOptions",
+    "assign": "assign:AssignOptions",
+    "verify": "verify:VerifyOptions",
+}
+
+
+def script(shell: str, words: Mapping[str, str]) -> str:
+    """The script for one of `SHELLS`, of the words with what they do."""
+    parser = argparse.ArgumentParser(prog="beam-coresets")
+    parser.add_argument("--version", action="store_true", help="which this is")
+    below = parser.add_subparsers()
+    for word, what in words.items():
+        module, _, name = KINDS[word].partition(":")
+        kind = getattr(importlib.import_module(f"beam_coresets.pipelines.{module}"), name)
+        add_parameters(below.add_parser(word, help=what), kind)
+    return str(shtab.complete(parser, shell=shell))

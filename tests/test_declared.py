@@ -1,0 +1,148 @@
+"""Parameters that are declared once: what a command line, a file and YAML make of them."""
+import argparse
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_coresets.declared import (
+    Seconds,
+    add_parameters,
+    declare,
+    declared_as,
+    described,
+    of_values,
+    parameters,
+    part_of,
+    shown_time,
+)
+from beam_coresets.parameters.plan import Plan, PlanParameters
+from beam_coresets.pipelines.console.options import SummarizeOptions
+from beam_coresets.pipelines.console.stream_options import StreamOptions
+from beam_coresets.times import length_of_time
+
+
+def _even(text):
+    if int(text) % 2:
+        raise argparse.ArgumentTypeError(f"must be even, got {text}")
+    return int(text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    shards: int = declare(8, "that rows are assigned to", group="one")
+    share: float | None = declare(None, "50 % of it", group="one")
+    names: tuple[str, ...] = declare((), "some", group="two")
+    wait: Seconds = declare(1.5, "so long")
+    fast: bool = declare(False, "in a hurry")
+    kind: str = declare("a", "of it", choices=("a", "b"))
+    several: tuple[int, ...] = declare((), "even ones", several=True, read=_even)
+    since: float | None = declare(None, "then", spelled="from")
+    hidden: int = 3
+
+
+def typed(*words):
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    add_parameters(parser, Options)
+    return vars(parser.parse_args(words))
+
+
+def test_only_what_is_given_is_there():
+    assert typed() == {}
+    assert typed("--shards", "3", "--names=x, y", "--wait=2m", "--fast", "--kind", "b") == {
+        "shards": 3, "names": ("x", "y"), "wait": 120.0, "fast": True, "kind": "b",
+    }  # fmt: skip
+    assert typed("--several", "2", "4", "--from", "7") == {"several": [2, 4], "since": 7.0}
+
+
+def test_defaults_and_both_spellings_for_a_parser_of_ones_own():
+    parser = argparse.ArgumentParser()
+    add_parameters(parser, PlanParameters, defaults=True)
+    known = parser.parse_args(["--coreset_size", "9"])
+    assert (known.coreset_size, known.shards, known.k) == (9, 8, None)
+    assert parser.parse_args(["--coreset-size", "9"]).coreset_size == 9
+
+
+@pytest.mark.parametrize(("words", "error"), [
+    (["--shards", "x"], "must be a whole number, got 'x'"), (["--share", "x"], "must be a number, got 'x'"),
+    (["--wait", "soon"], "must be a time such as 500ms, 5s or 2m, got 'soon'"),
+    (["--kind", "c"], "invalid choice: 'c'"),
+    (["--several", "2", "3"], "must be even, got 3"), (["--hidden", "1"], "unrecognized arguments"),
+])  # fmt: skip
+def test_words_that_are_no_values(words, error, capsys):
+    with pytest.raises(SystemExit):
+        typed(*words)
+    assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given_", "error"), [
+    ({"shard": 3}, r"shard: must be one of the options in job.yaml \(.*\bshards\b.*\), got 3"),
+    ({"shards": "3"}, "shards: must be a whole number, got '3'"), ({"shards": True}, "shards: must be a whole number"),
+    ({"names": "x,y"}, "names: must be a list, got 'x,y'"), ({"kind": "c"}, "kind: must be one of a, b, got 'c'"),
+    ({"kind": 1}, "kind: must be text, got 1"), ({"fast": "yes"}, "fast: must be true or false, got 'yes'"),
+    ({"several": 3}, "several: must be a list, got 3"), ({"several": [3]}, "several: must be even, got 3"),
+    ({"wait": [1]}, r"wait: must be a time such as 500ms, 5s or 2m, got \[1\]"), ({"hidden": 1}, "hidden: must be one"),
+])  # fmt: skip
+def test_values_that_are_none(given_, error):
+    with pytest.raises(ValueError, match=error):
+        of_values(parameters(Options), given_, " in job.yaml")
+
+
+def test_values_of_yaml():
+    given_ = {"shards": 3, "share": 1, "names": ["x"], "wait": "500ms", "fast": True, "several": [2, "4"]} | {
+        "since": None
+    }
+    assert of_values(parameters(Options), given_) == {
+        "shards": 3, "share": 1.0, "names": ("x",), "wait": 0.5, "fast": True, "several": (2, 4),
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="coreset_size: must be given once, got it with dashes and with underscores"):
+        of_values(parameters(PlanParameters), {"coreset-size": 1, "coreset_size": 2})
+
+
+def test_help_says_defaults_once_and_docstrings_say_the_parameters():
+    parser = argparse.ArgumentParser()
+    add_parameters(parser, Options)
+    shown = " ".join(parser.format_help().split())
+    assert "that rows are assigned to (default: 8)" in shown
+    assert "so long (default: 1500ms)" in shown
+    assert "50 % of it" in shown
+
+    @described
+    @dataclasses.dataclass(frozen=True)
+    class Documented(Options):
+        """What it is.
+
+    Attributes:
+      more: of it.
+        """
+
+    assert "shards: that rows are assigned to." in Documented.__doc__
+    assert Plan.__doc__.index("candidates: how many (default: 40 k).") < Plan.__doc__.index("constraint: what")
+
+
+@given(st.sampled_from([0.001, 0.25, 1.0, 1.5, 60.0, 90.0, 86400.0, 2592000.0]))
+def test_times_are_shown_as_they_are_read(length):
+    assert length_of_time(shown_time(length)) == length
+
+
+@pytest.mark.parametrize("kind", [SummarizeOptions, StreamOptions])
+def test_a_parameter_of_the_plan_reaches_commands_as_it_was_declared(kind):
+    """Name, type, choices and reading are the plan's; a command may say another default and help."""
+    mine = {parameter.name: parameter for parameter in parameters(kind)}
+    for declared in parameters(PlanParameters):
+        here = mine[declared.name]
+        assert (here.kind, here.choices, here.read, here.group) == (
+            declared.kind, declared.choices, declared.read, here.group,
+        )  # fmt: skip
+        if declared.name not in ("max_bad_rows", "min_shards", "metric"):
+            assert (here.default, here.help) == (declared.default, declared.help)
+
+
+def test_a_plan_takes_what_was_declared_and_no_more():
+    given_ = {"k": 5, "shards": 1, "input": ("x",), "colour": 1}
+    plan = Plan(**part_of(Plan, given_))
+    assert (plan.k, plan.replication) == (5, 1), "as many replicas as there are shards"
+    field = declared_as(PlanParameters, "shards", 9, help="others")
+    assert field.default == 9
+    assert field.metadata["parameter"]["help"] == "others"
