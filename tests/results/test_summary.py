@@ -134,3 +134,9 @@ def test_long_keys_still_differ():
 ])  # fmt: skip
 def test_files_are_put_by_the_day_of_the_windows_start(start, folder):
     assert Window(start, None if start is None else start + 1).folder == folder
+
+
+def test_parameters_that_have_a_column_are_in_the_row():
+    """`declare(..., column=True)` brings a parameter here by its name."""
+    asked = Question(SAMPLER, asked=(("alpha", 2.5),))
+    assert summarize(decision(), asked).summaries.to_pylist()[0]["alpha"] == 2.5
