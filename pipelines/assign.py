@@ -53,7 +53,7 @@ Array = npt.NDArray[Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets assign --input DATA --centers OUT --output FOLDER`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
+    return options.run_job(argv, "assign", AssignOptions, __doc__ or "", run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +70,6 @@ class AssignOptions(ResultOptions, WindowOptions, DataOptions):
         None, "folder for the files, on any Beam filesystem; rows go to assigned/ in it", group="results"
     )
     format: str = declared_as(ResultOptions, "format", "parquet")
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known, beam_options = options.parse(argv, "assign", AssignOptions, __doc__ or "")
-    launch.quiet(known.verbose)
-    return run(known, beam_options, Console())
 
 
 @dataclasses.dataclass(frozen=True)

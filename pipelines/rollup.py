@@ -26,7 +26,6 @@ from beam_coresets.pipelines.results_folder.stored import (
     require_another_folder,
     shown,
 )
-from beam_coresets.pipelines.running import launch
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, together
 from beam_coresets.results.weak_coreset import Candidates, merged, unpack_candidates
@@ -38,7 +37,7 @@ from beam_coresets.transforms.writing.stored_tables import files_of
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets rollup --input OUT --output PERIOD`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
+    return options.run_alone(argv, "rollup", RollupOptions, __doc__ or "", run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +55,6 @@ class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
     coreset_size: int | None = declared_as(PlanParameters, "coreset_size", None)
     method: str | None = declared_as(PlanParameters, "method", None, help="default: the windows'")
     seed: int = declared_as(PlanParameters, "seed", 0)
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known = options.parse_alone(argv, "rollup", RollupOptions, __doc__ or "")
-    launch.quiet(known.verbose)
-    return run(known, Console())
 
 
 def run(known: RollupOptions, console: Console) -> int:

@@ -35,7 +35,6 @@ from beam_coresets.pipelines.results_folder.stored import (
     require_another_folder,
     shown,
 )
-from beam_coresets.pipelines.running import launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, together
@@ -92,13 +91,7 @@ _EPILOG = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets solve --input OUT --output OTHER --k 30`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known = options.parse_alone(argv, "solve", SolveOptions, __doc__ or "", _EPILOG)
-    launch.quiet(known.verbose)
-    return run(known, Console())
+    return options.run_alone(argv, "solve", SolveOptions, __doc__ or "", run, _EPILOG)
 
 
 

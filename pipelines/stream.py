@@ -48,14 +48,7 @@ PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets stream`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known, beam_options = options.parse(argv, "stream", StreamOptions, __doc__ or "")
-    launch.quiet(known.verbose)
-    logging.getLogger("beam_coresets").setLevel(logging.WARNING)  # such as that a broker is waited for
-    return run(known, beam_options, Console())
+    return options.run_job(argv, "stream", StreamOptions, __doc__ or "", run)
 
 
 def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -> int:
@@ -65,6 +58,7 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
       ValueError: something that can't work.
       JobError: the job failed.
     """
+    logging.getLogger("beam_coresets").setLevel(logging.WARNING)  # such as that a broker is waited for
     options.require(known, "k", "output")
     refuse_unused(known)
     lines = runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from)

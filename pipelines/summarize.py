@@ -47,13 +47,7 @@ SPREAD_WARNING = 100
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets summarize`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known, beam_options = options.parse(argv, "summarize", SummarizeOptions, __doc__ or "")
-    launch.quiet(known.verbose)
-    return run(known, beam_options, Console())
+    return options.run_job(argv, "summarize", SummarizeOptions, __doc__ or "", run)
 
 
 def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console) -> int:

@@ -17,7 +17,6 @@ from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import combined
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
-from beam_coresets.pipelines.running import launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
@@ -32,7 +31,7 @@ SAMPLE_BYTES = 64 << 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets verify --input DATA --coreset OUT`; returns the exit code."""
-    return launch.exit_code(lambda: _main(argv))
+    return options.run_job(argv, "verify", VerifyOptions, __doc__ or "", run)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +41,6 @@ class VerifyOptions(DataOptions):
     coreset: str = declare(None, "the --output folder of a run on the same --input", group="verification")
     csv: str | None = declare(None, "also write the measurements to this file", group="verification")
     verbose: bool = declared_as(ResultOptions, "verbose", False)
-
-
-def _main(argv: Sequence[str] | None) -> int:
-    known, beam_options = options.parse(argv, "verify", VerifyOptions, __doc__ or "")
-    launch.quiet(known.verbose)
-    return run(known, beam_options, Console())
 
 
 def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -> int:

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 import yaml
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+from rich.console import Console
 
 from beam_coresets import tables
 from beam_coresets.declared import Seconds, add_parameters, declare, declared_as, of_values, parameters, part_of
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
+from beam_coresets.pipelines.running import launch
 from beam_coresets.pipelines.running.local import is_local, local_by_default
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
@@ -159,6 +161,34 @@ def parse_alone(
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     file, _ = _config(given.pop("config", None), kind, given, ())
     return kind(**{**file, **given})
+
+
+def run_job(
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str,
+    run: Callable[[Options, PipelineOptions, Console], int],
+) -> int:  # fmt: skip
+    """What the `main` of a command with a pipeline does: parses, runs, and returns the exit code."""
+
+    def main() -> int:
+        known, beam_options = parse(argv, command, kind, description)
+        launch.quiet(getattr(known, "verbose", False))
+        return run(known, beam_options, Console())
+
+    return launch.exit_code(main)
+
+
+def run_alone(
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str,
+    run: Callable[[Options, Console], int], epilog: str = "",
+) -> int:  # fmt: skip
+    """What the `main` of a command without a pipeline does."""
+
+    def main() -> int:
+        known = parse_alone(argv, command, kind, description, epilog)
+        launch.quiet(getattr(known, "verbose", False))
+        return run(known, Console())
+
+    return launch.exit_code(main)
 
 
 def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
