@@ -23,7 +23,8 @@ from documents import (
     spans,
 )
 
-from beam_coresets import tables
+import beam_coresets
+from beam_coresets import tables, transforms
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.running.local import IN_PROCESS
 from beam_coresets.transforms.base.dead_letter import DeadLetter
@@ -204,6 +205,13 @@ def test_every_column_is_explained():
     for schema in tables.SCHEMAS.values():
         assert set(schema.names) <= named
     assert {*LateReport._fields, *DeadLetter._fields} <= named
+
+
+def test_every_name_that_is_exported_is_in_the_table():
+    table = [line for line in (ROOT / "docs/pipelines.md").read_text().splitlines() if line.startswith("| ")]
+    named = {name for line in table for name in re.findall(r"`(\w+)`", line.split(" | ")[-1])}
+    exported = {name for package in (beam_coresets, transforms) for name in package.__all__}
+    assert exported <= named
 
 
 def test_the_versions_that_were_run_are_the_poms():
