@@ -1,6 +1,6 @@
 """The streaming job on Flink's embedded cluster, as a user runs it: the rate it sustains, memory, checkpoints, keys.
 
-    make job-server; make broker                                  # see the README
+    make job-server; make broker                                  # see docs/streaming.md
     python benchmarks/stream.py rate --rates block:1:2e6 block:3:1e6 json:1:8e4 avro:1:8e4 --seconds 120
     python benchmarks/stream.py memory
     python benchmarks/stream.py checkpoints --checkpoints 200
