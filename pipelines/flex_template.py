@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console import command_line
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.console.stream_options import StreamOptions
 from beam_coresets.pipelines.running import launch
@@ -30,7 +30,7 @@ def _launch(command: str, parameters: Sequence[str]) -> int:
 
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The command's own parser."""
-    return options.parser_of(command, COMMANDS[command])
+    return command_line.parser_of(command, COMMANDS[command])
 
 
 def words_of(parser: argparse.ArgumentParser, parameters: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from beam_coresets.declared import declare
-from beam_coresets.pipelines.console.options import parse_alone
+from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.shards import local_centers, pca
 from beam_coresets.shards.assignment import KINDS, Assignment

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from beam_coresets.pipelines.console.options import parse_alone
+from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.plan import MAX_SHARDS, PlanOptions, choose, parse_domains
 from beam_coresets.shards.assignment import KINDS

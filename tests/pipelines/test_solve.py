@@ -10,8 +10,8 @@ from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, wr
 from beam_coresets import tables
 from beam_coresets.assigning.cluster_assignment import label_codes
 from beam_coresets.hashing import generator
+from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
-from beam_coresets.pipelines.console.options import parse_alone
 from beam_coresets.pipelines.main import main
 from beam_coresets.points.nearest import nearest, nearest_numpy
 from beam_coresets.solvers.constrained.constraints import Constraint
