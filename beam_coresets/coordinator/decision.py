@@ -113,38 +113,25 @@ class Decision:
 
     def to_bytes(self) -> bytes:
         recovery, evidence = self.recovery, self.evidence
-        fields: dict[str, Any] = {
-            "assignment": dataclasses.asdict(self.policy.assignment),
-            "policy": [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]],
-            "recovery": {name: getattr(recovery, name) for name in _PLAIN},
-            "distrusted": sorted(recovery.distrusted.items()),
-            "total": [self.total_weight, self.points, self.degraded],
-            "local": None if self.local is None else [self.local.kind, self.local.estimated],
-        }
-        if self.label_totals is not None:
-            fields["labels"] = sorted(self.label_totals.items())
+        fields = fields_of(self)
+        fields["policy"] = [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]]
+        fields["local"] = None if self.local is None else [self.local.kind, self.local.estimated]
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
         arrays |= {"trusted": packed(recovery.trusted), "unequal": recovery.unequal}
         if self.local is not None:
             arrays |= {"additive": self.local.additive, "slack": self.local.slack}
         arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
-        fields["shape"] = list(recovery.trusted.shape)
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:
         fields, arrays = codec.unpack(data, "Decision")
-        scheme, plain = fields["assignment"], fields["recovery"]
-        scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
         held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
-        plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
-        s, buckets = fields["shape"]
-        recovery = Recovery(
-            distrusted=dict(fields["distrusted"]),
-            trusted=unpacked(np.asarray(arrays["trusted"]), (s, buckets)),
+        recovery = recovery_from(
+            fields,
+            trusted=unpacked(np.asarray(arrays["trusted"]), tuple(fields["shape"])),
             origin=arrays["origin"],
             unequal=arrays["unequal"],
-            **plain,
             **{name: held[name] for name in _ARRAYS},
         )
         evidence = Evidence(Coreset.from_arrays(arrays, "sample_"), held["shard"], held["bucket"])
@@ -152,10 +139,7 @@ class Decision:
         if fields["local"] is not None:
             kind, estimated = fields["local"]
             local = Local(kind, np.asarray(arrays["additive"]), np.asarray(arrays["slack"]), estimated)
-        policy = Policy(Assignment(**scheme), *fields["policy"])
-        total, points, degraded = fields["total"]
-        totals = dict(fields["labels"]) if "labels" in fields else None
-        return united(policy, recovery, evidence, total, points, degraded, local, totals)
+        return decision_from(fields, recovery, evidence, local)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,8 +184,41 @@ class Verdict:
 
 
 _VERDICT = ("start", "end", "group", "revision", "reason", "decided_at", "replica")
-_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
+_RECOVERY = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
 _ARRAYS = ("covered", "complete", "counts", "weights")
+
+
+def fields_of(decision: Decision) -> dict[str, Any]:
+    """The small fields that bytes and tables keep alike, able to be JSON."""
+    recovery = decision.recovery
+    fields: dict[str, Any] = {
+        "assignment": dataclasses.asdict(decision.policy.assignment),
+        "recovery": {name: getattr(recovery, name) for name in _RECOVERY},
+        "distrusted": sorted(recovery.distrusted.items()),
+        "shape": list(recovery.trusted.shape),
+        "total": [decision.total_weight, decision.points, decision.degraded],
+    }
+    if decision.label_totals is not None:
+        fields["labels"] = sorted(decision.label_totals.items())
+    return fields
+
+
+def recovery_from(fields: Mapping[str, Any], **arrays: Any) -> Recovery:
+    """The recovery of these fields (`fields_of`) and its arrays by name."""
+    plain = fields["recovery"] | {name: tuple(fields["recovery"][name]) for name in ("responded", "stragglers")}
+    return Recovery(distrusted=dict(fields["distrusted"]), **plain, **arrays)
+
+
+def decision_from(
+    fields: Mapping[str, Any], recovery: Recovery, evidence: Evidence, local: Local | None = None
+) -> Decision:
+    """The decision of these fields (`fields_of`, and `policy`), this recovery and this evidence."""
+    scheme = dict(fields["assignment"])
+    scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
+    policy = Policy(Assignment(**scheme), *fields["policy"])
+    total, points, degraded = fields["total"]
+    totals = dict(fields["labels"]) if "labels" in fields else None
+    return united(policy, recovery, evidence, total, points, degraded, local, totals)
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:

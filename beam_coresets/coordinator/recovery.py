@@ -172,19 +172,20 @@ def recover(
     responded, complete = tuple(sorted(ledgers)), covered
     if finished is not None:
         responded, complete = _finished(assignment, finished, used, diagnosis, in_use is not None)
+    faults = diagnosis.faults | dict(barred)
     return Recovery(
-        kind,
-        responded,
-        tuple(sorted(set(range(assignment.shards)).difference(responded))),
-        {i: fault for i, fault in sorted((diagnosis.faults | dict(barred)).items()) if fault != "late"},
-        diagnosis.trusted,
-        covered,
-        complete,
-        float(complete[used].mean()) if used.any() else 1.0,
-        float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
-        attained,
-        diagnosis.counts,
-        diagnosis.weights,
+        kind=kind,
+        responded=responded,
+        stragglers=tuple(sorted(set(range(assignment.shards)).difference(responded))),
+        distrusted={i: fault for i, fault in sorted(faults.items()) if fault != "late"},
+        trusted=diagnosis.trusted,
+        covered=covered,
+        complete=complete,
+        coverage=float(complete[used].mean()) if used.any() else 1.0,
+        scale=float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
+        delta=attained,
+        counts=diagnosis.counts,
+        weights=diagnosis.weights,
         unequal=None if each is None else diagnosis.trusted * each[:, None],
     )
 
