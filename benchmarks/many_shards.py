@@ -189,7 +189,7 @@ def compared(blocks, decision, answer):
     for shards in blocks:
         for part in shards.covered():
             points = shards.points(part)
-            truth += cost(points, np.ones(len(points)), answer.solved)
+            truth += cost(points, np.ones(len(points)), answer.model.centers)
             count += len(points)
     assert (decision.points, decision.total_weight) == (count, count)
     assert abs(decision.coreset.weights.sum() / count - 1) < 1e-9

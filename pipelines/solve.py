@@ -33,15 +33,14 @@ from beam_coresets.pipelines.results_folder.stored import (
     shown,
 )
 from beam_coresets.pipelines.running import launch
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, together
 from beam_coresets.results.weak_coreset import Candidates, unpack_candidates
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.solvers.constrained import rounding
 from beam_coresets.solvers.constrained.constraints import Constraint
-from beam_coresets.solvers.constrained.solver import cost_matrix, labels_of
-from beam_coresets.solvers.constrained.transport import transport
+from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
@@ -224,30 +223,23 @@ def _solved(
     for k in numbers:
         question = _question(known, piece, k, constraint if len(coreset) else None)
         summary = summarize(piece.decision, question, piece.window, scale=scale, init=init, candidates=piece.candidates)
-        init = summary.answers[0].solved
-        out.append(_whole(summary, piece, question, known.rounded))
+        init = summary.answers[0].model.centers
+        out.append(_kept(summary, piece.decision.coreset, known.rounded))
     return out
 
 
-def _whole(summary: Summary, piece: Piece, question: Question, rounded: bool) -> Solved:
+def _kept(summary: Summary, coreset: Coreset, rounded: bool) -> Solved:
     """The answer with what there is to say of its constraint; `rounded` gives points wholly to one cluster each."""
-    constraint, coreset, (answer,) = question.constraint, piece.decision.coreset, summary.answers
-    if constraint is None or not len(answer.solved):
+    (answer,) = summary.answers
+    model = answer.model
+    if not isinstance(model, ConstrainedModel):
         return Solved(summary, None)
-    labels, label = labels_of(coreset, constraint)
-    bounds = constraint.bounds(labels, np.bincount(label, coreset.weights, len(labels)), len(answer.solved))
-    costs = cost_matrix(coreset.points, answer.solved, question.sampler.z, question.metric)
-    plan = transport(costs, coreset.weights, label, bounds)
     if not rounded:
-        return Solved(summary, Kept(bounds.violation(plan.table(label)), len(coreset), plan.split, None))
-    whole = rounding.rounded(plan, costs, coreset.weights, label, bounds)
-    kept, k = whole.plan, len(answer.solved)
-    paid = kept.amounts * costs[kept.rows, kept.clusters]
-    centers = {name: list(values) for name, values in answer.centers.items()}
-    centers["weight"] = np.bincount(kept.clusters, kept.amounts, k).tolist()
-    centers["cost"] = np.bincount(kept.clusters, paid, k).tolist()
-    answer = dataclasses.replace(answer, centers=centers)
-    return Solved(Summary(summary.window, (answer,)), Kept(whole.violation, len(coreset), whole.split, whole.moved))
+        return Solved(summary, Kept(model.violation(coreset), len(coreset), model.flow.split, None))
+    whole, found = model.whole(coreset)
+    centers = {**answer.centers, "weight": whole.weights.tolist(), "cost": whole.paid.tolist()}
+    answer = dataclasses.replace(answer, model=whole, centers=centers)
+    return Solved(Summary(summary.window, (answer,)), Kept(found.violation, len(coreset), found.split, found.moved))
 
 
 def _question(known: argparse.Namespace, piece: Piece, k: int, constraint: Constraint | None) -> Question:

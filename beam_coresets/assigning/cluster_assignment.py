@@ -2,7 +2,7 @@
 
 A constrained assignment of least cost is one in which every row goes where its cost and the price of that cluster for
 its label add up to least (linear programming duality: `solvers.transport`); only rows that are tied are left to the
-plan. They are told apart by a hash of their ids, in the shares that the plan has: no list of rows is needed, and a row
+flow. They are told apart by a hash of their ids, in the shares that the flow has: no list of rows is needed, and a row
 goes to the same cluster wherever it is read.
 """
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Priced:
         return index, dist_sq * 0.5 if self.metric == "cosine" else np.sqrt(dist_sq)
 
     def settled(self, block: PointBlock, reach: Array | None = None) -> tuple[Array, Array, Array]:
-        """The cluster (n,) int32 of each row, tied ones where the plan has them, and the squared distance to its center
+        """The cluster (n,) int32 of each row, tied ones where the flow has them, and the squared distance to its center
         (n,) float64; and how far it is from changing its cluster, as `cheapest` says."""
         return self.placed(block.points, label_numbers(block, self.labels), block.ids, reach)
 
@@ -156,7 +156,7 @@ class Priced:
         return [(int.from_bytes(name.tobytes()[:4], "big"), name.tobytes()[4:]) for name in names], which
 
     def _by_plan(self, index: Array, points: Array, label: Array, ids: Array) -> Array:
-        """The clusters of tied rows; that of `index` where the plan had none like them."""
+        """The clusters of tied rows; that of `index` where the flow had none like them."""
         names, which = self.ties_of(points, label)
         place, out = tie_place(ids), index.copy()
         for number, name in enumerate(names):

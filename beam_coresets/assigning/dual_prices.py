@@ -4,7 +4,7 @@ Prices that are right for a sample of n rows miss the clusters' weights on all r
 cluster). But most rows are far from changing their cluster. So one more pass over all rows, with such prices, gathers
 those that would change it first if prices moved, and of others the fewer the further they are from it; these stand for
 exactly the weight that is there of their label in their cluster, at their distance. If prices then move no further than
-all rows were gathered, the plan for these is the optimum over all rows; else its error is that of a sample of the few
+all rows were gathered, the flow for these is the optimum over all rows; else its error is that of a sample of the few
 rows that the prices have come past. The same again narrows it further.
 """
 from __future__ import annotations
@@ -32,7 +32,7 @@ AGAIN, NARROWEST = 2.0, 16.0  # prices that have moved may be off by so many tim
 LEVELS = np.array([1 / 64, 1 / 16, 1 / 4, 1])  # of how far rows are from changing their cluster, in units of that
 FAR = len(LEVELS)
 FAR_SHARE = 4  # one in so many gathered rows may be further
-FEW_ROWS, FEW_COSTS = 50_000, 20_000_000  # whose plan is made in one go; rows, and rows times clusters,
+FEW_ROWS, FEW_COSTS = 50_000, 20_000_000  # whose flow is made in one go; rows, and rows times clusters,
 FEW_IN_PROGRAM, ROWS_A_PRICE = 10_000, 150  # and rows where it takes linear programs, or so many a price
 ROUNDS, ENOUGH = 8, 5e-4  # of such plans, until all rows in hand miss no bound by more
 
@@ -171,7 +171,7 @@ def reprice(
 ) -> Priced:
     """The prices of the cheapest assignment of the survey's rows under a constraint.
 
-    Of many rows, prices that are nearly right tell which may change their cluster; the plan is made of these and a few
+    Of many rows, prices that are nearly right tell which may change their cluster; the flow is made of these and a few
     others, and again with the prices that come of it, until all of the survey's rows keep to the constraint.
 
     Args:
@@ -235,7 +235,7 @@ def _focused(survey: Survey, priced: Priced, reach: Array, size: int) -> Survey:
 
 
 def _planned(survey: Survey, bounds: Bounds, before: Priced) -> Priced:
-    """By an exact plan of the rows in the survey."""
+    """By an exact flow of the rows in the survey."""
     cost = cost_matrix(survey.points, before.centers, before.z, before.metric)
     found = transport(cost, survey.weights, survey.label, bounds, before.duals)
     tolerance = TIE * float(cost.mean()) if cost.size else 0.0
@@ -244,7 +244,7 @@ def _planned(survey: Survey, bounds: Bounds, before: Priced) -> Priced:
 
 
 def _ties(priced: Priced, survey: Survey, found: Transport) -> dict[tuple[int, bytes], Array]:
-    """Where the plan divides the rows of each tie, in the order of `tie_place`: at most half a row off."""
+    """Where the flow divides the rows of each tie, in the order of `tie_place`: at most half a row off."""
     _, _, gap, _ = priced.cheapest(survey.points, survey.label)
     rows = np.flatnonzero(gap <= priced.tolerance)
     if not len(rows):

@@ -32,7 +32,7 @@ from beam_coresets.results.summary_tables import (
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.constrained.solver import ConstrainedModel, solve_constrained
+from beam_coresets.solvers.constrained.solver import solve_constrained
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import solve_subspaces
 from beam_coresets.streaming.windows import Window
@@ -53,7 +53,7 @@ class Answer:
     Attributes:
       window: whose answer it is.
       row: the summary's columns by name, without the window's.
-      solved: (k', d) float64, the centers in the coordinates they were solved in.
+      model: what was solved, in the coordinates it was solved in; of no centers where nothing was.
       centers: column -> k' values and those of ended centers, without the window's.
       coreset: column -> (m,) or (m, d) values, without the window's.
       extras: pyarrow Table of m rows (the kept columns) or None.
@@ -62,7 +62,7 @@ class Answer:
 
     window: Window
     row: Mapping[str, Any]
-    solved: Array
+    model: Model
     centers: Mapping[str, list[Any]]
     coreset: Mapping[str, Any]
     extras: Any = None
@@ -173,11 +173,11 @@ def summarize(
     places = None
     if candidates is not None:
         places = candidates_table(candidates, names or {}, scale)
-        if isinstance(model, Centers):
-            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, model.z, model.metric)
-        elif isinstance(model, ConstrainedModel):
-            row["alpha"] = model.alpha
-    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras, places),))
+        row["alpha"] = model.alpha
+        if question.constraint is None and model.bases is None:
+            z, metric = question.sampler.z, question.metric
+            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, z, metric)
+    return Summary(window, (Answer(window, row, model, centers, sampled, extras, places),))
 
 
 def solved_model(
@@ -229,8 +229,8 @@ def with_identities(
         raise ValueError(f"summary: must be of one key, got {len(summary.answers)}")
     (answer,) = summary.answers
     for name, given in (("ids", ids), ("born", born), ("split_from", split_from)):
-        if len(given) != len(answer.solved):
-            raise ValueError(f"{name}: must be one for each of {len(answer.solved)} centers, got {len(given)}")
+        if len(given) != len(answer.model.centers):
+            raise ValueError(f"{name}: must be one for each of {len(answer.model.centers)} centers, got {len(given)}")
     k, n = len(ids), len(ended)
     columns = {name: [*values[:k], *[None] * n] for name, values in answer.centers.items()}
     columns["weight"][k:] = columns["cost"][k:] = [0.0] * n

@@ -16,6 +16,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.flats import ROUNDING, Flats, fit, nearest_flat, principal
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.flat_search import Problem
+from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
 
@@ -23,8 +24,8 @@ SEARCH_DIM = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subspaces:
-    """k' flats of dimension r as a `Model`; k' < k where k' hold all points.
+class Subspaces(Model):
+    """k' flats of dimension r; k' < k where k' hold all points.
 
     Attributes:
       centers: (k', d) float64, a point on each: the mean of its cluster, or zeros where linear.
@@ -38,7 +39,6 @@ class Subspaces:
     bases: Array
     affine: bool
     cost: float = math.nan
-    offset: float = 0.0
 
     @property
     def flats(self) -> Flats:

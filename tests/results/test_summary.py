@@ -49,7 +49,7 @@ def test_the_evidence_and_the_coreset_give_the_decision_back():
 
 def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     plain = summarize(decision(), QUESTION, Window(60.0, 120.0, "b"))
-    k = len(plain.answers[0].solved)
+    k = len(plain.answers[0].model.centers)
     ids, born, split_from = [f"c{i}" for i in range(k)], [0.0, *[60.0] * (k - 1)], [None, "c0", *[None] * (k - 2)]
     named = with_identities(plain, ids, born, split_from, [("c8", 0.0, "c0"), ("c9", None, None)])
     rows = named.centers.to_pylist()
@@ -102,8 +102,8 @@ def test_it_may_start_from_given_centers_and_search_less():
     coreset = found.coreset
     full = summarize(found, Question(Sampler(3, 200)))
     quick = summarize(found, Question(Sampler(3, 200), quick=True))
-    start = full.answers[0].solved[:2] + 0.01
-    warm = summarize(found, Question(Sampler(3, 200)), init=start).answers[0].solved
+    start = full.answers[0].model.centers[:2] + 0.01
+    warm = summarize(found, Question(Sampler(3, 200)), init=start).answers[0].model.centers
     expected = solve_centers(coreset.points, coreset.weights, 3, init=start).centers
     assert np.array_equal(warm, expected)
     best, cheap = (s.centers.column("cost").to_pylist() for s in (full, quick))

@@ -259,9 +259,9 @@ def test_property_a_for_random_sizes():
         centers = start
         for _ in range(5):
             cost = cdist(points, centers, "sqeuclidean")
-            plan = transport(cost, np.ones(len(points)), np.zeros(len(points), np.int64), bounds)
+            flow = transport(cost, np.ones(len(points)), np.zeros(len(points), np.int64), bounds)
             amounts = np.zeros((len(points), K))
-            amounts[plan.rows, plan.clusters] = plan.amounts
+            amounts[flow.rows, flow.clusters] = flow.amounts
             centers = amounts.T @ points / amounts.sum(axis=0)[:, None]
         free = (amounts * cdist(points, centers, "sqeuclidean")).sum()
         among = (amounts.T @ cdist(points, found.points, "sqeuclidean")).min(axis=1).sum()

@@ -128,7 +128,7 @@ class _SolveInOrder(beam.DoFn):
         (answer,) = summary.answers
         coreset = decision.coreset
         found, after = lineage.matched(
-            verdict.end, answer.solved, coreset.points, coreset.weights, self._question.metric
+            verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
         if not found.ids:
             return summary, lineage

@@ -202,7 +202,7 @@ class Search:
         return state
 
     def _moved(self, state: State) -> Array:
-        """Centers that cost no more for the plan as it is: one step further, or better candidates."""
+        """Centers that cost no more for the flow as it is: one step further, or better candidates."""
         found, problem = state.found, self.problem
         part = dataclasses.replace(problem, points=problem.points[found.rows], weights=found.amounts)
         dist_sq = np.empty(len(found.rows))

@@ -202,7 +202,7 @@ def successive_paths(cost, weights, low, high, prices, amounts, rounding, most):
 
 
 @kernel
-def plan_of(cost, weights, amounts):  # type: ignore[no-untyped-def]
+def flow_of(cost, weights, amounts):  # type: ignore[no-untyped-def]
     """The entries of amounts (k, n) by row: rows, clusters, amounts that add up to the weights, and the total cost."""
     k, n = amounts.shape
     size = 0
