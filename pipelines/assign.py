@@ -21,7 +21,7 @@ from beam_coresets import tables
 from beam_coresets.assigning.cluster_assignment import Membership, Nearest
 from beam_coresets.assigning.dual_prices import Survey, Surveyor, narrowed, reach_of, reprice, violations
 from beam_coresets.pipelines.console import options, show
-from beam_coresets.pipelines.passes import Result, blocks_of, combined
+from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import add_window_options, newest, parts_of, require_another_folder
@@ -126,7 +126,7 @@ class Job:
 
     def survey(self, surveyor: Surveyor) -> Survey:
         """One pass over all rows."""
-        found: Survey = combined(
+        found: Survey = combine_blocks(
             self.known, self.beam_options, self.clusters.scale, self.console, self.known.output, SurveyRows(surveyor),
             self.known.max_bad_rows,
         )  # fmt: skip

@@ -27,8 +27,8 @@ from beam_coresets.pipelines.results_folder.stored import (
 )
 from beam_coresets.pipelines.running import launch
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, together
-from beam_coresets.results.weak_coreset import Candidates, merged, unpack_candidates
+from beam_coresets.results.summary import Summary, summarize, summary_of_keys
+from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unpack_candidates
 from beam_coresets.sampling import importance
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.windows import Window
@@ -99,14 +99,14 @@ def rolled_up(known: argparse.Namespace) -> Summary:
         decision, candidates = rollups[key].result(), None
         if key in places:
             count = max(question.sampler.k, *map(len, places[key]))
-            candidates = merged(places[key], decision.coreset, count, question.sampler.z, question.seed)
+            candidates = merge_candidates(places[key], decision.coreset, count, question.sampler.z, question.seed)
         summaries.append(summarize(decision, question, window, scale=scale, candidates=candidates))
     whole = _period(list(rows), summaries[0].window.key if len(summaries) == 1 else "")
-    return together(whole, summaries)
+    return summary_of_keys(whole, summaries)
 
 
 def _weak(folders: Sequence[str]) -> bool:
-    """Whether all inputs have candidates for centers, which are then united."""
+    """Whether all inputs have candidates for centers, which are then merged."""
     return all(files_of(folder, "candidates") for folder in folders)
 
 

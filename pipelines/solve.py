@@ -36,7 +36,7 @@ from beam_coresets.pipelines.running import launch
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, together
+from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, unpack_candidates
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -272,7 +272,7 @@ def _publish(claims: Claims, summaries: Sequence[Summary]) -> None:
         spans.setdefault((summary.window.start, summary.window.end), []).append(summary)
     for (start, end), keys in spans.items():
         whole = keys[0].window if len(keys) == 1 else Window(start, end)
-        claims.publish(together(whole, keys))
+        claims.publish(summary_of_keys(whole, keys))
 
 
 def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:

@@ -111,6 +111,33 @@ class Decision:
     local: Local | None = None
     label_totals: Mapping[int, float] | None = None
 
+    @staticmethod
+    def of(
+        policy: Policy,
+        recovery: Recovery,
+        evidence: Evidence,
+        total: float,
+        points: int,
+        degraded: bool,
+        local: Local | None = None,
+        label_totals: Mapping[int, float] | None = None,
+    ) -> Decision:
+        """The decision that follows: its coreset is the evidence, recovered, with weights that add up to `total`, and
+        those of each label to its own.
+
+        A local center that several shards have sent is one point (Algorithm 1's footnote).
+        """
+        factors = recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
+        coreset = evidence.sample.scaled(factors)
+        if local is not None:
+            coreset = coreset.at_distinct_places()[0]
+        if len(coreset) and coreset.weights.sum() > 0:
+            coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
+            if label_totals is not None and coreset.groups is not None:
+                exact = with_totals(coreset.weights, coreset.groups, label_totals)
+                coreset = dataclasses.replace(coreset, weights=exact)
+        return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
+
     def to_bytes(self) -> bytes:
         recovery, evidence = self.recovery, self.evidence
         fields = fields_of(self)
@@ -218,7 +245,7 @@ def decision_from(
     policy = Policy(Assignment(**scheme), *fields["policy"])
     total, points, degraded = fields["total"]
     totals = dict(fields["labels"]) if "labels" in fields else None
-    return united(policy, recovery, evidence, total, points, degraded, local, totals)
+    return Decision.of(policy, recovery, evidence, total, points, degraded, local, totals)
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
@@ -246,7 +273,7 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     total = float(recovery.weights.sum() * recovery.scale)
     degraded = len(recovery.responded) < policy.min_shards
     totals = _label_totals(ordered, recovery)
-    return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
+    return Decision.of(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
 
 
 class _Finished(Mapping[int, Array]):
@@ -293,32 +320,6 @@ def _recovered(
             known = recovery.distrusted.get(finding.shard, "")
             barred[finding.shard] = max(finding.fault, known, key=FAULTS.index)
         heard = tuple(report for report in reports if report.shard not in barred)
-
-
-def united(
-    policy: Policy,
-    recovery: Recovery,
-    evidence: Evidence,
-    total: float,
-    points: int,
-    degraded: bool,
-    local: Local | None = None,
-    label_totals: Mapping[int, float] | None = None,
-) -> Decision:
-    """The decision that follows from these: its coreset is the evidence, recovered, with weights that add up to
-    `total`, and those of each label to its own.
-
-    A local center that several shards have sent is one point (Algorithm 1's footnote).
-    """
-    factors = recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
-    coreset = evidence.sample.scaled(factors)
-    if local is not None:
-        coreset = coreset.at_distinct_places()[0]
-    if len(coreset) and coreset.weights.sum() > 0:
-        coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
-        if label_totals is not None and coreset.groups is not None:
-            coreset = dataclasses.replace(coreset, weights=with_totals(coreset.weights, coreset.groups, label_totals))
-    return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
 
 
 def _label_totals(reports: tuple[ShardReport, ...], recovery: Recovery) -> dict[int, float] | None:

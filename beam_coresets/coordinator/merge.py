@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coordinator.decision import Decision, Evidence, united
+from beam_coresets.coordinator.decision import Decision, Evidence
 from beam_coresets.coordinator.diagnosis import FAULTS
 from beam_coresets.coordinator.recovery import Recovery, loss_factor
 from beam_coresets.hashing import generator
@@ -56,7 +56,7 @@ def merge(decisions: Sequence[Decision], factors: Sequence[float] | None = None)
     )
     total = float(sum(d.total_weight * factor for d, factor in zip(decisions, factors, strict=True)))
     points, degraded = sum(d.points for d in decisions), any(d.degraded for d in decisions)
-    return united(
+    return Decision.of(
         decisions[0].policy, recovery, evidence, total, points, degraded, label_totals=_labels(decisions, factors)
     )
 
@@ -118,7 +118,7 @@ def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: 
     loss = total = 0.0
     for d, factor, place in zip(decisions, factors, buckets.places, strict=True):
         recovery = d.recovery
-        counts[place] += recovery.counts  # within a decision, no two buckets are united
+        counts[place] += recovery.counts  # within a decision, no two buckets are one
         weights[place] += recovery.weights * (factor * recovery.scale)
         complete[place] &= recovery.complete
         loss += factor * d.total_weight * loss_factor(recovery) * factor / recovery.scale
@@ -196,8 +196,8 @@ def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) 
 
 
 def normalization(decision: Decision) -> Array | float:
-    """What `united` multiplied calibrated weights by, so that they add up to the total, or each label's to its own:
-    (points of the evidence,) or one for all."""
+    """What `Decision.of` multiplied calibrated weights by, so that they add up to the total, or each label's to its
+    own: (points of the evidence,) or one for all."""
     evidence, recovery = decision.evidence, decision.recovery
     multipliers = recovery.multiplier(evidence.shard, evidence.bucket)
     if decision.label_totals is not None and evidence.sample.groups is not None:
@@ -240,7 +240,7 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
         rows.append(mine)
     order = np.concatenate(rows)
     evidence = Evidence(Coreset.union(samples), evidence.shard[order], evidence.bucket[order])
-    return united(
+    return Decision.of(
         decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded,
         label_totals=decision.label_totals,
     )  # fmt: skip

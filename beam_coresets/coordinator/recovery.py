@@ -118,7 +118,7 @@ def recover(
     whole: bool = False,
     barred: Mapping[int, str] | None = None,
 ) -> Recovery:
-    """The multipliers with which the responding shards' summaries are united.
+    """The multipliers with which the responding shards' summaries are merged.
 
     Kinds:
       exact: 1 / (number of trusted holders) for each bucket: every covered bucket counts once, delta is 0.

@@ -35,7 +35,7 @@ class Flats(NamedTuple):
         return Flats(self.centers.astype(dtype), self.bases.astype(dtype))
 
     @staticmethod
-    def union(*several: Flats) -> Flats:
+    def concatenate(*several: Flats) -> Flats:
         """All of them, in order."""
         return Flats(*(np.concatenate(arrays) for arrays in zip(*several, strict=True)))
 
@@ -292,7 +292,7 @@ def seeded(
         best = int((lowered @ weights).argmin())
         found.append(trial.take([best]))
         cost = lowered[best] if step else distances(points, found[0])[0]
-    return Flats.union(*found)
+    return Flats.concatenate(*found)
 
 
 def neighbourhoods(n: int, k: int, r: int, rng: np.random.Generator, count: int) -> Array:

@@ -22,11 +22,11 @@ from beam_coresets.results.summary_tables import (
     candidates_table,
     centers_table,
     column_of,
+    concatenate_kept,
     coreset_table,
     no_candidates,
     printed_ids,
     schema_of,
-    stacked,
     summary_row,
 )
 from beam_coresets.results.weak_coreset import Candidates
@@ -101,7 +101,7 @@ class Summary:
         lengths = [len(answer.coreset["id"]) for answer in self.answers]
         columns = {f.name: column_of([a.coreset[f.name] for a in self.answers], f.type) for f in schema_of("coreset")}
         table = self._with_identity(pa.table(columns), lengths)
-        extras = stacked([answer.extras for answer in self.answers], lengths)
+        extras = concatenate_kept([answer.extras for answer in self.answers], lengths)
         for name in [] if extras is None else extras.column_names:
             table = table.append_column(name, extras.column(name))
         return table
@@ -241,7 +241,7 @@ def with_identities(
     return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
 
 
-def together(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
+def summary_of_keys(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
     """Many keys of one window under one name; each row keeps its own window, key and revision."""
     return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
 

@@ -38,7 +38,7 @@ def column_of(parts: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(np.concatenate(parts)).cast(kind)
 
 
-def stacked(parts: list[Any], lengths: list[int]) -> Any:
+def concatenate_kept(parts: list[Any], lengths: list[int]) -> Any:
     """The kept columns of all answers; null where an answer has none."""
     if all(part is None for part in parts):
         return None

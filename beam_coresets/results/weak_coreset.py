@@ -33,7 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.spatial.distance import cdist
 
-from beam_coresets.coordinator.decision import Decision, Evidence, united
+from beam_coresets.coordinator.decision import Decision, Evidence
 from beam_coresets.coordinator.evidence import hashed_ids
 from beam_coresets.coordinator.recovery import Recovery
 from beam_coresets.hashing import generator
@@ -149,7 +149,7 @@ def without(decision: Decision, shards: Sequence[int]) -> Decision:
         raise ValueError(f"shards: must be such that others hold all of their buckets, got {tuple(shards)}")
     rows = np.flatnonzero(~np.isin(evidence.shard, shards))
     sample = evidence.sample.keep(rows, evidence.sample.weights_ht[rows], evidence.sample.weights[rows])
-    return united(
+    return Decision.of(
         decision.policy,
         dataclasses.replace(recovery, trusted=trusted),
         Evidence(sample, evidence.shard[rows], evidence.bucket[rows]),
@@ -232,7 +232,7 @@ def _means(source: Coreset, rows: Array, count: int, metric: Metric) -> tuple[Ar
     return out, around
 
 
-def merged(parts: Sequence[Candidates], sample: Coreset, count: int, z: float, seed: int = 0) -> Candidates:
+def merge_candidates(parts: Sequence[Candidates], sample: Coreset, count: int, z: float, seed: int = 0) -> Candidates:
     """The candidates of several windows as one J for their merged coreset: all if they are no more than `count`, else
     D^z sampling among them, each weighing what the sample's points do that it is nearest to, and an equal share."""
     parts = [part for part in parts if len(part)]

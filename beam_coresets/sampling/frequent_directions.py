@@ -142,7 +142,8 @@ class Relaxation:
         if dim <= MAX_GRAM:
             return self._by_gram(points, weights, chunk)
         step = max(chunk, self.kept(dim))  # a cut costs no more than the rows before it
-        whole = self.merged((self._uncut(points[i : i + step], weights[i : i + step]) for i in range(0, n, step)), dim)
+        uncut = (self._uncut(points[i : i + step], weights[i : i + step]) for i in range(0, n, step))
+        whole = self.merge_all(uncut, dim)
         return self._cut(*_spectrum(whole.rows), whole)
 
     def _by_gram(self, points: Array, weights: Array, chunk: int) -> Sketch:
@@ -187,7 +188,7 @@ class Relaxation:
         lost = first.additive + second.additive, first.shrinkage + second.shrinkage
         return self._cut(*_spectrum(np.concatenate(rows)), Sketch(first.rows[:0], weight, mean, *lost))
 
-    def merged(self, sketches: Iterable[Sketch], dim: int = 0) -> Sketch:
+    def merge_all(self, sketches: Iterable[Sketch], dim: int = 0) -> Sketch:
         """One of all of them, from left to right; without rows if there are none."""
         nothing = Sketch(np.empty((0, dim)), 0.0, np.zeros(dim) if self.affine else None)
         return functools.reduce(self.merge, sketches, nothing)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.hashing import generator
-from beam_coresets.points.block import PointBlock, gather
+from beam_coresets.points.block import PointBlock, concatenate_blocks
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.frequent_directions import Sketch
@@ -172,7 +172,8 @@ class MergeReduce:
         ):
             first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
             a, b = state.nodes.pop(first), state.nodes.pop(second)
-            self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), self._join(state, first[1], a, b))
+            node = self._merge_nodes(state, first[1], a, b)
+            self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), node)
         return state
 
     def result(self, state: ShardState) -> ShardReport:
@@ -251,7 +252,7 @@ class MergeReduce:
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
-        whole = gather(blocks)
+        whole = concatenate_blocks(blocks)
         ledger = Ledger.of(whole, self.assignment, labelled=self.labelled)
         return self._thinned(shard, 0, Coreset.of(whole), ledger)
 
@@ -264,7 +265,7 @@ class MergeReduce:
         rows, weights = self.thin(sample.points, sample.weights_ht, strata, sample.groups, size, rng)
         return Node(sample.keep(rows, weights), ledger)
 
-    def _join(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
+    def _merge_nodes(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
         shard = -1 if state.shard is None else state.shard
         assert isinstance(left.sample, Coreset)
         assert isinstance(right.sample, Coreset)
@@ -278,7 +279,7 @@ class MergeReduce:
         while True:
             if (part, level, index) in state.nodes:  # two halves of a leaf that had to be closed early
                 first, second = sorted([state.nodes.pop((part, level, index)), node], key=lambda n: n.ledger.digest())
-                node = self._join(state, level, first, second)
+                node = self._merge_nodes(state, level, first, second)
                 continue
             leaves = state.leaves.get(part) if part != WHOLE else None
             if leaves is not None and level == (leaves - 1).bit_length():
@@ -287,7 +288,7 @@ class MergeReduce:
             sibling = state.nodes.pop((part, level, index ^ 1), None)
             if sibling is not None:
                 left, right = (sibling, node) if index & 1 else (node, sibling)
-                node = self._join(state, level, left, right)
+                node = self._merge_nodes(state, level, left, right)
             elif leaves is None or index != (leaves - 1) >> level or index & 1:
                 state.nodes[part, level, index] = node
                 return

@@ -159,7 +159,7 @@ def finished_parts(ranges: Iterable[Range]) -> list[int]:
     return sorted(part for part, total in totals.items() if 0 <= total <= rows[part])
 
 
-def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
+def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
     """One range a part, from the first offset to the last; rows add up, the last named total counts."""
     out: dict[int, Range] = {}
     for r in sorted(ranges, key=lambda r: (r.part, r.start, r.stop)):

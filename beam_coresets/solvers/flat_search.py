@@ -126,7 +126,7 @@ class Problem:
     def _start(self, rng: np.random.Generator) -> State:
         flats = seeded(self.points, self.weights, self.k, self.r, self.affine, rng)
         missing = self.k - len(flats.centers)
-        return self.descend(self.state(Flats.union(flats, *[flats.take([0])] * missing)), 5)
+        return self.descend(self.state(Flats.concatenate(flats, *[flats.take([0])] * missing)), 5)
 
     def _pool(self, state: State, count: int, rng: np.random.Generator) -> Flats:
         """Candidates through neighbours of rows drawn by weight and by cost, concentrated twice."""
@@ -160,7 +160,7 @@ class Problem:
         Args:
           judged: how many exchanges that don't pay at once are tried all the same, if no other does.
         """
-        pool = Flats.union(state.flats, pool)
+        pool = Flats.concatenate(state.flats, pool)
         chosen, changes = self._chosen(distances(self.points, pool) * self.weights)
         lowest = state.cost * (1 - GAIN)
         moved = self.descend(self.state(pool.take(chosen)), 30)
@@ -201,7 +201,7 @@ class Problem:
         best = min(found, key=lambda state: state.cost)
         if len(found) == 1 or best.cost <= self.floor:
             return best
-        mixed = self.best_of(best, Flats.union(*(state.flats for state in found if state is not best)))
+        mixed = self.best_of(best, Flats.concatenate(*(state.flats for state in found if state is not best)))
         return self.search(mixed, generator(seed, "solve_subspaces", "mixed"))
 
     def smaller(self, seed: int) -> Problem:

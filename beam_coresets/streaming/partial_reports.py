@@ -23,7 +23,7 @@ from beam_coresets.sampling import per_key
 from beam_coresets.shards.label_weights import LabelWeights
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
-from beam_coresets.shards.report import Range, ShardReport, all_keys, joined
+from beam_coresets.shards.report import Range, ShardReport, all_keys, merge_ranges
 
 DELTA_FACTOR = 2  # points of a delta as a multiple of the finished coreset's
 DELTA_BYTES = 512 << 10
@@ -158,7 +158,7 @@ def _thinned(
 
 def compacted(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
     """One report in place of several of the same shard, thinned key by key to the size of an inner node."""
-    whole = united(merge_reduce, reports)
+    whole = merge_reports(merge_reduce, reports)
     size = merge_reduce.node_size(whole.coreset.dim, whole.coreset.points.itemsize)
     return _each_thinned(merge_reduce, whole, size, "compacted")
 
@@ -176,7 +176,7 @@ def _each_thinned(merge_reduce: MergeReduce, whole: ShardReport, size: int, purp
 
 def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
     """The finished report of one shard on each key: the last draw, and calibrated weights."""
-    whole = united(merge_reduce, reports)
+    whole = merge_reports(merge_reduce, reports)
     if len(whole.keys) >= per_key.MANY and not merge_reduce.labelled:
         # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
         size = merge_reduce.sampler.size_in(whole.coreset.dim, whole.coreset.points.itemsize)
@@ -199,7 +199,7 @@ def _with_total(report: ShardReport) -> ShardReport:
     return dataclasses.replace(report, coreset=dataclasses.replace(coreset, weights=weights))
 
 
-def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
+def merge_reports(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
     """All reports of one shard on one pane as one, its samples side by side in an order that does not depend on who
     came first.
 
@@ -239,7 +239,7 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         order = np.argsort(code, kind="stable")
         sample = sample.keep(order, sample.weights_ht[order])
         bounds = np.searchsorted(code[order], np.arange(len(keys) + 1)).astype(np.int64)
-    ranges = joined(r for report in reports for r in report.ranges)
+    ranges = merge_ranges(r for report in reports for r in report.ranges)
     ledger = dataclasses.replace(ledger, labels=labels).packed()
     return ShardReport(shards[0], sample, ledger, ranges, keys, bounds, max(report.parts for report in reports))
 

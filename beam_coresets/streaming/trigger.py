@@ -315,11 +315,11 @@ def _first_held(assignment: Assignment) -> npt.NDArray[np.int64]:
 def _enter(vigil: Vigil, shard: int, r: Range) -> None:
     spans, rows, total = vigil.seen.get((shard, r.part), ([], 0, -1))
     if r.stop > r.start:
-        spans = _joined([*spans, [r.start, r.stop]])
+        spans = _merge_spans([*spans, [r.start, r.stop]])
     vigil.seen[shard, r.part] = (spans, rows + r.rows, max(total, r.total))
 
 
-def _joined(spans: list[list[int]]) -> list[list[int]]:
+def _merge_spans(spans: list[list[int]]) -> list[list[int]]:
     out: list[list[int]] = []
     for low, high in sorted(spans):
         if out and low <= out[-1][1]:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import random_block
 
-from beam_coresets.coordinator.decision import Evidence, Policy, decide, united
+from beam_coresets.coordinator.decision import Decision, Evidence, Policy, decide
 from beam_coresets.coordinator.evidence import pack, unpack
 from beam_coresets.coordinator.merge import NODE_FACTOR, merge, node_sampler, thinned
-from beam_coresets.coordinator.rollup import Rollup, merge_all
+from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import Span, blocks_of
 from beam_coresets.points.coreset import Coreset
@@ -44,6 +44,13 @@ def reports(window, scheme, size=40, n=1500):
 def decision(window, scheme=SCHEME, dropped=(), kind="exact", size=40, n=1500):
     answers = [r for r in reports(window, scheme, size, n) if r.shard not in dropped]
     return decide(answers, Policy(scheme, kind))
+
+
+def rolled_up(decisions, sampler, seed=0):
+    rollup = Rollup(sampler, seed)
+    for one in decisions:
+        rollup.add(one)
+    return rollup.result()
 
 
 @st.composite
@@ -107,7 +114,7 @@ def test_the_certificate_is_that_of_all_buckets_apart(case):
     arrays["unequal"] = arrays.pop("multipliers")
     sample = whole.evidence.sample
     buckets = np.concatenate([d.evidence.bucket + end for d, end in zip(one, ends[:-1], strict=True)])
-    apart = united(
+    apart = Decision.of(
         whole.policy, dataclasses.replace(whole.recovery, **arrays), Evidence(sample, whole.evidence.shard, buckets),
         whole.total_weight, whole.points, whole.degraded,
     )
@@ -196,7 +203,7 @@ def test_a_cap_in_bytes_holds_through_windows_and_rollups(labelled):
     if labelled:
         parts = [_with_labels(part) for part in parts]
     whole = merge(parts)
-    for found in (thinned(whole, capped, 0), merge_all(parts, capped)):
+    for found in (thinned(whole, capped, 0), rolled_up(parts, capped)):
         assert max(np.bincount(found.evidence.shard)) <= 50 + 4
         assert found.coreset.weights.sum() == pytest.approx(whole.total_weight, rel=1e-9)
     node = node_sampler(capped, 3, 4)
@@ -210,7 +217,7 @@ def _with_labels(part):
     totals = {code: float(weights[codes == code].sum()) for code in (0, 1)}
     sample = dataclasses.replace(part.evidence.sample, groups=codes)
     evidence = Evidence(sample, part.evidence.shard, part.evidence.bucket)
-    return united(part.policy, part.recovery, evidence, part.total_weight, part.points, False, label_totals=totals)
+    return Decision.of(part.policy, part.recovery, evidence, part.total_weight, part.points, False, label_totals=totals)
 
 
 def test_shards_that_hold_the_same_points_are_thinned_apart():
@@ -235,7 +242,7 @@ def test_a_rollup_of_many_windows_is_close_to_all_of_the_data():
     assert found.total_weight == pytest.approx(150 * 1500)
     truth = sum(cost(points(i % 20), np.ones(1500), CENTERS) for i in range(150))
     assert fixed_interval(found, CENTERS).estimate == pytest.approx(truth, rel=0.1)
-    again = merge_all((decision(i % 20, dropped=(i % 6,), size=100) for i in range(150)), Sampler(3, 100), 1)
+    again = rolled_up([decision(i % 20, dropped=(i % 6,), size=100) for i in range(150)], Sampler(3, 100), 1)
     assert again.to_bytes() == found.to_bytes()
 
 

@@ -13,7 +13,7 @@ from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.coordinator.evidence import unpack
 from beam_coresets.points.block import Span
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import summarize, together, with_identities
+from beam_coresets.results.summary import summarize, summary_of_keys, with_identities
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
@@ -70,14 +70,14 @@ def test_a_name_for_every_center_or_none():
     with pytest.raises(ValueError, match=r"ids: must be one for each of 3 centers, got 1"):
         with_identities(summary, ["a"], [0.0] * 3, [None] * 3)
     with pytest.raises(ValueError, match=r"summary: must be of one key, got 2"):
-        with_identities(together(Window(), [summary, summary]), [], [], [])
+        with_identities(summary_of_keys(Window(), [summary, summary]), [], [], [])
 
 
 def test_many_keys_make_the_tables_that_each_makes_alone():
     window = Window(0.0, 60.0, "group 7")
     found = [decision(seed=i, extras=i != 1, rows=(20, 80, 0)[i % 3]) for i in range(4)]
     alone = [summarize(d, QUESTION, Window(0.0, 60.0, f"key-{i}")) for i, d in enumerate(found)]
-    whole = together(window, alone)
+    whole = summary_of_keys(window, alone)
     assert whole.window is window
     for name in tables.TABLES:
         joined = pa.concat_tables([one.table(name) for one in alone], promote_options="permissive")
@@ -85,12 +85,12 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
         again = pickle.loads(pickle.dumps(whole)).table(name)
         assert tables.encode(again, "parquet") == tables.encode(whole.table(name), "parquet")
     assert whole.summaries.column("key").to_pylist() == ["key-0", "key-1", "key-2", "key-3"]
-    assert len(together(window, []).centers) == 0
+    assert len(summary_of_keys(window, []).centers) == 0
 
 
 @pytest.mark.parametrize("form", tables.FORMATS)
 def test_without_answers_there_are_tables_without_rows(form):
-    nothing = pickle.loads(pickle.dumps(together(Window(0.0, 60.0, "003"), [])))
+    nothing = pickle.loads(pickle.dumps(summary_of_keys(Window(0.0, 60.0, "003"), [])))
     for name in tables.TABLES:
         assert nothing.table(name).schema == tables.SCHEMAS[name]
         again = tables.typed(tables.decode(tables.encode(nothing.table(name), form), form), name)

@@ -383,7 +383,7 @@ def test_windows_roll_up_with_exact_labels_and_one_j(size):
     for _, decision, _ in parts:
         whole_day.add(decision)
     decision = whole_day.result()
-    found = weak_coreset.merged([c for _, _, c in parts], decision.coreset, 80, 2.0)
+    found = weak_coreset.merge_candidates([c for _, _, c in parts], decision.coreset, 80, 2.0)
     summary = summarize(decision, Question(Sampler(K, size)), candidates=found)
     assert totals(summary.coreset) == counted(0, 1, 2, 3)
     assert summary.coreset.column("weight").to_numpy().sum() == pytest.approx(12_000, rel=1e-12)
@@ -393,7 +393,7 @@ def test_windows_roll_up_with_exact_labels_and_one_j(size):
     assert set(ids) <= every
     assert sorted(ids, key=lambda name: name is None) == ids, "input rows come first"
     assert summary.summaries.column("alpha").to_pylist()[0] < 1.1
-    whole = weak_coreset.merged([c for _, _, c in parts], decision.coreset, 1000, 2.0)
+    whole = weak_coreset.merge_candidates([c for _, _, c in parts], decision.coreset, 1000, 2.0)
     assert len(whole) == 320
 
 
@@ -414,9 +414,9 @@ def test_panes_of_a_stream_keep_labels_exact():
 
 def test_candidates_of_windows_without_any_are_none():
     none = Candidates(Coreset.empty(), np.empty((0, 0)), np.empty(0, np.int64), True)
-    assert len(weak_coreset.merged([none], decision_of().coreset, 10, 2.0)) == 0
+    assert len(weak_coreset.merge_candidates([none], decision_of().coreset, 10, 2.0)) == 0
     some = candidates(decision_of(), 10)
-    assert len(weak_coreset.merged([none, some], decision_of().coreset, 10, 2.0)) == len(some)
+    assert len(weak_coreset.merge_candidates([none, some], decision_of().coreset, 10, 2.0)) == len(some)
 
 
 def test_a_question_asks_for_enough_candidates():

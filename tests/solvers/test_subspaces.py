@@ -239,6 +239,6 @@ def test_refining_names_bad_arguments():
 
 
 def test_flats_are_a_pair_of_arrays():
-    union = Flats.union(FLATS.flats, FLATS.flats).take([1])
+    union = Flats.concatenate(FLATS.flats, FLATS.flats).take([1])
     assert union.centers.shape == (1, 3)
     assert union.astype(np.float32).bases.dtype == np.float32

@@ -67,7 +67,8 @@ def test_the_order_of_arrival_changes_nothing_and_ledgers_are_exact(cuts, keys, 
     assert {k: r.to_bytes() for k, r in found.items()} == {k: r.to_bytes() for k, r in expected.items()}
     whole = ledger_of(rows_of(90, 0)) + ledger_of(rows_of(90, 1))
     assert Ledger.sum((r.ledger for r in expected.values()), 6).equal(whole)
-    assert partial_reports.united(SMALL, shuffled).finished().tolist() == [True, True, False, False, False, False]
+    merged = partial_reports.merge_reports(SMALL, shuffled)
+    assert merged.finished().tolist() == [True, True, False, False, False, False]
     for report in expected.values():
         assert report.coreset.weights.sum() == pytest.approx(report.ledger.weight, rel=1e-9)
         ids = report.coreset.ids
@@ -79,7 +80,7 @@ def test_the_order_of_arrival_changes_nothing_and_ledgers_are_exact(cuts, keys, 
 @given(CUTS, st.integers(0, 3), st.lists(st.integers(2, 4), max_size=6))
 def test_compacting_in_between_changes_no_ledger(cuts, keys, steps):
     reports = pieces(SMALL, 1, (0, 1), cuts, 90, keys=keys)
-    direct = partial_reports.united(SMALL, reports)
+    direct = partial_reports.merge_reports(SMALL, reports)
     for some in steps:
         reports = [partial_reports.compacted(SMALL, reports[:some]), *reports[some:]]
     compact = partial_reports.compacted(SMALL, reports)
@@ -175,7 +176,7 @@ def test_rows_that_weigh_nothing_are_counted_all_the_same():
 def test_reports_of_several_shards_are_refused():
     one, two = (partial_reports.delta(SMALL, shard, rows_of(3), (), 6) for shard in (0, 1))
     with pytest.raises(ValueError, match=r"reports: must be of one shard, got \[0, 1\]"):
-        partial_reports.united(SMALL, [one, two])
+        partial_reports.merge_reports(SMALL, [one, two])
 
 
 def test_the_size_of_a_delta_is_bounded_by_bytes():
