@@ -69,7 +69,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--seed", type=int, default=0, help="of the rows that prices are found on")
     out = parser.add_argument_group("results")
     out.add_argument("--output", help="folder for the files, on any Beam filesystem; rows go to assigned/ in it")
-    out.add_argument("--format", default="parquet", choices=tables.FORMATS, help="of the files (default: parquet)")
+    forms = tables.TABLE_FORMATS
+    out.add_argument("--format", default="parquet", choices=forms, help="of the files (default: parquet)")
     out.add_argument("--overwrite", action="store_true", help="replace another run's result in --output")
     out.add_argument("--verbose", action="store_true", help="show warnings and whole error reports")
 
@@ -108,7 +109,7 @@ class Clusters:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class AssignJob:
     """The data and where its rows go.
 
     Attributes:
@@ -170,7 +171,7 @@ def run(known: argparse.Namespace, beam_options: PipelineOptions, console: Conso
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     if source.dim != clusters.centers.shape[1]:
         raise ValueError(f"input: must have the centers' {clusters.centers.shape[1]} coordinates, got {source.dim}")
-    job, began = Job(known, beam_options, clusters, source, console), time.monotonic()
+    job, began = AssignJob(known, beam_options, clusters, source, console), time.monotonic()
     with replacing(known.output, known.overwrite):
         if clusters.constraint is None:
             sizes, bounds, passes = job.write(clusters.nearest), None, 1
@@ -212,7 +213,7 @@ def read_clusters(known: argparse.Namespace) -> Clusters:
     )
 
 
-def _constrained(job: Job, constraint: Constraint) -> tuple[dict[str, Array], Bounds | None, int]:
+def _constrained(job: AssignJob, constraint: Constraint) -> tuple[dict[str, Array], Bounds | None, int]:
     """Finds prices and writes, until the sizes are those that were asked for; also the number of passes.
 
     Data without weight has no bounds.

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.shards import local_centers, pca
-from beam_coresets.shards.assignment import KINDS, Assignment
-from beam_coresets.shards.report import KINDS as SUMMARIES
+from beam_coresets.shards.assignment import SCHEMES, Assignment
+from beam_coresets.shards.report import SUMMARY_KINDS
 
 WIDTH = 100
 MAX_ROWS = 8
@@ -30,11 +30,11 @@ def parser() -> argparse.ArgumentParser:
     add("--shards", type=integer, default=10, help="how many shards read the data (default 10)")
     add("--tolerate", type=integer, help="lose nothing whichever this many shards straggle (default 2, or shards - 1)")
     add("--replication", type=integer, help="how many shards hold each bucket (default: what the wishes need)")
-    add("--scheme", choices=KINDS, help="the scheme to plan for (default: chosen)")
+    add("--scheme", choices=SCHEMES, help="the scheme to plan for (default: chosen)")
     add("--straggle_probability", type=number, help="probability that a shard straggles, independently of the others")
     add("--target", type=number, help="probability with which nothing is to be lost (default 0.99)")
     add(
-        "--summary", choices=SUMMARIES, default="coreset",
+        "--summary", choices=SUMMARY_KINDS, default="coreset",
         help="what shards send (default: coreset); local_centers and pca have one multiplier a shard: Property 1",
     )  # fmt: skip
     add("--delta", type=number, default=0.5, help="Property 1's slack (default 0.5)")

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--method", choices=importance.METHODS, help="default: the windows'")
     add("--seed", type=int, default=0)
     add_constraint_options(parser)
-    add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
+    add("--format", default="avro", choices=tables.TABLE_FORMATS, help="of the tables (default: avro)")
     add("--overwrite", action="store_true", help="replace another run's tables in --output")
     add("--verbose", action="store_true", help="show warnings and whole error reports")
     known = parser.parse_args(argv)

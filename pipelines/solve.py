@@ -46,7 +46,7 @@ from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
 from beam_coresets.transforms.writing.stored_tables import files_of
 
-ROUNDING = 1e-9  # violations that are none
+VIOLATION_ROUNDING = 1e-9  # violations that are none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0)
     constraint_options.add_constraint_options(parser)
     add("--rounded", action="store_true", help="with a constraint: every point of the coreset wholly in one cluster")
-    add("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
+    add("--format", default="avro", choices=tables.TABLE_FORMATS, help="of the tables (default: avro)")
     add("--overwrite", action="store_true", help="replace another run's tables in --output")
     add("--verbose", action="store_true", help="show warnings and whole error reports")
     known = parser.parse_args(argv)
@@ -305,7 +305,7 @@ def _told(kept: Sequence[Kept]) -> str:
     """How well the constraint is kept to, in the worst of several answers."""
     worst, split = max(each.violation for each in kept), sum(each.split for each in kept)
     points, moved = sum(each.points for each in kept), [each.moved for each in kept if each.moved is not None]
-    violation = f"violation {worst:.3%}" if worst > ROUNDING else "violation 0"
+    violation = f"violation {worst:.3%}" if worst > VIOLATION_ROUNDING else "violation 0"
     if moved:
         return f"{violation} at most; rounded: {split:,} of {points:,} points made whole, weight {sum(moved):.6g} moved"
     return f"{violation}; {split:,} of {points:,} points are in several clusters (--rounded makes them whole)"

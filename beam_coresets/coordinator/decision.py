@@ -11,7 +11,7 @@ import numpy.typing as npt
 from beam_coresets import codec
 from beam_coresets.coordinator.audit import audit
 from beam_coresets.coordinator.diagnosis import FAULTS
-from beam_coresets.coordinator.recovery import KINDS, Recovery, packed, recover, unpacked
+from beam_coresets.coordinator.recovery import RECOVERIES, Recovery, packed, recover, unpacked
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.shards.assignment import Assignment
@@ -43,8 +43,8 @@ class Policy:
     audit: bool = False
 
     def __post_init__(self) -> None:
-        if self.recovery not in KINDS:
-            raise ValueError(f"recovery: must be one of {', '.join(KINDS)}, got {self.recovery!r}")
+        if self.recovery not in RECOVERIES:
+            raise ValueError(f"recovery: must be one of {', '.join(RECOVERIES)}, got {self.recovery!r}")
         if self.whole and self.recovery == "exact":
             raise ValueError("recovery: must be uniform or lp where shards count as a whole, got 'exact'")
         if self.whole and self.audit:

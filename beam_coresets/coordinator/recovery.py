@@ -21,7 +21,7 @@ from beam_coresets.coordinator.diagnosis import Diagnosis, diagnose
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 
-KINDS = ("exact", "uniform", "lp")
+RECOVERIES = ("exact", "uniform", "lp")
 
 Array = npt.NDArray[Any]
 
@@ -145,8 +145,8 @@ def recover(
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind not in RECOVERIES:
+        raise ValueError(f"kind: must be one of {', '.join(RECOVERIES)}, got {kind!r}")
     if not 0 < delta < np.inf:
         raise ValueError(f"delta: must be positive and finite, got {delta}")
     if whole and kind == "exact":

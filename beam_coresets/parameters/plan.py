@@ -7,12 +7,12 @@ from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.sampling.rings_and_groups import EPSILON
-from beam_coresets.sampling.theory_sizes import MOST_BYTES, Size, by_theory
+from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, Size, by_theory
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.local_centers import LocalCenters
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.pca import SketchTree
-from beam_coresets.shards.report import KINDS
+from beam_coresets.shards.report import SUMMARY_KINDS
 from beam_coresets.solvers.constrained.constraints import Constraint
 
 POINTS_PER_CENTER = 40
@@ -95,8 +95,8 @@ class Plan:
             raise ValueError(f"max_bad_rows: must be at least 0, got {self.max_bad_rows}")
 
     def _check_summary(self) -> None:
-        if self.summary not in KINDS:
-            raise ValueError(f"summary: must be one of {', '.join(KINDS)}, got {self.summary!r}")
+        if self.summary not in SUMMARY_KINDS:
+            raise ValueError(f"summary: must be one of {', '.join(SUMMARY_KINDS)}, got {self.summary!r}")
         if self.summary == "coreset":
             return
         pca = self.summary == "pca"
@@ -154,7 +154,7 @@ class Plan:
         size = POINTS_PER_CENTER * self.k if self.coreset_size is None else self.coreset_size
         theory, rings, most_bytes = self.theory, EPSILON, None
         if theory is not None and self.epsilon is not None:
-            size, rings, most_bytes = theory.points, self.epsilon, MOST_BYTES
+            size, rings, most_bytes = theory.points, self.epsilon, MOST_CORESET_BYTES
         return Sampler(
             self.k, size, self.z, self.method, self.seed,
             epsilon=rings, leftover=self.leftover, most_bytes=most_bytes,

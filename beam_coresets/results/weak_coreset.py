@@ -44,7 +44,7 @@ from beam_coresets.points.seeding import dz_draw
 from beam_coresets.solvers.model import point_costs
 
 NEIGHBOURS = (2, 4, 8, 16, 32)  # that means are taken of, in turn
-NEAR = 64  # candidates that are tried for a center
+NEAR_CANDIDATES = 64  # candidates that are tried for a center
 _SEARCH = 20  # iterations of the search among candidates
 _CHUNK = 512  # rows whose neighbours are looked for at a time
 
@@ -261,7 +261,7 @@ def best(
     """The best k of the candidates that a search finds, starting from the best centers anywhere.
 
     In turn, points go to their nearest center, and each center to the candidate that its points cost least at, of the
-    `NEAR` nearest ones.
+    `NEAR_CANDIDATES` nearest ones.
 
     Args:
       places: (c, d) the candidates. centers: (k, d).
@@ -288,7 +288,7 @@ def best(
 def _cheapest(points: Array, weights: Array, places: Array, center: Array, z: float, metric: Metric) -> int:
     """The candidate near `center` that the points cost least at."""
     dist_sq = ((places - center) ** 2).sum(axis=1)
-    near = np.argsort(dist_sq, kind="stable")[:NEAR]
+    near = np.argsort(dist_sq, kind="stable")[:NEAR_CANDIDATES]
     if not len(points):
         return int(near[0])
     each = cdist(points, places[near], "sqeuclidean") * (0.5 if metric == "cosine" else 1.0)

@@ -37,7 +37,7 @@ from scipy import linalg
 Array = npt.NDArray[Any]
 
 SKETCH_BYTES = 2 << 20  # of the rows that an inner node keeps
-CHUNK_BYTES = 1 << 20  # of rows turned into float64 at a time
+GRAM_BYTES = 1 << 20  # of rows turned into float64 at a time
 MAX_GRAM = 1024  # columns up to which rows are summed up in a d x d matrix
 
 
@@ -138,7 +138,7 @@ class Relaxation:
         In float64, a chunk at a time: O(n d min(d, kept)) operations, and memory for a chunk and the rows kept.
         """
         n, dim = points.shape
-        chunk = max(64, CHUNK_BYTES // (8 * max(1, dim)))
+        chunk = max(64, GRAM_BYTES // (8 * max(1, dim)))
         if dim <= MAX_GRAM:
             return self._by_gram(points, weights, chunk)
         step = max(chunk, self.kept(dim))  # a cut costs no more than the rows before it

@@ -37,8 +37,8 @@ MAX_STRATA = 8
 
 Array = npt.NDArray[Any]
 LeafKey = tuple[int, int]
-NodeKey = tuple[int, int, int]  # (part, level, index); part WHOLE for nodes that hold whole parts
-WHOLE = -1
+NodeKey = tuple[int, int, int]  # (part, level, index); part ALL_PARTS for nodes that hold whole parts
+ALL_PARTS = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ class MergeReduce:
             first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
             a, b = state.nodes.pop(first), state.nodes.pop(second)
             node = self._merge_nodes(state, first[1], a, b)
-            self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), node)
+            self._put(state, (ALL_PARTS, max(first[1], second[1]) + 1, first[2] >> 1), node)
         return state
 
     def result(self, state: ShardState) -> ShardReport:
@@ -281,9 +281,9 @@ class MergeReduce:
                 first, second = sorted([state.nodes.pop((part, level, index)), node], key=lambda n: n.ledger.digest())
                 node = self._merge_nodes(state, level, first, second)
                 continue
-            leaves = state.leaves.get(part) if part != WHOLE else None
+            leaves = state.leaves.get(part) if part != ALL_PARTS else None
             if leaves is not None and level == (leaves - 1).bit_length():
-                part, level, index = WHOLE, 0, part
+                part, level, index = ALL_PARTS, 0, part
                 continue
             sibling = state.nodes.pop((part, level, index ^ 1), None)
             if sibling is not None:

@@ -15,7 +15,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.shards.label_weights import LabelWeights
 from beam_coresets.shards.ledger import Ledger, sparse
 
-KINDS = ("coreset", "local_centers", "pca")
+SUMMARY_KINDS = ("coreset", "local_centers", "pca")
 WHOLE = -1  # the part of ranges that speak of all that a shard was given
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from beam_coresets.hashing import generator
 from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
-from beam_coresets.solvers.descent import Assigned, Problem, cluster_costs, exact_dist_sq, total_cost
+from beam_coresets.solvers.descent import Assigned, CentersProblem, cluster_costs, exact_dist_sq, total_cost
 from beam_coresets.solvers.swaps import SwapSearch
 
 Array = npt.NDArray[Any]
@@ -67,14 +67,14 @@ class _Effort:
         return _Effort(restarts, trials if k > 1 else 0, judged if k > 1 else 0)
 
 
-def _start(problem: Problem, k: int, init: Array | None, rng: np.random.Generator) -> Array:
+def _start(problem: CentersProblem, k: int, init: Array | None, rng: np.random.Generator) -> Array:
     """Centers to start from; fewer than k only where there are fewer distinct points, and then all of these."""
     rows = dz_seeding(problem.points, problem.weights, k, problem.z, rng, candidates=2 + int(math.log(k)))
     seeded = problem.points[rows].astype(np.float64)
     return seeded if init is None or len(rows) < k else np.concatenate([init, seeded[: k - len(init)]])
 
 
-def _search(problem: Problem, state: Assigned, trials: int, rng: np.random.Generator) -> tuple[Assigned, int]:
+def _search(problem: CentersProblem, state: Assigned, trials: int, rng: np.random.Generator) -> tuple[Assigned, int]:
     """Swaps and short descents in turn, until `trials` candidates have been tried."""
     state, iterations = problem.descend(state, 5, _SEARCH_TOL)
     k = len(state.centers)
@@ -92,7 +92,9 @@ def _search(problem: Problem, state: Assigned, trials: int, rng: np.random.Gener
     return state, iterations + used
 
 
-def _judged_swaps(problem: Problem, state: Assigned, attempts: int, rng: np.random.Generator) -> tuple[Assigned, int]:
+def _judged_swaps(
+    problem: CentersProblem, state: Assigned, attempts: int, rng: np.random.Generator
+) -> tuple[Assigned, int]:
     """Makes one swap after another, judges each after a descent of what is near it, and keeps what is cheaper."""
     if attempts < 1:
         return state, 0
@@ -114,7 +116,7 @@ def _judged_swaps(problem: Problem, state: Assigned, attempts: int, rng: np.rand
     return state, iterations
 
 
-def _snapped(problem: Problem, state: Assigned) -> Assigned:
+def _snapped(problem: CentersProblem, state: Assigned) -> Assigned:
     """Puts each center on its nearest point where that is cheaper.
 
     For z = 1 the optimum is often a heavy point, which Weiszfeld's steps only approach.
@@ -129,7 +131,7 @@ def _snapped(problem: Problem, state: Assigned) -> Assigned:
     return problem.reassign(state, np.where((after < before)[:, None], target, state.centers))
 
 
-def _solution(data: _Data, problem: Problem, state: Assigned, iterations: int) -> Solution:
+def _solution(data: _Data, problem: CentersProblem, state: Assigned, iterations: int) -> Solution:
     """Back to the user's coordinates; the cost is measured on the user's own rows."""
     if state.cost <= problem.floor:  # more centers than distinct points: some are repetitions
         state = problem.assign(state.centers[np.unique(state.index)])
@@ -184,8 +186,8 @@ class _Data:
                 raise ValueError(f"points: rows must have length 1 for cosine, got {norms[np.abs(norms - 1).argmax()]}")
         return _Data(writable(points), weights, kept)
 
-    def problem(self, z: float, metric: Metric) -> Problem:
-        return Problem.of(self.points[self.kept], self.weights[self.kept], z, metric == "cosine")
+    def problem(self, z: float, metric: Metric) -> CentersProblem:
+        return CentersProblem.of(self.points[self.kept], self.weights[self.kept], z, metric == "cosine")
 
 
 def _checked_centers(name: str, centers: Array, dim: int, most: int | None = None) -> Array:

@@ -72,7 +72,7 @@ class Assigned:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
+class CentersProblem:
     """Points at unit scale around the origin (float32 or float64, as given), positive weights, and how to go back."""
 
     points: Array
@@ -83,16 +83,16 @@ class Problem:
     scale: float
 
     @staticmethod
-    def of(points: Array, weights: Array, z: float, cosine: bool) -> Problem:
+    def of(points: Array, weights: Array, z: float, cosine: bool) -> CentersProblem:
         if cosine:
-            return Problem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
+            return CentersProblem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
         # Shares of the total, so that the mean of huge weights stays in range; a power of two scales without rounding.
         origin: Array = np.einsum("n,nd->d", weights / weights.sum(), points, dtype=np.float64)
         centered = points - origin
         peak = float(np.abs(centered).max(initial=0.0))
         scale = 2.0 ** -math.frexp(peak)[1] if peak > 0 else 1.0
         centered *= scale
-        return Problem(centered.astype(points.dtype), weights, z, False, origin, scale)
+        return CentersProblem(centered.astype(points.dtype), weights, z, False, origin, scale)
 
     @property
     def floor(self) -> float:

@@ -33,7 +33,7 @@ Extras = Callable[[Array], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
+class KeyedRows:
     """Rows of one pane, read from any number of parts.
 
     Attributes:
@@ -50,10 +50,10 @@ class Rows:
     groups: Array | None = None
     extras: Extras | None = None
 
-    def take(self, rows: Array) -> Rows:
+    def take(self, rows: Array) -> KeyedRows:
         """Some of them, by their numbers, (m,)."""
         extras = self.extras
-        return Rows(
+        return KeyedRows(
             self.points[rows],
             self.weights[rows],
             self.ids[rows],
@@ -63,7 +63,7 @@ class Rows:
         )
 
 
-def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
+def delta(merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
     """The report on one pane's rows of these ranges; `rows` may be empty."""
     names: tuple[str, ...] = ("",)
     codes, order = None, None
@@ -111,7 +111,7 @@ def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
 
 
 def _sampled(
-    merge_reduce: MergeReduce, shard: int, rows: Rows, ledger: Ledger, order: Array | None, bounds: Array | None
+    merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ledger: Ledger, order: Array | None, bounds: Array | None
 ) -> tuple[Array, Array, Array | None]:
     """Row numbers, unbiased weights, and where each key's begin and end."""
     shape = rows.points.shape[1], rows.points.itemsize

@@ -46,7 +46,7 @@ class CoresetOptions(PipelineOptions):
         add_plan_options(parser)
         out = parser.add_argument_group("results")
         out.add_argument("--output", help="folder for the tables, on any Beam filesystem")
-        out.add_argument("--format", default="avro", choices=tables.FORMATS, help="of the tables (default: avro)")
+        out.add_argument("--format", default="avro", choices=tables.TABLE_FORMATS, help="of the tables (default: avro)")
         out.add_argument("--overwrite", action="store_true", help="replace another run's tables in --output")
         out.add_argument("--explain", action="store_true", help="print scheme, sizes, memory and graph; run nothing")
         out.add_argument("--verbose", action="store_true", help="show warnings and whole error reports")
@@ -78,17 +78,21 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     plan.add_argument("--shards", type=int, default=8, help="that rows are assigned to (default: 8)")
     plan.add_argument("--replication", type=int, help="shards that hold each row (default: 2, or --tolerate + 1)")
     plan.add_argument("--tolerate", type=int, help="stragglers that must cost nothing; sets --replication")
-    plan.add_argument("--scheme", default="cyclic", choices=assignment.KINDS, help="of assignment (default: cyclic)")
+    plan.add_argument("--scheme", default="cyclic", choices=assignment.SCHEMES, help="of assignment (default: cyclic)")
     plan.add_argument("--domains", type=_numbers, help="failure domain of each shard, comma-separated")
     plan.add_argument("--buckets", type=int, default=1024, help="that rows are hashed to (default: 1024)")
     plan.add_argument("--coreset_size", type=int, help="points a shard keeps (default: 40 k)")
     plan.add_argument("--method", choices=importance.METHODS, help="default: sensitivity, or subspace with --r")
-    plan.add_argument("--recovery", choices=recovery.KINDS, help="default: exact, or lp where shards count as a whole")
+    plan.add_argument(
+        "--recovery", choices=recovery.RECOVERIES, help="default: exact, or lp where shards count as a whole"
+    )
     plan.add_argument("--min_shards", type=int, default=1, help="fewer answers make a degraded row")
     plan.add_argument("--drop_shards", type=_numbers, default=[], help="as if these had not answered, e.g. 1,4")
     plan.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     paper = parser.add_argument_group("other algorithms")
-    paper.add_argument("--summary", default="coreset", choices=report.KINDS, help="what shards send (default: coreset)")
+    paper.add_argument(
+        "--summary", default="coreset", choices=report.SUMMARY_KINDS, help="what shards send (default: coreset)"
+    )
     paper.add_argument("--r", type=int, default=0, help="k subspaces of this dimension in place of centers")
     paper.add_argument("--affine", action="store_true", help="with --r: subspaces need not pass through the origin")
     paper.add_argument("--delta", type=float, default=0.1, help="slack of --summary pca (default: 0.1)")

@@ -21,7 +21,7 @@ from beam_coresets.results.certificate import fitted_interval, fixed_interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 
 CENTERS = np.array([[0.0, 0, 0], [15, 15, 15], [30, 30, 30]])
@@ -54,7 +54,7 @@ def rolled_up(decisions, sampler, seed=0):
 
 
 @st.composite
-def windows(draw, schemes=KINDS):
+def windows(draw, schemes=SCHEMES):
     """Decisions of one to four windows under one scheme, and a factor for each."""
     s = draw(st.integers(1, 5))
     scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(schemes)), 24, draw(st.integers(0, 3)))

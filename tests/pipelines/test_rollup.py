@@ -52,7 +52,7 @@ def rollup(folder, output, *options):
     return main(["rollup", "--input", *str(folder).split(), "--output", str(output), *map(str, options)])
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_a_period_is_one_answer_with_the_exact_weight_and_the_cost_it_says(tmp_path, capsys, form):
     write_windows(tmp_path / "in", 12, form)
     assert rollup(tmp_path / "in", tmp_path / "out", "--format", form) == 0

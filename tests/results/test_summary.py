@@ -61,7 +61,7 @@ def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     assert {(row["window_start"], row["key"]) for row in rows} == {(60.0, "b")}
     assert named.centers.slice(0, k).select(plain.centers.column_names[:9]).equals(plain.centers.select(range(9)))
     assert plain.centers.column("center_id").null_count == k
-    for form in tables.FORMATS:
+    for form in tables.TABLE_FORMATS:
         assert tables.typed(tables.decode(tables.encode(named.centers, form), form), "centers").equals(named.centers)
 
 
@@ -88,7 +88,7 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
     assert len(summary_of_keys(window, []).centers) == 0
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_without_answers_there_are_tables_without_rows(form):
     nothing = pickle.loads(pickle.dumps(summary_of_keys(Window(0.0, 60.0, "003"), [])))
     for name in tables.TABLES:

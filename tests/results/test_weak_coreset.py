@@ -23,7 +23,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.results.weak_coreset import Candidates, alpha, best, candidates, divided, spared, without
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment, part_ids
+from beam_coresets.shards.assignment import SCHEMES, Assignment, part_ids
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -164,7 +164,7 @@ def test_where_no_shard_can_be_spared_s_itself_is_drawn_from_and_says_so(scheme,
 
 @settings(max_examples=40)
 @given(
-    st.integers(1, 7), st.integers(1, 7), st.sampled_from(KINDS), st.sets(st.integers(0, 6)), st.booleans(), st.data()
+    st.integers(1, 7), st.integers(1, 7), st.sampled_from(SCHEMES), st.sets(st.integers(0, 6)), st.booleans(), st.data()
 )
 def test_what_is_spared_is_held_by_others_too(s, replication, kind, dropped, parts, data):
     assume(replication <= s)

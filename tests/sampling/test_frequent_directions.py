@@ -196,7 +196,7 @@ def test_wide_rows_are_sketched_without_a_matrix_of_their_width(affine, monkeypa
     whole = relaxation.relaxed(relaxation.of(points, weights))
     monkeypatch.setattr(frequent_directions, "MAX_GRAM", 59)
     monkeypatch.setattr(frequent_directions, "SKETCH_BYTES", 0)
-    monkeypatch.setattr(frequent_directions, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(frequent_directions, "GRAM_BYTES", 0)
     cut = relaxation.of(points, weights)
     assert cut.rows.shape == (8, 60)
     assert cut.shrinkage > 0

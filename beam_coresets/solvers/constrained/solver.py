@@ -25,10 +25,10 @@ from beam_coresets.points.seeding import dz_draw
 from beam_coresets.solvers.centers import refine, solve_centers
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.constraints import Constraint
-from beam_coresets.solvers.constrained.exchange import Search, State, costs_of
+from beam_coresets.solvers.constrained.exchange import ConstrainedState, Search, costs_of
 from beam_coresets.solvers.constrained.rounding import Rounded, rounded
 from beam_coresets.solvers.constrained.transport import Transport, transport
-from beam_coresets.solvers.descent import Problem
+from beam_coresets.solvers.descent import CentersProblem
 from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
@@ -156,7 +156,7 @@ class ConstrainedModel(Model):
             return self
         weights = weights * (wanted / np.where(have > 0, have, 1.0))[label]
         kept = np.flatnonzero(weights > 0)
-        problem = Problem.of(sample.points[kept], weights[kept], self.z, self.metric == "cosine")
+        problem = CentersProblem.of(sample.points[kept], weights[kept], self.z, self.metric == "cosine")
         search = Search(problem, label[kept], self.bounds, problem.inward(self.places), self.free)
         state = search.descend(search.state(problem.inward(self.centers)), 30, 1e-5)
         if not quick:
@@ -236,7 +236,7 @@ def solve_constrained(
         else refine(points, weights, init, z, metric=metric, max_iter=0)
     ).centers
     kept = np.flatnonzero(weights > 0)
-    problem = Problem.of(points[kept], weights[kept], z, metric == "cosine")
+    problem = CentersProblem.of(points[kept], weights[kept], z, metric == "cosine")
     places = _places(points[kept], weights[kept], k, z, seed, candidates)
     search = Search(problem, label[kept], bounds, problem.inward(places), free)
     tuples = float(len(places)) ** k
@@ -271,8 +271,8 @@ def _places(points: Array, weights: Array, k: int, z: float, seed: int, candidat
 
 
 def _searched(
-    search: Search, first: Array, among: State | None, seed: int, restarts: int | None, quick: bool
-) -> State:
+    search: Search, first: Array, among: ConstrainedState | None, seed: int, restarts: int | None, quick: bool
+) -> ConstrainedState:
     """The best of several starts, improved by swaps."""
     k = search.bounds.k
     restarts = (0 if quick else _RESTARTS) if restarts is None else restarts
@@ -289,7 +289,7 @@ def _searched(
     return search.descend(best, 300, 1e-9)
 
 
-def _rival(other: Search, best: State, among: State | None, rng: np.random.Generator) -> float:
+def _rival(other: Search, best: ConstrainedState, among: ConstrainedState | None, rng: np.random.Generator) -> float:
     """The cost that is found from `best` with centers that have to keep to the candidates, or that no longer have."""
     if not other.free and among is not None:
         return among.cost
@@ -307,7 +307,12 @@ def _attempts(search: Search) -> int:
 
 
 def _model(
-    like: ConstrainedModel, points: Array, weights: Array, label: Array, problem: Problem, state: State
+    like: ConstrainedModel,
+    points: Array,
+    weights: Array,
+    label: Array,
+    problem: CentersProblem,
+    state: ConstrainedState,
 ) -> ConstrainedModel:
     """The state in the user's coordinates, its costs measured on the user's own rows."""
     centers = problem.outward(state.centers)

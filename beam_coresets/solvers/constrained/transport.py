@@ -27,7 +27,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from beam_coresets.solvers.constrained.bounds import Bounds
-from beam_coresets.solvers.constrained.shortest_paths import FAR, NO_WAY, flow_of, successive_paths
+from beam_coresets.solvers.constrained.shortest_paths import FAR_OFF, NO_WAY, flow_of, successive_paths
 
 Array = npt.NDArray[Any]
 P = TypeVar("P", bound="_Problem")
@@ -196,7 +196,7 @@ class _Flow(_Problem):
         most = math.inf if len(self.weights) <= _FEW_FLOW else _MISPLACED * total
         prices = self._prices(duals)
         done = successive_paths(self.cost, self.weights, low, high, prices, amounts, _ROUNDING * total, most)
-        if done == FAR:
+        if done == FAR_OFF:
             amounts[:], prices = 0.0, self._prices(self.thinned().solve(duals).duals)
             done = successive_paths(self.cost, self.weights, low, high, prices, amounts, _ROUNDING * total, math.inf)
         if done == NO_WAY:
