@@ -61,8 +61,8 @@ def public_names(path):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield node.name
         if isinstance(node, ast.Assign | ast.AnnAssign):
-            names = [each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)]
-            yield from (name for name in names if re.fullmatch("[A-Z][A-Z0-9_]+", name))
+            stored = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            yield from (name for name in stored if re.fullmatch("[A-Z][A-Z0-9_]+", name))
 
 
 def test_no_two_public_classes_and_no_two_constants_of_the_core_share_a_name():

@@ -33,7 +33,7 @@ class Membership(Protocol):
     @property
     def k(self) -> int: ...
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         """The cluster (n,) int32 and the distance (n,) float64 of each row: to the center or subspace, under the
         cosine metric 1 - cos."""
         ...
@@ -56,7 +56,7 @@ class Nearest:
     def k(self) -> int:
         return len(self.model.centers)
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         index, cost = self.model.costs(Coreset.of(block))
         return index, cost ** ((2.0 if self.metric == "cosine" else 1.0) / self.z)
 
@@ -89,7 +89,7 @@ class Priced:
     def k(self) -> int:
         return len(self.centers)
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         index, dist_sq, _ = self.settled(block)
         return index, dist_sq * 0.5 if self.metric == "cosine" else np.sqrt(dist_sq)
 

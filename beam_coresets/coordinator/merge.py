@@ -25,9 +25,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.merge_reduce import MAX_STRATA, NODE_BYTES
-
-NODE_FACTOR = 8  # points a shard keeps between merges, as a multiple of a finished coreset's
+from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
 
 Array = npt.NDArray[Any]
 
@@ -264,28 +262,5 @@ def _digest(sample: Coreset) -> str:
 
 
 def node_sampler(sampler: Sampler, dim: int, itemsize: int) -> Sampler:
-    """The sampler for what will be merged again: more points, as many as memory allows in high dimension."""
-    size, by_bytes = sampler.size_in(dim, itemsize), NODE_BYTES // max(1, dim * itemsize)
-    return dataclasses.replace(sampler, size=max(size, min(NODE_FACTOR * size, by_bytes)))
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    """The sampler for what will be merged again, of `node_size` points a shard."""
+    return dataclasses.replace(sampler, size=node_size(sampler, dim, itemsize))

@@ -26,8 +26,6 @@ RECOVERIES = ("exact", "uniform", "lp")
 Array = npt.NDArray[Any]
 
 
-
-
 @dataclass(frozen=True, eq=False)
 class Recovery:
     """How much each shard's view of each bucket weighs in the union.
@@ -103,8 +101,6 @@ def unpacked(held: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     matrix = np.zeros(shape[0] * shape[1], np.bool_)
     matrix[held] = True
     return matrix.reshape(shape)
-
-
 
 
 def recover(
@@ -262,26 +258,6 @@ def property1_delta(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float
     b = np.maximum(found.x[:-1], 0)
     sums = columns @ b
     return b / sums.min(), float(sums.max() / sums.min() - 1)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def loss_factor(recovery: Recovery) -> float:

@@ -334,5 +334,3 @@ def _sample_variance(decision: Decision, value: Array) -> float:
         share = a / a.sum()
         variance += float(a @ (v - center) ** 2) / max(1e-9, 1 - float(share @ share))
     return variance
-
-

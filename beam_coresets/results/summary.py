@@ -42,10 +42,6 @@ Array = npt.NDArray[Any]
 QUICK_RESTARTS, QUICK_SWAPS = 2, 1  # the latter as a multiple of k; within 3 % of the full search on 120 small problems
 
 
-
-
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
     """What is known about one key of one window, not made into tables yet.
@@ -244,27 +240,3 @@ def with_identities(
 def summary_of_keys(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
     """Many keys of one window under one name; each row keeps its own window, key and revision."""
     return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -21,7 +21,6 @@ from beam_coresets.solvers.model import Model
 Array = npt.NDArray[Any]
 
 
-
 def schema_of(table: str) -> pa.Schema:
     """The columns of a table after the window's."""
     return pa.schema(list(tables.SCHEMAS[table])[4:])

@@ -86,10 +86,6 @@ class Candidates:
         )
 
 
-
-
-
-
 def spared(decision: Decision) -> tuple[int, ...]:
     """Shards in good order all of whose buckets others hold, too, for J to be drawn from; none where there are none.
 

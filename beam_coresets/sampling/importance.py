@@ -50,16 +50,6 @@ DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 Array = npt.NDArray[Any]
 
 
-
-
-
-
-
-
-
-
-
-
 @dataclasses.dataclass(frozen=True)
 class Sampler:
     """A sampling method with its parameters.

@@ -30,7 +30,7 @@ from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.report import ShardReport
 
-NODE_BYTES = 2 << 20
+NODE_FACTOR, NODE_BYTES = 8, 2 << 20  # of what will be merged again
 MAX_NODES = 512
 STATE_BYTES = 64 << 20
 MAX_STRATA = 8
@@ -102,6 +102,13 @@ class ShardState:
         return ShardState(fields["shard"], opened, nodes, dict(fields["leaves"]))
 
 
+def node_size(sampler: Sampler, dim: int, itemsize: int, factor: int = NODE_FACTOR) -> int:
+    """How many points what will be merged again keeps: `factor` times a finished coreset's, but no more than
+    `NODE_BYTES` hold unless a finished coreset has."""
+    size = sampler.size_in(dim, itemsize)
+    return max(size, min(factor * size, NODE_BYTES // max(1, dim * itemsize)))
+
+
 @dataclasses.dataclass(frozen=True)
 class MergeReduce:
     """The logic on a `ShardState`: update, merge, compact, result.
@@ -120,7 +127,7 @@ class MergeReduce:
     sampler: Sampler
     assignment: Assignment
     seed: int = 0
-    node_factor: int = 8
+    node_factor: int = NODE_FACTOR
     labelled: bool = False
 
     @property
@@ -226,10 +233,8 @@ class MergeReduce:
         return strata[self.assignment.bucket_of(sample.ids)]
 
     def node_size(self, dim: int, itemsize: int) -> int:
-        """Points of an inner node: bounded by bytes in high dimension, never below a finished coreset's."""
-        by_bytes = NODE_BYTES // max(1, dim * itemsize)
-        size = self.sampler.size_in(dim, itemsize)
-        return max(size, min(self.node_factor * size, by_bytes))
+        """Points of an inner node, by the function `node_size`."""
+        return node_size(self.sampler, dim, itemsize, self.node_factor)
 
     def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
         part, leaf = key

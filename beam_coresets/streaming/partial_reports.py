@@ -270,5 +270,3 @@ def decidable(
             none = ShardReport(shard, Coreset.empty(some.coreset.dim), nothing, some.ranges, (key,), None, some.parts)
             out[key].append(mine.get(key, none))
     return out
-
-

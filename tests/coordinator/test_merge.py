@@ -10,7 +10,7 @@ from laws import random_block
 
 from beam_coresets.coordinator.decision import Decision, Evidence, Policy, decide
 from beam_coresets.coordinator.evidence import pack, unpack
-from beam_coresets.coordinator.merge import NODE_FACTOR, merge, node_sampler, thinned
+from beam_coresets.coordinator.merge import merge, node_sampler, thinned
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import Span, blocks_of
@@ -22,7 +22,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import SCHEMES, Assignment
-from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.shards.merge_reduce import NODE_FACTOR, MergeReduce, shard_reports
 
 CENTERS = np.array([[0.0, 0, 0], [15, 15, 15], [30, 30, 30]])
 SCHEME = Assignment(5, 2, "cyclic", 40)

@@ -106,7 +106,7 @@ def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) 
     Raises:
       ValueError: points of another width than the centers, or labels that have no prices.
     """
-    index, distance = clusters.assign(block)
+    index, distance = clusters.clusters_of(block)
     extras = block.extras
     own = [] if extras is None else extras.column_names
     columns: dict[str, Any] = {

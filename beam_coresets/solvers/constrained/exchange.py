@@ -20,7 +20,7 @@ from beam_coresets.points.nearest import nearest, power_of_distance
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.transport import Transport, prices_of, transport_below
-from beam_coresets.solvers.descent import Assigned, CentersProblem, exact_dist_sq
+from beam_coresets.solvers.descent import CentersProblem, Clustering, exact_dist_sq
 
 Array = npt.NDArray[Any]
 
@@ -207,7 +207,7 @@ class Search:
         part = dataclasses.replace(problem, points=problem.points[found.rows], weights=found.amounts)
         dist_sq = np.empty(len(found.rows))
         exact_dist_sq(part.points, state.centers, found.clusters, dist_sq)
-        target: Array = part.step(Assigned(state.centers, found.clusters, dist_sq, found.cost))
+        target: Array = part.step(Clustering(state.centers, found.clusters, dist_sq, found.cost))
         if self.free:
             return target
         centers = state.centers.copy()
