@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from beam_coresets import tables
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.parameters.plan import POINTS_PER_CENTER
 from beam_coresets.pipelines.console import options, show
@@ -88,7 +88,7 @@ def rolled_up(known: argparse.Namespace) -> Summary:
     places: dict[str, list[Candidates]] = {}
     for identity, coreset in parts_of(known.input, rows):
         key = "" if known.across_keys else identity.key
-        decision = unpack(rows[identity], coreset, scale)
+        decision = unpack_evidence(rows[identity], coreset, scale)
         rollups.setdefault(key, Rollup(question.sampler, question.seed)).add(decision)
     for identity, table in parts_of(known.input, rows, "candidates") if _weak(known.input) else ():
         key = "" if known.across_keys else identity.key

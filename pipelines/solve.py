@@ -18,7 +18,7 @@ from rich.table import Table
 
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Decision
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.pipelines.console import constraint_options, options, show
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
@@ -183,7 +183,7 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
         places = {identity: unpack_candidates(table, scale) for identity, table in found if len(table)}
     for identity, coreset in parts_of([folder], rows):
         row, window = rows[identity], Window(*identity[1:])
-        yield Piece(window, row, unpack(row, coreset, scale), places.get(identity))
+        yield Piece(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
 
 
 def _warn(

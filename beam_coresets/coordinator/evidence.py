@@ -20,7 +20,7 @@ from beam_coresets.points.scale import Scale
 Array = npt.NDArray[Any]
 
 
-def pack(decision: Decision) -> bytes:
+def pack_evidence(decision: Decision) -> bytes:
     """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
     recovery, sample = decision.recovery, decision.evidence.sample
     # The table's weights of labelled points are taken as they are: to make them right again changes nothing.
@@ -41,7 +41,7 @@ def pack(decision: Decision) -> bytes:
     return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
 
 
-def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
+def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
     """The decision behind a row of `summaries`.
 
     Points that the recovery gave no weight are not in the tables (only `lp` does that), and ids are new hashes of the

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Decision
-from beam_coresets.coordinator.evidence import pack
+from beam_coresets.coordinator.evidence import pack_evidence
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results import weak_coreset
@@ -161,7 +161,7 @@ def summarize(
         model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
         interval = model_interval(decision, model, question.quick)
     row = summary_row(decision, question, interval, len(model.centers))
-    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack(decision)}
+    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack_evidence(decision)}
     centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from laws import random_block
 
 from beam_coresets.coordinator.decision import Decision, Evidence, Policy, decide
-from beam_coresets.coordinator.evidence import pack, unpack
+from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
 from beam_coresets.coordinator.merge import merge, node_sampler, thinned
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.hashing import generator
@@ -253,7 +253,7 @@ def test_the_tables_are_enough_to_go_on(case, merging, fitted):
     if found.recovery.kind == "lp":  # leaves points out of the tables
         found = decide([], found.policy)
     summary = summarize(found, Question(Sampler(3, 30), solve=False))
-    back = unpack({"evidence": pack(found)}, summary.coreset)
+    back = unpack_evidence({"evidence": pack_evidence(found)}, summary.coreset)
     assert_alike(back.recovery, found.recovery)
     assert back.policy == found.policy
     assert (back.total_weight, back.points, back.degraded) == (found.total_weight, found.points, found.degraded)
@@ -272,7 +272,7 @@ def test_scaled_columns_come_back_as_they_were_measured():
     scale = Scale((1e6, -1.0, 0.0), (1000.0, 0.5, 3.0))
     found = decision(0)
     table = summarize(found, Question(Sampler(3, 30), solve=False), scale=scale).coreset
-    back = unpack({"evidence": pack(found)}, table, scale)
+    back = unpack_evidence({"evidence": pack_evidence(found)}, table, scale)
     np.testing.assert_allclose(back.coreset.points, found.coreset.points, rtol=1e-6, atol=1e-6)
     assert fixed_interval(back, CENTERS).estimate == pytest.approx(fixed_interval(found, CENTERS).estimate, rel=1e-5)
 
@@ -282,10 +282,11 @@ def test_ids_labels_and_kept_columns_come_back():
     scheme = Assignment(3, 2, "cyclic", 24)
     found = decide(shard_reports(blocks, MergeReduce(Sampler(3, 30), scheme)), Policy(scheme))
     first = summarize(found, Question(Sampler(3, 30), solve=False)).coreset
-    second = summarize(unpack({"evidence": pack(found)}, first), Question(Sampler(3, 30), solve=False)).coreset
+    back = unpack_evidence({"evidence": pack_evidence(found)}, first)
+    second = summarize(back, Question(Sampler(3, 30), solve=False)).coreset
     weights = ("weight", "weight_ht")
     assert second.drop_columns(weights).equals(first.drop_columns(weights))
-    assert len(pack(found)) < 1500
+    assert len(pack_evidence(found)) < 1500
 
 
 @pytest.mark.parametrize(
@@ -296,9 +297,9 @@ def test_ids_labels_and_kept_columns_come_back():
         (lambda: merge([decision(0)], [1, 2]), "factors: must be one for each of 1 decisions, got 2"),
         (lambda: merge([decision(0)], [-1]), "factors: must be finite and not negative, got -1.0"),
         (lambda: merge([decision(0)], [float("nan")]), "factors: must be finite and not negative, got nan"),
-        (lambda: unpack({"evidence": None, "version": "0.1"}, None), "got none .written by version 0.1"),
+        (lambda: unpack_evidence({"evidence": None, "version": "0.1"}, None), "got none .written by version 0.1"),
         (
-            lambda: unpack({"evidence": pack(decision(0))}, summarize(decide([], Policy(SCHEME)),
+            lambda: unpack_evidence({"evidence": pack_evidence(decision(0))}, summarize(decide([], Policy(SCHEME)),
                                                                     Question(Sampler(3, 30))).coreset),
             "coreset: must have the .* rows of this window, got 0",
         ),

@@ -10,7 +10,7 @@ from laws import random_block
 
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Policy, decide
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.block import Span
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize, summary_of_keys, with_identities
@@ -41,7 +41,7 @@ def test_why_and_when_it_was_decided_is_said():
 def test_the_evidence_and_the_coreset_give_the_decision_back():
     found = decision(drop=(1, 2))
     summary = summarize(found, QUESTION)
-    again = unpack(summary.summaries.to_pylist()[0], summary.coreset)
+    again = unpack_evidence(summary.summaries.to_pylist()[0], summary.coreset)
     assert again.coreset.points.tolist() == found.coreset.points.tolist()
     assert again.recovery.counts.tolist() == found.recovery.counts.tolist()
     assert again.total_weight == found.total_weight

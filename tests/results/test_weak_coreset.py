@@ -360,7 +360,7 @@ def stored(seed):
     """A window's decision and candidates as its tables give them back."""
     summary = summarize(decision_of(seed=seed), QUESTION, Window(10.0 * seed, 10.0 * seed + 10))
     (row,) = summary.summaries.to_pylist()
-    decision = evidence.unpack(row, typed(summary.coreset, "coreset"))
+    decision = evidence.unpack_evidence(row, typed(summary.coreset, "coreset"))
     return summary, decision, weak_coreset.unpack_candidates(typed(summary.candidates, "candidates"))
 
 
