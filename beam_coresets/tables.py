@@ -34,7 +34,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMATS = ("avro", "parquet", "jsonl")
+TABLE_FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
 WEAK_TABLES = (*TABLES, "candidates")
 
@@ -141,7 +141,7 @@ def encode(table: pa.Table, form: str) -> bytes:
     elif form == "jsonl":
         out.writelines(line + b"\n" for line in json_lines(table))
     else:
-        raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
+        raise ValueError(f"format: must be one of {', '.join(TABLE_FORMATS)}, got {form!r}")
     return out.getvalue()
 
 
@@ -154,7 +154,7 @@ def decode(data: bytes, form: str) -> pa.Table:
         return pa.Table.from_pylist(list(fastavro.reader(source)))
     if form == "jsonl":
         return pa.Table.from_pylist([json.loads(line) for line in source])
-    raise ValueError(f"format: must be one of {', '.join(FORMATS)}, got {form!r}")
+    raise ValueError(f"format: must be one of {', '.join(TABLE_FORMATS)}, got {form!r}")
 
 
 def json_lines(table: pa.Table) -> Iterator[bytes]:

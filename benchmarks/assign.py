@@ -85,7 +85,7 @@ def sizes(pattern: str, dim: int, priced: Priced) -> np.ndarray:
     """The weight (m, k) of labels in clusters by given prices."""
     table = np.zeros(priced.prices.shape)
     for block in blocks(pattern, dim):
-        index, _ = priced.assign(block)
+        index, _ = priced.clusters_of(block)
         label = np.zeros(len(block), np.int64)
         if priced.labels != ("",):
             names, codes = label_codes(block.extras)

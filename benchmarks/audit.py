@@ -18,7 +18,7 @@ import numpy as np
 
 from beam_coresets.coordinator.audit import FALSE_ALARM
 from beam_coresets.coordinator.decision import Policy, decide
-from beam_coresets.coordinator.replica_test import Evidence, Pool
+from beam_coresets.coordinator.replica_test import Pool, ReplicaEvidence
 from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails, SSet
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, blocks_of
@@ -170,7 +170,7 @@ def honest(runs):
             print(f"alarm: seed {seed}, {what}: {decision.recovery.distrusted}")
         trusted = decision.recovery.trusted
         pool = Pool.of([r for r in reports if len(r.coreset)] or reports, scheme)
-        evidence = Evidence.of(pool.take(np.flatnonzero(trusted[pool.shard, pool.bucket])), scheme)
+        evidence = ReplicaEvidence.of(pool.take(np.flatnonzero(trusted[pool.shard, pool.bucket])), scheme)
         threshold = math.log(2 * scheme.shards * evidence.tests / FALSE_ALARM)
         deviation = math.sqrt(max(0.0, -float(evidence.log_p().min())) / threshold)
         nearest, where = max((nearest, where), (deviation, what))

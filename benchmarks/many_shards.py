@@ -44,7 +44,7 @@ from beam_coresets.results.summary import summarize
 from beam_coresets.shards.assignment import part_ids
 from beam_coresets.shards.report import Range
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 from beam_coresets.streaming.trigger import KEPT, Vigil, Watch
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
@@ -94,7 +94,7 @@ class Shards:
         ids = np.concatenate([part_ids(part, offsets) for part in parts])
         points = np.concatenate([self.points(part)[start:stop] for part in parts])
         ranges = tuple(Range(part, start, stop, stop - start, rows if stop == rows else -1) for part in parts)
-        rows = Rows(points, np.ones(len(ids)), ids)
+        rows = KeyedRows(points, np.ones(len(ids)), ids)
         return partial_reports.delta(self.merge_reduce, shard, rows, ranges, self.shards)
 
 
@@ -189,7 +189,7 @@ def compared(blocks, decision, answer):
     for shards in blocks:
         for part in shards.covered():
             points = shards.points(part)
-            truth += cost(points, np.ones(len(points)), answer.solved)
+            truth += cost(points, np.ones(len(points)), answer.model.centers)
             count += len(points)
     assert (decision.points, decision.total_weight) == (count, count)
     assert abs(decision.coreset.weights.sum() / count - 1) < 1e-9

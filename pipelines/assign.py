@@ -22,7 +22,7 @@ from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import Result, blocks_of, combined
+from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_another_folder
@@ -106,7 +106,7 @@ class Clusters:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class AssignJob:
     """The data and where its rows go.
 
     Attributes:
@@ -124,7 +124,7 @@ class Job:
 
     def survey(self, surveyor: Surveyor) -> Survey:
         """One pass over all rows."""
-        found: Survey = combined(
+        found: Survey = combine_blocks(
             self.known, self.beam_options, self.clusters.scale, self.console, self.known.output, SurveyRows(surveyor),
             self.known.max_bad_rows,
         )  # fmt: skip
@@ -168,7 +168,7 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     if source.dim != clusters.centers.shape[1]:
         raise ValueError(f"input: must have the centers' {clusters.centers.shape[1]} coordinates, got {source.dim}")
-    job, began = Job(known, beam_options, clusters, source, console), time.monotonic()
+    job, began = AssignJob(known, beam_options, clusters, source, console), time.monotonic()
     with replacing(known.output, known.overwrite):
         if clusters.constraint is None:
             sizes, bounds, passes = job.write(clusters.nearest), None, 1
@@ -210,7 +210,7 @@ def read_clusters(known: AssignOptions) -> Clusters:
     )
 
 
-def _constrained(job: Job, constraint: Constraint) -> tuple[dict[str, Array], Bounds | None, int]:
+def _constrained(job: AssignJob, constraint: Constraint) -> tuple[dict[str, Array], Bounds | None, int]:
     """Finds prices and writes, until the sizes are those that were asked for; also the number of passes.
 
     Data without weight has no bounds.

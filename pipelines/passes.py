@@ -60,7 +60,7 @@ def blocks_of(
     return blocks, read["dead_letters"]
 
 
-def combined(
+def combine_blocks(
     known: DataOptions,
     beam_options: PipelineOptions,
     scale: Scale | None,

@@ -15,8 +15,8 @@ from beam_coresets.declared import declare
 from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.shards import local_centers, pca
-from beam_coresets.shards.assignment import KINDS, Assignment
-from beam_coresets.shards.report import KINDS as SUMMARIES
+from beam_coresets.shards.assignment import SCHEMES, Assignment
+from beam_coresets.shards.report import SUMMARY_KINDS
 
 WIDTH = 100
 MAX_ROWS = 8
@@ -34,14 +34,15 @@ class PlanOptions:
         None, "lose nothing whichever this many shards straggle (default: 2, or shards - 1)"
     )
     replication: int | None = declare(None, "how many shards hold each bucket (default: what the wishes need)")
-    scheme: str | None = declare(None, "the scheme to plan for (default: chosen)", choices=KINDS)
+    scheme: str | None = declare(None, "the scheme to plan for (default: chosen)", choices=SCHEMES)
     straggle_probability: float | None = declare(
         None, "probability that a shard straggles, independently of the others"
     )
     target: float | None = declare(None, "probability with which nothing is to be lost (default: 0.99)")
     summary: str = declare(
-        "coreset", "what shards send; local_centers and pca have one multiplier a shard: Property 1", choices=SUMMARIES
-    )
+        "coreset", "what shards send; local_centers and pca have one multiplier a shard: Property 1",
+        choices=SUMMARY_KINDS,
+    )  # fmt: skip
     delta: float = declare(0.5, "Property 1's slack")
     domains: str | None = declare(
         None, "failure domains: how many (shard i is in domain i mod n), or one number a shard: 0,0,1,1"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import POINTS_PER_CENTER, PlanParameters
@@ -27,8 +27,8 @@ from beam_coresets.pipelines.results_folder.stored import (
     shown,
 )
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, together
-from beam_coresets.results.weak_coreset import Candidates, merged, unpack_candidates
+from beam_coresets.results.summary import Summary, summarize, summary_of_keys
+from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unpack_candidates
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
@@ -87,7 +87,7 @@ def rolled_up(known: RollupOptions) -> Summary:
     places: dict[str, list[Candidates]] = {}
     for identity, coreset in parts_of(known.input, rows):
         key = "" if known.across_keys else identity.key
-        decision = unpack(rows[identity], coreset, scale)
+        decision = unpack_evidence(rows[identity], coreset, scale)
         rollups.setdefault(key, Rollup(question.sampler, question.seed)).add(decision)
     for identity, table in parts_of(known.input, rows, "candidates") if _weak(known.input) else ():
         key = "" if known.across_keys else identity.key
@@ -98,14 +98,14 @@ def rolled_up(known: RollupOptions) -> Summary:
         decision, candidates = rollups[key].result(), None
         if key in places:
             count = max(question.sampler.k, *map(len, places[key]))
-            candidates = merged(places[key], decision.coreset, count, question.sampler.z, question.seed)
+            candidates = merge_candidates(places[key], decision.coreset, count, question.sampler.z, question.seed)
         summaries.append(summarize(decision, question, window, scale=scale, candidates=candidates))
     whole = _period(list(rows), summaries[0].window.key if len(summaries) == 1 else "")
-    return together(whole, summaries)
+    return summary_of_keys(whole, summaries)
 
 
 def _weak(folders: Sequence[str]) -> bool:
-    """Whether all inputs have candidates for centers, which are then united."""
+    """Whether all inputs have candidates for centers, which are then merged."""
     return all(files_of(folder, "candidates") for folder in folders)
 
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.coordinator.decision import Decision
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
@@ -35,21 +35,20 @@ from beam_coresets.pipelines.results_folder.stored import (
     require_another_folder,
     shown,
 )
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, together
+from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, unpack_candidates
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.solvers.constrained import rounding
 from beam_coresets.solvers.constrained.constraints import Constraint
-from beam_coresets.solvers.constrained.solver import cost_matrix, labels_of
-from beam_coresets.solvers.constrained.transport import transport
+from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
 from beam_coresets.transforms.writing.stored_tables import files_of
 
-ROUNDING = 1e-9  # violations that are none
+VIOLATION_ROUNDING = 1e-9  # violations that are none
 
 
 def _range(text: str) -> tuple[int, ...]:
@@ -189,7 +188,7 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
         places = {identity: unpack_candidates(table, scale) for identity, table in found if len(table)}
     for identity, coreset in parts_of([folder], rows):
         row, window = rows[identity], Window(*identity[1:])
-        yield Piece(window, row, unpack(row, coreset, scale), places.get(identity))
+        yield Piece(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
 
 
 def _warn(
@@ -229,30 +228,23 @@ def _solved(
     for k in numbers:
         question = _question(known, piece, k, constraint if len(coreset) else None)
         summary = summarize(piece.decision, question, piece.window, scale=scale, init=init, candidates=piece.candidates)
-        init = summary.answers[0].solved
-        out.append(_whole(summary, piece, question, known.rounded))
+        init = summary.answers[0].model.centers
+        out.append(_kept(summary, piece.decision.coreset, known.rounded))
     return out
 
 
-def _whole(summary: Summary, piece: Piece, question: Question, rounded: bool) -> Solved:
+def _kept(summary: Summary, coreset: Coreset, rounded: bool) -> Solved:
     """The answer with what there is to say of its constraint; `rounded` gives points wholly to one cluster each."""
-    constraint, coreset, (answer,) = question.constraint, piece.decision.coreset, summary.answers
-    if constraint is None or not len(answer.solved):
+    (answer,) = summary.answers
+    model = answer.model
+    if not isinstance(model, ConstrainedModel):
         return Solved(summary, None)
-    labels, label = labels_of(coreset, constraint)
-    bounds = constraint.bounds(labels, np.bincount(label, coreset.weights, len(labels)), len(answer.solved))
-    costs = cost_matrix(coreset.points, answer.solved, question.sampler.z, question.metric)
-    plan = transport(costs, coreset.weights, label, bounds)
     if not rounded:
-        return Solved(summary, Kept(bounds.violation(plan.table(label)), len(coreset), plan.split, None))
-    whole = rounding.rounded(plan, costs, coreset.weights, label, bounds)
-    kept, k = whole.plan, len(answer.solved)
-    paid = kept.amounts * costs[kept.rows, kept.clusters]
-    centers = {name: list(values) for name, values in answer.centers.items()}
-    centers["weight"] = np.bincount(kept.clusters, kept.amounts, k).tolist()
-    centers["cost"] = np.bincount(kept.clusters, paid, k).tolist()
-    answer = dataclasses.replace(answer, centers=centers)
-    return Solved(Summary(summary.window, (answer,)), Kept(whole.violation, len(coreset), whole.split, whole.moved))
+        return Solved(summary, Kept(model.violation(coreset), len(coreset), model.flow.split, None))
+    whole, found = model.whole(coreset)
+    centers = {**answer.centers, "weight": whole.weights.tolist(), "cost": whole.paid.tolist()}
+    answer = dataclasses.replace(answer, model=whole, centers=centers)
+    return Solved(Summary(summary.window, (answer,)), Kept(found.violation, len(coreset), found.split, found.moved))
 
 
 def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint | None) -> Question:
@@ -285,7 +277,7 @@ def _publish(claims: Claims, summaries: Sequence[Summary]) -> None:
         spans.setdefault((summary.window.start, summary.window.end), []).append(summary)
     for (start, end), keys in spans.items():
         whole = keys[0].window if len(keys) == 1 else Window(start, end)
-        claims.publish(together(whole, keys))
+        claims.publish(summary_of_keys(whole, keys))
 
 
 def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
@@ -318,7 +310,7 @@ def _told(kept: Sequence[Kept]) -> str:
     """How well the constraint is kept to, in the worst of several answers."""
     worst, split = max(each.violation for each in kept), sum(each.split for each in kept)
     points, moved = sum(each.points for each in kept), [each.moved for each in kept if each.moved is not None]
-    violation = f"violation {worst:.3%}" if worst > ROUNDING else "violation 0"
+    violation = f"violation {worst:.3%}" if worst > VIOLATION_ROUNDING else "violation 0"
     if moved:
         return f"{violation} at most; rounded: {split:,} of {points:,} points made whole, weight {sum(moved):.6g} moved"
     return f"{violation}; {split:,} of {points:,} points are in several clusters (--rounded makes them whole)"

@@ -41,7 +41,7 @@ from beam_coresets.transforms.writing.write_by_time import WriteByTime
 _LOG = logging.getLogger(__name__)
 LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
 _ARROW = {float: pa.float64(), int: pa.int64(), str: pa.string()}
-LATE = {name: _ARROW[kind] for name, kind in LateReport.__annotations__.items()}
+LATE_COLUMNS = {name: _ARROW[kind] for name, kind in LateReport.__annotations__.items()}
 LOOK_SECONDS = 0.5
 PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all others up
 
@@ -101,7 +101,7 @@ def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
             | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         )
         require_topic(config, known.output_topic)
-    for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE)):
+    for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE_COLUMNS)):
         _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
     return pipeline
 

@@ -26,7 +26,7 @@ from beam_coresets.pipelines.running import launch, local, runners
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured
-from beam_coresets.sampling.theory_sizes import MOST_BYTES
+from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.bad_rows import tolerate
@@ -167,7 +167,7 @@ def _asked(plan: Plan, dim: int) -> str:
     size = plan.sampler.size_in(dim, 4)
     limit = ""
     if size < plan.theory.points:
-        limit = f"; at most {size:,} of {dim} coordinates ({MOST_BYTES >> 20} MB) are kept"
+        limit = f"; at most {size:,} of {dim} coordinates ({MOST_CORESET_BYTES >> 20} MB) are kept"
     return (
         f"epsilon {plan.epsilon:g}: theory asks for {plan.theory.points:,} points a shard ({plan.theory.source}, its "
         f"constant taken as 1){limit}; where there are no more rows than that, all are kept"

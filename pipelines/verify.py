@@ -15,7 +15,7 @@ from rich.table import Table
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import combined
+from beam_coresets.pipelines.passes import combine_blocks
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
@@ -82,7 +82,7 @@ def verify(
     if source.dim != points.shape[1]:
         raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
-    one_pass = functools.partial(combined, known, beam_options, scale, console, coreset)
+    one_pass = functools.partial(combine_blocks, known, beam_options, scale, console, coreset)
     sample, sample_weights = one_pass(UniformSample(size))
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]

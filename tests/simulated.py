@@ -14,7 +14,7 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Vigil, Watch
 from beam_coresets.streaming.windows import WindowSpec
 
@@ -68,7 +68,8 @@ class Shard:
         ids = [part_ids(part, offsets.astype(np.uint64)) for part, offsets in taken]
         ids = np.concatenate([*ids, np.empty(0, np.uint64)]).astype(np.uint64)
         weights = 1.0 + (ids % np.uint64(3)).astype(np.float64)
-        return partial_reports.delta(self.merge_reduce, self.number, Rows(points_of(ids), weights, ids), ranges, known)
+        rows = KeyedRows(points_of(ids), weights, ids)
+        return partial_reports.delta(self.merge_reduce, self.number, rows, ranges, known)
 
 
 def points_of(ids):

@@ -55,6 +55,27 @@ def test_circles_and_heights_are_found():
     assert house.levels({("a", "b"): [], ("b", "a"): []}, lambda package: True) > house.MOST_LEVELS
 
 
+def public_names(path):
+    """The public classes and, in capitals, constants that a module defines."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            stored = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            yield from (name for name in stored if re.fullmatch("[A-Z][A-Z0-9_]+", name))
+
+
+def test_no_two_public_classes_and_no_two_constants_of_the_core_share_a_name():
+    """Whoever reads `Tally` or `KINDS` knows which one."""
+    found = {}
+    for module, path in house.modules().items():
+        for name in public_names(path):
+            if not name.isupper() or house.core(house.package_of(module)):
+                found.setdefault(name, []).append(module)
+    assert len(found) > 200
+    assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
 def test_the_mathematics_imports_no_beam():
     for path in NUMERIC:
         for node in ast.walk(ast.parse((PACKAGE / path).read_text())):

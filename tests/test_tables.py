@@ -70,7 +70,7 @@ def test_gaps_in_vectors_become_nan(form):
     assert second is None
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_equal_tables_give_equal_bytes(form):
     table = pa.table({"a": range(100), "s": [None if i % 3 else str(i) for i in range(100)]})
     sliced = table.slice(10, 50)
@@ -85,7 +85,7 @@ def test_an_unknown_format_is_refused():
             act()
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 @pytest.mark.parametrize("extras", [False, True])
 def test_a_summary_is_read_as_it_was_written(form, extras):
     found = decision(extras=extras)
@@ -131,7 +131,7 @@ def test_coordinates_come_back_in_the_users_units():
         np.testing.assert_allclose(scale.apply(second), first, atol=1e-12)
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_known_columns_have_their_types_whatever_the_format(form):
     table = summarize(decision(), Question(SAMPLER), Window(10.0, 20.0), reason="cap", decided_at=31.5).summaries
     back = tables.typed(tables.decode(tables.encode(table, form), form), "summaries")
@@ -154,7 +154,7 @@ def test_avro_messages_name_their_schema_and_hold_a_row_each():
     assert [json.loads(line)["coordinates"] for line in tables.json_lines(table)] == [r["coordinates"] for r in rows]
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_an_empty_window_has_a_row_and_no_centers(form):
     summary = summarize(decide([], Policy(SCHEME)), Question(SAMPLER))
     (row,) = tables.decode(tables.encode(summary.summaries, form), form).to_pylist()

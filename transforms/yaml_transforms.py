@@ -15,7 +15,7 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.declared import Seconds, declare, of_values, parameters, part_of
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.parameters.stream_plan import StreamParameters
-from beam_coresets.tables import FORMATS
+from beam_coresets.tables import TABLE_FORMATS
 from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
@@ -37,7 +37,7 @@ class StreamOptions(StreamParameters, ColumnParameters, PlanParameters):
 
     every: Seconds = declare(1.0, "the time between two reports of a shard")
     output: str | None = declare(None, "a folder for the tables")
-    format: str = declare("", "of the tables (default: avro)", choices=FORMATS)
+    format: str = declare("", "of the tables (default: avro)", choices=TABLE_FORMATS)
 
 
 BATCH_OPTIONS = parameters(BatchOptions)
@@ -92,7 +92,7 @@ class SummarizeStreamInYaml(beam.PTransform):
         self._write = None
         if asked.output is not None:
             wanted = WEAK_ORDER if self._stream.plan.weak else ORDER
-            self._write = WriteSummaries(asked.output, asked.format or FORMATS[0], wanted)
+            self._write = WriteSummaries(asked.output, asked.format or TABLE_FORMATS[0], wanted)
         elif asked.format:
             raise ValueError(f"format: must be left out without output, got {asked.format!r}")
         self._summarize = SummarizeUnbounded(

@@ -2,7 +2,7 @@
 
 A constrained assignment of least cost is one in which every row goes where its cost and the price of that cluster for
 its label add up to least (linear programming duality: `solvers.transport`); only rows that are tied are left to the
-plan. They are told apart by a hash of their ids, in the shares that the plan has: no list of rows is needed, and a row
+flow. They are told apart by a hash of their ids, in the shares that the flow has: no list of rows is needed, and a row
 goes to the same cluster wherever it is read.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Membership(Protocol):
     @property
     def k(self) -> int: ...
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         """The cluster (n,) int32 and the distance (n,) float64 of each row: to the center or subspace, under the
         cosine metric 1 - cos."""
         ...
@@ -56,7 +56,7 @@ class Nearest:
     def k(self) -> int:
         return len(self.model.centers)
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         index, cost = self.model.costs(Coreset.of(block))
         return index, cost ** ((2.0 if self.metric == "cosine" else 1.0) / self.z)
 
@@ -89,12 +89,12 @@ class Priced:
     def k(self) -> int:
         return len(self.centers)
 
-    def assign(self, block: PointBlock) -> tuple[Array, Array]:
+    def clusters_of(self, block: PointBlock) -> tuple[Array, Array]:
         index, dist_sq, _ = self.settled(block)
         return index, dist_sq * 0.5 if self.metric == "cosine" else np.sqrt(dist_sq)
 
     def settled(self, block: PointBlock, reach: Array | None = None) -> tuple[Array, Array, Array]:
-        """The cluster (n,) int32 of each row, tied ones where the plan has them, and the squared distance to its center
+        """The cluster (n,) int32 of each row, tied ones where the flow has them, and the squared distance to its center
         (n,) float64; and how far it is from changing its cluster, as `cheapest` says."""
         return self.placed(block.points, label_numbers(block, self.labels), block.ids, reach)
 
@@ -156,7 +156,7 @@ class Priced:
         return [(int.from_bytes(name.tobytes()[:4], "big"), name.tobytes()[4:]) for name in names], which
 
     def _by_plan(self, index: Array, points: Array, label: Array, ids: Array) -> Array:
-        """The clusters of tied rows; that of `index` where the plan had none like them."""
+        """The clusters of tied rows; that of `index` where the flow had none like them."""
         names, which = self.ties_of(points, label)
         place, out = tie_place(ids), index.copy()
         for number, name in enumerate(names):

@@ -4,7 +4,7 @@ Prices that are right for a sample of n rows miss the clusters' weights on all r
 cluster). But most rows are far from changing their cluster. So one more pass over all rows, with such prices, gathers
 those that would change it first if prices moved, and of others the fewer the further they are from it; these stand for
 exactly the weight that is there of their label in their cluster, at their distance. If prices then move no further than
-all rows were gathered, the plan for these is the optimum over all rows; else its error is that of a sample of the few
+all rows were gathered, the flow for these is the optimum over all rows; else its error is that of a sample of the few
 rows that the prices have come past. The same again narrows it further.
 """
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from beam_coresets.assigning.cluster_assignment import Priced, label_codes, tie_place
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.nearest import Metric
-from beam_coresets.sampling.bottom_k import BottomK, Part, row_ranks, water_level
+from beam_coresets.sampling.bottom_k import BottomK, RankedRows, row_ranks, water_level
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.constrained.solver import cost_matrix
@@ -30,11 +30,11 @@ DEVIATIONS = 4.0  # standard errors of a cluster's size that prices may be off b
 FEW_MORE = 16  # and rows beyond that
 AGAIN, NARROWEST = 2.0, 16.0  # prices that have moved may be off by so many times that, and by no less of the old reach
 LEVELS = np.array([1 / 64, 1 / 16, 1 / 4, 1])  # of how far rows are from changing their cluster, in units of that
-FAR = len(LEVELS)
+FAR_LEVEL = len(LEVELS)
 FAR_SHARE = 4  # one in so many gathered rows may be further
-FEW_ROWS, FEW_COSTS = 50_000, 20_000_000  # whose plan is made in one go; rows, and rows times clusters,
+FEW_ROWS, FEW_COSTS = 50_000, 20_000_000  # whose flow is made in one go; rows, and rows times clusters,
 FEW_IN_PROGRAM, ROWS_A_PRICE = 10_000, 150  # and rows where it takes linear programs, or so many a price
-ROUNDS, ENOUGH = 8, 5e-4  # of such plans, until all rows in hand miss no bound by more
+PRICE_ROUNDS, ENOUGH = 8, 5e-4  # of such plans, until all rows in hand miss no bound by more
 
 Array = npt.NDArray[Any]
 Cell = tuple[str, int, int]
@@ -63,12 +63,12 @@ class Survey:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tally:
+class SurveyTally:
     """A survey under way; tallies of different rows merge.
 
     Attributes:
       weights, rows: (label, cluster, level) -> weight and number of all such rows; the cluster is -1 before there are
-        prices, and the level `FAR` for rows that are far from changing it.
+        prices, and the level `FAR_LEVEL` for rows that are far from changing it.
       near, far: samples of these rows, by label, cluster and level.
     """
 
@@ -77,7 +77,7 @@ class Tally:
     near: BottomK
     far: BottomK
 
-    def merge(self, others: Iterable[Tally]) -> Tally:
+    def merge(self, others: Iterable[SurveyTally]) -> SurveyTally:
         """With the rows of others."""
         others = list(others)
         weights, rows = dict(self.weights), dict(self.rows)
@@ -86,7 +86,7 @@ class Tally:
                 weights[cell] = weights.get(cell, 0.0) + weight
                 rows[cell] = rows.get(cell, 0) + other.rows[cell]
         near, far = (getattr(self, name).merge(getattr(o, name) for o in others) for name in ("near", "far"))
-        return Tally(weights, rows, near, far)
+        return SurveyTally(weights, rows, near, far)
 
     def survey(self) -> Survey:
         """What it has found."""
@@ -128,10 +128,10 @@ class Surveyor:
     reach: Array | None = None
     seed: int = 0
 
-    def nothing(self) -> Tally:
-        return Tally({}, {}, BottomK(self.size), BottomK(max(1, self.size // FAR_SHARE)))
+    def nothing(self) -> SurveyTally:
+        return SurveyTally({}, {}, BottomK(self.size), BottomK(max(1, self.size // FAR_SHARE)))
 
-    def tally(self, block: PointBlock) -> Tally:
+    def tally(self, block: PointBlock) -> SurveyTally:
         """What there is to say of a block; rows without weight are passed over."""
         heavy = np.flatnonzero(block.weights > 0)
         if not len(heavy):
@@ -146,18 +146,18 @@ class Surveyor:
         which = np.unique(_cells(label, index, level, self.k), return_inverse=True)[1]
         weight, rows = np.bincount(which, block.weights), np.bincount(which)
         order, rank = np.argsort(which, kind="stable"), row_ranks(block.ids, block.points, self.seed)
-        near: dict[Cell, tuple[Part, ...]] = {}
-        far: dict[Cell, tuple[Part, ...]] = {}
+        near: dict[Cell, tuple[RankedRows, ...]] = {}
+        far: dict[Cell, tuple[RankedRows, ...]] = {}
         weights, counts = {}, {}
         for own, w, n in zip(np.split(order, np.cumsum(rows)[:-1]), weight.tolist(), rows.tolist(), strict=True):
             j, cluster, distance = place[:, own[0]].tolist()
             cell = names[j], cluster, distance
             weights[cell], counts[cell] = w, n
             part = tuple(array[own] for array in (rank, block.points, block.weights, block.ids))
-            (far if distance == FAR else near)[cell] = (part,)
+            (far if distance == FAR_LEVEL else near)[cell] = (part,)
         empty = self.nothing()
         samples = dataclasses.replace(empty.near, strata=near), dataclasses.replace(empty.far, strata=far)
-        return Tally(weights, counts, *samples)
+        return SurveyTally(weights, counts, *samples)
 
 
 def reprice(
@@ -171,7 +171,7 @@ def reprice(
 ) -> Priced:
     """The prices of the cheapest assignment of the survey's rows under a constraint.
 
-    Of many rows, prices that are nearly right tell which may change their cluster; the plan is made of these and a few
+    Of many rows, prices that are nearly right tell which may change their cluster; the flow is made of these and a few
     others, and again with the prices that come of it, until all of the survey's rows keep to the constraint.
 
     Args:
@@ -193,7 +193,7 @@ def reprice(
         start = _planned(few, bounds, free)
         reach = reach_of(start, few)
     best, least, before = start, np.inf, start
-    for _ in range(ROUNDS):
+    for _ in range(PRICE_ROUNDS):
         priced = _planned(_focused(survey, before, reach, size), bounds, before)
         missed = bounds.violation(_sizes(survey, priced))
         if missed < least:
@@ -213,7 +213,7 @@ def _sizes(survey: Survey, priced: Priced) -> Array:
 
 def _cells(label: Array, index: Array, level: Array, k: int) -> Array:
     """A number (n,) for each label, cluster (from -1 on) and level."""
-    return (label * (k + 1) + index + 1) * (FAR + 1) + level
+    return (label * (k + 1) + index + 1) * (FAR_LEVEL + 1) + level
 
 
 def _thinned(survey: Survey, size: int) -> Survey:
@@ -235,7 +235,7 @@ def _focused(survey: Survey, priced: Priced, reach: Array, size: int) -> Survey:
 
 
 def _planned(survey: Survey, bounds: Bounds, before: Priced) -> Priced:
-    """By an exact plan of the rows in the survey."""
+    """By an exact flow of the rows in the survey."""
     cost = cost_matrix(survey.points, before.centers, before.z, before.metric)
     found = transport(cost, survey.weights, survey.label, bounds, before.duals)
     tolerance = TIE * float(cost.mean()) if cost.size else 0.0
@@ -244,7 +244,7 @@ def _planned(survey: Survey, bounds: Bounds, before: Priced) -> Priced:
 
 
 def _ties(priced: Priced, survey: Survey, found: Transport) -> dict[tuple[int, bytes], Array]:
-    """Where the plan divides the rows of each tie, in the order of `tie_place`: at most half a row off."""
+    """Where the flow divides the rows of each tie, in the order of `tie_place`: at most half a row off."""
     _, _, gap, _ = priced.cheapest(survey.points, survey.label)
     rows = np.flatnonzero(gap <= priced.tolerance)
     if not len(rows):

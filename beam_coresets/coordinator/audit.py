@@ -60,7 +60,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coordinator.replica_test import Evidence, Pool
+from beam_coresets.coordinator.replica_test import Pool, ReplicaEvidence
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.shards.assignment import Assignment
@@ -71,7 +71,7 @@ FALSE_ALARM = 1e-9  # for all tests of one decision together
 CALM = 1e-3  # a conflict is explained where its p is above this, in all shards that it concerns together
 MOST_TRIED = 2000  # explanations; beyond it the shard that is farthest off is blamed
 SIGNS = 8
-ROUNDING = 1e-6  # sums of weights may differ by this share
+WEIGHT_ROUNDING = 1e-6  # sums of weights may differ by this share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _compare(
     here = np.zeros(s, np.bool_)
     here[[report.shard for report in reports]] = True
     shared = trusted & ((trusted & here[:, None]).sum(axis=0) > 1)
-    evidence = Evidence.of(pool.take(np.flatnonzero(shared[pool.shard, pool.bucket])), assignment)
+    evidence = ReplicaEvidence.of(pool.take(np.flatnonzero(shared[pool.shard, pool.bucket])), assignment)
     alarm = math.log(FALSE_ALARM / (s * (evidence.tests + 2 * SIGNS + 3)))
     known = np.zeros((s, assignment.buckets))
     for report in reports:
@@ -155,7 +155,7 @@ def _contradiction(report: ShardReport, assignment: Assignment, usual: tuple[int
         return "ids of buckets that it does not hold"
     if (np.bincount(bucket, minlength=assignment.buckets) > ledger.counts).any():
         return "more points of a bucket than it has read"
-    if abs(float(sample.weights.sum()) - ledger.weight) > ROUNDING * ledger.weight:
+    if abs(float(sample.weights.sum()) - ledger.weight) > WEIGHT_ROUNDING * ledger.weight:
         return "weights that don't add up to its ledger's"
     if len(sample) == ledger.rows:  # nothing was left out: the ledger says what these rows are
         rows = PointBlock(np.ascontiguousarray(sample.points), sample.weights_ht, sample.ids, Span(0, 0))
@@ -164,7 +164,7 @@ def _contradiction(report: ShardReport, assignment: Assignment, usual: tuple[int
     return None
 
 
-def _blame(evidence: Evidence, alarm: float, found: dict[int, Finding]) -> None:
+def _blame(evidence: ReplicaEvidence, alarm: float, found: dict[int, Finding]) -> None:
     """Explains the strongest conflict, sets those aside who may have caused it, and looks again, until none is left."""
     while True:
         log_p = evidence.log_p(found)
@@ -179,7 +179,7 @@ def _blame(evidence: Evidence, alarm: float, found: dict[int, Finding]) -> None:
 
 
 def _explanations(
-    evidence: Evidence, shard: int, test: int, gone: set[int], log_p: npt.NDArray[np.float64]
+    evidence: ReplicaEvidence, shard: int, test: int, gone: set[int], log_p: npt.NDArray[np.float64]
 ) -> list[set[int]]:
     """The smallest sets of shards without which this test is calm in all shards that are connected with this one."""
     calm = math.log(CALM / len(log_p))

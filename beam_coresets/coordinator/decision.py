@@ -11,7 +11,7 @@ import numpy.typing as npt
 from beam_coresets import codec
 from beam_coresets.coordinator.audit import audit
 from beam_coresets.coordinator.diagnosis import FAULTS
-from beam_coresets.coordinator.recovery import KINDS, Recovery, packed, recover, unpacked
+from beam_coresets.coordinator.recovery import RECOVERIES, Recovery, packed, recover, unpacked
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.shards.assignment import Assignment
@@ -43,8 +43,8 @@ class Policy:
     audit: bool = False
 
     def __post_init__(self) -> None:
-        if self.recovery not in KINDS:
-            raise ValueError(f"recovery: must be one of {', '.join(KINDS)}, got {self.recovery!r}")
+        if self.recovery not in RECOVERIES:
+            raise ValueError(f"recovery: must be one of {', '.join(RECOVERIES)}, got {self.recovery!r}")
         if self.whole and self.recovery == "exact":
             raise ValueError("recovery: must be uniform or lp where shards count as a whole, got 'exact'")
         if self.whole and self.audit:
@@ -111,40 +111,54 @@ class Decision:
     local: Local | None = None
     label_totals: Mapping[int, float] | None = None
 
+    @staticmethod
+    def of(
+        policy: Policy,
+        recovery: Recovery,
+        evidence: Evidence,
+        total: float,
+        points: int,
+        degraded: bool,
+        local: Local | None = None,
+        label_totals: Mapping[int, float] | None = None,
+    ) -> Decision:
+        """The decision that follows: its coreset is the evidence, recovered, with weights that add up to `total`, and
+        those of each label to its own.
+
+        A local center that several shards have sent is one point (Algorithm 1's footnote).
+        """
+        factors = recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
+        coreset = evidence.sample.scaled(factors)
+        if local is not None:
+            coreset = coreset.at_distinct_places()[0]
+        if len(coreset) and coreset.weights.sum() > 0:
+            coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
+            if label_totals is not None and coreset.groups is not None:
+                exact = with_totals(coreset.weights, coreset.groups, label_totals)
+                coreset = dataclasses.replace(coreset, weights=exact)
+        return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
+
     def to_bytes(self) -> bytes:
         recovery, evidence = self.recovery, self.evidence
-        fields: dict[str, Any] = {
-            "assignment": dataclasses.asdict(self.policy.assignment),
-            "policy": [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]],
-            "recovery": {name: getattr(recovery, name) for name in _PLAIN},
-            "distrusted": sorted(recovery.distrusted.items()),
-            "total": [self.total_weight, self.points, self.degraded],
-            "local": None if self.local is None else [self.local.kind, self.local.estimated],
-        }
-        if self.label_totals is not None:
-            fields["labels"] = sorted(self.label_totals.items())
+        fields = fields_of(self)
+        fields["policy"] = [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]]
+        fields["local"] = None if self.local is None else [self.local.kind, self.local.estimated]
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
         arrays |= {"trusted": packed(recovery.trusted), "unequal": recovery.unequal}
         if self.local is not None:
             arrays |= {"additive": self.local.additive, "slack": self.local.slack}
         arrays |= {"shard": evidence.shard, "bucket": evidence.bucket, "origin": recovery.origin}
-        fields["shape"] = list(recovery.trusted.shape)
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:
         fields, arrays = codec.unpack(data, "Decision")
-        scheme, plain = fields["assignment"], fields["recovery"]
-        scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
         held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
-        plain["responded"], plain["stragglers"] = tuple(plain["responded"]), tuple(plain["stragglers"])
-        s, buckets = fields["shape"]
-        recovery = Recovery(
-            distrusted=dict(fields["distrusted"]),
-            trusted=unpacked(np.asarray(arrays["trusted"]), (s, buckets)),
+        recovery = recovery_from(
+            fields,
+            trusted=unpacked(np.asarray(arrays["trusted"]), tuple(fields["shape"])),
             origin=arrays["origin"],
             unequal=arrays["unequal"],
-            **plain,
             **{name: held[name] for name in _ARRAYS},
         )
         evidence = Evidence(Coreset.from_arrays(arrays, "sample_"), held["shard"], held["bucket"])
@@ -152,10 +166,7 @@ class Decision:
         if fields["local"] is not None:
             kind, estimated = fields["local"]
             local = Local(kind, np.asarray(arrays["additive"]), np.asarray(arrays["slack"]), estimated)
-        policy = Policy(Assignment(**scheme), *fields["policy"])
-        total, points, degraded = fields["total"]
-        totals = dict(fields["labels"]) if "labels" in fields else None
-        return united(policy, recovery, evidence, total, points, degraded, local, totals)
+        return decision_from(fields, recovery, evidence, local)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,8 +211,41 @@ class Verdict:
 
 
 _VERDICT = ("start", "end", "group", "revision", "reason", "decided_at", "replica")
-_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
+_RECOVERY = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
 _ARRAYS = ("covered", "complete", "counts", "weights")
+
+
+def fields_of(decision: Decision) -> dict[str, Any]:
+    """The small fields that bytes and tables keep alike, able to be JSON."""
+    recovery = decision.recovery
+    fields: dict[str, Any] = {
+        "assignment": dataclasses.asdict(decision.policy.assignment),
+        "recovery": {name: getattr(recovery, name) for name in _RECOVERY},
+        "distrusted": sorted(recovery.distrusted.items()),
+        "shape": list(recovery.trusted.shape),
+        "total": [decision.total_weight, decision.points, decision.degraded],
+    }
+    if decision.label_totals is not None:
+        fields["labels"] = sorted(decision.label_totals.items())
+    return fields
+
+
+def recovery_from(fields: Mapping[str, Any], **arrays: Any) -> Recovery:
+    """The recovery of these fields (`fields_of`) and its arrays by name."""
+    plain = fields["recovery"] | {name: tuple(fields["recovery"][name]) for name in ("responded", "stragglers")}
+    return Recovery(distrusted=dict(fields["distrusted"]), **plain, **arrays)
+
+
+def decision_from(
+    fields: Mapping[str, Any], recovery: Recovery, evidence: Evidence, local: Local | None = None
+) -> Decision:
+    """The decision of these fields (`fields_of`, and `policy`), this recovery and this evidence."""
+    scheme = dict(fields["assignment"])
+    scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
+    policy = Policy(Assignment(**scheme), *fields["policy"])
+    total, points, degraded = fields["total"]
+    totals = dict(fields["labels"]) if "labels" in fields else None
+    return Decision.of(policy, recovery, evidence, total, points, degraded, local, totals)
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
@@ -229,7 +273,7 @@ def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:
     total = float(recovery.weights.sum() * recovery.scale)
     degraded = len(recovery.responded) < policy.min_shards
     totals = _label_totals(ordered, recovery)
-    return united(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
+    return Decision.of(policy, recovery, evidence, total, int(recovery.counts.sum()), degraded, local, totals)
 
 
 class _Finished(Mapping[int, Array]):
@@ -276,32 +320,6 @@ def _recovered(
             known = recovery.distrusted.get(finding.shard, "")
             barred[finding.shard] = max(finding.fault, known, key=FAULTS.index)
         heard = tuple(report for report in reports if report.shard not in barred)
-
-
-def united(
-    policy: Policy,
-    recovery: Recovery,
-    evidence: Evidence,
-    total: float,
-    points: int,
-    degraded: bool,
-    local: Local | None = None,
-    label_totals: Mapping[int, float] | None = None,
-) -> Decision:
-    """The decision that follows from these: its coreset is the evidence, recovered, with weights that add up to
-    `total`, and those of each label to its own.
-
-    A local center that several shards have sent is one point (Algorithm 1's footnote).
-    """
-    factors = recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
-    coreset = evidence.sample.scaled(factors)
-    if local is not None:
-        coreset = coreset.at_distinct_places()[0]
-    if len(coreset) and coreset.weights.sum() > 0:
-        coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
-        if label_totals is not None and coreset.groups is not None:
-            coreset = dataclasses.replace(coreset, weights=with_totals(coreset.weights, coreset.groups, label_totals))
-    return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
 
 
 def _label_totals(reports: tuple[ShardReport, ...], recovery: Recovery) -> dict[int, float] | None:

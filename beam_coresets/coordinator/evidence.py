@@ -1,7 +1,6 @@
 """What the tables keep of a decision: the column `evidence` of `summaries`, and the way back."""
 from __future__ import annotations
 
-import dataclasses
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,33 +10,24 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets import codec, tables
-from beam_coresets.coordinator.decision import Decision, Evidence, Policy, united
+from beam_coresets.coordinator.decision import Decision, Evidence, decision_from, fields_of, recovery_from
 from beam_coresets.coordinator.merge import normalization
 from beam_coresets.coordinator.recovery import Recovery, packed, unpacked
 from beam_coresets.hashing import hash_bytes
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
-from beam_coresets.shards.assignment import Assignment
 
 Array = npt.NDArray[Any]
 
 
-def pack(decision: Decision) -> bytes:
+def pack_evidence(decision: Decision) -> bytes:
     """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
     recovery, sample = decision.recovery, decision.evidence.sample
-    fields: dict[str, Any] = {
-        "assignment": dataclasses.asdict(decision.policy.assignment),
-        "policy": [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts],
-        "recovery": {name: getattr(recovery, name) for name in _PLAIN},
-        "distrusted": sorted(recovery.distrusted.items()),
-        "total": [decision.total_weight, decision.points, decision.degraded],
-        "sample": [len(decision.coreset), sample.dim, sample.points.dtype.str, 1.0],
-        "shape": list(recovery.trusted.shape),
-    }
-    if decision.label_totals is None:
-        fields["sample"][-1] = normalization(decision)
-    else:  # the table's weights are taken as they are: to make them right again changes nothing
-        fields["labels"] = sorted(decision.label_totals.items())
+    # The table's weights of labelled points are taken as they are: to make them right again changes nothing.
+    factor = normalization(decision) if decision.label_totals is None else 1.0
+    fields = fields_of(decision)
+    fields["policy"] = [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts]
+    fields["sample"] = [len(decision.coreset), sample.dim, sample.points.dtype.str, factor]
     exact = recovery.kind == "exact"
     unit = np.array_equal(recovery.counts, recovery.weights)
     arrays: dict[str, Array | None] = {
@@ -50,10 +40,8 @@ def pack(decision: Decision) -> bytes:
     }
     return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
 
-_PLAIN = ("kind", "responded", "stragglers", "coverage", "scale", "delta", "panes", "loss")
 
-
-def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
+def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
     """The decision behind a row of `summaries`.
 
     Points that the recovery gave no weight are not in the tables (only `lp` does that), and ids are new hashes of the
@@ -90,27 +78,21 @@ def unpack(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None
         _label_codes(extras) if "labels" in fields else None,
         extras,
     )
-    scheme = fields["assignment"]
-    scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
-    kind, min_shards, parts = fields["policy"]
-    policy = Policy(Assignment(**scheme), kind, min_shards, parts)
-    totals = None if sample.groups is None else dict(fields["labels"])
-    total, points, degraded = fields["total"]
-    evidence = Evidence(sample, shard, bucket)
-    return united(policy, recovery, evidence, total, points, degraded, label_totals=totals)
+    if sample.groups is None:
+        fields.pop("labels", None)
+    return decision_from(fields, recovery, Evidence(sample, shard, bucket))
 
 
 def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Recovery:
     s, V = fields["shape"]
-    plain, counts, origin = dict(fields["recovery"]), np.asarray(arrays["counts"]), arrays["origin"]
-    plain |= {name: tuple(plain[name]) for name in ("responded", "stragglers")}
+    counts, origin = np.asarray(arrays["counts"]), arrays["origin"]
     trusted = unpacked(np.asarray(arrays["trusted"]), (s, V))
     unequal = None
     if arrays["multipliers"] is not None:
         unequal = np.zeros((s, V))
         unequal[trusted] = arrays["multipliers"]
-    return Recovery(
-        distrusted=dict(fields["distrusted"]),
+    return recovery_from(
+        fields,
         trusted=trusted,
         covered=np.asarray(trusted.any(axis=0)),
         complete=np.unpackbits(np.asarray(arrays["complete"]), count=V).astype(np.bool_),
@@ -118,7 +100,6 @@ def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | N
         weights=counts.astype(np.float64) if arrays["weights"] is None else arrays["weights"],
         origin=None if origin is None else origin.astype(np.int64),
         unequal=unequal,
-        **plain,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coordinator.decision import Decision, Evidence, united
+from beam_coresets.coordinator.decision import Decision, Evidence
 from beam_coresets.coordinator.diagnosis import FAULTS
 from beam_coresets.coordinator.recovery import Recovery, loss_factor
 from beam_coresets.hashing import generator
@@ -25,9 +25,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.merge_reduce import MAX_STRATA, NODE_BYTES
-
-NODE_FACTOR = 8  # points a shard keeps between merges, as a multiple of a finished coreset's
+from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
 
 Array = npt.NDArray[Any]
 
@@ -56,7 +54,7 @@ def merge(decisions: Sequence[Decision], factors: Sequence[float] | None = None)
     )
     total = float(sum(d.total_weight * factor for d, factor in zip(decisions, factors, strict=True)))
     points, degraded = sum(d.points for d in decisions), any(d.degraded for d in decisions)
-    return united(
+    return Decision.of(
         decisions[0].policy, recovery, evidence, total, points, degraded, label_totals=_labels(decisions, factors)
     )
 
@@ -118,7 +116,7 @@ def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: 
     loss = total = 0.0
     for d, factor, place in zip(decisions, factors, buckets.places, strict=True):
         recovery = d.recovery
-        counts[place] += recovery.counts  # within a decision, no two buckets are united
+        counts[place] += recovery.counts  # within a decision, no two buckets are one
         weights[place] += recovery.weights * (factor * recovery.scale)
         complete[place] &= recovery.complete
         loss += factor * d.total_weight * loss_factor(recovery) * factor / recovery.scale
@@ -196,8 +194,8 @@ def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) 
 
 
 def normalization(decision: Decision) -> Array | float:
-    """What `united` multiplied calibrated weights by, so that they add up to the total, or each label's to its own:
-    (points of the evidence,) or one for all."""
+    """What `Decision.of` multiplied calibrated weights by, so that they add up to the total, or each label's to its
+    own: (points of the evidence,) or one for all."""
     evidence, recovery = decision.evidence, decision.recovery
     multipliers = recovery.multiplier(evidence.shard, evidence.bucket)
     if decision.label_totals is not None and evidence.sample.groups is not None:
@@ -240,7 +238,7 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
         rows.append(mine)
     order = np.concatenate(rows)
     evidence = Evidence(Coreset.union(samples), evidence.shard[order], evidence.bucket[order])
-    return united(
+    return Decision.of(
         decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded,
         label_totals=decision.label_totals,
     )  # fmt: skip
@@ -264,28 +262,5 @@ def _digest(sample: Coreset) -> str:
 
 
 def node_sampler(sampler: Sampler, dim: int, itemsize: int) -> Sampler:
-    """The sampler for what will be merged again: more points, as many as memory allows in high dimension."""
-    size, by_bytes = sampler.size_in(dim, itemsize), NODE_BYTES // max(1, dim * itemsize)
-    return dataclasses.replace(sampler, size=max(size, min(NODE_FACTOR * size, by_bytes)))
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    """The sampler for what will be merged again, of `node_size` points a shard."""
+    return dataclasses.replace(sampler, size=node_size(sampler, dim, itemsize))

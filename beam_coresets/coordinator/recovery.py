@@ -21,11 +21,9 @@ from beam_coresets.coordinator.diagnosis import Diagnosis, diagnose
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 
-KINDS = ("exact", "uniform", "lp")
+RECOVERIES = ("exact", "uniform", "lp")
 
 Array = npt.NDArray[Any]
-
-
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +103,6 @@ def unpacked(held: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return matrix.reshape(shape)
 
 
-
-
 def recover(
     assignment: Assignment,
     ledgers: Mapping[int, Ledger],
@@ -118,7 +114,7 @@ def recover(
     whole: bool = False,
     barred: Mapping[int, str] | None = None,
 ) -> Recovery:
-    """The multipliers with which the responding shards' summaries are united.
+    """The multipliers with which the responding shards' summaries are merged.
 
     Kinds:
       exact: 1 / (number of trusted holders) for each bucket: every covered bucket counts once, delta is 0.
@@ -145,8 +141,8 @@ def recover(
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind not in RECOVERIES:
+        raise ValueError(f"kind: must be one of {', '.join(RECOVERIES)}, got {kind!r}")
     if not 0 < delta < np.inf:
         raise ValueError(f"delta: must be positive and finite, got {delta}")
     if whole and kind == "exact":
@@ -172,19 +168,20 @@ def recover(
     responded, complete = tuple(sorted(ledgers)), covered
     if finished is not None:
         responded, complete = _finished(assignment, finished, used, diagnosis, in_use is not None)
+    faults = diagnosis.faults | dict(barred)
     return Recovery(
-        kind,
-        responded,
-        tuple(sorted(set(range(assignment.shards)).difference(responded))),
-        {i: fault for i, fault in sorted((diagnosis.faults | dict(barred)).items()) if fault != "late"},
-        diagnosis.trusted,
-        covered,
-        complete,
-        float(complete[used].mean()) if used.any() else 1.0,
-        float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
-        attained,
-        diagnosis.counts,
-        diagnosis.weights,
+        kind=kind,
+        responded=responded,
+        stragglers=tuple(sorted(set(range(assignment.shards)).difference(responded))),
+        distrusted={i: fault for i, fault in sorted(faults.items()) if fault != "late"},
+        trusted=diagnosis.trusted,
+        covered=covered,
+        complete=complete,
+        coverage=float(complete[used].mean()) if used.any() else 1.0,
+        scale=float(assignment.buckets / covered.sum()) if hashed and covered.any() else 1.0,
+        delta=attained,
+        counts=diagnosis.counts,
+        weights=diagnosis.weights,
         unequal=None if each is None else diagnosis.trusted * each[:, None],
     )
 
@@ -261,26 +258,6 @@ def property1_delta(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float
     b = np.maximum(found.x[:-1], 0)
     sums = columns @ b
     return b / sums.min(), float(sums.max() / sums.min() - 1)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def loss_factor(recovery: Recovery) -> float:

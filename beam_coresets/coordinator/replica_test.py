@@ -47,7 +47,7 @@ MOST_DIM = 16
 DIRECTIONS = 8
 CLIP = 3.0  # median radii
 CAP = 2.0
-NEAR = 1 / 64  # of the median radius of a cell: rows so close are taken for the same
+SAME_RADIUS = 1 / 64  # of the median radius of a cell: rows so close are taken for the same
 ODDS = 4.0  # honest shards' odds of showing another row under a common id differ by less
 LARGEST = 1e100  # coordinates beyond it are treated as equal to it: squares must not overflow
 
@@ -205,7 +205,7 @@ def _near(w: Array, usual: Array, shard: Array, cell: Array, cells: int, mean: A
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evidence:
+class ReplicaEvidence:
     """Sums over each (shard, bucket) from which any subset of the shards can be compared.
 
     Attributes:
@@ -230,7 +230,7 @@ class Evidence:
     buckets: int
 
     @staticmethod
-    def of(pool: Pool, assignment: Assignment) -> Evidence:
+    def of(pool: Pool, assignment: Assignment) -> ReplicaEvidence:
         """From points of buckets with several trusted holders."""
         s, G = assignment.shards, assignment.buckets
         held, place = np.unique(pool.shard * G + pool.bucket, return_inverse=True)
@@ -244,7 +244,7 @@ class Evidence:
             for power, powered in enumerate((values**2, values)):
                 own[power, :, kind] = by_place @ (powered * (w * counted)[:, None])
                 cross[power, :, kind] = by_place @ (powered * (w * near / load)[:, None])
-        return Evidence(held // G, held % G, first, own, cross, pool.mean, *_rows(pool, radius, s), G)
+        return ReplicaEvidence(held // G, held % G, first, own, cross, pool.mean, *_rows(pool, radius, s), G)
 
     @property
     def tests(self) -> int:
@@ -356,7 +356,7 @@ def _functions(pool: Pool, seed: int) -> tuple[Array, Array]:
 
 
 def _rows(pool: Pool, radius: Array, s: int) -> tuple[Array, Array, Array]:
-    """`Evidence.common`, `unequal` and `repeated`; of an id's rows in one sample the one with the least first
+    """`ReplicaEvidence.common`, `unequal` and `repeated`; of an id's rows in one sample the one with the least first
     coordinate is compared."""
     ids, space, shard = pool.ids, pool.space, pool.shard
     common, unequal = np.zeros((s, s), np.int64), np.zeros((s, s), np.int64)
@@ -372,7 +372,8 @@ def _rows(pool: Pool, radius: Array, s: int) -> tuple[Array, Array, Array]:
         first, second = first[same], second[same]
         apart = np.sqrt(((space[first] - space[second]) ** 2).sum(axis=1))
         np.add.at(common, (shard[first], shard[second]), 1)
-        np.add.at(unequal, (shard[first], shard[second]), apart > NEAR * np.minimum(radius[first], radius[second]))
+        same = SAME_RADIUS * np.minimum(radius[first], radius[second])
+        np.add.at(unequal, (shard[first], shard[second]), apart > same)
     return common + common.T, unequal + unequal.T, repeated
 
 

@@ -1,7 +1,7 @@
 """A rollup: any number of decisions, merged in bounded memory."""
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.merge import merge, node_sampler, thinned
@@ -56,15 +56,3 @@ class Rollup:
         merged = merge(decisions)
         sample = merged.evidence.sample
         return thinned(merged, node_sampler(self._sampler, sample.dim, sample.points.itemsize), self._seed)
-
-
-def merge_all(decisions: Iterable[Decision], sampler: Sampler, seed: int = 0) -> Decision:
-    """One decision for a stream of them, in bounded memory.
-
-    Raises:
-      ValueError: there are none, or they are of different numbers of shards.
-    """
-    rollup = Rollup(sampler, seed)
-    for decision in decisions:
-        rollup.add(decision)
-    return rollup.result()

@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from beam_coresets.hashing import generator
 
-FAR, NEAR = 3.4, 3.8  # d^2 to a point's own center is 1.82 t^2 - (this) t + 3, for points in S and others (Claim 2.2)
+# d^2 to a point's own center is 1.82 t^2 - (this) t + 3, for points in S and others (Claim 2.2)
+FAR_SLOPE, NEAR_SLOPE = 3.4, 3.8
 OVERLAP = 0.7
 TRIES = 1000
 COVERED = 0.2  # the proof's S leaves out 0.2 k^(3/2) of 0.25 k^(3/2) points; what it does with less is worse
-PROVED = 0.01  # and errs by more than 0.01 / t
+PROVED_ERROR = 0.01  # and errs by more than 0.01 / t
 
 Array = npt.NDArray[Any]
 
@@ -152,7 +153,7 @@ class HardInstance:
     def _equally_far(self) -> Array:
         """c* = alpha (1, .., 1) with d^2 = 1.82 t^2 - 3.4 t + 3 to every point."""
         t, dim = self.t, self.dim
-        inside = t**2 + dim * (0.82 * t**2 - FAR * t)
+        inside = t**2 + dim * (0.82 * t**2 - FAR_SLOPE * t)
         if inside < 0:
             raise ValueError(f"t: must be at least 6 for more subsets than k / 2 = {self.k // 2}, got {t}")
         center = np.full(dim + 1, (t + math.sqrt(inside)) / dim)
@@ -173,7 +174,7 @@ class HardInstance:
         far = np.ones((self.sets, held.shape[2]), np.bool_)
         far[attacked] = held[copy, attacked] if farther else ~held[copy, attacked]
         cost = np.ones(held.shape)
-        cost[copy] = np.where(far, distance_sq(self.t, FAR), distance_sq(self.t, NEAR)) ** (self.z / 2)
+        cost[copy] = np.where(far, distance_sq(self.t, FAR_SLOPE), distance_sq(self.t, NEAR_SLOPE)) ** (self.z / 2)
         return float(weight @ cost.ravel() / cost.sum() - 1)
 
     def _weak_spot(self, sampled: Array) -> tuple[Array, int, Array]:
@@ -201,7 +202,7 @@ class HardInstance:
         if size > COVERED * len(self.points):
             return 0.0
         exponent = 1 / (self.z + 2) if self.sets == self.k // 2 else 1.0
-        return float(PROVED * self.scale * (COVERED * len(self.points) / size) ** exponent)
+        return float(PROVED_ERROR * self.scale * (COVERED * len(self.points) / size) ** exponent)
 
 
 def distance_sq(t: float, step: float) -> float:
@@ -211,8 +212,8 @@ def distance_sq(t: float, step: float) -> float:
 
 def formula(t: float, share: float) -> float:
     """The error at z = 2 of any weighted subset that holds this share of X and has w(S) = |X|, one copy."""
-    gap = (NEAR - FAR) * t * (1 - share)
-    return gap / (distance_sq(t, FAR) - gap)
+    gap = (NEAR_SLOPE - FAR_SLOPE) * t * (1 - share)
+    return gap / (distance_sq(t, FAR_SLOPE) - gap)
 
 
 def first_instance(

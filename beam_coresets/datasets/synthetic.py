@@ -287,9 +287,3 @@ class SSet(Instance):
 
 def _log_uniform(rng: np.random.Generator, span: tuple[float, float], shape: tuple[int, ...]) -> Array:
     return np.asarray(np.exp(rng.uniform(np.log(span[0]), np.log(span[1]), shape)))
-
-
-
-
-
-

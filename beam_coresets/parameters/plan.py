@@ -3,19 +3,18 @@ import dataclasses
 import math
 
 from beam_coresets.coordinator.decision import Policy
-from beam_coresets.coordinator.recovery import KINDS as RECOVERIES
+from beam_coresets.coordinator.recovery import RECOVERIES
 from beam_coresets.declared import declare, described, parameters
 from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import LEFTOVER, METHODS, Sampler
 from beam_coresets.sampling.rings_and_groups import EPSILON
-from beam_coresets.sampling.theory_sizes import MOST_BYTES, Size, by_theory
-from beam_coresets.shards.assignment import KINDS as SCHEMES
-from beam_coresets.shards.assignment import Assignment
+from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, Size, by_theory
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.local_centers import LocalCenters
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.pca import SketchTree
-from beam_coresets.shards.report import KINDS
+from beam_coresets.shards.report import SUMMARY_KINDS
 from beam_coresets.solvers.constrained.constraints import Constraint
 
 POINTS_PER_CENTER = 40
@@ -48,7 +47,7 @@ class PlanParameters:
     )
     max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data")
     seed: int = declare(0, "of everything random", group="summary")
-    summary: str = declare("coreset", "what shards send", group="other algorithms", choices=KINDS)
+    summary: str = declare("coreset", "what shards send", group="other algorithms", choices=SUMMARY_KINDS)
     r: int = declare(0, "k subspaces of this dimension in place of centers", group="other algorithms")
     affine: bool = declare(
         False, "with --r: subspaces need not pass through the origin", group="other algorithms"
@@ -125,8 +124,8 @@ class Plan(PlanParameters):
             object.__setattr__(self, "recovery", "lp" if self.whole else "exact")
 
     def _check_summary(self) -> None:
-        if self.summary not in KINDS:
-            raise ValueError(f"summary: must be one of {', '.join(KINDS)}, got {self.summary!r}")
+        if self.summary not in SUMMARY_KINDS:
+            raise ValueError(f"summary: must be one of {', '.join(SUMMARY_KINDS)}, got {self.summary!r}")
         if self.summary == "coreset":
             return
         pca = self.summary == "pca"
@@ -184,7 +183,7 @@ class Plan(PlanParameters):
         size = POINTS_PER_CENTER * self.k if self.coreset_size is None else self.coreset_size
         theory, rings, most_bytes = self.theory, EPSILON, None
         if theory is not None and self.epsilon is not None:
-            size, rings, most_bytes = theory.points, self.epsilon, MOST_BYTES
+            size, rings, most_bytes = theory.points, self.epsilon, MOST_CORESET_BYTES
         return Sampler(
             self.k, size, self.z, self.method, self.seed,
             epsilon=rings, leftover=self.leftover, most_bytes=most_bytes,

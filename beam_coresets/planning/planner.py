@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from beam_coresets.coordinator.recovery import property1_delta
 from beam_coresets.hashing import generator
-from beam_coresets.shards.assignment import KINDS, Assignment, shard_circle
+from beam_coresets.shards.assignment import SCHEMES, Assignment, shard_circle
 
 SAMPLED_SETS = 300
 ENUMERATED_SETS = 3000  # up to here all straggler sets are tried, not a sample
@@ -301,7 +301,7 @@ def default_buckets(shards: int, replication: int) -> int:
 
 def side_by_side(chosen: Assignment) -> Iterator[Assignment]:
     """The schemes of all kinds with the same numbers as `chosen`; those that cannot have its domains go without."""
-    for kind in KINDS:
+    for kind in SCHEMES:
         domains = None if kind == "bernoulli" else chosen.domains
         yield Assignment(chosen.shards, chosen.replication, kind, chosen.buckets, chosen.seed, domains)
 

@@ -23,7 +23,7 @@ from beam_coresets.planning.planner import choose, default_buckets, no_loss_prob
 from beam_coresets.shards.assignment import Assignment, shard_circle
 
 CONFIDENCE = 0.95
-SAMPLED_SETS = 300
+LEAST_TRIALS = 300
 _FEWEST_SETS = 3
 _MOST_SETS = 1000
 _WORK = 1_000_000  # different sets of holders times shards, over all straggler sets
@@ -181,7 +181,7 @@ def property1_probability(
             alike = {tuple(sorted((way * i + turn) % s for i in x)) for way in (1, -1) for turn in range(s)}
             total += len(alike) * p ** len(x) * (1 - p) ** (s - len(x)) * holds(circle[list(x)])
         return total, True
-    trials = int(np.clip(math.ceil(math.log(1 - CONFIDENCE) / math.log(target)), SAMPLED_SETS, 10 * SAMPLED_SETS))
+    trials = int(np.clip(math.ceil(math.log(1 - CONFIDENCE) / math.log(target)), LEAST_TRIALS, 10 * LEAST_TRIALS))
     trials = min(trials, max(_FEWEST_SETS, _budget(assignment)))
     rng = generator("Property 1", s, "independent", assignment.seed)
     found = 0

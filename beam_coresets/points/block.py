@@ -157,7 +157,7 @@ class BlockRows(PointBlock):
         return None if self.source.extras is None else self.source.extras.combine_chunks().take(self.rows)
 
 
-def gather(blocks: Sequence[PointBlock]) -> PointBlock:
+def concatenate_blocks(blocks: Sequence[PointBlock]) -> PointBlock:
     """The rows of several blocks of equal width, in their order, as one block with the first one's span.
 
     Rows are copied once, straight to where they end up; np.take without bounds checks does it outside the GIL.

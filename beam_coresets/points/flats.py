@@ -16,8 +16,8 @@ from beam_coresets.points.nearest import writable
 
 Array = npt.NDArray[Any]
 
-BLOCK = 128
-ROUNDING = 1e-28  # share of the points' total square below which a cost is nothing but rounding
+FLAT_BLOCK = 128
+FLAT_ROUNDING = 1e-28  # share of the points' total square below which a cost is nothing but rounding
 
 
 class Flats(NamedTuple):
@@ -35,31 +35,31 @@ class Flats(NamedTuple):
         return Flats(self.centers.astype(dtype), self.bases.astype(dtype))
 
     @staticmethod
-    def union(*several: Flats) -> Flats:
+    def concatenate(*several: Flats) -> Flats:
         """All of them, in order."""
         return Flats(*(np.concatenate(arrays) for arrays in zip(*several, strict=True)))
 
 
 @fast_kernel
 def _residuals(columns, center, basis, y, along, dist_sq):  # type: ignore[no-untyped-def]
-    """Coordinates along a flat (r, BLOCK) and squared distances to it (BLOCK,); `columns` (d, BLOCK) are the points."""
+    """Coordinates along a flat (r, block) and squared distances to it (block,); `columns` (d, block) are the points."""
     d, r = len(center), len(basis)
     along[:] = 0
     for t in range(d):
         c = center[t]
-        for i in range(BLOCK):
+        for i in range(FLAT_BLOCK):
             y[t, i] = columns[t, i] - c
         for a in range(r):
             b = basis[a, t]
-            for i in range(BLOCK):
+            for i in range(FLAT_BLOCK):
                 along[a, i] += b * y[t, i]
     dist_sq[:] = 0
     for t in range(d):
         for a in range(r):
             b = basis[a, t]
-            for i in range(BLOCK):
+            for i in range(FLAT_BLOCK):
                 y[t, i] -= b * along[a, i]
-        for i in range(BLOCK):
+        for i in range(FLAT_BLOCK):
             dist_sq[i] += y[t, i] * y[t, i]
 
 
@@ -68,12 +68,12 @@ def _nearest(points, centers, bases, precision, index, dist_sq, length):  # type
     """`nearest_flat`, and for each point the sum over a of precision[j, a] * (a-th coordinate on its flat j)**2."""
     n, d = points.shape
     k, r = bases.shape[0], bases.shape[1]
-    columns, y = np.zeros((d, BLOCK), centers.dtype), np.empty((d, BLOCK), centers.dtype)
-    along, trial = np.empty((r, BLOCK), centers.dtype), np.empty(BLOCK, centers.dtype)
-    best, winner = np.empty(BLOCK, centers.dtype), np.zeros(BLOCK, np.int32)
-    own, trial_own = np.empty(BLOCK, centers.dtype), np.empty(BLOCK, centers.dtype)
-    for low in range(0, n, BLOCK):
-        rows = min(n, low + BLOCK) - low
+    columns, y = np.zeros((d, FLAT_BLOCK), centers.dtype), np.empty((d, FLAT_BLOCK), centers.dtype)
+    along, trial = np.empty((r, FLAT_BLOCK), centers.dtype), np.empty(FLAT_BLOCK, centers.dtype)
+    best, winner = np.empty(FLAT_BLOCK, centers.dtype), np.zeros(FLAT_BLOCK, np.int32)
+    own, trial_own = np.empty(FLAT_BLOCK, centers.dtype), np.empty(FLAT_BLOCK, centers.dtype)
+    for low in range(0, n, FLAT_BLOCK):
+        rows = min(n, low + FLAT_BLOCK) - low
         for i in range(rows):
             for t in range(d):
                 columns[t, i] = points[low + i, t]
@@ -85,9 +85,9 @@ def _nearest(points, centers, bases, precision, index, dist_sq, length):  # type
             trial_own[:] = 0
             for a in range(r):
                 p = precision[j, a]
-                for i in range(BLOCK):
+                for i in range(FLAT_BLOCK):
                     trial_own[i] += p * along[a, i] * along[a, i]
-            for i in range(BLOCK):
+            for i in range(FLAT_BLOCK):
                 closer = trial[i] < best[i]
                 best[i] = trial[i] if closer else best[i]
                 own[i] = trial_own[i] if closer else own[i]
@@ -102,10 +102,10 @@ def _nearest(points, centers, bases, precision, index, dist_sq, length):  # type
 def _distances(points, centers, bases, out):  # type: ignore[no-untyped-def]
     n, d = points.shape
     k, r = bases.shape[0], bases.shape[1]
-    columns, y = np.zeros((d, BLOCK), centers.dtype), np.empty((d, BLOCK), centers.dtype)
-    along, trial = np.empty((r, BLOCK), centers.dtype), np.empty(BLOCK, centers.dtype)
-    for low in range(0, n, BLOCK):
-        rows = min(n, low + BLOCK) - low
+    columns, y = np.zeros((d, FLAT_BLOCK), centers.dtype), np.empty((d, FLAT_BLOCK), centers.dtype)
+    along, trial = np.empty((r, FLAT_BLOCK), centers.dtype), np.empty(FLAT_BLOCK, centers.dtype)
+    for low in range(0, n, FLAT_BLOCK):
+        rows = min(n, low + FLAT_BLOCK) - low
         for i in range(rows):
             for t in range(d):
                 columns[t, i] = points[low + i, t]
@@ -277,7 +277,7 @@ def seeded(
     away = points - start
     cost = np.einsum("nd,nd->n", away, away).astype(np.float64)
     rounded = (4 * np.finfo(points.dtype).eps) ** 2 * float(weights @ np.einsum("nd,nd->n", points, points))
-    floor = max(ROUNDING * float(weights @ cost), rounded)  # equal points are a few units apart from their mean
+    floor = max(FLAT_ROUNDING * float(weights @ cost), rounded)  # equal points are a few units apart from their mean
     found: list[Flats] = []
     for step in range(k):
         mass = weights * cost
@@ -292,7 +292,7 @@ def seeded(
         best = int((lowered @ weights).argmin())
         found.append(trial.take([best]))
         cost = lowered[best] if step else distances(points, found[0])[0]
-    return Flats.union(*found)
+    return Flats.concatenate(*found)
 
 
 def neighbourhoods(n: int, k: int, r: int, rng: np.random.Generator, count: int) -> Array:

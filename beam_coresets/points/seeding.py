@@ -11,20 +11,20 @@ from beam_coresets.points.nearest import nearest, power_of_distance, writable
 
 Array = npt.NDArray[Any]
 
-BLOCK = 256  # rows compared at a time; also how many rows share one partial sum of the draw
+SEED_BLOCK = 256  # rows compared at a time; also how many rows share one partial sum of the draw
 _COLUMN_DIM = 32  # below this the inner loop runs over rows (coordinates transposed), above it over coordinates
 
 
 @fast_kernel
 def transposed(points):  # type: ignore[no-untyped-def]
-    """The points transposed block by block, (blocks, d, BLOCK), padded with zeros; empty where rows are wide."""
+    """The points transposed block by block, (blocks, d, SEED_BLOCK), padded with zeros; empty where rows are wide."""
     n, d = points.shape
     if d >= _COLUMN_DIM:
-        return np.empty((0, d, BLOCK), points.dtype)
-    columns = np.zeros(((n + BLOCK - 1) // BLOCK, d, BLOCK), points.dtype)
+        return np.empty((0, d, SEED_BLOCK), points.dtype)
+    columns = np.zeros(((n + SEED_BLOCK - 1) // SEED_BLOCK, d, SEED_BLOCK), points.dtype)
     for i in range(n):
         for t in range(d):
-            columns[i // BLOCK, t, i % BLOCK] = points[i, t]
+            columns[i // SEED_BLOCK, t, i % SEED_BLOCK] = points[i, t]
     return columns
 
 
@@ -32,17 +32,17 @@ def transposed(points):  # type: ignore[no-untyped-def]
 def block_dist_sq(points, columns, block, row, dist_sq):  # type: ignore[no-untyped-def]
     """Squared distances from `row` to the rows of one block; entries past the last row are left as they are."""
     n, d = points.shape
-    low = block * BLOCK
+    low = block * SEED_BLOCK
     if len(columns):
-        for i in range(BLOCK):
+        for i in range(SEED_BLOCK):
             dist_sq[i] = 0
         for t in range(d):
             c = points[row, t]
-            for i in range(BLOCK):
+            for i in range(SEED_BLOCK):
                 q = columns[block, t, i] - c
                 dist_sq[i] += q * q
         return
-    for i in range(min(n - low, BLOCK)):
+    for i in range(min(n - low, SEED_BLOCK)):
         total = points.dtype.type(0)
         for t in range(d):
             q = points[low + i, t] - points[row, t]
@@ -55,21 +55,21 @@ def _lowered(points, columns, weights, row, z, cost, lowered, sums, dist_sq):  #
     """lowered[i] = min(cost[i], w(i) dist(i, row)**z) for padded rows i, with its sum per block; returns the total."""
     total = 0.0
     for block in range(len(sums)):
-        low = block * BLOCK
+        low = block * SEED_BLOCK
         block_dist_sq(points, columns, block, row, dist_sq)
         part = 0.0
         if z == 2.0:
-            for i in range(BLOCK):
+            for i in range(SEED_BLOCK):
                 c = min(cost[low + i], weights[low + i] * np.float64(dist_sq[i]))
                 lowered[low + i] = c
                 part += c
         elif z == 1.0:
-            for i in range(BLOCK):
+            for i in range(SEED_BLOCK):
                 c = min(cost[low + i], weights[low + i] * np.sqrt(np.float64(dist_sq[i])))
                 lowered[low + i] = c
                 part += c
         else:
-            for i in range(BLOCK):
+            for i in range(SEED_BLOCK):
                 c = min(cost[low + i], weights[low + i] * np.float64(dist_sq[i]) ** (0.5 * z))
                 lowered[low + i] = c
                 part += c
@@ -87,11 +87,11 @@ def draw_row(cost, sums, total, u):  # type: ignore[no-untyped-def]
         threshold -= sums[block]
         block += 1
     running = 0.0
-    for i in range(block * BLOCK, (block + 1) * BLOCK):
+    for i in range(block * SEED_BLOCK, (block + 1) * SEED_BLOCK):
         running += cost[i]
         if running > threshold:
             return i
-    for i in range((block + 1) * BLOCK - 1, -1, -1):  # rounding let the threshold slip past the end
+    for i in range((block + 1) * SEED_BLOCK - 1, -1, -1):  # rounding let the threshold slip past the end
         if cost[i] > 0.0:
             return i
     return -1
@@ -102,17 +102,17 @@ def _seed(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
     """Fills `chosen` and returns how many rows were found before the cost reached zero."""
     n = points.shape[0]
     columns = transposed(points)
-    blocks = (n + BLOCK - 1) // BLOCK
-    padded = np.zeros(blocks * BLOCK, np.float64)
+    blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
+    padded = np.zeros(blocks * SEED_BLOCK, np.float64)
     padded[:n] = weights
     cost = padded.copy()
     sums = np.empty(blocks, np.float64)
     for block in range(blocks):
-        sums[block] = cost[block * BLOCK : (block + 1) * BLOCK].sum()
+        sums[block] = cost[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
     total = sums.sum()
     lowered, trial = np.empty_like(cost), np.empty_like(cost)
     lowered_sums, trial_sums = np.empty_like(sums), np.empty_like(sums)
-    dist_sq = np.zeros(BLOCK, points.dtype)
+    dist_sq = np.zeros(SEED_BLOCK, points.dtype)
     for step in range(len(chosen)):
         if not total > 0.0:
             return step
@@ -189,7 +189,7 @@ def dz_draw(
       points: (n, d). weights: (n,) non-negative.
       count: how many rows.
       z: power of the distance, at least 1.
-      per_round: draws a round; by default so that there are about `ROUNDS`.
+      per_round: draws a round; by default so that there are about `DRAW_ROUNDS`.
 
     Returns:
       (c,) distinct rows in the order drawn; c < count only where fewer distinct points have weight.
@@ -201,7 +201,7 @@ def dz_draw(
         raise ValueError(f"count: must be at least 1, got {count}")
     if not z >= 1:
         raise ValueError(f"z: must be at least 1, got {z}")
-    per_round = max(1, count // ROUNDS) if per_round is None else per_round
+    per_round = max(1, count // DRAW_ROUNDS) if per_round is None else per_round
     if per_round < 1:
         raise ValueError(f"per_round: must be at least 1, got {per_round}")
     drawn: dict[int, None] = {}
@@ -220,4 +220,4 @@ def _by_share(cost: Array, count: int, rng: np.random.Generator) -> Array:
     rows = np.searchsorted(ends, rng.random(count) * ends[-1], side="right")
     return np.minimum(rows, np.flatnonzero(cost)[-1])
 
-ROUNDS = 40  # of D^z sampling: with 40 k candidates k rows a round, and of half of them half as many
+DRAW_ROUNDS = 40  # of D^z sampling: with 40 k candidates k rows a round, and of half of them half as many

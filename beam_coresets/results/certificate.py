@@ -36,9 +36,7 @@ from scipy import sparse, special
 
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import Recovery, loss_factor
-from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.nearest import Metric
-from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
@@ -87,7 +85,7 @@ def fitted_interval(
 
 
 def model_interval(decision: Decision, model: Model, quick: bool = False) -> Interval:
-    """The cost of what was solved on the decision's own coreset (cross-fitted), `model.offset` included.
+    """The cost of what was solved on the decision's own coreset (cross-fitted).
 
     `quick` makes two folds, and lets the centers of the other one descend only, without swaps: for thousands of small
     keys. What a search exploits beyond that is not corrected for.
@@ -100,17 +98,15 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     evidence = decision.evidence
     sample, recovery = evidence.sample, decision.recovery
     if nothing_drawn(decision):
-        cost = _costs(model, sample)
+        cost = model.unbiased_costs(sample)
         holders = np.maximum(recovery.trusted.sum(axis=0), 1)
-        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost) + model.offset
+        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost)
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     fold_of, folds = _folds(recovery, QUICK_FOLDS if quick else FOLDS)
     if not len(sample):
         return _nothing()
-    own = _costs(model, sample)
-    by = model.offset
-    if isinstance(model, ConstrainedModel):  # calibrated weights know better how large its clusters are
-        by += model.cost - _interval(decision, own).estimate
+    own, known_cost = model.unbiased_costs(sample), model.calibrated_cost
+    by = 0.0 if known_cost is None else known_cost - _interval(decision, own).estimate
     if folds < 2:
         return _shifted(_interval(decision, own), by)
     outside = own.copy()  # stays so for a fold that holds all there is
@@ -122,7 +118,7 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
         if not weights.any():
             continue
         solved = model.refit(dataclasses.replace(sample, weights=weights), fold, quick)
-        cost = _costs(solved, sample)
+        cost = solved.unbiased_costs(sample)
         outside[held_out] = cost[held_out]
         inside.append(float(cost @ (sample.weights_ht * factor)))
     if not inside:
@@ -171,20 +167,6 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     nan = float("nan")
     basis += ", local costs estimated" if local.estimated else ""
     return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis)
-
-
-def _costs(model: Model, sample: Coreset) -> Array:
-    """The cost (n,) of each point, for unbiased weights.
-
-    Under a constraint part of it is the price of the cluster. Prices multiply what the unbiased weights miss of the
-    clusters' totals, some per cent, which the calibrated ones hardly do: so prices count by these.
-    """
-    _, cost = model.costs(sample)
-    if not isinstance(model, ConstrainedModel):
-        return cost
-    _, own = model.clusters(sample)
-    calibrated = np.divide(sample.weights, sample.weights_ht, out=np.ones(len(own)), where=sample.weights_ht > 0)
-    return np.asarray(own + (cost - own) * calibrated)
 
 
 def nothing_drawn(decision: Decision) -> bool:
@@ -352,5 +334,3 @@ def _sample_variance(decision: Decision, value: Array) -> float:
         share = a / a.sum()
         variance += float(a @ (v - center) ** 2) / max(1e-9, 1 - float(share @ share))
     return variance
-
-

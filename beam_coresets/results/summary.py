@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Decision
-from beam_coresets.coordinator.evidence import pack
+from beam_coresets.coordinator.evidence import pack_evidence
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results import weak_coreset
@@ -22,17 +22,17 @@ from beam_coresets.results.summary_tables import (
     candidates_table,
     centers_table,
     column_of,
+    concatenate_kept,
     coreset_table,
     no_candidates,
     printed_ids,
     schema_of,
-    stacked,
     summary_row,
 )
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.constrained.solver import ConstrainedModel, solve_constrained
+from beam_coresets.solvers.constrained.solver import solve_constrained
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import solve_subspaces
 from beam_coresets.streaming.windows import Window
@@ -42,10 +42,6 @@ Array = npt.NDArray[Any]
 QUICK_RESTARTS, QUICK_SWAPS = 2, 1  # the latter as a multiple of k; within 3 % of the full search on 120 small problems
 
 
-
-
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
     """What is known about one key of one window, not made into tables yet.
@@ -53,7 +49,7 @@ class Answer:
     Attributes:
       window: whose answer it is.
       row: the summary's columns by name, without the window's.
-      solved: (k', d) float64, the centers in the coordinates they were solved in.
+      model: what was solved, in the coordinates it was solved in; of no centers where nothing was.
       centers: column -> k' values and those of ended centers, without the window's.
       coreset: column -> (m,) or (m, d) values, without the window's.
       extras: pyarrow Table of m rows (the kept columns) or None.
@@ -62,7 +58,7 @@ class Answer:
 
     window: Window
     row: Mapping[str, Any]
-    solved: Array
+    model: Model
     centers: Mapping[str, list[Any]]
     coreset: Mapping[str, Any]
     extras: Any = None
@@ -101,7 +97,7 @@ class Summary:
         lengths = [len(answer.coreset["id"]) for answer in self.answers]
         columns = {f.name: column_of([a.coreset[f.name] for a in self.answers], f.type) for f in schema_of("coreset")}
         table = self._with_identity(pa.table(columns), lengths)
-        extras = stacked([answer.extras for answer in self.answers], lengths)
+        extras = concatenate_kept([answer.extras for answer in self.answers], lengths)
         for name in [] if extras is None else extras.column_names:
             table = table.append_column(name, extras.column(name))
         return table
@@ -165,7 +161,7 @@ def summarize(
         model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
         interval = model_interval(decision, model, question.quick)
     row = summary_row(decision, question, interval, len(model.centers))
-    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack(decision)}
+    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack_evidence(decision)}
     centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)
@@ -173,11 +169,11 @@ def summarize(
     places = None
     if candidates is not None:
         places = candidates_table(candidates, names or {}, scale)
-        if isinstance(model, Centers):
-            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, model.z, model.metric)
-        elif isinstance(model, ConstrainedModel):
-            row["alpha"] = model.alpha
-    return Summary(window, (Answer(window, row, model.centers, centers, sampled, extras, places),))
+        row["alpha"] = model.alpha
+        if question.constraint is None and model.bases is None:
+            z, metric = question.sampler.z, question.metric
+            row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, z, metric)
+    return Summary(window, (Answer(window, row, model, centers, sampled, extras, places),))
 
 
 def solved_model(
@@ -229,8 +225,8 @@ def with_identities(
         raise ValueError(f"summary: must be of one key, got {len(summary.answers)}")
     (answer,) = summary.answers
     for name, given in (("ids", ids), ("born", born), ("split_from", split_from)):
-        if len(given) != len(answer.solved):
-            raise ValueError(f"{name}: must be one for each of {len(answer.solved)} centers, got {len(given)}")
+        if len(given) != len(answer.model.centers):
+            raise ValueError(f"{name}: must be one for each of {len(answer.model.centers)} centers, got {len(given)}")
     k, n = len(ids), len(ended)
     columns = {name: [*values[:k], *[None] * n] for name, values in answer.centers.items()}
     columns["weight"][k:] = columns["cost"][k:] = [0.0] * n
@@ -241,30 +237,6 @@ def with_identities(
     return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
 
 
-def together(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
+def summary_of_keys(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
     """Many keys of one window under one name; each row keeps its own window, key and revision."""
     return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

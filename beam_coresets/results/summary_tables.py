@@ -16,11 +16,9 @@ from beam_coresets.results.certificate import Interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import local_centers, pca
-from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
-
 
 
 def schema_of(table: str) -> pa.Schema:
@@ -39,7 +37,7 @@ def column_of(parts: list[Any], kind: pa.DataType) -> pa.Array:
     return pa.array(np.concatenate(parts)).cast(kind)
 
 
-def stacked(parts: list[Any], lengths: list[int]) -> Any:
+def concatenate_kept(parts: list[Any], lengths: list[int]) -> Any:
     """The kept columns of all answers; null where an answer has none."""
     if all(part is None for part in parts):
         return None
@@ -103,7 +101,7 @@ def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale |
     columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in schema_of("centers").names}
     if not len(solved):
         return columns
-    index, cost = model.clusters(coreset) if isinstance(model, ConstrainedModel) else model.costs(coreset)
+    index, cost = model.clusters(coreset)
     order = np.lexsort((np.arange(len(index)), cost, index))
     first = np.searchsorted(index[order], np.arange(len(solved)))
     sizes = np.bincount(index, minlength=len(solved))
@@ -112,10 +110,7 @@ def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale |
     if model.bases is not None:
         bases = model.bases if scale is None else scale.undo_bases(model.bases)
         columns["basis"] = [basis.ravel() for basis in bases]
-    columns["weight"] = np.bincount(index, coreset.weights, len(solved)).tolist()
-    columns["cost"] = np.bincount(index, coreset.weights * cost, len(solved)).tolist()
-    if isinstance(model, ConstrainedModel):  # points may be in several clusters
-        columns["weight"], columns["cost"] = model.weights.tolist(), model.paid.tolist()
+    columns["weight"], columns["cost"] = (each.tolist() for each in model.totals(coreset, index, cost))
     # Centers that differ in float64 only may be one to float32 points; the second then has none.
     columns["representative_id"] = [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)]
     return columns

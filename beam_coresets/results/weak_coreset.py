@@ -33,7 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy.spatial.distance import cdist
 
-from beam_coresets.coordinator.decision import Decision, Evidence, united
+from beam_coresets.coordinator.decision import Decision, Evidence
 from beam_coresets.coordinator.evidence import hashed_ids
 from beam_coresets.coordinator.recovery import Recovery
 from beam_coresets.hashing import generator
@@ -44,7 +44,7 @@ from beam_coresets.points.seeding import dz_draw
 from beam_coresets.solvers.model import point_costs
 
 NEIGHBOURS = (2, 4, 8, 16, 32)  # that means are taken of, in turn
-NEAR = 64  # candidates that are tried for a center
+NEAR_CANDIDATES = 64  # candidates that are tried for a center
 _SEARCH = 20  # iterations of the search among candidates
 _CHUNK = 512  # rows whose neighbours are looked for at a time
 
@@ -84,10 +84,6 @@ class Candidates:
         return Candidates(
             self.drawn.keep(own, self.drawn.weights_ht[own]), self.means[made], self.shard[order], self.independent
         )
-
-
-
-
 
 
 def spared(decision: Decision) -> tuple[int, ...]:
@@ -149,7 +145,7 @@ def without(decision: Decision, shards: Sequence[int]) -> Decision:
         raise ValueError(f"shards: must be such that others hold all of their buckets, got {tuple(shards)}")
     rows = np.flatnonzero(~np.isin(evidence.shard, shards))
     sample = evidence.sample.keep(rows, evidence.sample.weights_ht[rows], evidence.sample.weights[rows])
-    return united(
+    return Decision.of(
         decision.policy,
         dataclasses.replace(recovery, trusted=trusted),
         Evidence(sample, evidence.shard[rows], evidence.bucket[rows]),
@@ -232,7 +228,7 @@ def _means(source: Coreset, rows: Array, count: int, metric: Metric) -> tuple[Ar
     return out, around
 
 
-def merged(parts: Sequence[Candidates], sample: Coreset, count: int, z: float, seed: int = 0) -> Candidates:
+def merge_candidates(parts: Sequence[Candidates], sample: Coreset, count: int, z: float, seed: int = 0) -> Candidates:
     """The candidates of several windows as one J for their merged coreset: all if they are no more than `count`, else
     D^z sampling among them, each weighing what the sample's points do that it is nearest to, and an equal share."""
     parts = [part for part in parts if len(part)]
@@ -261,7 +257,7 @@ def best(
     """The best k of the candidates that a search finds, starting from the best centers anywhere.
 
     In turn, points go to their nearest center, and each center to the candidate that its points cost least at, of the
-    `NEAR` nearest ones.
+    `NEAR_CANDIDATES` nearest ones.
 
     Args:
       places: (c, d) the candidates. centers: (k, d).
@@ -288,7 +284,7 @@ def best(
 def _cheapest(points: Array, weights: Array, places: Array, center: Array, z: float, metric: Metric) -> int:
     """The candidate near `center` that the points cost least at."""
     dist_sq = ((places - center) ** 2).sum(axis=1)
-    near = np.argsort(dist_sq, kind="stable")[:NEAR]
+    near = np.argsort(dist_sq, kind="stable")[:NEAR_CANDIDATES]
     if not len(points):
         return int(near[0])
     each = cdist(points, places[near], "sqeuclidean") * (0.5 if metric == "cosine" else 1.0)

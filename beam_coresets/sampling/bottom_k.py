@@ -15,7 +15,7 @@ import numpy.typing as npt
 from beam_coresets.hashing import hash_integers
 
 Array = npt.NDArray[Any]
-Part = tuple[Array, ...]  # ranks, then the columns
+RankedRows = tuple[Array, ...]  # ranks, then the columns
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class BottomK:
     """
 
     size: int
-    strata: Mapping[Any, tuple[Part, ...]] = dataclasses.field(default_factory=dict)
+    strata: Mapping[Any, tuple[RankedRows, ...]] = dataclasses.field(default_factory=dict)
     limits: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     most: int | None = None
 
@@ -82,14 +82,14 @@ def water_level(counts: Iterable[int], size: int) -> int:
     return size
 
 
-def _up_to(part: Part, limit: int | None) -> Part:
+def _up_to(part: RankedRows, limit: int | None) -> RankedRows:
     if limit is None:
         return part
     rows = np.flatnonzero(part[0] <= np.uint64(limit))
     return part if len(rows) == len(part[0]) else tuple(column[rows] for column in part)
 
 
-def _lowest(parts: tuple[Part, ...], most: int) -> Part:
+def _lowest(parts: tuple[RankedRows, ...], most: int) -> RankedRows:
     columns = [np.concatenate(each) for each in zip(*parts, strict=True)]
     rank = columns[0]
     if len(rank) > most:

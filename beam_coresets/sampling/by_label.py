@@ -29,8 +29,6 @@ _SLOTS = 256  # of the hash table that finds a row's label, a power of two
 Array = npt.NDArray[Any]
 
 
-
-
 def numbered(groups: Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
     """The different labels, rising, and the number of each row's among them, (n,) uint8.
 
@@ -158,5 +156,3 @@ def _number(groups, found, label):  # type: ignore[no-untyped-def]
             count += 1
         label[i] = slots[slot]
     return count
-
-

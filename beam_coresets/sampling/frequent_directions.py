@@ -37,7 +37,7 @@ from scipy import linalg
 Array = npt.NDArray[Any]
 
 SKETCH_BYTES = 2 << 20  # of the rows that an inner node keeps
-CHUNK_BYTES = 1 << 20  # of rows turned into float64 at a time
+GRAM_BYTES = 1 << 20  # of rows turned into float64 at a time
 MAX_GRAM = 1024  # columns up to which rows are summed up in a d x d matrix
 
 
@@ -138,11 +138,12 @@ class Relaxation:
         In float64, a chunk at a time: O(n d min(d, kept)) operations, and memory for a chunk and the rows kept.
         """
         n, dim = points.shape
-        chunk = max(64, CHUNK_BYTES // (8 * max(1, dim)))
+        chunk = max(64, GRAM_BYTES // (8 * max(1, dim)))
         if dim <= MAX_GRAM:
             return self._by_gram(points, weights, chunk)
         step = max(chunk, self.kept(dim))  # a cut costs no more than the rows before it
-        whole = self.merged((self._uncut(points[i : i + step], weights[i : i + step]) for i in range(0, n, step)), dim)
+        uncut = (self._uncut(points[i : i + step], weights[i : i + step]) for i in range(0, n, step))
+        whole = self.merge_all(uncut, dim)
         return self._cut(*_spectrum(whole.rows), whole)
 
     def _by_gram(self, points: Array, weights: Array, chunk: int) -> Sketch:
@@ -187,7 +188,7 @@ class Relaxation:
         lost = first.additive + second.additive, first.shrinkage + second.shrinkage
         return self._cut(*_spectrum(np.concatenate(rows)), Sketch(first.rows[:0], weight, mean, *lost))
 
-    def merged(self, sketches: Iterable[Sketch], dim: int = 0) -> Sketch:
+    def merge_all(self, sketches: Iterable[Sketch], dim: int = 0) -> Sketch:
         """One of all of them, from left to right; without rows if there are none."""
         nothing = Sketch(np.empty((0, dim)), 0.0, np.zeros(dim) if self.affine else None)
         return functools.reduce(self.merge, sketches, nothing)

@@ -50,16 +50,6 @@ DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 Array = npt.NDArray[Any]
 
 
-
-
-
-
-
-
-
-
-
-
 @dataclasses.dataclass(frozen=True)
 class Sampler:
     """A sampling method with its parameters.
@@ -266,7 +256,7 @@ class Sampler:
         return power_of_distance(distances_to(points, means, index), self.z)
 
     def _cost_share(self) -> float:
-        shares = {"uniform": 0.0, "lightweight": 0.5, "subspace": subspace_sampling.COST_SHARE}
+        shares = {"uniform": 0.0, "lightweight": 0.5, "subspace": subspace_sampling.SUBSPACE_COST_SHARE}
         return shares.get(self.method, COST_SHARE)
 
     def _center_count(self, size: int, times_k: int) -> int:

@@ -30,10 +30,10 @@ Array = npt.NDArray[Any]
 
 RESIDUAL_SHARE = 0.4  # of the sample: by squared distance to the rough solution,
 LEVERAGE_SHARE = 0.3  # by leverage along its flats; and the rest evenly over each cluster
-COST_SHARE = RESIDUAL_SHARE + LEVERAGE_SHARE
+SUBSPACE_COST_SHARE = RESIDUAL_SHARE + LEVERAGE_SHARE
 ROUGH_ROWS = 2048
 ITERATIONS = 3
-SMALLEST_FACTOR, LARGEST_FACTOR = 0.5, 2.0
+LEAST_SHARE_FACTOR, MOST_SHARE_FACTOR = 0.5, 2.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,11 +85,11 @@ def _measured(points: Array, weights: Array, flats: Flats, spread: Array) -> Imp
     leverage = np.bincount(index, weights * length, k)
     residual = float(weights @ dist_sq.astype(np.float64))
     each = np.divide(1.0, leverage, out=np.zeros(k), where=leverage > 0)
-    each *= LEVERAGE_SHARE / (COST_SHARE * max(1, int(np.count_nonzero(leverage))))
+    each *= LEVERAGE_SHARE / (SUBSPACE_COST_SHARE * max(1, int(np.count_nonzero(leverage))))
     cost = each[index] * length
     size_sq = np.bincount(index, weights, k) @ ((flats.centers**2).sum(axis=1) + spread.sum(axis=1))
     if residual > (8 * np.finfo(points.dtype).eps) ** 2 * size_sq:  # less of it is only rounding
-        cost += (RESIDUAL_SHARE / (COST_SHARE * residual)) * dist_sq
+        cost += (RESIDUAL_SHARE / (SUBSPACE_COST_SHARE * residual)) * dist_sq
     return Importances(flats, index, dist_sq, cost)
 
 
@@ -128,4 +128,4 @@ def _factors(all_of: Array, weights: Array, sampled: Array, sampled_weights: Arr
     normal = (sampled * (sampled_weights * uncertain)[:, None]).T @ sampled + np.diag(ridge[useful] * total)
     missing = weights @ all_of - sampled_weights @ sampled
     factors = 1 + uncertain * (sampled @ np.linalg.solve(normal, missing))
-    return np.asarray(np.clip(factors, SMALLEST_FACTOR, LARGEST_FACTOR))
+    return np.asarray(np.clip(factors, LEAST_SHARE_FACTOR, MOST_SHARE_FACTOR))

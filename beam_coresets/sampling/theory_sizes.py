@@ -14,7 +14,7 @@ import dataclasses
 import math
 
 FAILURE = 0.1  # probability of failure, where a bound depends on it
-MOST_BYTES = 16 << 20  # of a shard's coordinates: as much as a block
+MOST_CORESET_BYTES = 16 << 20  # of a shard's coordinates: as much as a block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def group_size(k: int, epsilon: float, z: float = 2.0) -> float:
     return float(k**exponent * epsilon**-2 * _log(k / epsilon) * _log(1 / epsilon) ** 4)
 
 
-def fitting(points: int, k: int, dim: int, itemsize: int = 4, most_bytes: int = MOST_BYTES) -> int:
+def fitting(points: int, k: int, dim: int, itemsize: int = 4, most_bytes: int = MOST_CORESET_BYTES) -> int:
     """As many points as asked for, or as have so many bytes of coordinates; at least k."""
     return max(k, min(points, most_bytes // max(1, dim * itemsize)))
 

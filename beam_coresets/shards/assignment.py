@@ -19,9 +19,9 @@ from beam_coresets.hashing import derive_seed, generator, mix
 from beam_coresets.points.block import BlockRows, PointBlock
 from beam_coresets.points.nearest import writable
 
-KINDS = ("bernoulli", "uniform", "cyclic", "fractional")
+SCHEMES = ("bernoulli", "uniform", "cyclic", "fractional")
 PART_BITS = 16
-MAX_PARTS = 1 << PART_BITS
+PARTS_OF_IDS = 1 << PART_BITS
 _ROW_BITS = np.uint64(64 - PART_BITS)
 
 Array = npt.NDArray[Any]
@@ -69,8 +69,8 @@ class Assignment:
             except TypeError:
                 raise TypeError(f"{name}: must be an integer, got {getattr(self, name)!r}") from None
         s, r = self.shards, self.replication
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind not in SCHEMES:
+            raise ValueError(f"kind: must be one of {', '.join(SCHEMES)}, got {self.kind!r}")
         if s < 1:
             raise ValueError(f"shards: must be at least 1, got {s}")
         if r < 1:
@@ -82,8 +82,8 @@ class Assignment:
                 f"buckets: must be from {-(-s // r)} (so that each of {s} shards can hold one) to 2**31 - 1, "
                 f"got {self.buckets}"
             )
-        if self.parts and self.buckets > MAX_PARTS:
-            raise ValueError(f"buckets: must be at most {MAX_PARTS} if they are parts, got {self.buckets}")
+        if self.parts and self.buckets > PARTS_OF_IDS:
+            raise ValueError(f"buckets: must be at most {PARTS_OF_IDS} if they are parts, got {self.buckets}")
         if self.domains is not None:
             self._check_domains()
 

@@ -15,7 +15,7 @@ from beam_coresets.points.nearest import writable
 from beam_coresets.shards.assignment import Assignment, bucket
 from beam_coresets.shards.label_weights import LabelWeights
 
-SMALL = 1024  # buckets up to which a ledger is arrays whatever they hold: 24 KB, and the fastest
+DENSE_BUCKETS = 1024  # buckets up to which a ledger is arrays whatever they hold: 24 KB, and the fastest
 FEW = 8  # times as many buckets as hold any rows make another one sparse
 
 Array = npt.NDArray[Any]
@@ -237,7 +237,7 @@ class SparseLedger(Ledger):
 def sparse(held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> Ledger:
     """The ledger of `buckets` buckets of which `held`, (m,) ascending, have these entries; as arrays if many have."""
     ledger = SparseLedger(held, entries, buckets)
-    return ledger if buckets > max(SMALL, FEW * len(held)) else ledger.dense()
+    return ledger if buckets > max(DENSE_BUCKETS, FEW * len(held)) else ledger.dense()
 
 
 def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.hashing import generator
-from beam_coresets.points.block import PointBlock, gather
+from beam_coresets.points.block import PointBlock, concatenate_blocks
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.frequent_directions import Sketch
@@ -30,15 +30,15 @@ from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.report import ShardReport
 
-NODE_BYTES = 2 << 20
+NODE_FACTOR, NODE_BYTES = 8, 2 << 20  # of what will be merged again
 MAX_NODES = 512
 STATE_BYTES = 64 << 20
 MAX_STRATA = 8
 
 Array = npt.NDArray[Any]
 LeafKey = tuple[int, int]
-NodeKey = tuple[int, int, int]  # (part, level, index); part WHOLE for nodes that hold whole parts
-WHOLE = -1
+NodeKey = tuple[int, int, int]  # (part, level, index); part ALL_PARTS for nodes that hold whole parts
+ALL_PARTS = -1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,6 +102,13 @@ class ShardState:
         return ShardState(fields["shard"], opened, nodes, dict(fields["leaves"]))
 
 
+def node_size(sampler: Sampler, dim: int, itemsize: int, factor: int = NODE_FACTOR) -> int:
+    """How many points what will be merged again keeps: `factor` times a finished coreset's, but no more than
+    `NODE_BYTES` hold unless a finished coreset has."""
+    size = sampler.size_in(dim, itemsize)
+    return max(size, min(factor * size, NODE_BYTES // max(1, dim * itemsize)))
+
+
 @dataclasses.dataclass(frozen=True)
 class MergeReduce:
     """The logic on a `ShardState`: update, merge, compact, result.
@@ -120,7 +127,7 @@ class MergeReduce:
     sampler: Sampler
     assignment: Assignment
     seed: int = 0
-    node_factor: int = 8
+    node_factor: int = NODE_FACTOR
     labelled: bool = False
 
     @property
@@ -172,7 +179,8 @@ class MergeReduce:
         ):
             first, second = sorted(state.nodes, key=lambda key: (key[1], key))[:2]
             a, b = state.nodes.pop(first), state.nodes.pop(second)
-            self._put(state, (WHOLE, max(first[1], second[1]) + 1, first[2] >> 1), self._join(state, first[1], a, b))
+            node = self._merge_nodes(state, first[1], a, b)
+            self._put(state, (ALL_PARTS, max(first[1], second[1]) + 1, first[2] >> 1), node)
         return state
 
     def result(self, state: ShardState) -> ShardReport:
@@ -225,10 +233,8 @@ class MergeReduce:
         return strata[self.assignment.bucket_of(sample.ids)]
 
     def node_size(self, dim: int, itemsize: int) -> int:
-        """Points of an inner node: bounded by bytes in high dimension, never below a finished coreset's."""
-        by_bytes = NODE_BYTES // max(1, dim * itemsize)
-        size = self.sampler.size_in(dim, itemsize)
-        return max(size, min(self.node_factor * size, by_bytes))
+        """Points of an inner node, by the function `node_size`."""
+        return node_size(self.sampler, dim, itemsize, self.node_factor)
 
     def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
         part, leaf = key
@@ -251,7 +257,7 @@ class MergeReduce:
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
         blocks = sorted(blocks, key=lambda block: block.span)
-        whole = gather(blocks)
+        whole = concatenate_blocks(blocks)
         ledger = Ledger.of(whole, self.assignment, labelled=self.labelled)
         return self._thinned(shard, 0, Coreset.of(whole), ledger)
 
@@ -264,7 +270,7 @@ class MergeReduce:
         rows, weights = self.thin(sample.points, sample.weights_ht, strata, sample.groups, size, rng)
         return Node(sample.keep(rows, weights), ledger)
 
-    def _join(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
+    def _merge_nodes(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
         shard = -1 if state.shard is None else state.shard
         assert isinstance(left.sample, Coreset)
         assert isinstance(right.sample, Coreset)
@@ -278,16 +284,16 @@ class MergeReduce:
         while True:
             if (part, level, index) in state.nodes:  # two halves of a leaf that had to be closed early
                 first, second = sorted([state.nodes.pop((part, level, index)), node], key=lambda n: n.ledger.digest())
-                node = self._join(state, level, first, second)
+                node = self._merge_nodes(state, level, first, second)
                 continue
-            leaves = state.leaves.get(part) if part != WHOLE else None
+            leaves = state.leaves.get(part) if part != ALL_PARTS else None
             if leaves is not None and level == (leaves - 1).bit_length():
-                part, level, index = WHOLE, 0, part
+                part, level, index = ALL_PARTS, 0, part
                 continue
             sibling = state.nodes.pop((part, level, index ^ 1), None)
             if sibling is not None:
                 left, right = (sibling, node) if index & 1 else (node, sibling)
-                node = self._join(state, level, left, right)
+                node = self._merge_nodes(state, level, left, right)
             elif leaves is None or index != (leaves - 1) >> level or index & 1:
                 state.nodes[part, level, index] = node
                 return

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.hashing import hash_integers
-from beam_coresets.points.block import PointBlock, gather
+from beam_coresets.points.block import PointBlock, concatenate_blocks
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.flats import principal
 from beam_coresets.sampling.frequent_directions import Relaxation, Sketch
@@ -49,16 +49,16 @@ class SketchTree(MergeReduce):
     relaxation: Relaxation = dataclasses.field(kw_only=True)
 
     def report(self, shard: int, held: Sequence[Any], ledger: Ledger) -> ShardReport:
-        sent = self.relaxation.relaxed(self.relaxation.merged(held))
+        sent = self.relaxation.relaxed(self.relaxation.merge_all(held))
         ids = hash_integers(np.arange(len(sent.points)), salt=shard + 1)  # of no input row
         sample = Coreset(sent.points, sent.weights, sent.weights, ids)
         return ShardReport(shard, sample, ledger, kind="pca", additive=sent.additive, slack=sent.slack)
 
     def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
-        whole = gather(sorted(blocks, key=lambda block: block.span))
+        whole = concatenate_blocks(sorted(blocks, key=lambda block: block.span))
         return Node(self.relaxation.of(whole.points, whole.weights), Ledger.of(whole, self.assignment))
 
-    def _join(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
+    def _merge_nodes(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
         assert isinstance(left.sample, Sketch)
         assert isinstance(right.sample, Sketch)
         return Node(self.relaxation.merge(left.sample, right.sample), left.ledger.merge(right.ledger))

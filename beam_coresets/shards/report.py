@@ -15,7 +15,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.shards.label_weights import LabelWeights
 from beam_coresets.shards.ledger import Ledger, sparse
 
-KINDS = ("coreset", "local_centers", "pca")
+SUMMARY_KINDS = ("coreset", "local_centers", "pca")
 WHOLE = -1  # the part of ranges that speak of all that a shard was given
 
 
@@ -159,7 +159,7 @@ def finished_parts(ranges: Iterable[Range]) -> list[int]:
     return sorted(part for part, total in totals.items() if 0 <= total <= rows[part])
 
 
-def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
+def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
     """One range a part, from the first offset to the last; rows add up, the last named total counts."""
     out: dict[int, Range] = {}
     for r in sorted(ranges, key=lambda r: (r.part, r.start, r.stop)):

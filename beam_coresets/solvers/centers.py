@@ -16,7 +16,7 @@ import numpy.typing as npt
 from beam_coresets.hashing import generator
 from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
-from beam_coresets.solvers.descent import Assigned, Problem, cluster_costs, exact_dist_sq, total_cost
+from beam_coresets.solvers.descent import CentersProblem, Clustering, cluster_costs, exact_dist_sq, total_cost
 from beam_coresets.solvers.swaps import SwapSearch
 
 Array = npt.NDArray[Any]
@@ -67,14 +67,16 @@ class _Effort:
         return _Effort(restarts, trials if k > 1 else 0, judged if k > 1 else 0)
 
 
-def _start(problem: Problem, k: int, init: Array | None, rng: np.random.Generator) -> Array:
+def _start(problem: CentersProblem, k: int, init: Array | None, rng: np.random.Generator) -> Array:
     """Centers to start from; fewer than k only where there are fewer distinct points, and then all of these."""
     rows = dz_seeding(problem.points, problem.weights, k, problem.z, rng, candidates=2 + int(math.log(k)))
     seeded = problem.points[rows].astype(np.float64)
     return seeded if init is None or len(rows) < k else np.concatenate([init, seeded[: k - len(init)]])
 
 
-def _search(problem: Problem, state: Assigned, trials: int, rng: np.random.Generator) -> tuple[Assigned, int]:
+def _search(
+    problem: CentersProblem, state: Clustering, trials: int, rng: np.random.Generator
+) -> tuple[Clustering, int]:
     """Swaps and short descents in turn, until `trials` candidates have been tried."""
     state, iterations = problem.descend(state, 5, _SEARCH_TOL)
     k = len(state.centers)
@@ -84,7 +86,7 @@ def _search(problem: Problem, state: Assigned, trials: int, rng: np.random.Gener
         trials -= tried
         if not swaps:
             continue
-        lower, used = problem.descend(problem.assign(moved.astype(np.float64)), 3, _SEARCH_TOL)
+        lower, used = problem.descend(problem.clustering(moved.astype(np.float64)), 3, _SEARCH_TOL)
         iterations += used
         if lower.cost < state.cost:
             state = lower
@@ -92,7 +94,9 @@ def _search(problem: Problem, state: Assigned, trials: int, rng: np.random.Gener
     return state, iterations + used
 
 
-def _judged_swaps(problem: Problem, state: Assigned, attempts: int, rng: np.random.Generator) -> tuple[Assigned, int]:
+def _judged_swaps(
+    problem: CentersProblem, state: Clustering, attempts: int, rng: np.random.Generator
+) -> tuple[Clustering, int]:
     """Makes one swap after another, judges each after a descent of what is near it, and keeps what is cheaper."""
     if attempts < 1:
         return state, 0
@@ -106,7 +110,7 @@ def _judged_swaps(problem: Problem, state: Assigned, attempts: int, rng: np.rand
             break
         centers = state.centers.copy()
         centers[center] = problem.points[row]
-        moved, used = problem.descend(problem.reassign(state, centers), 20, 1e-5, _FREEZE / k, state.cost)
+        moved, used = problem.descend(problem.clustering_near(state, centers), 20, 1e-5, _FREEZE / k, state.cost)
         iterations += used
         if moved.cost < state.cost * (1 - 1e-6):
             state = moved
@@ -114,7 +118,7 @@ def _judged_swaps(problem: Problem, state: Assigned, attempts: int, rng: np.rand
     return state, iterations
 
 
-def _snapped(problem: Problem, state: Assigned) -> Assigned:
+def _snapped(problem: CentersProblem, state: Clustering) -> Clustering:
     """Puts each center on its nearest point where that is cheaper.
 
     For z = 1 the optimum is often a heavy point, which Weiszfeld's steps only approach.
@@ -126,13 +130,13 @@ def _snapped(problem: Problem, state: Assigned) -> Assigned:
     before, after = np.empty(len(target)), np.empty(len(target))
     cluster_costs(problem.points, problem.weights, state.index, state.centers, problem.z, before)
     cluster_costs(problem.points, problem.weights, state.index, target, problem.z, after)
-    return problem.reassign(state, np.where((after < before)[:, None], target, state.centers))
+    return problem.clustering_near(state, np.where((after < before)[:, None], target, state.centers))
 
 
-def _solution(data: _Data, problem: Problem, state: Assigned, iterations: int) -> Solution:
+def _solution(data: _Data, problem: CentersProblem, state: Clustering, iterations: int) -> Solution:
     """Back to the user's coordinates; the cost is measured on the user's own rows."""
     if state.cost <= problem.floor:  # more centers than distinct points: some are repetitions
-        state = problem.assign(state.centers[np.unique(state.index)])
+        state = problem.clustering(state.centers[np.unique(state.index)])
     centers = problem.outward(state.centers)
     kept = data.points[data.kept]
     dist_sq = np.empty(len(kept))
@@ -184,8 +188,8 @@ class _Data:
                 raise ValueError(f"points: rows must have length 1 for cosine, got {norms[np.abs(norms - 1).argmax()]}")
         return _Data(writable(points), weights, kept)
 
-    def problem(self, z: float, metric: Metric) -> Problem:
-        return Problem.of(self.points[self.kept], self.weights[self.kept], z, metric == "cosine")
+    def problem(self, z: float, metric: Metric) -> CentersProblem:
+        return CentersProblem.of(self.points[self.kept], self.weights[self.kept], z, metric == "cosine")
 
 
 def _checked_centers(name: str, centers: Array, dim: int, most: int | None = None) -> Array:
@@ -245,14 +249,14 @@ def solve_centers(
     problem = data.problem(z, metric)
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
-    best: Assigned | None = None
+    best: Clustering | None = None
     iterations = 0
     for restart in range(effort.restarts):
         rng = generator(seed, "solve_centers", restart)
         centers = _start(problem, k, first if restart == 0 else None, rng)
         if len(centers) < k:  # every distinct point is a center
-            return _solution(data, problem, problem.assign(centers), 0)
-        state, used = _search(problem, problem.assign(centers), effort.trials, rng)
+            return _solution(data, problem, problem.clustering(centers), 0)
+        state, used = _search(problem, problem.clustering(centers), effort.trials, rng)
         iterations += used
         if best is None or state.cost < best.cost:
             best = state
@@ -292,5 +296,5 @@ def refine(
     _require_at_least(0, max_iter=max_iter)
     problem = data.problem(z, metric)
     start = problem.inward(_checked_centers("centers", centers, problem.points.shape[1]))
-    best, iterations = problem.descend(problem.assign(start), max_iter, tol)
+    best, iterations = problem.descend(problem.clustering(start), max_iter, tol)
     return _solution(data, problem, best, iterations)

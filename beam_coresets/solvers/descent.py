@@ -62,7 +62,7 @@ def _unit_rows(centers: Array) -> Array:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Assigned:
+class Clustering:
     """Centers (k, d) float64, each point's center and squared distance, and the cost, in a problem's coordinates."""
 
     centers: Array
@@ -72,7 +72,7 @@ class Assigned:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
+class CentersProblem:
     """Points at unit scale around the origin (float32 or float64, as given), positive weights, and how to go back."""
 
     points: Array
@@ -83,16 +83,16 @@ class Problem:
     scale: float
 
     @staticmethod
-    def of(points: Array, weights: Array, z: float, cosine: bool) -> Problem:
+    def of(points: Array, weights: Array, z: float, cosine: bool) -> CentersProblem:
         if cosine:
-            return Problem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
+            return CentersProblem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
         # Shares of the total, so that the mean of huge weights stays in range; a power of two scales without rounding.
         origin: Array = np.einsum("n,nd->d", weights / weights.sum(), points, dtype=np.float64)
         centered = points - origin
         peak = float(np.abs(centered).max(initial=0.0))
         scale = 2.0 ** -math.frexp(peak)[1] if peak > 0 else 1.0
         centered *= scale
-        return Problem(centered.astype(points.dtype), weights, z, False, origin, scale)
+        return CentersProblem(centered.astype(points.dtype), weights, z, False, origin, scale)
 
     @property
     def floor(self) -> float:
@@ -110,30 +110,30 @@ class Problem:
     def outward(self, centers: Array) -> Array:
         return self.origin + centers / self.scale
 
-    def assign(self, centers: Array) -> Assigned:
-        """The (k, d) float64 centers with the points assigned to them."""
-        return self._assigned(centers, *nearest(self.points, centers))
+    def clustering(self, centers: Array) -> Clustering:
+        """Of the points, to the nearest of (k, d) float64 centers."""
+        return self._measured(centers, *nearest(self.points, centers))
 
-    def reassign(self, old: Assigned, centers: Array) -> Assigned:
-        """`assign(centers)`, by comparing only with what differs from `old.centers` where that is little."""
+    def clustering_near(self, old: Clustering, centers: Array) -> Clustering:
+        """`clustering(centers)`, by comparing only with what differs from `old.centers` where that is little."""
         changed = (centers != old.centers).any(axis=1)
         moved = np.flatnonzero(changed)
         if len(moved) == 0:
             return dataclasses.replace(old, centers=centers)
         if 3 * len(moved) > len(centers):
-            return self.assign(centers)
+            return self.clustering(centers)
         index, dist_sq = nearest(self.points, centers[moved])
         closer = dist_sq < old.dist_sq
         index = np.where(closer, moved.astype(np.int32)[index], old.index)
         dist_sq = np.where(closer, dist_sq, old.dist_sq)
         lost = np.flatnonzero(changed[old.index])
         index[lost], dist_sq[lost] = nearest(self.points[lost], centers)
-        return self._assigned(centers, index, dist_sq)
+        return self._measured(centers, index, dist_sq)
 
-    def _assigned(self, centers: Array, index: Array, dist_sq: Array) -> Assigned:
-        return Assigned(centers, index, dist_sq, total_cost(dist_sq, self.weights, self.z))
+    def _measured(self, centers: Array, index: Array, dist_sq: Array) -> Clustering:
+        return Clustering(centers, index, dist_sq, total_cost(dist_sq, self.weights, self.z))
 
-    def step(self, state: Assigned, freeze: float = 0.0) -> Array:
+    def step(self, state: Clustering, freeze: float = 0.0) -> Array:
         """Centers that cost no more than the given ones for the same assignment.
 
         For z < 2 this is the reweighted mean (Weiszfeld), for z = 2 the mean: both minimise a quadratic upper bound.
@@ -181,8 +181,8 @@ class Problem:
         return np.where(worse[:, None], centers, moved)
 
     def descend(
-        self, start: Assigned, max_iter: int, tol: float, freeze: float = 0.0, goal: float = math.inf
-    ) -> tuple[Assigned, int]:
+        self, start: Clustering, max_iter: int, tol: float, freeze: float = 0.0, goal: float = math.inf
+    ) -> tuple[Clustering, int]:
         """Iterates `step` until an iteration gains at most tol of the cost; returns the last state and the iterations.
 
         Clusters without points are re-seeded at the rows that cost most, which costs nothing.
@@ -203,7 +203,7 @@ class Problem:
             centers = self.step(best, freeze)
             if not used.all():
                 centers[~used] = self._costliest(best.dist_sq, int((~used).sum()))
-            state = self.reassign(best, centers)
+            state = self.clustering_near(best, centers)
             gained = best.cost - state.cost
             if gained > 0:
                 best = state

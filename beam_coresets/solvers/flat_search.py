@@ -18,7 +18,7 @@ import numpy.typing as npt
 from beam_coresets._jit import fast_kernel
 from beam_coresets.hashing import generator
 from beam_coresets.points.flats import (
-    ROUNDING,
+    FLAT_ROUNDING,
     Flats,
     distances,
     fit,
@@ -35,15 +35,15 @@ Array = npt.NDArray[Any]
 SEARCH_ROWS = 4096  # more rows are searched by way of a coreset of so many
 RESTARTS = 3
 MOST_ROUNDS = 20
-PATIENCE = 3  # rounds without a gain after which a start is done
+STALE_ROUNDS = 3  # rounds without a gain after which a start is done
 JUDGED = 4
 POOL_WORK = 1e8  # coordinates compared in a round at most
-SMALL = 1e9  # multiply-adds of a round above which one start has to do
+FEW_OPERATIONS = 1e9  # multiply-adds of a round above which one start has to do
 GAIN = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class State:
+class FlatsState:
     """k flats, the flat (n,) and squared distance (n,) of each point, and the cost."""
 
     flats: Flats
@@ -75,7 +75,7 @@ def _swap_changes(costs, least, second, owner, out):  # type: ignore[no-untyped-
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Problem:
+class FlatsProblem:
     """What is searched.
 
     Attributes:
@@ -89,17 +89,17 @@ class Problem:
     r: int
     affine: bool
 
-    def state(self, flats: Flats) -> State:
+    def state(self, flats: Flats) -> FlatsState:
         """The flats, measured."""
         index, dist_sq = nearest_flat(self.points, flats)
-        return State(flats, index, dist_sq, float(self.weights @ dist_sq))
+        return FlatsState(flats, index, dist_sq, float(self.weights @ dist_sq))
 
     @property
     def floor(self) -> float:
         """A cost that is nothing but rounding."""
-        return ROUNDING * float(self.weights @ np.einsum("nd,nd->n", self.points, self.points))
+        return FLAT_ROUNDING * float(self.weights @ np.einsum("nd,nd->n", self.points, self.points))
 
-    def descend(self, state: State, max_iter: int, tol: float = GAIN) -> State:
+    def descend(self, state: FlatsState, max_iter: int, tol: float = GAIN) -> FlatsState:
         """k-subspaces iterations until one gains less than `tol` of the cost; never to a higher cost."""
         floor = self.floor
         for _ in range(max_iter):
@@ -113,7 +113,7 @@ class Problem:
                 break
         return state
 
-    def _filled(self, flats: Flats, state: State) -> Flats:
+    def _filled(self, flats: Flats, state: FlatsState) -> Flats:
         """A flat that no point is nearest to moves to a costly row and its neighbours."""
         empty = np.flatnonzero(np.bincount(state.index, minlength=self.k) == 0)
         if len(empty):
@@ -123,12 +123,12 @@ class Problem:
             flats.centers[empty[: len(rows)]], flats.bases[empty[: len(rows)]] = moved
         return flats
 
-    def _start(self, rng: np.random.Generator) -> State:
+    def _start(self, rng: np.random.Generator) -> FlatsState:
         flats = seeded(self.points, self.weights, self.k, self.r, self.affine, rng)
         missing = self.k - len(flats.centers)
-        return self.descend(self.state(Flats.union(flats, *[flats.take([0])] * missing)), 5)
+        return self.descend(self.state(Flats.concatenate(flats, *[flats.take([0])] * missing)), 5)
 
-    def _pool(self, state: State, count: int, rng: np.random.Generator) -> Flats:
+    def _pool(self, state: FlatsState, count: int, rng: np.random.Generator) -> Flats:
         """Candidates through neighbours of rows drawn by weight and by cost, concentrated twice."""
         mass = 0.3 * self.weights / self.weights.sum() + 0.7 * self.weights * state.dist_sq / state.cost
         rows = rng.choice(len(self.points), count, p=mass / mass.sum())
@@ -154,13 +154,13 @@ class Problem:
                 return chosen, changes
             chosen[j] = c
 
-    def best_of(self, state: State, pool: Flats, judged: int = 0) -> State:
+    def best_of(self, state: FlatsState, pool: Flats, judged: int = 0) -> FlatsState:
         """A state of lower cost with flats from the pool, or the same state.
 
         Args:
           judged: how many exchanges that don't pay at once are tried all the same, if no other does.
         """
-        pool = Flats.union(state.flats, pool)
+        pool = Flats.concatenate(state.flats, pool)
         chosen, changes = self._chosen(distances(self.points, pool) * self.weights)
         lowest = state.cost * (1 - GAIN)
         moved = self.descend(self.state(pool.take(chosen)), 30)
@@ -174,24 +174,24 @@ class Problem:
                 return self.descend(moved, 30)
         return state
 
-    def search(self, state: State, rng: np.random.Generator) -> State:
+    def search(self, state: FlatsState, rng: np.random.Generator) -> FlatsState:
         """Rounds until some in a row have gained nothing."""
         n, d = self.points.shape
         count = int(np.clip(POOL_WORK / (n * d * (self.r + 1)), 8, 8 * self.k + 16))
         stale, floor = 0, self.floor
         for _ in range(MOST_ROUNDS):
-            if state.cost <= floor or stale == PATIENCE:
+            if state.cost <= floor or stale == STALE_ROUNDS:
                 break
             after = self.best_of(state, self._pool(state, count, rng), JUDGED)
             stale = 0 if after.cost < state.cost else stale + 1
             state = after
         return state
 
-    def solve(self, init: Flats | None, restarts: int | None, seed: int) -> State:
+    def solve(self, init: Flats | None, restarts: int | None, seed: int) -> FlatsState:
         """The best of several starts, and of their flats mixed."""
         n, d = self.points.shape
         if restarts is None:
-            restarts = RESTARTS if n * d * self.k * 8 * (self.r + 1) <= SMALL else 1
+            restarts = RESTARTS if n * d * self.k * 8 * (self.r + 1) <= FEW_OPERATIONS else 1
         found = []
         for restart in range(restarts):
             rng = generator(seed, "solve_subspaces", restart)
@@ -201,10 +201,10 @@ class Problem:
         best = min(found, key=lambda state: state.cost)
         if len(found) == 1 or best.cost <= self.floor:
             return best
-        mixed = self.best_of(best, Flats.union(*(state.flats for state in found if state is not best)))
+        mixed = self.best_of(best, Flats.concatenate(*(state.flats for state in found if state is not best)))
         return self.search(mixed, generator(seed, "solve_subspaces", "mixed"))
 
-    def smaller(self, seed: int) -> Problem:
+    def smaller(self, seed: int) -> FlatsProblem:
         """The same on a coreset, if there are many rows."""
         if len(self.points) <= max(SEARCH_ROWS, self.k):
             return self

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.points.coreset import Coreset
-from beam_coresets.points.flats import ROUNDING, Flats, fit, nearest_flat, principal
+from beam_coresets.points.flats import FLAT_ROUNDING, Flats, fit, nearest_flat, principal
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.flat_search import Problem
+from beam_coresets.solvers.flat_search import FlatsProblem
+from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
 
@@ -23,8 +24,8 @@ SEARCH_DIM = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subspaces:
-    """k' flats of dimension r as a `Model`; k' < k where k' hold all points.
+class Subspaces(Model):
+    """k' flats of dimension r; k' < k where k' hold all points.
 
     Attributes:
       centers: (k', d) float64, a point on each: the mean of its cluster, or zeros where linear.
@@ -38,7 +39,6 @@ class Subspaces:
     bases: Array
     affine: bool
     cost: float = math.nan
-    offset: float = 0.0
 
     @property
     def flats(self) -> Flats:
@@ -170,7 +170,7 @@ def solve_subspaces(
     if k == 1:
         return _measured(points, weights, _exact(points, weights, np.zeros(n, np.int32), 1, r, affine), affine)
     frame = _Frame.of(points, weights, max(SEARCH_DIM, 2 * k * (r + 1)), affine)
-    problem = Problem(frame.inward(points.astype(np.float64)), weights, k, r, affine)
+    problem = FlatsProblem(frame.inward(points.astype(np.float64)), weights, k, r, affine)
     small = problem.smaller(seed)
     best = small.solve(None if init is None else _continued(init, points, problem), restarts, seed)
     state = problem.descend(problem.state(best.flats), max_iter)
@@ -198,7 +198,7 @@ def refine_subspaces(points: Array, weights: Array, start: Subspaces, *, max_ite
     return _polished(points, weights, start.flats, start.affine, max_iter)
 
 
-def _continued(init: Subspaces, points: Array, problem: Problem) -> Flats:
+def _continued(init: Subspaces, points: Array, problem: FlatsProblem) -> Flats:
     """One iteration from the given flats on, in the problem's coordinates; the first is repeated to make k."""
     index, _ = nearest_flat(points, init.flats)
     missing = np.zeros(problem.k - len(init.centers), np.int64)
@@ -228,7 +228,7 @@ def _polished(points: Array, weights: Array, flats: Flats, affine: bool, most: i
         if gain <= 1e-9 * cost:
             break
     size_sq = float(weights @ np.einsum("nd,nd->n", points, points, dtype=np.float64))
-    if cost <= ROUNDING * size_sq:  # more flats than it takes: some hold nothing
+    if cost <= FLAT_ROUNDING * size_sq:  # more flats than it takes: some hold nothing
         flats = flats.take(np.unique(index))
     return _measured(points, weights, flats, affine)
 

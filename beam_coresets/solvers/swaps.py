@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from beam_coresets._jit import fast_kernel
 from beam_coresets.points.nearest import MATRIX_DIM
-from beam_coresets.points.seeding import BLOCK, block_dist_sq, draw_row, transposed
+from beam_coresets.points.seeding import SEED_BLOCK, block_dist_sq, draw_row, transposed
 
 Array = npt.NDArray[Any]
 
@@ -96,7 +96,7 @@ def _sums(first, first_cost, second_cost, n, sums, removal):  # type: ignore[no-
     total = 0.0
     for block in range(len(sums)):
         part = 0.0
-        for i in range(block * BLOCK, min(n, (block + 1) * BLOCK)):
+        for i in range(block * SEED_BLOCK, min(n, (block + 1) * SEED_BLOCK)):
             part += first_cost[i]
             removal[first[i]] += second_cost[i] - first_cost[i]
         sums[block] = part
@@ -112,10 +112,10 @@ def _price(  # type: ignore[no-untyped-def]
     n = len(points)
     gain = 0.0
     change[:] = removal
-    for block in range((n + BLOCK - 1) // BLOCK):
-        low = block * BLOCK
+    for block in range((n + SEED_BLOCK - 1) // SEED_BLOCK):
+        low = block * SEED_BLOCK
         block_dist_sq(points, columns, block, row, dist_sq)
-        for i in range(low, min(n, low + BLOCK)):
+        for i in range(low, min(n, low + SEED_BLOCK)):
             if dist_sq[i - low] < second_sq[i]:
                 d = np.float64(dist_sq[i - low])
                 c = weights[i] * (d if z == 2.0 else np.sqrt(d) if z == 1.0 else d ** (0.5 * z))
@@ -131,10 +131,10 @@ def _replace(points, columns, row, j, centers, first, second, first_sq, second_s
     """Puts row `row` in the place of center j and brings the two nearest centers of every point up to date."""
     n = len(points)
     centers[j] = points[row]
-    for block in range((n + BLOCK - 1) // BLOCK):
-        low = block * BLOCK
+    for block in range((n + SEED_BLOCK - 1) // SEED_BLOCK):
+        low = block * SEED_BLOCK
         block_dist_sq(points, columns, block, row, dist_sq)
-        for i in range(low, min(n, low + BLOCK)):
+        for i in range(low, min(n, low + SEED_BLOCK)):
             d = dist_sq[i - low]
             if first[i] == j or second[i] == j:
                 _two_of_row(points, i, centers, first, second, first_sq, second_sq)
@@ -151,11 +151,11 @@ def _search(  # type: ignore[no-untyped-def]
 ):
     """Tries one drawn point for each uniform number, and stops after `most` swaps; returns (swaps, trials)."""
     n = len(points)
-    blocks = (n + BLOCK - 1) // BLOCK
-    first_cost = np.zeros(blocks * BLOCK)
-    second_cost = np.zeros(blocks * BLOCK)
+    blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
+    first_cost = np.zeros(blocks * SEED_BLOCK)
+    second_cost = np.zeros(blocks * SEED_BLOCK)
     sums, removal, change = np.empty(blocks), np.empty(len(centers)), np.empty(len(centers))
-    dist_sq = np.zeros(BLOCK, points.dtype)
+    dist_sq = np.zeros(SEED_BLOCK, points.dtype)
     _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost)
     total = _sums(first, first_cost, second_cost, n, sums, removal)
     swaps = 0
@@ -183,7 +183,7 @@ def _drawn_swap(  # type: ignore[no-untyped-def]
     row = draw_row(first_cost, sums, sums.sum(), u)
     if row < 0:
         return -1, -1
-    change, dist_sq = np.empty_like(removal), np.zeros(BLOCK, points.dtype)
+    change, dist_sq = np.empty_like(removal), np.zeros(SEED_BLOCK, points.dtype)
     _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
     return row, int(np.argsort(change)[min(rank, len(change) - 1)])
 
@@ -240,8 +240,8 @@ class SwapSearch:
         """
         n = len(self.points)
         first, _, first_sq, second_sq = self.two_nearest(np.array(centers, self.points.dtype, order="C"))
-        blocks = (n + BLOCK - 1) // BLOCK
-        first_cost, second_cost = np.zeros(blocks * BLOCK), np.zeros(blocks * BLOCK)
+        blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
+        first_cost, second_cost = np.zeros(blocks * SEED_BLOCK), np.zeros(blocks * SEED_BLOCK)
         _two_costs(self.weights, first_sq, second_sq, self.z, n, first_cost, second_cost)
         sums, removal = np.empty(blocks), np.empty(len(centers))
         _sums(first, first_cost, second_cost, n, sums, removal)

@@ -23,7 +23,7 @@ from beam_coresets.sampling import per_key
 from beam_coresets.shards.label_weights import LabelWeights
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
-from beam_coresets.shards.report import Range, ShardReport, all_keys, joined
+from beam_coresets.shards.report import Range, ShardReport, all_keys, merge_ranges
 
 DELTA_FACTOR = 2  # points of a delta as a multiple of the finished coreset's
 DELTA_BYTES = 512 << 10
@@ -33,7 +33,7 @@ Extras = Callable[[Array], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
+class KeyedRows:
     """Rows of one pane, read from any number of parts.
 
     Attributes:
@@ -50,10 +50,10 @@ class Rows:
     groups: Array | None = None
     extras: Extras | None = None
 
-    def take(self, rows: Array) -> Rows:
+    def take(self, rows: Array) -> KeyedRows:
         """Some of them, by their numbers, (m,)."""
         extras = self.extras
-        return Rows(
+        return KeyedRows(
             self.points[rows],
             self.weights[rows],
             self.ids[rows],
@@ -63,7 +63,7 @@ class Rows:
         )
 
 
-def delta(merge_reduce: MergeReduce, shard: int, rows: Rows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
+def delta(merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
     """The report on one pane's rows of these ranges; `rows` may be empty."""
     names: tuple[str, ...] = ("",)
     codes, order = None, None
@@ -111,7 +111,7 @@ def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
 
 
 def _sampled(
-    merge_reduce: MergeReduce, shard: int, rows: Rows, ledger: Ledger, order: Array | None, bounds: Array | None
+    merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ledger: Ledger, order: Array | None, bounds: Array | None
 ) -> tuple[Array, Array, Array | None]:
     """Row numbers, unbiased weights, and where each key's begin and end."""
     shape = rows.points.shape[1], rows.points.itemsize
@@ -158,7 +158,7 @@ def _thinned(
 
 def compacted(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
     """One report in place of several of the same shard, thinned key by key to the size of an inner node."""
-    whole = united(merge_reduce, reports)
+    whole = merge_reports(merge_reduce, reports)
     size = merge_reduce.node_size(whole.coreset.dim, whole.coreset.points.itemsize)
     return _each_thinned(merge_reduce, whole, size, "compacted")
 
@@ -176,7 +176,7 @@ def _each_thinned(merge_reduce: MergeReduce, whole: ShardReport, size: int, purp
 
 def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
     """The finished report of one shard on each key: the last draw, and calibrated weights."""
-    whole = united(merge_reduce, reports)
+    whole = merge_reports(merge_reduce, reports)
     if len(whole.keys) >= per_key.MANY and not merge_reduce.labelled:
         # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
         size = merge_reduce.sampler.size_in(whole.coreset.dim, whole.coreset.points.itemsize)
@@ -199,7 +199,7 @@ def _with_total(report: ShardReport) -> ShardReport:
     return dataclasses.replace(report, coreset=dataclasses.replace(coreset, weights=weights))
 
 
-def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
+def merge_reports(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardReport:
     """All reports of one shard on one pane as one, its samples side by side in an order that does not depend on who
     came first.
 
@@ -239,7 +239,7 @@ def united(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> ShardRe
         order = np.argsort(code, kind="stable")
         sample = sample.keep(order, sample.weights_ht[order])
         bounds = np.searchsorted(code[order], np.arange(len(keys) + 1)).astype(np.int64)
-    ranges = joined(r for report in reports for r in report.ranges)
+    ranges = merge_ranges(r for report in reports for r in report.ranges)
     ledger = dataclasses.replace(ledger, labels=labels).packed()
     return ShardReport(shards[0], sample, ledger, ranges, keys, bounds, max(report.parts for report in reports))
 
@@ -270,5 +270,3 @@ def decidable(
             none = ShardReport(shard, Coreset.empty(some.coreset.dim), nothing, some.ranges, (key,), None, some.parts)
             out[key].append(mine.get(key, none))
     return out
-
-

@@ -24,8 +24,8 @@ from beam_coresets.shards.report import WHOLE, Range, ShardReport
 from beam_coresets.streaming.received_ranges import Seen
 
 KEPT, LATE, REPEATED, OVERLAPPING, EXPIRED = "kept", "late", "repeated", "overlapping", "expired"
-SLACK = 1e-3
-COMPACT_AFTER = 64  # reports a window
+DUE_SLACK = 1e-3
+COMPACT_AFTER_REPORTS = 64  # reports a window
 FIRED_LATE = 1.0  # seconds after its time at which a timer is taken for an old one
 
 
@@ -241,7 +241,7 @@ class Watch:
         """Whether the timer must be set, to `vigil.armed`, because the window is due at another time now; changes
         `vigil`."""
         due = self.due(vigil, window_end)
-        if vigil.revision or (vigil.armed is not None and abs(due - vigil.armed) <= SLACK):
+        if vigil.revision or (vigil.armed is not None and abs(due - vigil.armed) <= DUE_SLACK):
             return False
         vigil.armed = due
         return True
@@ -256,7 +256,7 @@ class Watch:
             vigil.armed = None
             return False
         due = self.due(vigil, window_end)
-        if now < due - SLACK:
+        if now < due - DUE_SLACK:
             vigil.armed = due
             return False
         if self.behind and self.complete(vigil):
@@ -268,7 +268,7 @@ class Watch:
             vigil.waited, vigil.not_before = True, now + wait
             vigil.armed = max(self.due(vigil, window_end), vigil.not_before)
             return False
-        return vigil.armed is None or now >= vigil.armed - SLACK
+        return vigil.armed is None or now >= vigil.armed - DUE_SLACK
 
     def reason(self, vigil: Vigil, window_end: float) -> str:
         """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
@@ -291,7 +291,7 @@ class Watch:
     def crowded(self, vigil: Vigil) -> bool:
         """Whether one report a shard is to be made of those that are kept: with many shards not before there are as
         many new ones, as all are read for it."""
-        return vigil.kept > COMPACT_AFTER and vigil.kept > vigil.seen.shards
+        return vigil.kept > COMPACT_AFTER_REPORTS and vigil.kept > vigil.seen.shards
 
     def expires(self, vigil: Vigil) -> float:
         """When the window is forgotten."""
@@ -321,11 +321,11 @@ def _first_held(assignment: Assignment) -> npt.NDArray[np.int64]:
 def _enter(vigil: Vigil, shard: int, r: Range) -> None:
     spans, rows, total = vigil.seen.get((shard, r.part), ([], 0, -1))
     if r.stop > r.start:
-        spans = _joined([*spans, [r.start, r.stop]])
+        spans = _merge_spans([*spans, [r.start, r.stop]])
     vigil.seen[shard, r.part] = (spans, rows + r.rows, max(total, r.total))
 
 
-def _joined(spans: list[list[int]]) -> list[list[int]]:
+def _merge_spans(spans: list[list[int]]) -> list[list[int]]:
     out: list[list[int]] = []
     for low, high in sorted(spans):
         if out and low <= out[-1][1]:

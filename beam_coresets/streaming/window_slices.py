@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 import json
 
-KEPT = 3  # windows' lengths for which a pane may be late
+KEPT_LENGTHS = 3  # windows' lengths for which a pane may be late
 RUNNING_PANES = 4  # a running summary does not wait for a pane once one so much later has been decided
 MAX_GAPS = 1000  # gaps in a running summary that may still be filled
 
@@ -38,7 +38,7 @@ class PaneBook:
           decided, its last. It waits for all of its panes, but not for panes that are still missing when one a whole
           window later has been decided. A pane that comes after all, or is revised, revises the windows it is in.
         """
-        horizon = max(self.decided, default=pane) - KEPT * panes
+        horizon = max(self.decided, default=pane) - KEPT_LENGTHS * panes
         if pane < horizon or self.decided.get(pane, 0) >= revision:
             self.skipped += 1
             return []
@@ -54,7 +54,7 @@ class PaneBook:
             elif newest >= last + panes or all(p in self.decided for p in inside):
                 due.append((last, 1))
         self.emitted |= dict(due)
-        self._forget(newest - KEPT * panes)
+        self._forget(newest - KEPT_LENGTHS * panes)
         return due
 
     def inside(self, last: int, panes: int) -> range:
@@ -64,7 +64,7 @@ class PaneBook:
 
     def needed(self, panes: int) -> int:
         """The earliest pane that a window to come, or a revision of one, may need."""
-        return max(self.decided, default=0) - (KEPT + 1) * panes + 1
+        return max(self.decided, default=0) - (KEPT_LENGTHS + 1) * panes + 1
 
     def _forget(self, before: int) -> None:
         for book in (self.decided, self.emitted):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-KINDS = ("fixed", "sliding", "global")
+WINDOW_KINDS = ("fixed", "sliding", "global")
 _UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GRID = 1000  # windows begin and end on whole milliseconds
 _ROUNDING = 5e-4  # milliseconds: what a time of today is off by as float64 seconds, and less than a microsecond
@@ -26,7 +26,7 @@ class WindowSpec:
     panes; a sliding window is the last `size / period` panes; `global` is all panes so far, with a report for each.
 
     Attributes:
-      kind: one of `KINDS`.
+      kind: one of `WINDOW_KINDS`.
       size: length of a window in seconds (of no meaning for `global`).
       period: seconds from one report to the next; equal to `size` for `fixed`.
 
@@ -39,8 +39,8 @@ class WindowSpec:
     period: float
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"window: must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.kind not in WINDOW_KINDS:
+            raise ValueError(f"window: must be one of {', '.join(WINDOW_KINDS)}, got {self.kind!r}")
         for length in (self.size, self.period):
             if not (math.isfinite(length) and length > 0 and self.ticks(length) and _is_whole(length * _GRID)):
                 raise ValueError(f"window: must be positive and in whole milliseconds, got {length:g} s")

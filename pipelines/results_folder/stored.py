@@ -95,7 +95,7 @@ def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[I
 
 def _tables(folder: str, name: str) -> Iterator[pa.Table]:
     """The files of a table one after the other, in the order of their windows, with the table's types."""
-    found = [(path, form) for form in tables.FORMATS for path in files_of(folder, name, f".{form}")]
+    found = [(path, form) for form in tables.TABLE_FORMATS for path in files_of(folder, name, f".{form}")]
     if not found:
         raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
     for path, form in sorted(found, key=lambda each: place_of(each[0])):

@@ -63,7 +63,7 @@ def test_without_prices_it_is_the_nearest_center_and_its_distance(z, metric):
     expected = dist_sq / 2 if metric == "cosine" else np.sqrt(dist_sq)
     free = Priced(centers, np.zeros((1, 7)), z=z, metric=metric)
     for clusters in (Nearest(Centers(centers, z, metric), z, metric), free):
-        own, distance = clusters.assign(block_of(points))
+        own, distance = clusters.clusters_of(block_of(points))
         assert np.array_equal(own, index)
         assert distance == pytest.approx(expected, rel=1e-5)
         assert clusters.k == 7
@@ -88,14 +88,14 @@ def test_ties_are_divided_by_id_in_the_shares_of_the_plan():
     both = np.packbits([True, True, False]).tobytes()
     ties = {(0, both): np.array([1 / 3, 1.0, 1.0])}
     priced = Priced(centers, np.zeros((2, 3)), ("a", "b"), tolerance=1e-9, ties=ties)
-    index, distance = priced.assign(block_of(points, labels))
+    index, distance = priced.clusters_of(block_of(points, labels))
     assert distance == pytest.approx(1)
     assert (index[:3000] == 0).mean() == pytest.approx(1 / 3, abs=0.05)
     assert (index[3000:] == 0).all()  # such ties are not in the plan
     assert np.array_equal(index[:3000] == 0, tie_place(np.arange(3000, dtype=np.uint64)) < 1 / 3)
     ids = np.arange(6000, dtype=np.uint64)
     pieces = [slice(i, i + 70) for i in range(0, 6000, 70)]
-    parts = [priced.assign(block_of(points[piece], labels[piece], ids[piece])) for piece in pieces]
+    parts = [priced.clusters_of(block_of(points[piece], labels[piece], ids[piece])) for piece in pieces]
     assert np.array_equal(np.concatenate([own for own, _ in parts]), index)
 
 
@@ -109,7 +109,7 @@ def test_one_cluster_has_no_rivals():
 def test_labels_that_have_no_price():
     priced = Priced(np.zeros((2, 1)), np.zeros((2, 2)), ("a", "b"))
     with pytest.raises(ValueError, match="group: must be one of the 2 labels that have prices, got 'c'"):
-        priced.assign(block_of(np.zeros((2, 1)), ["a", "c"]))
+        priced.clusters_of(block_of(np.zeros((2, 1)), ["a", "c"]))
     with pytest.raises(ValueError, match="group: must be known of every row, got rows without labels"):
-        priced.assign(block_of(np.zeros((2, 1))))
+        priced.clusters_of(block_of(np.zeros((2, 1))))
     assert label_codes(pa.table({"group": ["x", "y", "x"]}))[1].tolist() == [0, 1, 0]

@@ -42,12 +42,12 @@ def surveyed(surveyor, blocks):
 
 def sizes(priced, block):
     table = np.zeros(priced.prices.shape)
-    np.add.at(table, (label_numbers(block, priced.labels), priced.assign(block)[0]), block.weights)
+    np.add.at(table, (label_numbers(block, priced.labels), priced.clusters_of(block)[0]), block.weights)
     return table
 
 
 def cost(priced, block):
-    return float(block.weights @ priced.assign(block)[1] ** priced.z)
+    return float(block.weights @ priced.clusters_of(block)[1] ** priced.z)
 
 
 def test_a_survey_of_all_rows_has_all_rows():

@@ -17,7 +17,7 @@ from beam_coresets.coordinator.audit import FALSE_ALARM, audit
 from beam_coresets.coordinator.decision import Policy, Verdict, decide
 from beam_coresets.coordinator.merge import merge
 from beam_coresets.coordinator.recovery import recover
-from beam_coresets.coordinator.replica_test import Evidence, Pool
+from beam_coresets.coordinator.replica_test import Pool, ReplicaEvidence
 from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails, SSet, UnitVectors
 from beam_coresets.hashing import generator
 from beam_coresets.parameters.plan import Plan
@@ -229,7 +229,7 @@ def test_what_is_seen_is_what_the_module_says(replication):
 
 def _evidence(reports, scheme):
     pool = Pool.of(reports, scheme)
-    return Evidence.of(pool, scheme)
+    return ReplicaEvidence.of(pool, scheme)
 
 
 @pytest.mark.parametrize("method", ["sensitivity", "uniform"])

@@ -10,7 +10,7 @@ from laws import random_block
 from beam_coresets.coordinator.decision import Policy, Verdict, decide
 from beam_coresets.points.block import Span
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment, part_ids
+from beam_coresets.shards.assignment import SCHEMES, Assignment, part_ids
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.shards.report import Range
@@ -28,7 +28,7 @@ def reports(scheme, size=30):
 def situations(draw):
     """A random scheme and which of its shards answer, in which order."""
     s = draw(st.integers(1, 6))
-    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(KINDS)), 24, draw(st.integers(0, 9)))
+    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(SCHEMES)), 24, draw(st.integers(0, 9)))
     return scheme, draw(st.lists(st.integers(0, s - 1), unique=True))
 
 

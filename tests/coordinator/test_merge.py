@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import random_block
 
-from beam_coresets.coordinator.decision import Evidence, Policy, decide, united
-from beam_coresets.coordinator.evidence import pack, unpack
-from beam_coresets.coordinator.merge import NODE_FACTOR, merge, node_sampler, thinned
-from beam_coresets.coordinator.rollup import Rollup, merge_all
+from beam_coresets.coordinator.decision import Decision, Evidence, Policy, decide
+from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
+from beam_coresets.coordinator.merge import merge, node_sampler, thinned
+from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import Span, blocks_of
 from beam_coresets.points.coreset import Coreset
@@ -21,8 +21,8 @@ from beam_coresets.results.certificate import fitted_interval, fixed_interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment
-from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.shards.assignment import SCHEMES, Assignment
+from beam_coresets.shards.merge_reduce import NODE_FACTOR, MergeReduce, shard_reports
 
 CENTERS = np.array([[0.0, 0, 0], [15, 15, 15], [30, 30, 30]])
 SCHEME = Assignment(5, 2, "cyclic", 40)
@@ -46,8 +46,15 @@ def decision(window, scheme=SCHEME, dropped=(), kind="exact", size=40, n=1500):
     return decide(answers, Policy(scheme, kind))
 
 
+def rolled_up(decisions, sampler, seed=0):
+    rollup = Rollup(sampler, seed)
+    for one in decisions:
+        rollup.add(one)
+    return rollup.result()
+
+
 @st.composite
-def windows(draw, schemes=KINDS):
+def windows(draw, schemes=SCHEMES):
     """Decisions of one to four windows under one scheme, and a factor for each."""
     s = draw(st.integers(1, 5))
     scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(schemes)), 24, draw(st.integers(0, 3)))
@@ -107,7 +114,7 @@ def test_the_certificate_is_that_of_all_buckets_apart(case):
     arrays["unequal"] = arrays.pop("multipliers")
     sample = whole.evidence.sample
     buckets = np.concatenate([d.evidence.bucket + end for d, end in zip(one, ends[:-1], strict=True)])
-    apart = united(
+    apart = Decision.of(
         whole.policy, dataclasses.replace(whole.recovery, **arrays), Evidence(sample, whole.evidence.shard, buckets),
         whole.total_weight, whole.points, whole.degraded,
     )
@@ -196,7 +203,7 @@ def test_a_cap_in_bytes_holds_through_windows_and_rollups(labelled):
     if labelled:
         parts = [_with_labels(part) for part in parts]
     whole = merge(parts)
-    for found in (thinned(whole, capped, 0), merge_all(parts, capped)):
+    for found in (thinned(whole, capped, 0), rolled_up(parts, capped)):
         assert max(np.bincount(found.evidence.shard)) <= 50 + 4
         assert found.coreset.weights.sum() == pytest.approx(whole.total_weight, rel=1e-9)
     node = node_sampler(capped, 3, 4)
@@ -210,7 +217,7 @@ def _with_labels(part):
     totals = {code: float(weights[codes == code].sum()) for code in (0, 1)}
     sample = dataclasses.replace(part.evidence.sample, groups=codes)
     evidence = Evidence(sample, part.evidence.shard, part.evidence.bucket)
-    return united(part.policy, part.recovery, evidence, part.total_weight, part.points, False, label_totals=totals)
+    return Decision.of(part.policy, part.recovery, evidence, part.total_weight, part.points, False, label_totals=totals)
 
 
 def test_shards_that_hold_the_same_points_are_thinned_apart():
@@ -235,7 +242,7 @@ def test_a_rollup_of_many_windows_is_close_to_all_of_the_data():
     assert found.total_weight == pytest.approx(150 * 1500)
     truth = sum(cost(points(i % 20), np.ones(1500), CENTERS) for i in range(150))
     assert fixed_interval(found, CENTERS).estimate == pytest.approx(truth, rel=0.1)
-    again = merge_all((decision(i % 20, dropped=(i % 6,), size=100) for i in range(150)), Sampler(3, 100), 1)
+    again = rolled_up([decision(i % 20, dropped=(i % 6,), size=100) for i in range(150)], Sampler(3, 100), 1)
     assert again.to_bytes() == found.to_bytes()
 
 
@@ -246,7 +253,7 @@ def test_the_tables_are_enough_to_go_on(case, merging, fitted):
     if found.recovery.kind == "lp":  # leaves points out of the tables
         found = decide([], found.policy)
     summary = summarize(found, Question(Sampler(3, 30), solve=False))
-    back = unpack({"evidence": pack(found)}, summary.coreset)
+    back = unpack_evidence({"evidence": pack_evidence(found)}, summary.coreset)
     assert_alike(back.recovery, found.recovery)
     assert back.policy == found.policy
     assert (back.total_weight, back.points, back.degraded) == (found.total_weight, found.points, found.degraded)
@@ -265,7 +272,7 @@ def test_scaled_columns_come_back_as_they_were_measured():
     scale = Scale((1e6, -1.0, 0.0), (1000.0, 0.5, 3.0))
     found = decision(0)
     table = summarize(found, Question(Sampler(3, 30), solve=False), scale=scale).coreset
-    back = unpack({"evidence": pack(found)}, table, scale)
+    back = unpack_evidence({"evidence": pack_evidence(found)}, table, scale)
     np.testing.assert_allclose(back.coreset.points, found.coreset.points, rtol=1e-6, atol=1e-6)
     assert fixed_interval(back, CENTERS).estimate == pytest.approx(fixed_interval(found, CENTERS).estimate, rel=1e-5)
 
@@ -275,10 +282,11 @@ def test_ids_labels_and_kept_columns_come_back():
     scheme = Assignment(3, 2, "cyclic", 24)
     found = decide(shard_reports(blocks, MergeReduce(Sampler(3, 30), scheme)), Policy(scheme))
     first = summarize(found, Question(Sampler(3, 30), solve=False)).coreset
-    second = summarize(unpack({"evidence": pack(found)}, first), Question(Sampler(3, 30), solve=False)).coreset
+    back = unpack_evidence({"evidence": pack_evidence(found)}, first)
+    second = summarize(back, Question(Sampler(3, 30), solve=False)).coreset
     weights = ("weight", "weight_ht")
     assert second.drop_columns(weights).equals(first.drop_columns(weights))
-    assert len(pack(found)) < 1500
+    assert len(pack_evidence(found)) < 1500
 
 
 @pytest.mark.parametrize(
@@ -289,9 +297,9 @@ def test_ids_labels_and_kept_columns_come_back():
         (lambda: merge([decision(0)], [1, 2]), "factors: must be one for each of 1 decisions, got 2"),
         (lambda: merge([decision(0)], [-1]), "factors: must be finite and not negative, got -1.0"),
         (lambda: merge([decision(0)], [float("nan")]), "factors: must be finite and not negative, got nan"),
-        (lambda: unpack({"evidence": None, "version": "0.1"}, None), "got none .written by version 0.1"),
+        (lambda: unpack_evidence({"evidence": None, "version": "0.1"}, None), "got none .written by version 0.1"),
         (
-            lambda: unpack({"evidence": pack(decision(0))}, summarize(decide([], Policy(SCHEME)),
+            lambda: unpack_evidence({"evidence": pack_evidence(decision(0))}, summarize(decide([], Policy(SCHEME)),
                                                                     Question(Sampler(3, 30))).coreset),
             "coreset: must have the .* rows of this window, got 0",
         ),

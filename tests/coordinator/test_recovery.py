@@ -8,7 +8,7 @@ from beam_coresets.coordinator.diagnosis import diagnose
 from beam_coresets.coordinator.recovery import packed, property1_delta, recover, unpacked
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span
-from beam_coresets.shards.assignment import KINDS, Assignment, split
+from beam_coresets.shards.assignment import SCHEMES, Assignment, split
 from beam_coresets.shards.ledger import Ledger
 
 CYCLIC = Assignment(6, 3, "cyclic", 60)
@@ -50,7 +50,7 @@ def emptied(ledger, buckets=slice(None)):
 def situations(draw):
     """A random scheme and the ledgers of random responders, some of them faulty in random buckets."""
     s = draw(st.integers(1, 8))
-    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(KINDS)), 24, draw(st.integers(0, 9)))
+    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(SCHEMES)), 24, draw(st.integers(0, 9)))
     ledgers, _ = true_ledgers(scheme, draw(st.sampled_from([0, 20, 300])))
     for i in range(s):
         fault = draw(st.sampled_from([None, None, "late", replayed, altered, cut_short, emptied]))

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.datasets.lower_bound import (
-    FAR,
-    NEAR,
+    FAR_SLOPE,
+    NEAR_SLOPE,
     OVERLAP,
     HardInstance,
     distance_sq,
@@ -76,7 +76,7 @@ def test_claim_22_each_points_own_center_is_the_nearest_and_so_far(instance, far
     centers = instance.centers(rows, farther)
     assert len(centers) <= instance.k // 2 + 1 + (instance.copies - 1) * instance.dim
     found = nearest(instance.points, centers)[1]
-    far, near = distance_sq(instance.t, FAR), distance_sq(instance.t, NEAR)
+    far, near = distance_sq(instance.t, FAR_SLOPE), distance_sq(instance.t, NEAR_SLOPE)
     kinds = np.array([far, near, 1.0])
     which = np.abs(found[:, None] - kinds).argmin(axis=1)
     assert found == pytest.approx(kinds[which], abs=1e-9)

@@ -14,7 +14,7 @@ from jobs import clusters, counters, parts_of, run, without_beam
 
 from beam_coresets import tables
 from beam_coresets.parameters.plan import Plan
-from beam_coresets.results.summary import Summary, together
+from beam_coresets.results.summary import Summary, summary_of_keys
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.writing.claims import Claims
@@ -78,8 +78,8 @@ def announce(broker, topic, folder, summaries, **options):
 
 def test_rows_of_summaries_and_centers_go_out_once_under_their_window_and_key(broker, topic, tmp_path):
     keys = [decision(i, Window(600.0, 660.0, f"key/{i}")) for i in range(3)]
-    whole = together(Window(600.0, 660.0, "group"), keys)
-    told, counted = announce(broker, topic, tmp_path, [whole, whole, together(whole.window, keys[::-1])])
+    whole = summary_of_keys(Window(600.0, 660.0, "group"), keys)
+    told, counted = announce(broker, topic, tmp_path, [whole, whole, summary_of_keys(whole.window, keys[::-1])])
     assert {window.name for window in told} == {whole.window.name}
     assert counted["decisions_dropped"] == 1
     claims, found = Claims(str(tmp_path)), messages(broker, topic)
@@ -141,7 +141,7 @@ def test_what_is_not_delivered_is_not_marked_and_fails_the_bundle(broker, tmp_pa
 
 def test_more_messages_than_the_producer_queues_go_out(broker, topic, tmp_path):
     claims = Claims(str(tmp_path))
-    many = together(WINDOW, [decision()] * 20)
+    many = summary_of_keys(WINDOW, [decision()] * 20)
     claims.publish(many)
     config = {"bootstrap.servers": broker.servers, "queue.buffering.max.messages": 7}
     step = WriteToKafka(claims, config, topic)._announce

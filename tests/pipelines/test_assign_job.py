@@ -59,7 +59,7 @@ def told(folder, name):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_every_row_gets_its_nearest_center(run, tmp_path, capsys, form):
     source, output = run
     more = ("--id_column", "row", "--keep_columns", "sex", "--format", form)

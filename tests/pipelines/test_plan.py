@@ -8,7 +8,7 @@ import pytest
 from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.plan import MAX_SHARDS, PlanOptions, choose, parse_domains
-from beam_coresets.shards.assignment import KINDS
+from beam_coresets.shards.assignment import SCHEMES
 
 
 def planned(text):
@@ -32,7 +32,7 @@ def test_it_names_the_scheme_and_what_it_survives(printed):
 
 def test_every_scheme_stands_side_by_side_with_load_loss_and_delta(printed):
     load, loss = printed.split("Share of the data lost")[0], printed.split("Share of the data lost")[1]
-    for kind in set(KINDS) - {"fractional"}:
+    for kind in set(SCHEMES) - {"fractional"}:
         assert kind in load
         assert kind in loss
     for text in ("mean load", "holders", "any shards", "average", "worst", "spread", "delta"):

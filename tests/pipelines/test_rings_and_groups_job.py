@@ -108,7 +108,7 @@ def test_epsilon_sets_the_size_and_is_measured(source, tmp_path, capsys, scale):
 
 def test_epsilon_is_limited_by_memory_and_says_so(source, tmp_path, capsys, monkeypatch):
     for module in (transform, job):
-        monkeypatch.setattr(module, "MOST_BYTES", 1200)  # 100 points of 3 float32
+        monkeypatch.setattr(module, "MOST_CORESET_BYTES", 1200)  # 100 points of 3 float32
     assert summarize_files(source, tmp_path, *BASE, "--epsilon", "0.1") == 0
     out = said(capsys)
     assert "at most 100 of 3 coordinates" in out

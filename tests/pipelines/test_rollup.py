@@ -15,7 +15,7 @@ from beam_coresets.pipelines.rollup import tiling
 from beam_coresets.points.block import blocks_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import summarize, together
+from beam_coresets.results.summary import summarize, summary_of_keys
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
@@ -52,7 +52,7 @@ def rollup(folder, output, *options):
     return main(["rollup", "--input", *str(folder).split(), "--output", str(output), *map(str, options)])
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_a_period_is_one_answer_with_the_exact_weight_and_the_cost_it_says(tmp_path, capsys, form):
     write_windows(tmp_path / "in", 12, form)
     assert rollup(tmp_path / "in", tmp_path / "out", "--format", form) == 0
@@ -112,7 +112,7 @@ def write_group(folder, group, key, rows, revision=1, start=DAY):
     """What a group of keys has decided of a window: its own files, one key in them."""
     end = start + 60
     own = answer(Window(start, end, key, revision), 0, rows=rows)
-    write(folder, together(Window(start, end, group, revision), [own]))
+    write(folder, summary_of_keys(Window(start, end, group, revision), [own]))
 
 
 @pytest.mark.parametrize("real", ["000", "001", "002"])
@@ -144,7 +144,7 @@ def test_the_empty_key_is_there_only_if_it_has_points_or_nothing_has(tmp_path, o
 def test_groups_without_any_rows_are_passed_over(tmp_path):
     for group, rows in (("000", 0), ("001", 500), ("002", 0)):
         own = [answer(Window(DAY, DAY + 60, "red"), 0, rows=rows)] if rows else []
-        write(tmp_path / "in", together(Window(DAY, DAY + 60, group), own))
+        write(tmp_path / "in", summary_of_keys(Window(DAY, DAY + 60, group), own))
     assert rollup(tmp_path / "in", tmp_path / "out") == 0
     assert [(row["key"], row["points"]) for row in rows_in(tmp_path / "out", "summaries")] == [("red", 500)]
 
@@ -152,7 +152,7 @@ def test_groups_without_any_rows_are_passed_over(tmp_path):
 def test_a_part_of_the_time_and_of_the_keys(tmp_path, capsys):
     for i, key in enumerate(("red", "blue", "red")):
         own = [answer(Window(DAY + 60 * i, DAY + 60 * i + 60, k), 2 * i + j) for j, k in enumerate((key, "green"))]
-        write(tmp_path / "in", together(Window(DAY + 60 * i, DAY + 60 * i + 60), own))
+        write(tmp_path / "in", summary_of_keys(Window(DAY + 60 * i, DAY + 60 * i + 60), own))
     assert rollup(tmp_path / "in", tmp_path / "all") == 0
     found = {row["key"]: (row["window_start"] - DAY, row["window_end"] - DAY, row["points"])
              for row in rows_in(tmp_path / "all", "summaries")}  # fmt: skip

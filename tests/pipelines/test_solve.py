@@ -63,7 +63,7 @@ def test_the_same_question_has_the_same_answer(run, tmp_path, capsys):
     assert "centers 4 of k = 4" in " ".join(out.split())
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_another_k_and_z_and_what_it_costs_on_all_rows(run, tmp_path, capsys, form):
     assert solve(run / "coreset", tmp_path / "to", "--k", 7, "--z", 1, "--format", form) == 0
     row = summary_row(tmp_path / "to")

@@ -259,7 +259,7 @@ def test_weights_are_honoured_everywhere(tmp_path):
     assert np.abs(centers_in(tmp_path / "out")).max() < 40
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_output_formats_hold_the_same(source, tmp_path, form):
     assert summarize_files(source, tmp_path / "a", *BASE, *POINTS) == 0
     assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--format", form) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from beam_coresets.hashing import generator
 from beam_coresets.pipelines.plan import main
 from beam_coresets.planning import planner
-from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 
 
 def all_losses(scheme, t):
@@ -25,7 +25,7 @@ def all_losses(scheme, t):
 def small_cases(draw):
     s = draw(st.integers(2, 8))
     r = draw(st.integers(1, s))
-    kind = draw(st.sampled_from(KINDS))
+    kind = draw(st.sampled_from(SCHEMES))
     domains = None
     if kind != "bernoulli" and draw(st.booleans()):
         domains = tuple(i % draw(st.integers(r, 8)) for i in range(s))
@@ -148,7 +148,7 @@ def test_plan_prints_all_schemes_within_100_columns(capsys):
     assert main(["--shards", "12", "--tolerate", "2", "--straggle_probability", "0.1", "--domains", "4"]) == 0
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
-    for word in (*KINDS, "Theorem 6", "out of reach", "10,000", "--replication 3"):
+    for word in (*SCHEMES, "Theorem 6", "out of reach", "10,000", "--replication 3"):
         assert word in out
 
 

@@ -11,7 +11,7 @@ from test_planner import small_cases
 from beam_coresets.coordinator.recovery import property1_delta, theorem6_constant
 from beam_coresets.hashing import generator
 from beam_coresets.planning import planner, single_multiplier
-from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 
 
 def worst_slacks(scheme, t):
@@ -48,7 +48,7 @@ def test_property_1_is_that_of_all_straggler_sets(case, delta):
 @settings(deadline=None, max_examples=15)
 @given(st.integers(2, 6), st.data())
 def test_the_chance_of_property_1_is_the_sum_over_straggler_sets(s, data):
-    r, kind = data.draw(st.integers(1, s)), data.draw(st.sampled_from(KINDS))
+    r, kind = data.draw(st.integers(1, s)), data.draw(st.sampled_from(SCHEMES))
     scheme = Assignment(s, r, kind, 16, data.draw(st.integers(0, 9)))
     p, delta = data.draw(st.sampled_from([0.05, 0.4])), data.draw(st.sampled_from([0.0, 0.5, 2.0]))
     chance = 0.0

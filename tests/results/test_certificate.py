@@ -18,7 +18,7 @@ from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.certificate import fitted_interval, fixed_interval
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.model import point_costs
@@ -43,7 +43,7 @@ def decision(scheme, dropped=(), size=60, recovery="exact", n=4000):
 @st.composite
 def situations(draw):
     s = draw(st.integers(1, 6))
-    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(KINDS)), 48, draw(st.integers(0, 2)))
+    scheme = Assignment(s, draw(st.integers(1, s)), draw(st.sampled_from(SCHEMES)), 48, draw(st.integers(0, 2)))
     return decision(scheme, tuple(sorted(draw(st.sets(st.integers(0, s - 1), max_size=s - 1)))))
 
 

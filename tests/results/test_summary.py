@@ -10,10 +10,10 @@ from laws import random_block
 
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Policy, decide
-from beam_coresets.coordinator.evidence import unpack
+from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.block import Span
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import summarize, together, with_identities
+from beam_coresets.results.summary import summarize, summary_of_keys, with_identities
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
@@ -41,7 +41,7 @@ def test_why_and_when_it_was_decided_is_said():
 def test_the_evidence_and_the_coreset_give_the_decision_back():
     found = decision(drop=(1, 2))
     summary = summarize(found, QUESTION)
-    again = unpack(summary.summaries.to_pylist()[0], summary.coreset)
+    again = unpack_evidence(summary.summaries.to_pylist()[0], summary.coreset)
     assert again.coreset.points.tolist() == found.coreset.points.tolist()
     assert again.recovery.counts.tolist() == found.recovery.counts.tolist()
     assert again.total_weight == found.total_weight
@@ -49,7 +49,7 @@ def test_the_evidence_and_the_coreset_give_the_decision_back():
 
 def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     plain = summarize(decision(), QUESTION, Window(60.0, 120.0, "b"))
-    k = len(plain.answers[0].solved)
+    k = len(plain.answers[0].model.centers)
     ids, born, split_from = [f"c{i}" for i in range(k)], [0.0, *[60.0] * (k - 1)], [None, "c0", *[None] * (k - 2)]
     named = with_identities(plain, ids, born, split_from, [("c8", 0.0, "c0"), ("c9", None, None)])
     rows = named.centers.to_pylist()
@@ -61,7 +61,7 @@ def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     assert {(row["window_start"], row["key"]) for row in rows} == {(60.0, "b")}
     assert named.centers.slice(0, k).select(plain.centers.column_names[:9]).equals(plain.centers.select(range(9)))
     assert plain.centers.column("center_id").null_count == k
-    for form in tables.FORMATS:
+    for form in tables.TABLE_FORMATS:
         assert tables.typed(tables.decode(tables.encode(named.centers, form), form), "centers").equals(named.centers)
 
 
@@ -70,14 +70,14 @@ def test_a_name_for_every_center_or_none():
     with pytest.raises(ValueError, match=r"ids: must be one for each of 3 centers, got 1"):
         with_identities(summary, ["a"], [0.0] * 3, [None] * 3)
     with pytest.raises(ValueError, match=r"summary: must be of one key, got 2"):
-        with_identities(together(Window(), [summary, summary]), [], [], [])
+        with_identities(summary_of_keys(Window(), [summary, summary]), [], [], [])
 
 
 def test_many_keys_make_the_tables_that_each_makes_alone():
     window = Window(0.0, 60.0, "group 7")
     found = [decision(seed=i, extras=i != 1, rows=(20, 80, 0)[i % 3]) for i in range(4)]
     alone = [summarize(d, QUESTION, Window(0.0, 60.0, f"key-{i}")) for i, d in enumerate(found)]
-    whole = together(window, alone)
+    whole = summary_of_keys(window, alone)
     assert whole.window is window
     for name in tables.TABLES:
         joined = pa.concat_tables([one.table(name) for one in alone], promote_options="permissive")
@@ -85,12 +85,12 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
         again = pickle.loads(pickle.dumps(whole)).table(name)
         assert tables.encode(again, "parquet") == tables.encode(whole.table(name), "parquet")
     assert whole.summaries.column("key").to_pylist() == ["key-0", "key-1", "key-2", "key-3"]
-    assert len(together(window, []).centers) == 0
+    assert len(summary_of_keys(window, []).centers) == 0
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_without_answers_there_are_tables_without_rows(form):
-    nothing = pickle.loads(pickle.dumps(together(Window(0.0, 60.0, "003"), [])))
+    nothing = pickle.loads(pickle.dumps(summary_of_keys(Window(0.0, 60.0, "003"), [])))
     for name in tables.TABLES:
         assert nothing.table(name).schema == tables.SCHEMAS[name]
         again = tables.typed(tables.decode(tables.encode(nothing.table(name), form), form), name)
@@ -102,8 +102,8 @@ def test_it_may_start_from_given_centers_and_search_less():
     coreset = found.coreset
     full = summarize(found, Question(Sampler(3, 200)))
     quick = summarize(found, Question(Sampler(3, 200), quick=True))
-    start = full.answers[0].solved[:2] + 0.01
-    warm = summarize(found, Question(Sampler(3, 200)), init=start).answers[0].solved
+    start = full.answers[0].model.centers[:2] + 0.01
+    warm = summarize(found, Question(Sampler(3, 200)), init=start).answers[0].model.centers
     expected = solve_centers(coreset.points, coreset.weights, 3, init=start).centers
     assert np.array_equal(warm, expected)
     best, cheap = (s.centers.column("cost").to_pylist() for s in (full, quick))

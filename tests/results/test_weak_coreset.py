@@ -23,7 +23,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.results.weak_coreset import Candidates, alpha, best, candidates, divided, spared, without
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment, part_ids
+from beam_coresets.shards.assignment import SCHEMES, Assignment, part_ids
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -164,7 +164,7 @@ def test_where_no_shard_can_be_spared_s_itself_is_drawn_from_and_says_so(scheme,
 
 @settings(max_examples=40)
 @given(
-    st.integers(1, 7), st.integers(1, 7), st.sampled_from(KINDS), st.sets(st.integers(0, 6)), st.booleans(), st.data()
+    st.integers(1, 7), st.integers(1, 7), st.sampled_from(SCHEMES), st.sets(st.integers(0, 6)), st.booleans(), st.data()
 )
 def test_what_is_spared_is_held_by_others_too(s, replication, kind, dropped, parts, data):
     assume(replication <= s)
@@ -259,9 +259,9 @@ def test_property_a_for_random_sizes():
         centers = start
         for _ in range(5):
             cost = cdist(points, centers, "sqeuclidean")
-            plan = transport(cost, np.ones(len(points)), np.zeros(len(points), np.int64), bounds)
+            flow = transport(cost, np.ones(len(points)), np.zeros(len(points), np.int64), bounds)
             amounts = np.zeros((len(points), K))
-            amounts[plan.rows, plan.clusters] = plan.amounts
+            amounts[flow.rows, flow.clusters] = flow.amounts
             centers = amounts.T @ points / amounts.sum(axis=0)[:, None]
         free = (amounts * cdist(points, centers, "sqeuclidean")).sum()
         among = (amounts.T @ cdist(points, found.points, "sqeuclidean")).min(axis=1).sum()
@@ -360,7 +360,7 @@ def stored(seed):
     """A window's decision and candidates as its tables give them back."""
     summary = summarize(decision_of(seed=seed), QUESTION, Window(10.0 * seed, 10.0 * seed + 10))
     (row,) = summary.summaries.to_pylist()
-    decision = evidence.unpack(row, typed(summary.coreset, "coreset"))
+    decision = evidence.unpack_evidence(row, typed(summary.coreset, "coreset"))
     return summary, decision, weak_coreset.unpack_candidates(typed(summary.candidates, "candidates"))
 
 
@@ -383,7 +383,7 @@ def test_windows_roll_up_with_exact_labels_and_one_j(size):
     for _, decision, _ in parts:
         whole_day.add(decision)
     decision = whole_day.result()
-    found = weak_coreset.merged([c for _, _, c in parts], decision.coreset, 80, 2.0)
+    found = weak_coreset.merge_candidates([c for _, _, c in parts], decision.coreset, 80, 2.0)
     summary = summarize(decision, Question(Sampler(K, size)), candidates=found)
     assert totals(summary.coreset) == counted(0, 1, 2, 3)
     assert summary.coreset.column("weight").to_numpy().sum() == pytest.approx(12_000, rel=1e-12)
@@ -393,7 +393,7 @@ def test_windows_roll_up_with_exact_labels_and_one_j(size):
     assert set(ids) <= every
     assert sorted(ids, key=lambda name: name is None) == ids, "input rows come first"
     assert summary.summaries.column("alpha").to_pylist()[0] < 1.1
-    whole = weak_coreset.merged([c for _, _, c in parts], decision.coreset, 1000, 2.0)
+    whole = weak_coreset.merge_candidates([c for _, _, c in parts], decision.coreset, 1000, 2.0)
     assert len(whole) == 320
 
 
@@ -414,9 +414,9 @@ def test_panes_of_a_stream_keep_labels_exact():
 
 def test_candidates_of_windows_without_any_are_none():
     none = Candidates(Coreset.empty(), np.empty((0, 0)), np.empty(0, np.int64), True)
-    assert len(weak_coreset.merged([none], decision_of().coreset, 10, 2.0)) == 0
+    assert len(weak_coreset.merge_candidates([none], decision_of().coreset, 10, 2.0)) == 0
     some = candidates(decision_of(), 10)
-    assert len(weak_coreset.merged([none, some], decision_of().coreset, 10, 2.0)) == len(some)
+    assert len(weak_coreset.merge_candidates([none, some], decision_of().coreset, 10, 2.0)) == len(some)
 
 
 def test_a_question_asks_for_enough_candidates():

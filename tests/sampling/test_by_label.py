@@ -20,7 +20,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 
 OF_CENTERS = [method for method in METHODS if method != "subspace"]
 SCHEME = Assignment(6, 3, "cyclic", 60)
@@ -147,7 +147,7 @@ def test_deltas_count_as_a_whole_report_does():
     for shard in range(SCHEME.shards):
         for block in BLOCKS:
             held = split(block, SCHEME)[shard]
-            rows = Rows(held.points, held.weights, held.ids, groups=held.groups)
+            rows = KeyedRows(held.points, held.weights, held.ids, groups=held.groups)
             span = Range(-1, block.span.ordinal, block.span.ordinal + 1, 1, 10 if block.span.last else -1)
             told.append(partial_reports.delta(logic, shard, rows, (span,), 0))
     decision = decide(partial_reports.decidable(logic, told)[""], Policy(SCHEME))
@@ -165,7 +165,7 @@ def test_deltas_of_several_keys_count_each_for_itself():
         mine = SCHEME.matrix()[shard][BUCKET]
         for half in range(2):
             rows = np.flatnonzero(mine & (np.arange(len(groups)) % 2 == half))
-            some = Rows(points, weights, ids, keys, groups).take(rows)
+            some = KeyedRows(points, weights, ids, keys, groups).take(rows)
             told.append(partial_reports.delta(logic, shard, some, (Range(-1, half, half + 1, 1, 2),), 0))
     for key, mine in partial_reports.decidable(logic, told).items():
         assert in_table(decide(mine, Policy(SCHEME)).coreset) == pytest.approx(totals_of(keys == key), rel=1e-12)

@@ -133,7 +133,7 @@ def test_a_direction_that_comes_a_little_at_a_time_is_not_lost():
         patch.setattr(frequent_directions, "SKETCH_BYTES", 0)
         assert relaxation.kept(d) == 2
         parts = [relaxation.of(row[None], np.ones(1)) for row in rows]
-        found = relaxation.merged(parts)
+        found = relaxation.merge_all(parts)
     assert abs(found.rows[0, 2]) > 0.9 * np.sqrt(398)
 
 
@@ -175,7 +175,7 @@ def test_weights_are_repetitions_and_weightless_rows_are_nothing():
         )
         nothing = relaxation.of(points, np.zeros(60))
         assert relaxation.merge(nothing, weighted) is weighted
-        assert relaxation.merge(weighted, relaxation.merged([])) is weighted
+        assert relaxation.merge(weighted, relaxation.merge_all([])) is weighted
         assert len(relaxation.relaxed(nothing).points) == 0
 
 
@@ -196,7 +196,7 @@ def test_wide_rows_are_sketched_without_a_matrix_of_their_width(affine, monkeypa
     whole = relaxation.relaxed(relaxation.of(points, weights))
     monkeypatch.setattr(frequent_directions, "MAX_GRAM", 59)
     monkeypatch.setattr(frequent_directions, "SKETCH_BYTES", 0)
-    monkeypatch.setattr(frequent_directions, "CHUNK_BYTES", 0)
+    monkeypatch.setattr(frequent_directions, "GRAM_BYTES", 0)
     cut = relaxation.of(points, weights)
     assert cut.rows.shape == (8, 60)
     assert cut.shrinkage > 0
@@ -215,7 +215,7 @@ def test_memory_is_bounded_by_the_rows_that_are_kept():
     assert (relaxation.kept(3), relaxation.kept(200), relaxation.kept(512)) == (54, 200, 512)
     assert relaxation.kept(1024) == 256
     assert relaxation.kept(100_000) == 54
-    instance, found = LowRank(d=40), relaxation.merged([])
+    instance, found = LowRank(d=40), relaxation.merge_all([])
     for block in instance.blocks(20_000, 1000):
         found = relaxation.merge(found, relaxation.of(block, np.ones(len(block))))
         assert found.nbytes <= 40 * 40 * 8
@@ -239,7 +239,7 @@ def test_arrays_bring_a_sketch_back(affine):
         (lambda: Relaxation(2, 0.0), "delta: must be positive and finite, got 0.0"),
         (lambda: Relaxation(2, float("nan")), "delta: must be positive and finite, got nan"),
         (
-            lambda: Relaxation(1).merged([Relaxation(1).of(np.ones((2, d)), np.ones(2)) for d in (3, 4)]),
+            lambda: Relaxation(1).merge_all([Relaxation(1).of(np.ones((2, d)), np.ones(2)) for d in (3, 4)]),
             r"points: must all have the same number of columns, got \[3, 4\]",
         ),
     ],

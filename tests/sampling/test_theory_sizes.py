@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from beam_coresets.sampling.theory_sizes import MOST_BYTES, by_theory, fitting, group_size
+from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, by_theory, fitting, group_size
 
 
 def test_a_groups_size_is_the_digests():
@@ -61,6 +61,6 @@ def test_what_has_no_size_is_refused(asked, message):
 
 def test_what_would_not_fit_into_memory_is_limited():
     assert fitting(1000, 5, 8) == 1000
-    assert fitting(10**9, 5, 8) == MOST_BYTES // 32
-    assert fitting(10**9, 5, 8, 8) == MOST_BYTES // 64
+    assert fitting(10**9, 5, 8) == MOST_CORESET_BYTES // 32
+    assert fitting(10**9, 5, 8, 8) == MOST_CORESET_BYTES // 64
     assert fitting(10**9, 300, 768, 4, 1000) == 300  # never below k

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.hashing import generator
-from beam_coresets.points.block import PointBlock, Span, gather
-from beam_coresets.shards.assignment import KINDS, MAX_PARTS, Assignment, part_ids, split
+from beam_coresets.points.block import PointBlock, Span, concatenate_blocks
+from beam_coresets.shards.assignment import PARTS_OF_IDS, SCHEMES, Assignment, part_ids, split
 
 EXACT = ("uniform", "cyclic", "fractional")
 
@@ -25,7 +25,7 @@ def block_of(n, dim=3, dtype=np.float32, seed=0, groups=False, extras=False):
 
 
 @st.composite
-def schemes(draw, kinds=KINDS, domains=True):
+def schemes(draw, kinds=SCHEMES, domains=True):
     s = draw(st.integers(1, 12))
     kind = draw(st.sampled_from(kinds))
     of = None
@@ -170,7 +170,7 @@ def test_numbers_must_be_integers():
     assert Assignment(np.int64(4), 2, domains=[0, 1, 0, 1]) == Assignment(4, 2, domains=(0, 1, 0, 1))
 
 
-@given(st.integers(0, MAX_PARTS - 1), st.lists(st.integers(0, 2**64 - 1), max_size=9))
+@given(st.integers(0, PARTS_OF_IDS - 1), st.lists(st.integers(0, 2**64 - 1), max_size=9))
 def test_ids_name_their_part_and_keep_what_tells_rows_apart(part, rows):
     ids = part_ids(part, np.array(rows, np.uint64))
     assert ids.dtype == np.uint64
@@ -187,10 +187,10 @@ def test_a_part_is_a_bucket(shards, seed, parts):
     block = PointBlock(np.zeros((len(ids), 2), np.float32), np.ones(len(ids)), ids, Span(0, 0))
     for shard, held in enumerate(split(block, scheme)):
         mine = [p for p in parts if scheme.matrix()[shard, p]]
-        assert scheme.bucket_of(gather([held]).ids).tolist() == mine
+        assert scheme.bucket_of(concatenate_blocks([held]).ids).tolist() == mine
 
 
 def test_there_is_room_for_so_many_parts_only():
-    Assignment(4, buckets=MAX_PARTS, parts=True)
-    with pytest.raises(ValueError, match=f"buckets: must be .*{MAX_PARTS}"):
-        Assignment(4, buckets=MAX_PARTS + 1, parts=True)
+    Assignment(4, buckets=PARTS_OF_IDS, parts=True)
+    with pytest.raises(ValueError, match=f"buckets: must be .*{PARTS_OF_IDS}"):
+        Assignment(4, buckets=PARTS_OF_IDS + 1, parts=True)

@@ -20,7 +20,7 @@ from beam_coresets.results.certificate import proved_interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import KINDS, Assignment, split
+from beam_coresets.shards.assignment import SCHEMES, Assignment, split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.local_centers import LocalCenters, factor
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
@@ -55,7 +55,7 @@ def answered(scheme, dropped):
 @st.composite
 def situations(draw, most=6):
     s = draw(st.integers(2, most))
-    scheme = Assignment(s, draw(st.integers(2, s)), draw(st.sampled_from(KINDS)), 24, draw(st.integers(0, 5)))
+    scheme = Assignment(s, draw(st.integers(2, s)), draw(st.sampled_from(SCHEMES)), 24, draw(st.integers(0, 5)))
     return scheme, draw(st.sets(st.integers(0, s - 1), max_size=s - 1)), draw(st.sampled_from(["uniform", "lp"]))
 
 

@@ -20,7 +20,7 @@ from beam_coresets.sampling import frequent_directions
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards import pca
-from beam_coresets.shards.assignment import KINDS, Assignment, split
+from beam_coresets.shards.assignment import SCHEMES, Assignment, split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
 from beam_coresets.shards.pca import SketchTree, principal_subspace
@@ -71,7 +71,7 @@ def some_subspace(rng, r, affine):
 @st.composite
 def situations(draw):
     s = draw(st.integers(2, 6))
-    scheme = Assignment(s, draw(st.integers(2, s)), draw(st.sampled_from(KINDS)), 24, draw(st.integers(0, 9)))
+    scheme = Assignment(s, draw(st.integers(2, s)), draw(st.sampled_from(SCHEMES)), 24, draw(st.integers(0, 9)))
     dropped = draw(st.sets(st.integers(0, s - 1), max_size=s - 1))
     relaxation = Relaxation(draw(st.integers(1, 3)), draw(st.sampled_from([0.5, 1.0, 2.0])), draw(st.booleans()))
     return scheme, relaxation, dropped, draw(st.sampled_from(["uniform", "lp"])), draw(st.sampled_from([0, 400]))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from beam_coresets.hashing import generator
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.shards.ledger import Ledger
-from beam_coresets.shards.report import WHOLE, Range, ShardReport, all_keys, by_key, finished_parts, joined
+from beam_coresets.shards.report import WHOLE, Range, ShardReport, all_keys, by_key, finished_parts, merge_ranges
 
 BUCKETS = 6
 
@@ -73,15 +73,15 @@ RANGES = st.lists(st.builds(Range, st.integers(0, 2), st.integers(0, 9), st.inte
 
 @given(RANGES, st.randoms(use_true_random=False))
 def test_joining_ranges_keeps_what_they_say_in_any_order(ranges, random):
-    whole = joined(ranges)
+    whole = merge_ranges(ranges)
     shuffled = list(ranges)
     random.shuffle(shuffled)
-    assert joined(shuffled) == whole == joined(whole)
+    assert merge_ranges(shuffled) == whole == merge_ranges(whole)
     assert finished_parts(whole) == finished_parts(ranges) == finished_parts(shuffled)
     assert [r.part for r in whole] == sorted({r.part for r in ranges})
     assert sum(r.rows for r in whole) == sum(r.rows for r in ranges)
     half = len(ranges) // 2
-    assert joined([*joined(ranges[:half]), *joined(ranges[half:])]) == whole
+    assert merge_ranges([*merge_ranges(ranges[:half]), *merge_ranges(ranges[half:])]) == whole
 
 
 def test_a_part_is_finished_once_its_rows_add_up_to_the_total_it_named():

@@ -10,7 +10,7 @@ from beam_coresets.datasets.synthetic import SSet, UnitVectors
 from beam_coresets.hashing import generator
 from beam_coresets.points.nearest import cost
 from beam_coresets.solvers.centers import refine, solve_centers
-from beam_coresets.solvers.descent import Problem
+from beam_coresets.solvers.descent import CentersProblem
 from beam_coresets.solvers.swaps import SwapSearch
 
 POWERS = [1.0, 1.5, 2.0, 3.0]
@@ -99,11 +99,11 @@ def test_a_median_that_lies_on_a_heavy_point_is_found_and_left_from_a_light_one(
 def test_no_step_of_a_descent_costs_more(z, cosine, dtype):
     points, weights = _mixture("descent", d=3)
     points = points / np.linalg.norm(points, axis=1, keepdims=True) if cosine else points
-    problem = Problem.of(points.astype(dtype), weights, z, cosine)
-    state = problem.assign(problem.points[:6].astype(np.float64))  # on points: the hardest place for small z
+    problem = CentersProblem.of(points.astype(dtype), weights, z, cosine)
+    state = problem.clustering(problem.points[:6].astype(np.float64))  # on points: the hardest place for small z
     rounding = 1e-6 if dtype == np.float32 else 1e-12
     for _ in range(25):
-        after = problem.assign(problem.step(state))
+        after = problem.clustering(problem.step(state))
         assert after.cost <= state.cost * (1 + rounding)
         state = after
     if cosine:
@@ -113,12 +113,12 @@ def test_no_step_of_a_descent_costs_more(z, cosine, dtype):
 @each_z
 def test_reassigning_what_moved_equals_assigning_everything(z):
     points, weights = _mixture("moved", d=3, k=12)
-    problem = Problem.of(points, weights, z, False)
-    state = problem.assign(problem.points[:12].astype(np.float64))
+    problem = CentersProblem.of(points, weights, z, False)
+    state = problem.clustering(problem.points[:12].astype(np.float64))
     for moved in ([3], [0, 11], [5, 6, 7], list(range(12)), []):
         centers = state.centers.copy()
         centers[moved] = problem.points[100 : 100 + len(moved)]
-        fast, full = problem.reassign(state, centers), problem.assign(centers)
+        fast, full = problem.clustering_near(state, centers), problem.clustering(centers)
         np.testing.assert_array_equal(fast.index, full.index)
         np.testing.assert_allclose(fast.dist_sq, full.dist_sq, rtol=1e-12)
         assert fast.cost == pytest.approx(full.cost, rel=1e-12)

@@ -152,12 +152,12 @@ def test_a_model_is_an_exact_plan_with_prices_that_tell_its_cost(free, labelled,
     constraint = moderate(sample) if labelled else Constraint(balanced=0.1)
     model = solve_constrained(sample, 4, constraint, z, metric, restarts=1, free=free)
     bounds, label = bounds_for(constraint, sample, 4)
-    plan, matrix = model.plan, cost_matrix(sample.points, model.centers, z, metric)
-    assert bounds.violation(plan.table(label)) <= 1e-7
+    flow, matrix = model.flow, cost_matrix(sample.points, model.centers, z, metric)
+    assert bounds.violation(flow.table(label)) <= 1e-7
     assert model.cost == pytest.approx(split_cost(matrix, sample.weights, label, bounds), rel=1e-7)
     index, reduced = model.costs(sample)
-    assert model.offset + sample.weights @ reduced == pytest.approx(model.cost, rel=1e-9)
-    np.testing.assert_allclose(model.weights, plan.table(label).sum(axis=0))
+    assert sample.weights @ reduced == pytest.approx(model.cost, rel=1e-9)
+    np.testing.assert_allclose(model.weights, flow.table(label).sum(axis=0))
     assert model.paid.sum() == pytest.approx(model.cost)
     own = model.clusters(sample)
     np.testing.assert_array_equal(own[0], index)
@@ -225,7 +225,7 @@ def test_refit_keeps_to_the_bounds_on_other_weights():
         other = model.refit(half, 1, quick)
         assert other.bounds is model.bounds
         totals = np.zeros(3)
-        np.add.at(totals, labels_of(sample, constraint)[1][other.plan.rows], other.plan.amounts)
+        np.add.at(totals, labels_of(sample, constraint)[1][other.flow.rows], other.flow.amounts)
         np.testing.assert_allclose(totals, model.bounds.label_weights)
         assert not np.array_equal(other.centers, model.centers)
         # Prices and centers of the half are worse for all, the first from below and the second from above.
@@ -240,8 +240,8 @@ def test_whole_points():
     sample = grouped(101)
     model = solve_constrained(sample, 4, Constraint(balanced=0.0), restarts=0)
     whole, found = model.whole(sample)
-    assert found.split == model.plan.split > 0
-    assert whole.plan.split == 0
+    assert found.split == model.flow.split > 0
+    assert whole.flow.split == 0
     np.testing.assert_array_equal(np.sort(np.bincount(found.index)), np.sort(whole.weights))
     assert abs(whole.weights - 101 / 4).max() < 3 * found.split
     assert found.violation == pytest.approx(whole.bounds.violation(whole.weights[None]))
@@ -327,6 +327,12 @@ def test_a_summary_says_what_clusters_kept_to():
     total = decision.coreset.weights.sum()
     centers = summary.centers.to_pylist()
     assert [center["weight"] for center in centers] == pytest.approx([total / K] * K)
+    model = summary.answers[0].model
+    assert model.violation(decision.coreset) <= 1e-7
+    assert model.weights.tolist() == [center["weight"] for center in centers]
+    assert [center["weight"] for center in centers] != np.bincount(
+        model.clusters(decision.coreset)[0], decision.coreset.weights, K
+    ).tolist(), "the exact flow splits points"
     plain = summarize(decision, dataclasses.replace(question, constraint=None))
     assert sum(center["cost"] for center in centers) > sum(plain.centers.column("cost").to_pylist())
     assert plain.summaries.to_pylist()[0]["constraint"] is None

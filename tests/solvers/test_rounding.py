@@ -20,24 +20,24 @@ def test_whole_points_stay_where_the_plan_has_them(constraint, seed):
         bounds.check()
     except ValueError:
         return
-    plan = transport(cost, weights, label, bounds)
-    found = rounded(plan, cost, weights, label, bounds)
-    counts = np.bincount(plan.rows)
-    whole = counts[plan.rows] == 1
-    np.testing.assert_array_equal(found.index[plan.rows[whole]], plan.clusters[whole])
-    assert found.split == plan.split == (counts > 1).sum()
+    flow = transport(cost, weights, label, bounds)
+    found = rounded(flow, cost, weights, label, bounds)
+    counts = np.bincount(flow.rows)
+    whole = counts[flow.rows] == 1
+    np.testing.assert_array_equal(found.index[flow.rows[whole]], flow.clusters[whole])
+    assert found.split == flow.split == (counts > 1).sum()
     # Points only go where some of them is, and what moves is at most all of the split points.
-    assert all(found.index[row] in plan.clusters[plan.rows == row] for row in np.flatnonzero(counts > 1))
+    assert all(found.index[row] in flow.clusters[flow.rows == row] for row in np.flatnonzero(counts > 1))
     heaviest = weights[counts > 1].max(initial=0.0)
     assert found.moved <= found.split * heaviest + 1e-9
-    stayed = plan.amounts[found.index[plan.rows] == plan.clusters].sum()
+    stayed = flow.amounts[found.index[flow.rows] == flow.clusters].sum()
     assert found.moved == pytest.approx(weights.sum() - stayed, abs=1e-9)
     table = np.zeros((len(bounds.labels), bounds.k))
     np.add.at(table, (label, found.index), weights)
     assert found.violation == pytest.approx(bounds.violation(table))
-    np.testing.assert_allclose(found.plan.table(label), table)
+    np.testing.assert_allclose(found.flow.table(label), table)
     assert found.cost == pytest.approx(weights @ cost[np.arange(60), found.index])
-    assert found.plan.split == 0
+    assert found.flow.split == 0
     # No bound is missed by more than what could come or go.
     assert bounds.missed(table).max() <= found.moved + 1e-7
 
@@ -54,9 +54,9 @@ def test_a_split_point_goes_where_it_does_least_harm():
     cost = np.array([[0.0, 1.0], [0.0, 9.0], [9.0, 0.0]])
     weights, label = np.array([10.0, 50.0, 20.0]), np.zeros(3, int)
     bounds = Constraint(max_size=(56.0, 80.0)).bounds([""], np.array([80.0]), 2)
-    plan = transport(cost, weights, label, bounds)
-    assert plan.table(label)[0].tolist() == [56.0, 24.0]
-    found = rounded(plan, cost, weights, label, bounds)
+    flow = transport(cost, weights, label, bounds)
+    assert flow.table(label)[0].tolist() == [56.0, 24.0]
+    found = rounded(flow, cost, weights, label, bounds)
     assert found.index.tolist() == [1, 0, 1]
     assert (found.split, found.moved, found.violation) == (1, 6.0, 0.0)
 

@@ -10,7 +10,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.flats import Flats, nearest_flat, seeded
 from beam_coresets.results.distortion import costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
-from beam_coresets.solvers.flat_search import Problem
+from beam_coresets.solvers.flat_search import FlatsProblem
 from beam_coresets.solvers.subspaces import Subspaces, refine_subspaces, solve_subspaces
 
 
@@ -47,7 +47,7 @@ def test_a_hard_case_beats_restarts():
     does, which is cheaper than what was planted."""
     points, weights, truth = planted(3000, seed=2, d=3, k=6, r=2, affine=False)
     found = solve_subspaces(points, weights, 6, 2)
-    problem = Problem(points.astype(np.float64), weights, 6, 2, False)
+    problem = FlatsProblem(points.astype(np.float64), weights, 6, 2, False)
     restarts = []
     for seed in range(60):
         flats = seeded(problem.points, weights, 6, 2, False, generator("restarts", seed))
@@ -239,6 +239,6 @@ def test_refining_names_bad_arguments():
 
 
 def test_flats_are_a_pair_of_arrays():
-    union = Flats.union(FLATS.flats, FLATS.flats).take([1])
+    union = Flats.concatenate(FLATS.flats, FLATS.flats).take([1])
     assert union.centers.shape == (1, 3)
     assert union.astype(np.float32).bases.dtype == np.float32

@@ -55,7 +55,7 @@ def solved(constraint, cost, weights, label):
 
 
 def check(found, cost, weights, label, bounds, tolerance=1e-9):
-    """The plan keeps to the bounds, and the prices prove that none is cheaper."""
+    """The flow keeps to the bounds, and the prices prove that none is cheaper."""
     scale = weights @ cost.max(axis=1)
     np.testing.assert_allclose(np.bincount(found.rows, found.amounts, len(weights)), weights, rtol=1e-9)
     assert (found.amounts > 0).all()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_coresets.shards.report import Range, finished_parts, joined
+from beam_coresets.shards.report import Range, finished_parts, merge_ranges
 from beam_coresets.streaming.cursor import MAX_EMPTY, Completeness, PartCursor, ShardCursor
 from beam_coresets.streaming.windows import WindowSpec
 
@@ -50,7 +50,7 @@ def test_every_row_is_told_once_and_ranges_join_without_gaps(steps):
         assert (finished_parts(found) == [7]) == (2 <= pane < cursor.closed)
         assert sum(r.total >= 0 for r in found) == (2 <= pane < cursor.closed)
         assert all(r.late for r in found) == (pane < 2)
-        assert joined(found)[0].rows == sum(r.rows for r in found)
+        assert merge_ranges(found)[0].rows == sum(r.rows for r in found)
     assert set(range(2, cursor.closed)) <= set(told)
     assert all(pane >= cursor.told for pane in cursor.tallies)
 

@@ -18,7 +18,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 
 SCHEME = Assignment(3, 2, "cyclic", 6, parts=True)
 SMALL = MergeReduce(Sampler(2, 12), SCHEME, 5, node_factor=2)
@@ -32,7 +32,7 @@ def rows_of(n, part=0, start=0, keys=0, seed=0, extras=False):
     weights = rng.integers(0, 4, 4096) / 2.0
     names = np.array([f"key {i}" for i in range(max(1, keys))], object)[rng.integers(0, max(1, keys), 4096)]
     taken = numbers.astype(np.int64)
-    return Rows(
+    return KeyedRows(
         points[taken], weights[taken], part_ids(part, numbers), names[taken] if keys else None, None,
         (lambda chosen: pa.table({"id": [f"{part}@{start + i}" for i in chosen.tolist()]})) if extras else None,
     )  # fmt: skip
@@ -67,7 +67,8 @@ def test_the_order_of_arrival_changes_nothing_and_ledgers_are_exact(cuts, keys, 
     assert {k: r.to_bytes() for k, r in found.items()} == {k: r.to_bytes() for k, r in expected.items()}
     whole = ledger_of(rows_of(90, 0)) + ledger_of(rows_of(90, 1))
     assert Ledger.sum((r.ledger for r in expected.values()), 6).equal(whole)
-    assert partial_reports.united(SMALL, shuffled).finished().tolist() == [True, True, False, False, False, False]
+    merged = partial_reports.merge_reports(SMALL, shuffled)
+    assert merged.finished().tolist() == [True, True, False, False, False, False]
     for report in expected.values():
         assert report.coreset.weights.sum() == pytest.approx(report.ledger.weight, rel=1e-9)
         ids = report.coreset.ids
@@ -79,7 +80,7 @@ def test_the_order_of_arrival_changes_nothing_and_ledgers_are_exact(cuts, keys, 
 @given(CUTS, st.integers(0, 3), st.lists(st.integers(2, 4), max_size=6))
 def test_compacting_in_between_changes_no_ledger(cuts, keys, steps):
     reports = pieces(SMALL, 1, (0, 1), cuts, 90, keys=keys)
-    direct = partial_reports.united(SMALL, reports)
+    direct = partial_reports.merge_reports(SMALL, reports)
     for some in steps:
         reports = [partial_reports.compacted(SMALL, reports[:some]), *reports[some:]]
     compact = partial_reports.compacted(SMALL, reports)
@@ -117,7 +118,7 @@ def by_separate_streams(merge_reduce, keys, total):
             for part in np.flatnonzero(SCHEME.matrix()[shard]).tolist():
                 rows = rows_of(total, part, keys=keys)
                 mine = rows.take(np.flatnonzero(rows.keys == f"key {i}"))
-                mine = Rows(mine.points, mine.weights, mine.ids)
+                mine = KeyedRows(mine.points, mine.weights, mine.ids)
                 told = Range(part, 0, total, total, total)
                 reports.append(partial_reports.delta(merge_reduce, shard, mine, (told,), 6))
         out[f"key {i}"] = partial_reports.decidable(merge_reduce, reports)[""]
@@ -163,7 +164,7 @@ def test_a_shard_that_answered_without_rows_of_a_key_says_so():
 
 def test_rows_that_weigh_nothing_are_counted_all_the_same():
     rows = rows_of(80, keys=1)
-    nothing = Rows(rows.points, np.zeros(80), rows.ids, rows.keys)
+    nothing = KeyedRows(rows.points, np.zeros(80), rows.ids, rows.keys)
     told = [Range(0, 0, 80, 80), Range(1, 0, 3, 3, 3)]
     reports = [partial_reports.delta(SMALL, 0, nothing, (told[0],), 6)]
     assert (len(reports[0].coreset), reports[0].ledger.rows) == (0, 80)
@@ -175,7 +176,7 @@ def test_rows_that_weigh_nothing_are_counted_all_the_same():
 def test_reports_of_several_shards_are_refused():
     one, two = (partial_reports.delta(SMALL, shard, rows_of(3), (), 6) for shard in (0, 1))
     with pytest.raises(ValueError, match=r"reports: must be of one shard, got \[0, 1\]"):
-        partial_reports.united(SMALL, [one, two])
+        partial_reports.merge_reports(SMALL, [one, two])
 
 
 def test_the_size_of_a_delta_is_bounded_by_bytes():
@@ -212,7 +213,7 @@ def test_deltas_and_replicas_draw_independently():
     for shard, start in ((0, 0), (0, 200), (1, 0), (1, 200)):
         rows = rows_of(200, start=0)
         ids = part_ids(0, np.arange(start, start + 200, dtype=np.uint64))
-        moved = Rows(rows.points, rows.weights, ids)
+        moved = KeyedRows(rows.points, rows.weights, ids)
         report = partial_reports.delta(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
         assert 0 < len(report.coreset) < 60
         chosen.add(tuple((report.coreset.ids - np.uint64(start)).tolist()))

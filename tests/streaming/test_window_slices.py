@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_coresets.streaming.window_slices import KEPT, MAX_GAPS, RUNNING_PANES, PaneBook, RunningBook
+from beam_coresets.streaming.window_slices import KEPT_LENGTHS, MAX_GAPS, RUNNING_PANES, PaneBook, RunningBook
 
 
 @st.composite
@@ -57,11 +57,11 @@ def test_what_is_too_late_is_skipped_and_in_no_window(came, panes):
     """Windows that have come to rest are answered, whatever gaps there are; the rest wait for a later pane."""
     answers, taken = Answers(panes), []
     for pane in came:
-        late = bool(taken) and pane < max(taken) - KEPT * panes
+        late = bool(taken) and pane < max(taken) - KEPT_LENGTHS * panes
         answers.take(pane)
         taken += [] if late else [pane]
         assert (pane in answers.book.decided) is not late
-        assert len(answers.held) <= (KEPT + 1) * panes
+        assert len(answers.held) <= (KEPT_LENGTHS + 1) * panes
     rest = {last: set(range(last - panes + 1, last + 1)) & set(taken) for last in taken if last + panes <= max(taken)}
     assert {last: set(inside) for last, (_, inside) in answers.windows.items() if last in rest} == rest
 

@@ -125,7 +125,7 @@ class _Slide(_Panes):
         wanted = book.inside(last, self._windows.panes)
         inside = [newest[p] for p in wanted if p in newest]
         end = self._windows.bounds(last)[1]
-        whole = _merged(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
+        whole = _merge_verdicts(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
         if len(inside) == len(wanted):
             return whole
         share = len(inside) / len(wanted)
@@ -191,7 +191,9 @@ class _Run(_Panes):
         return dataclasses.replace(total, revision=1, decisions=decisions)
 
 
-def _merged(panes: list[Verdict], start: float, end: float, revision: int, sampler: Sampler, seed: int) -> Verdict:
+def _merge_verdicts(
+    panes: list[Verdict], start: float, end: float, revision: int, sampler: Sampler, seed: int
+) -> Verdict:
     reasons = {pane.reason for pane in panes}
     reason = next(r for r in ("cap", "deadline", "all") if r in reasons)
     decisions = _merge_keys([(pane, 1.0) for pane in panes], lambda _: sampler, seed)

@@ -13,7 +13,7 @@ from beam_coresets import codec
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, together, with_identities
+from beam_coresets.results.summary import Summary, summarize, summary_of_keys, with_identities
 from beam_coresets.streaming.center_tracking import Generation, Lineage
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
@@ -108,7 +108,7 @@ class _SolveInOrder(beam.DoFn):
         if elsewhere:
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
-            yield together(window, summaries, verdict.replica)
+            yield summary_of_keys(window, summaries, verdict.replica)
 
     def _first(self, key: str) -> Lineage:
         return Lineage(key) if self._init is None else Lineage.given(*self._init, key=key)
@@ -128,7 +128,7 @@ class _SolveInOrder(beam.DoFn):
         (answer,) = summary.answers
         coreset = decision.coreset
         found, after = lineage.matched(
-            verdict.end, answer.solved, coreset.points, coreset.weights, self._question.metric
+            verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
         if not found.ids:
             return summary, lineage

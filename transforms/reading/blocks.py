@@ -20,7 +20,7 @@ from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.formats import Format, naming
-from beam_coresets.transforms.reading.known_formats import FORMATS
+from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.parts import (
     MIN_PART_BYTES,
     Part,
@@ -119,7 +119,7 @@ class _ReadPart(beam.DoFn):
             warm()
 
     def process(self, part: Part) -> Iterator[Any]:
-        for found in read_part(part, FORMATS[self._form], self._layout):
+        for found in read_part(part, FILE_FORMATS[self._form], self._layout):
             yield self._counters.block(found) if isinstance(found, PointBlock) else self._counters.letter(found)
 
 
@@ -146,7 +146,7 @@ class ReadBlocks(beam.PTransform):
     ) -> None:
         super().__init__()
         self.files, self.format, self.parts = listed(patterns, format, part_bytes)
-        self.layout = probe(self.files, FORMATS[self.format], columns or Columns())
+        self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
         self.dim = self.layout.dim
 
     def expand(self, begin: Any) -> Any:
@@ -163,7 +163,7 @@ class ReadBlocks(beam.PTransform):
     def here(self) -> Iterator[PointBlock | DeadLetter]:
         """What the transform reads, part after part, in this process and without a pipeline."""
         for part in self.parts:
-            yield from read_part(part, FORMATS[self.format], self.layout)
+            yield from read_part(part, FILE_FORMATS[self.format], self.layout)
 
     def display_data(self) -> dict[str, Any]:
         return {

@@ -6,4 +6,4 @@ from beam_coresets.transforms.reading.formats import (
 )
 from beam_coresets.transforms.reading.text_formats import CSV, JSON_LINES, TEXT
 
-FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}
+FILE_FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}

@@ -11,7 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_coresets import hashing
 from beam_coresets.transforms.reading.columns import Columns, Layout, resolve
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming, suffix
-from beam_coresets.transforms.reading.known_formats import FORMATS
+from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 
 MIN_PART_BYTES = 64 << 20
 MAX_PARTS = 512
@@ -111,20 +111,21 @@ def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Forma
     Raises:
       ValueError: unknown or different extensions, or a compressed file of a format that has its own compression.
     """
-    if name is not None and name not in FORMATS:
-        raise ValueError(f"format: must be one of {sorted(FORMATS)}, got {name!r}")
+    if name is not None and name not in FILE_FORMATS:
+        raise ValueError(f"format: must be one of {sorted(FILE_FORMATS)}, got {name!r}")
     found: dict[str, str] = {} if name is None else {name: ""}
     for file in files:
         ending, compression = suffix(file.path)
-        names = [key for key, f in FORMATS.items() if ending in f.suffixes] if name is None else [name]
+        names = [key for key, f in FILE_FORMATS.items() if ending in f.suffixes] if name is None else [name]
         if not names:
-            raise ValueError(f"format: must be given, one of {sorted(FORMATS)}, for files like {file.path!r}, got none")
-        if compression is not None and not FORMATS[names[0]].compressible:
+            known = sorted(FILE_FORMATS)
+            raise ValueError(f"format: must be given, one of {known}, for files like {file.path!r}, got none")
+        if compression is not None and not FILE_FORMATS[names[0]].compressible:
             raise ValueError(f"input: must not be compressed as a whole, got {file.path!r}")
         found.setdefault(names[0], file.path)
     if len(found) > 1:
         raise ValueError(f"input: must be files of one format, got {found}")
-    return FORMATS[next(iter(found))]
+    return FILE_FORMATS[next(iter(found))]
 
 
 def listed(
@@ -137,7 +138,7 @@ def listed(
     """
     files = match(patterns)
     form = find_format(files, format)
-    name = next(name for name, each in FORMATS.items() if each is form)
+    name = next(name for name, each in FILE_FORMATS.items() if each is form)
     return files, name, plan_parts(files, form.splittable, part_bytes)
 
 

@@ -85,7 +85,7 @@ def _weights(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> Array:
     return cells.values
 
 
-def _joined(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
+def _concatenate(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
     """One column of all pieces as one Arrow array of the given type."""
     arrays = [p.columns.column(name) for p in pieces]
     try:
@@ -99,7 +99,7 @@ def _joined(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
 def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: Faults) -> Array:
     name = layout.options.id_column
     if name is not None:
-        column = _joined(pieces, name, layout.schema.field(name).type)
+        column = _concatenate(pieces, name, layout.schema.field(name).type)
         faults.add(_unparsable(pieces, name), name, "unparsable")
         faults.add(np.asarray(column.is_null()), name, "null")
         return hash_labels(column)
@@ -127,16 +127,16 @@ def _labels(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[Ar
     table: dict[str, Any] = {}
     groups = None
     if options.id_column is not None:
-        table["id"] = as_text(_joined(pieces, options.id_column, layout.schema.field(options.id_column).type))
+        table["id"] = as_text(_concatenate(pieces, options.id_column, layout.schema.field(options.id_column).type))
     if options.group_column is not None:
-        column = _joined(pieces, options.group_column, layout.schema.field(options.group_column).type)
+        column = _concatenate(pieces, options.group_column, layout.schema.field(options.group_column).type)
         faults.add(_unparsable(pieces, options.group_column), options.group_column, "unparsable")
         faults.add(np.asarray(column.is_null()), options.group_column, "null")
         table["group"] = as_text(column)
         groups = (hash_labels(table["group"]) >> np.uint64(33)).astype(np.int32)
     for name in options.keep_columns:
         faults.add(_unparsable(pieces, name), name, "unparsable")
-        table.setdefault(name, _joined(pieces, name, layout.schema.field(name).type))
+        table.setdefault(name, _concatenate(pieces, name, layout.schema.field(name).type))
     return groups, pa.table(table) if table else None
 
 

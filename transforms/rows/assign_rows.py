@@ -38,7 +38,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Assigned:
+class AssignedRows:
     """A block's rows with their clusters.
 
     Attributes:
@@ -54,9 +54,9 @@ class Assigned:
 
 
 @beam.typehints.with_input_types(PointBlock)
-@beam.typehints.with_output_types(Assigned)
+@beam.typehints.with_output_types(AssignedRows)
 class AssignRows(beam.PTransform):
-    """PointBlocks -> Assigned, block by block.
+    """PointBlocks -> AssignedRows, block by block.
 
     Args:
       clusters: (k, d) centers, or a `Membership` (subspaces, or centers with prices).
@@ -93,20 +93,20 @@ class _Assign(beam.DoFn):
         self._clusters, self._names = clusters, names
         self._rows = Metrics.counter("beam_coresets", "rows_assigned")
 
-    def process(self, block: PointBlock) -> Iterator[Assigned]:
+    def process(self, block: PointBlock) -> Iterator[AssignedRows]:
         if len(block):
             yield assigned(block, self._clusters, self._names)
             self._rows.inc(len(block))
             PROGRESS.add(points=len(block))
 
 
-def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) -> Assigned:
+def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) -> AssignedRows:
     """What becomes of a block with at least one row.
 
     Raises:
       ValueError: points of another width than the centers, or labels that have no prices.
     """
-    index, distance = clusters.assign(block)
+    index, distance = clusters.clusters_of(block)
     extras = block.extras
     own = [] if extras is None else extras.column_names
     columns: dict[str, Any] = {
@@ -115,7 +115,7 @@ def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) 
         "distance": pa.array(distance, pa.float64()),
     }
     columns |= {name: extras.column(name) for name in own if name != "id"}
-    return Assigned(pa.table(columns), block.span, block.weights)
+    return AssignedRows(pa.table(columns), block.span, block.weights)
 
 
 def printed_ids(ids: Array, names: Mapping[int, str]) -> Any:
@@ -130,7 +130,7 @@ def printed_ids(ids: Array, names: Mapping[int, str]) -> Any:
     return pc.binary_join_element_wise(pa.array(files, pa.string()).take(pa.array(which)), rows, "#")
 
 
-@beam.typehints.with_input_types(Assigned)
+@beam.typehints.with_input_types(AssignedRows)
 class SizesOfClusters(beam.CombineFn):
     """Assigned -> {label: (3, k) float64}: the weight, the rows and the cost of each label in each cluster.
 
@@ -146,7 +146,7 @@ class SizesOfClusters(beam.CombineFn):
     def create_accumulator(self) -> dict[str, Array]:
         return {}
 
-    def add_input(self, total: dict[str, Array], rows: Assigned) -> dict[str, Array]:
+    def add_input(self, total: dict[str, Array], rows: AssignedRows) -> dict[str, Array]:
         index = rows.table.column("cluster").to_numpy()
         cost = rows.weights * rows.table.column("distance").to_numpy() ** self._power
         names, label = label_codes(rows.table) if self._labelled else ([""], np.zeros(len(index), np.int64))
@@ -166,7 +166,7 @@ class SizesOfClusters(beam.CombineFn):
         return total
 
 
-@beam.typehints.with_input_types(Assigned)
+@beam.typehints.with_input_types(AssignedRows)
 @beam.typehints.with_output_types(str)
 class WriteAssigned(beam.PTransform):
     """Assigned -> the paths of files in `output`/assigned, for batch pipelines.
@@ -185,8 +185,8 @@ class WriteAssigned(beam.PTransform):
 
     def __init__(self, output: str, form: str = "parquet", gate: tuple[Any, ...] = ()) -> None:
         super().__init__()
-        if form not in tables.FORMATS:
-            raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
+        if form not in tables.TABLE_FORMATS:
+            raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         self._output, self._form, self._gate = output, form, gate
 
     def expand(self, rows: Any) -> Any:
@@ -213,9 +213,9 @@ class _StageFiles(beam.DoFn):
         self._output, self._form = output, form
 
     def start_bundle(self) -> None:
-        self._open: dict[tuple[int, int], list[Assigned]] = {}
+        self._open: dict[tuple[int, int], list[AssignedRows]] = {}
 
-    def process(self, rows: Assigned) -> Iterator[tuple[str, str]]:
+    def process(self, rows: AssignedRows) -> Iterator[tuple[str, str]]:
         span = rows.span
         place = span.part, span.ordinal // BLOCKS_A_FILE
         self._open.setdefault(place, []).append(rows)
@@ -226,7 +226,7 @@ class _StageFiles(beam.DoFn):
         for blocks in self._open.values():
             yield WindowedValue(self._staged(blocks), MIN_TIMESTAMP, [GlobalWindow()])
 
-    def _staged(self, blocks: list[Assigned]) -> tuple[str, str]:
+    def _staged(self, blocks: list[AssignedRows]) -> tuple[str, str]:
         blocks = sorted(blocks, key=lambda rows: rows.span.ordinal)
         first = blocks[0].span
         name = f"part-{first.part:05d}-{first.ordinal:05d}.{self._form}"

@@ -6,7 +6,7 @@ import apache_beam as beam
 import numpy as np
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of PointBlock)
-from beam_coresets.assigning.dual_prices import Survey, Surveyor, Tally
+from beam_coresets.assigning.dual_prices import Survey, Surveyor, SurveyTally
 from beam_coresets.hashing import hash_integers
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.nearest import Metric
@@ -75,15 +75,15 @@ class SurveyRows(beam.CombineFn):
     def __init__(self, surveyor: Surveyor) -> None:
         self._surveyor = surveyor
 
-    def create_accumulator(self) -> Tally:
+    def create_accumulator(self) -> SurveyTally:
         return self._surveyor.nothing()
 
-    def add_input(self, total: Tally, block: PointBlock) -> Tally:
+    def add_input(self, total: SurveyTally, block: PointBlock) -> SurveyTally:
         PROGRESS.add(points=len(block))
         return total.merge([self._surveyor.tally(block)])
 
-    def merge_accumulators(self, totals: Iterable[Tally]) -> Tally:
+    def merge_accumulators(self, totals: Iterable[SurveyTally]) -> SurveyTally:
         return self._surveyor.nothing().merge(totals)
 
-    def extract_output(self, total: Tally) -> Survey:
+    def extract_output(self, total: SurveyTally) -> Survey:
         return total.survey()

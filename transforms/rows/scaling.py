@@ -34,12 +34,12 @@ class StandardScale(beam.CombineFn):
         if weight == 0:
             return total
         mean = block.weights @ block.points.astype(np.float64) / weight
-        return _together(total, _Moments(weight, mean, block.weights @ (block.points - mean) ** 2))
+        return _merge(total, _Moments(weight, mean, block.weights @ (block.points - mean) ** 2))
 
     def merge_accumulators(self, totals: Iterable[_Moments]) -> _Moments:
         merged = self.create_accumulator()
         for total in totals:
-            merged = _together(merged, total)
+            merged = _merge(merged, total)
         return merged
 
     def extract_output(self, total: _Moments) -> Scale:
@@ -51,7 +51,7 @@ class StandardScale(beam.CombineFn):
         return Scale(tuple(map(float, origin)), tuple(map(float, divisor)))
 
 
-def _together(a: _Moments, b: _Moments) -> _Moments:
+def _merge(a: _Moments, b: _Moments) -> _Moments:
     """Chan, Golub and LeVeque's pairwise update: no cancellation."""
     if a.weight == 0 or b.weight == 0:
         return a if b.weight == 0 else b

@@ -9,7 +9,7 @@ import pyarrow as pa
 from beam_coresets._jit import kernel
 from beam_coresets.points.block import concatenate_extras
 from beam_coresets.shards.assignment import part_ids
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 from beam_coresets.transforms.streams.source import Chunk
 
 Array = npt.NDArray[Any]
@@ -44,13 +44,13 @@ class PaneRows:
             inside = panes == pane
             self._pieces.setdefault(pane, []).append(chunk if inside.all() else _messages(chunk, inside))
 
-    def rows(self, pane: int, names: Names) -> Rows:
+    def rows(self, pane: int, names: Names) -> KeyedRows:
         """All rows of a pane; `names` gives the name of a part for printed ids."""
         pieces = self._pieces.get(pane, [])
         if not pieces:
-            return Rows(np.empty((0, 0), np.float32), np.empty(0), np.empty(0, np.uint64))
+            return KeyedRows(np.empty((0, 0), np.float32), np.empty(0), np.empty(0, np.uint64))
         keyed = pieces[0].keys is not None
-        return Rows(
+        return KeyedRows(
             np.concatenate([piece.points for piece in pieces]),
             np.concatenate([np.ones(len(p.points)) if p.weights is None else p.weights for p in pieces]),
             np.concatenate([_ids(piece) for piece in pieces]),

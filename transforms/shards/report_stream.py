@@ -28,7 +28,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import group_names, group_of, grouped, window_key
@@ -258,7 +258,7 @@ class _Report(beam.DoFn):
                 held.add(report)
             book.kept = len(fewer)
 
-    def _rows(self, block: PointBlock) -> Rows:
+    def _rows(self, block: PointBlock) -> KeyedRows:
         extras, keys = block.extras, None
         if self._key_column is not None:
             named = [] if extras is None else extras.column_names
@@ -267,7 +267,7 @@ class _Report(beam.DoFn):
             keys = pc.fill_null(extras.column(self._key_column).cast(pa.string()), "").to_numpy(zero_copy_only=False)
             extras = extras.drop_columns([self._key_column]) if extras.num_columns > 1 else None
         travelling = None if extras is None else lambda rows: extras.take(pa.array(rows))
-        return Rows(block.points, block.weights, block.ids, keys, block.groups, travelling)
+        return KeyedRows(block.points, block.weights, block.ids, keys, block.groups, travelling)
 
     def _by_group(self, held: Any) -> dict[str, ShardReport]:
         """What has not been sent, as one report a group."""

@@ -43,8 +43,8 @@ class Claims:
     """
 
     def __init__(self, output: str, form: str = "avro", wanted: Collection[str] = ORDER) -> None:
-        if form not in tables.FORMATS:
-            raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
+        if form not in tables.TABLE_FORMATS:
+            raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         atomic_files.require_atomic(output)
         self.output, self.form = output, form
         self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)

@@ -13,7 +13,7 @@ from beam_coresets import tables
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import Claims
 
-TABLES = ("centers", "summaries")  # in this order: who sees a summary has its centers
+ANNOUNCED_TABLES = ("centers", "summaries")  # in this order: who sees a summary has its centers
 ENCODINGS: Mapping[str, Callable[[pa.Table], Iterator[bytes]]] = {
     "json": tables.json_lines,
     "avro": tables.avro_messages,
@@ -53,7 +53,7 @@ class WriteToKafka(beam.PTransform):
             raise ValueError(f"output_topic: must be the name of a topic, got {topic!r}")
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding: must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
-        missing = sorted(set(TABLES) - set(claims.wanted))
+        missing = sorted(set(ANNOUNCED_TABLES) - set(claims.wanted))
         if missing:
             raise ValueError(f"output_topic: must have summaries and centers among the tables, got no {missing[0]}")
         self._announce = _Announce(claims, {**config, **_NEEDED}, topic, encoding)
@@ -109,7 +109,7 @@ class _Announce(beam.DoFn):
         if window.name in self._windows or self._claims.announced(window):
             return
         self._windows[window.name] = window
-        for table in TABLES:
+        for table in ANNOUNCED_TABLES:
             rows = self._claims.read(window, table)
             if "evidence" in rows.column_names:
                 rows = rows.drop_columns(["evidence"])

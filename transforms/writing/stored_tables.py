@@ -28,7 +28,7 @@ def read_table(folder: str, name: str) -> pa.Table:
       ValueError: there is no such table.
     """
     found = []
-    for form in tables.FORMATS:
+    for form in tables.TABLE_FORMATS:
         found += [(path, form) for path in files_of(folder, name, f".{form}")]
     if not found:
         raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")

@@ -13,7 +13,8 @@ from scipy.optimize import linprog
 
 Array = npt.NDArray[Any]
 
-SLACK = 1e-7  # share of the total weight that bounds may be missed by and still be possible
+BOUND_SLACK = 1e-7  # share of the total weight that bounds may be missed by and still be possible
+TABLE_ROUNDING = 1e-9  # share of the total weight by which missing a bound is rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ class Bounds:
         table = np.asarray(table, np.float64)
         held, size = self.matrix @ table.ravel(), table.sum(axis=0)[self.cluster]
         missed = self.missed(table)
-        missed[missed <= ROUNDING * table.sum()] = 0.0  # a cluster of next to nothing is off by its rounding
+        missed[missed <= TABLE_ROUNDING * table.sum()] = 0.0  # a cluster of next to nothing is off by its rounding
         bound = np.where(held < self.low, self.low, self.high)
         bound = np.where(np.isnan(self.share), bound, self.share * size)
         scale = np.where(bound > 0, bound, np.maximum(size, np.finfo(float).tiny))
@@ -111,13 +112,13 @@ class Bounds:
             raise ValueError(f"constraint: must be bounds that a linear program can tell about, got {found.message}")
         missing = (found.x[m * k : m * k + rows] + found.x[m * k + rows : m * k + 2 * rows]) * total
         missing += np.maximum(self.low - self.high, 0.0)
-        if missing.sum() <= SLACK * total:
+        if missing.sum() <= BOUND_SLACK * total:
             return
         raise ValueError(self._refusal(missing))
 
     def _refusal(self, missing: Array) -> str:
         short: dict[str, list[str]] = {}
-        for row in np.flatnonzero(missing > SLACK * self.total / len(self)):
+        for row in np.flatnonzero(missing > BOUND_SLACK * self.total / len(self)):
             short.setdefault(self.names[row], []).append(f"{missing[row]:.6g} in cluster {self.cluster[row]}")
         told = "; ".join(
             f"{name} missed by {', '.join(places[:3])}{f' and {len(places) - 3} more' if len(places) > 3 else ''}"
@@ -179,5 +180,3 @@ class RowsOfBounds:
         row = np.zeros((self.m, self.k))
         row[:, i] = values
         return row.ravel()
-
-ROUNDING = 1e-9  # share of it that is none

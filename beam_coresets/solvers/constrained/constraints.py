@@ -226,10 +226,6 @@ class Constraint:
             rows.add_shares(f"diversity of {label or 'no label'}", np.arange(m) == j, low, high)
 
 
-
-
-
-
 def _numbers(name: str, given: Any, most: float = math.inf) -> Numbers:
     """A float or a tuple of floats from 0 to `most`."""
     several = np.ndim(given) > 0

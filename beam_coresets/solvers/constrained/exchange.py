@@ -20,11 +20,11 @@ from beam_coresets.points.nearest import nearest, power_of_distance
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.transport import Transport, prices_of, transport_below
-from beam_coresets.solvers.descent import Assigned, Problem, exact_dist_sq
+from beam_coresets.solvers.descent import CentersProblem, Clustering, exact_dist_sq
 
 Array = npt.NDArray[Any]
 
-NEAR = 64  # candidates that are tried for a center when it moves
+NEAR_PLACES = 64  # candidates that are tried for a center when it moves
 ROOM = 1.2  # times the present cost: what a swap of free centers may cost at least by its bound
 _STEPS = 4  # center steps after a swap before it is judged
 _GAIN = 1e-6  # of the cost, that a swap must bring
@@ -69,7 +69,7 @@ def _swap_bounds(points, weights, label, places, z, prices, first, least, second
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class State:
+class ConstrainedState:
     """Centers (k, d), what each point costs at each (n, k), and the cheapest assignment; in a problem's coordinates."""
 
     centers: Array
@@ -93,13 +93,13 @@ class Search:
       free: whether centers may leave the candidates.
     """
 
-    problem: Problem
+    problem: CentersProblem
     label: Array
     bounds: Bounds
     places: Array
     free: bool
 
-    def state(self, centers: Array, duals: Array | None = None) -> State:
+    def state(self, centers: Array, duals: Array | None = None) -> ConstrainedState:
         """The cheapest assignment to these centers.
 
         Args:
@@ -109,12 +109,12 @@ class Search:
         assert found is not None
         return found
 
-    def state_below(self, ceiling: float, centers: Array, duals: Array | None = None) -> State | None:
+    def state_below(self, ceiling: float, centers: Array, duals: Array | None = None) -> ConstrainedState | None:
         """`state`, or None as soon as it is known to cost more than `ceiling`."""
         matrix, problem = np.empty((len(self.problem.points), len(centers))), self.problem
         costs_of(problem.points, np.ascontiguousarray(centers), float(problem.z), matrix)
         found = transport_below(ceiling, matrix, problem.weights, self.label, self.bounds, duals)
-        return None if found is None else State(centers, matrix, found)
+        return None if found is None else ConstrainedState(centers, matrix, found)
 
     def snapped(self, centers: Array) -> Array:
         """The nearest candidates."""
@@ -130,7 +130,7 @@ class Search:
         more = rng.choice(np.setdiff1d(np.arange(len(self.places)), rows), k - len(rows), replace=False)
         return self.places[np.concatenate([rows, more])]
 
-    def best_tuple(self) -> State:
+    def best_tuple(self) -> ConstrainedState:
         """The best k-tuple of candidates, by trying all; unordered where all clusters are bounded alike."""
         k, problem, everywhere = self.bounds.k, self.problem, np.arange(len(self.places))
         tuples = (
@@ -149,7 +149,7 @@ class Search:
                 best = other if other.cost < best.cost else best
         return best
 
-    def swap_bounds(self, state: State) -> Array:
+    def swap_bounds(self, state: ConstrainedState) -> Array:
         """(c, k): what the cheapest assignment costs at least with candidate j for center i, by weak duality."""
         prices, problem = prices_of(state.found.duals, self.bounds), self.problem
         reduced = state.matrix + prices[self.label]
@@ -164,7 +164,7 @@ class Search:
         )  # fmt: skip
         return out + (float(problem.weights @ least) + state.found.offset)
 
-    def swaps(self, state: State, attempts: int, rng: np.random.Generator) -> State:
+    def swaps(self, state: ConstrainedState, attempts: int, rng: np.random.Generator) -> ConstrainedState:
         """Tries candidates drawn at random, each for the center that it could be cheapest for, and keeps what is
         cheaper after a few steps."""
         bounds, room = None, ROOM if self.free else 1 - _GAIN
@@ -186,7 +186,7 @@ class Search:
                 state, bounds = other, None
         return state
 
-    def descend(self, state: State, most: int, tol: float, goal: float = math.inf) -> State:
+    def descend(self, state: ConstrainedState, most: int, tol: float, goal: float = math.inf) -> ConstrainedState:
         """Center steps and assignments in turn, until one gains at most tol of the cost; never costs more.
 
         Args:
@@ -201,19 +201,19 @@ class Search:
                 break
         return state
 
-    def _moved(self, state: State) -> Array:
-        """Centers that cost no more for the plan as it is: one step further, or better candidates."""
+    def _moved(self, state: ConstrainedState) -> Array:
+        """Centers that cost no more for the flow as it is: one step further, or better candidates."""
         found, problem = state.found, self.problem
         part = dataclasses.replace(problem, points=problem.points[found.rows], weights=found.amounts)
         dist_sq = np.empty(len(found.rows))
         exact_dist_sq(part.points, state.centers, found.clusters, dist_sq)
-        target: Array = part.step(Assigned(state.centers, found.clusters, dist_sq, found.cost))
+        target: Array = part.step(Clustering(state.centers, found.clusters, dist_sq, found.cost))
         if self.free:
             return target
         centers = state.centers.copy()
         for i in np.unique(found.clusters):
             mine = found.clusters == i
-            near = np.argsort(((self.places - target[i]) ** 2).sum(axis=1), kind="stable")[:NEAR]
+            near = np.argsort(((self.places - target[i]) ** 2).sum(axis=1), kind="stable")[:NEAR_PLACES]
             places = np.concatenate([state.centers[i : i + 1], self.places[near]])
             each = power_of_distance(cdist(part.points[mine], places, "sqeuclidean"), problem.z)
             centers[i] = places[(found.amounts[mine] @ each).argmin()]

@@ -28,10 +28,10 @@ class Rounded:
     Attributes:
       index: (n,) int64, the cluster of each point; -1 for points of weight 0.
       split: how many points were in several clusters.
-      moved: the weight that is now elsewhere than in the plan.
+      moved: the weight that is now elsewhere than in the flow.
       violation: the largest relative miss of a bound (`Bounds.violation`).
-      cost: of this assignment; it may be less than the plan's, as bounds are missed.
-      plan: the same as a plan, with the prices of the fractional one.
+      cost: of this assignment; it may be less than the flow's, as bounds are missed.
+      flow: the same as a `Transport`, with the prices of the fractional one.
     """
 
     index: npt.NDArray[np.int64]
@@ -39,30 +39,30 @@ class Rounded:
     moved: float
     violation: float
     cost: float
-    plan: Transport
+    flow: Transport
 
 
-def rounded(plan: Transport, cost: Array, weights: Array, label: Array, bounds: Bounds) -> Rounded:
+def rounded(flow: Transport, cost: Array, weights: Array, label: Array, bounds: Bounds) -> Rounded:
     """Puts each split point where most of it is, then one after another where the bounds are missed least.
 
-    Points only go to clusters that the plan has them in. Of clusters that miss the bounds equally, a point goes to the
+    Points only go to clusters that the flow has them in. Of clusters that miss the bounds equally, a point goes to the
     cheapest. The heaviest points choose first, again and again until none moves.
 
     Args:
-      plan: of `transport` for the same cost (n, k), weights (n,), label (n,) and bounds.
+      flow: of `transport` for the same cost (n, k), weights (n,), label (n,) and bounds.
     """
     n, k = cost.shape
-    most = np.lexsort((-plan.amounts, plan.rows))
-    first = np.searchsorted(plan.rows[most], np.arange(n))
+    most = np.lexsort((-flow.amounts, flow.rows))
+    first = np.searchsorted(flow.rows[most], np.arange(n))
     index = np.full(n, -1)
-    assigned = np.unique(plan.rows)
-    index[assigned] = plan.clusters[most][first[assigned]]
-    counts = np.bincount(plan.rows, minlength=n)
+    assigned = np.unique(flow.rows)
+    index[assigned] = flow.clusters[most][first[assigned]]
+    counts = np.bincount(flow.rows, minlength=n)
     split = np.flatnonzero(counts > 1)
     table = np.zeros((len(bounds.labels), k))
     np.add.at(table, (label[assigned], index[assigned]), weights[assigned])
     unit = _ROUNDING * float(weights.sum())
-    places = {row: plan.clusters[plan.rows == row] for row in split.tolist()}
+    places = {row: flow.clusters[flow.rows == row] for row in split.tolist()}
     for _ in range(_PASSES):
         before = index[split].copy()
         for row in split[np.argsort(-weights[split], kind="stable")].tolist():
@@ -76,10 +76,10 @@ def rounded(plan: Transport, cost: Array, weights: Array, label: Array, bounds: 
             table[label[row], index[row]] += weights[row]
         if np.array_equal(before, index[split]):
             break
-    stays = plan.amounts[index[plan.rows] == plan.clusters].sum()
+    stays = flow.amounts[index[flow.rows] == flow.clusters].sum()
     total = float(weights[assigned] @ cost[assigned, index[assigned]])
     whole = dataclasses.replace(
-        plan, cost=total, rows=assigned, clusters=index[assigned], amounts=weights[assigned].astype(np.float64)
+        flow, cost=total, rows=assigned, clusters=index[assigned], amounts=weights[assigned].astype(np.float64)
     )
     moved = max(0.0, float(weights[assigned].sum() - stays))
     return Rounded(index, len(split), moved, bounds.violation(table), total, whole)

@@ -8,7 +8,7 @@ import numpy as np
 
 from beam_coresets._jit import kernel
 
-DONE, FAR, NO_WAY = range(3)
+DONE, FAR_OFF, NO_WAY = range(3)
 _SPECK = 1e-10  # share of a point that moves with the rest of it
 
 
@@ -171,14 +171,14 @@ def successive_paths(cost, weights, low, high, prices, amounts, rounding, most):
       most: weight; it gives up where some cluster has so much too much to begin with.
 
     Returns:
-      `DONE`, `FAR` where it gave up, or `NO_WAY` from too much to too little.
+      `DONE`, `FAR_OFF` where it gave up, or `NO_WAY` from too much to too little.
     """
     k = cost.shape[1]
     flow, excess = np.empty(k), np.zeros(k + 1)
     members, count = np.empty(amounts.shape, np.int32), np.zeros(k, np.int64)
     _begin(cost, weights, low, high, prices, amounts, members, count, flow, excess)
     if excess[:k].max() > most:
-        return FAR
+        return FAR_OFF
     potential = np.zeros(k + 1)
     potential[:k] = prices
     change, row = np.empty((k, k)), np.zeros((k, k), np.int64)
@@ -202,7 +202,7 @@ def successive_paths(cost, weights, low, high, prices, amounts, rounding, most):
 
 
 @kernel
-def plan_of(cost, weights, amounts):  # type: ignore[no-untyped-def]
+def flow_of(cost, weights, amounts):  # type: ignore[no-untyped-def]
     """The entries of amounts (k, n) by row: rows, clusters, amounts that add up to the weights, and the total cost."""
     k, n = amounts.shape
     size = 0

@@ -25,10 +25,11 @@ from beam_coresets.points.seeding import dz_draw
 from beam_coresets.solvers.centers import refine, solve_centers
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.constraints import Constraint
-from beam_coresets.solvers.constrained.exchange import Search, State, costs_of
+from beam_coresets.solvers.constrained.exchange import ConstrainedState, Search, costs_of
 from beam_coresets.solvers.constrained.rounding import Rounded, rounded
 from beam_coresets.solvers.constrained.transport import Transport, transport
-from beam_coresets.solvers.descent import Problem
+from beam_coresets.solvers.descent import CentersProblem
+from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
 
@@ -62,8 +63,8 @@ def labels_of(sample: Coreset, constraint: Constraint) -> tuple[tuple[str, ...],
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ConstrainedModel:
-    """Centers under a constraint, as a `Model`: points go where their cost and the price of their label are least.
+class ConstrainedModel(Model):
+    """Centers under a constraint: points go where their cost and the price of their label are least.
 
     By weak duality the cost on *any* data with these labels' weights is at least what the prices say; by the envelope
     theorem the error of prices that come from a sample is of second order in it.
@@ -74,8 +75,8 @@ class ConstrainedModel:
         sample it was solved on: a constant on all of them makes up for the offset, which is 0.
       labels: m names; one "" where they don't matter.
       constraint, bounds: what the clusters keep to; the bounds are for that sample's weights.
-      plan: the exact assignment of that sample.
-      weights, paid: (k,) float64 each, the clusters' weights and costs in that plan.
+      flow: the exact assignment of that sample.
+      weights, paid: (k,) float64 each, the clusters' weights and costs in that flow.
       z, metric: of the cost.
       places: (c, d) float64, the candidates that centers were chosen from.
       free: whether they could leave them.
@@ -88,21 +89,25 @@ class ConstrainedModel:
     labels: tuple[str, ...]
     constraint: Constraint
     bounds: Bounds
-    plan: Transport
+    flow: Transport
     weights: Array
     paid: Array
     z: float
     metric: Metric
     places: Array
     free: bool
-    alpha: float
+    alpha: float | None = None
     bases: Array | None = None
-    offset: float = 0.0
 
     @property
     def cost(self) -> float:
-        """Of the exact plan."""
-        return self.plan.cost
+        """Of the exact flow."""
+        return self.flow.cost
+
+    @property
+    def calibrated_cost(self) -> float:
+        """Calibrated weights know better than unbiased ones how large the clusters are."""
+        return self.cost
 
     def costs(self, sample: Coreset) -> tuple[Array, Array]:
         """The cheapest cluster (n,), and cost and price there together (n,), of any sample's points; a label that the
@@ -118,12 +123,27 @@ class ConstrainedModel:
         index = (matrix + prices).argmin(axis=1)
         return index, matrix[np.arange(len(index)), index]
 
+    def unbiased_costs(self, sample: Coreset) -> Array:
+        """Part of a cost is the price of the cluster. Prices multiply what the unbiased weights miss of the clusters'
+        totals, some per cent, which the calibrated ones hardly do: so prices count by these."""
+        (_, cost), (_, own) = self.costs(sample), self.clusters(sample)
+        calibrated = np.divide(sample.weights, sample.weights_ht, out=np.ones(len(own)), where=sample.weights_ht > 0)
+        return np.asarray(own + (cost - own) * calibrated)
+
+    def totals(self, sample: Coreset, index: Array, cost: Array) -> tuple[Array, Array]:
+        """Of the exact flow: points may be in several clusters."""
+        return self.weights, self.paid
+
+    def violation(self, sample: Coreset) -> float:
+        """The largest relative miss of a bound by the clusters of the sample it was solved on."""
+        return self.bounds.violation(self.flow.table(self._numbers(sample)))
+
     def whole(self, sample: Coreset) -> tuple[ConstrainedModel, Rounded]:
         """The same centers with every point of the sample it was solved on in one cluster, and what that took."""
         label = self._numbers(sample)
         matrix = cost_matrix(sample.points, self.centers, self.z, self.metric)
-        found = rounded(self.plan, matrix, sample.weights, label, self.bounds)
-        return self._with_plan(found.plan, matrix), found
+        found = rounded(self.flow, matrix, sample.weights, label, self.bounds)
+        return self._with_flow(found.flow, matrix), found
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> ConstrainedModel:
         """Centers and prices again, for weights brought to these bounds' label weights; itself where the sample has
@@ -136,7 +156,7 @@ class ConstrainedModel:
             return self
         weights = weights * (wanted / np.where(have > 0, have, 1.0))[label]
         kept = np.flatnonzero(weights > 0)
-        problem = Problem.of(sample.points[kept], weights[kept], self.z, self.metric == "cosine")
+        problem = CentersProblem.of(sample.points[kept], weights[kept], self.z, self.metric == "cosine")
         search = Search(problem, label[kept], self.bounds, problem.inward(self.places), self.free)
         state = search.descend(search.state(problem.inward(self.centers)), 30, 1e-5)
         if not quick:
@@ -145,10 +165,10 @@ class ConstrainedModel:
         state = search.descend(state, 100, 1e-7)
         return _model(self, sample.points, weights, label, problem, state)
 
-    def _with_plan(self, plan: Transport, matrix: Array) -> ConstrainedModel:
-        paid, k = plan.amounts * matrix[plan.rows, plan.clusters], len(self.centers)
-        weights = np.bincount(plan.clusters, plan.amounts, k)
-        return dataclasses.replace(self, plan=plan, weights=weights, paid=np.bincount(plan.clusters, paid, k))
+    def _with_flow(self, flow: Transport, matrix: Array) -> ConstrainedModel:
+        paid, k = flow.amounts * matrix[flow.rows, flow.clusters], len(self.centers)
+        weights = np.bincount(flow.clusters, flow.amounts, k)
+        return dataclasses.replace(self, flow=flow, weights=weights, paid=np.bincount(flow.clusters, paid, k))
 
     def _numbers(self, sample: Coreset) -> npt.NDArray[np.int64]:
         """The place (n,) of each point's label among those of the model, -1 for others."""
@@ -216,7 +236,7 @@ def solve_constrained(
         else refine(points, weights, init, z, metric=metric, max_iter=0)
     ).centers
     kept = np.flatnonzero(weights > 0)
-    problem = Problem.of(points[kept], weights[kept], z, metric == "cosine")
+    problem = CentersProblem.of(points[kept], weights[kept], z, metric == "cosine")
     places = _places(points[kept], weights[kept], k, z, seed, candidates)
     search = Search(problem, label[kept], bounds, problem.inward(places), free)
     tuples = float(len(places)) ** k
@@ -231,8 +251,9 @@ def solve_constrained(
     rival = _rival(other, best, among, generator(seed, "solve_constrained", "alpha"))
     dearer, cheaper = (rival, best.cost) if free else (best.cost, rival)
     start = ConstrainedModel(
-        np.empty((k, 0)), np.empty((0, k)), labels, constraint, bounds, best.found, np.empty(k), np.empty(k),
-        float(z), metric, places, free, max(1.0, dearer / cheaper) if cheaper > 0 else 1.0,
+        centers=np.empty((k, 0)), prices=np.empty((0, k)), labels=labels, constraint=constraint, bounds=bounds,
+        flow=best.found, weights=np.empty(k), paid=np.empty(k), z=float(z), metric=metric, places=places, free=free,
+        alpha=max(1.0, dearer / cheaper) if cheaper > 0 else 1.0,
     )  # fmt: skip
     return _model(start, points, weights, label, problem, best)
 
@@ -250,8 +271,8 @@ def _places(points: Array, weights: Array, k: int, z: float, seed: int, candidat
 
 
 def _searched(
-    search: Search, first: Array, among: State | None, seed: int, restarts: int | None, quick: bool
-) -> State:
+    search: Search, first: Array, among: ConstrainedState | None, seed: int, restarts: int | None, quick: bool
+) -> ConstrainedState:
     """The best of several starts, improved by swaps."""
     k = search.bounds.k
     restarts = (0 if quick else _RESTARTS) if restarts is None else restarts
@@ -268,7 +289,7 @@ def _searched(
     return search.descend(best, 300, 1e-9)
 
 
-def _rival(other: Search, best: State, among: State | None, rng: np.random.Generator) -> float:
+def _rival(other: Search, best: ConstrainedState, among: ConstrainedState | None, rng: np.random.Generator) -> float:
     """The cost that is found from `best` with centers that have to keep to the candidates, or that no longer have."""
     if not other.free and among is not None:
         return among.cost
@@ -286,7 +307,12 @@ def _attempts(search: Search) -> int:
 
 
 def _model(
-    like: ConstrainedModel, points: Array, weights: Array, label: Array, problem: Problem, state: State
+    like: ConstrainedModel,
+    points: Array,
+    weights: Array,
+    label: Array,
+    problem: CentersProblem,
+    state: ConstrainedState,
 ) -> ConstrainedModel:
     """The state in the user's coordinates, its costs measured on the user's own rows."""
     centers = problem.outward(state.centers)
@@ -294,6 +320,6 @@ def _model(
         centers = like.places[nearest(centers, like.places)[0]]
     unit = 0.5 ** (like.z / 2) if problem.cosine else problem.scale**-like.z
     matrix = cost_matrix(points, centers, like.z, like.metric)
-    plan = transport(matrix, weights, label, like.bounds, state.found.duals * unit)
-    prices = plan.prices + plan.offset / like.bounds.total
-    return dataclasses.replace(like, centers=centers, prices=prices)._with_plan(plan, matrix)
+    flow = transport(matrix, weights, label, like.bounds, state.found.duals * unit)
+    prices = flow.prices + flow.offset / like.bounds.total
+    return dataclasses.replace(like, centers=centers, prices=prices)._with_flow(flow, matrix)

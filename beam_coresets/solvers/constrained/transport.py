@@ -27,7 +27,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from beam_coresets.solvers.constrained.bounds import Bounds
-from beam_coresets.solvers.constrained.shortest_paths import FAR, NO_WAY, plan_of, successive_paths
+from beam_coresets.solvers.constrained.shortest_paths import FAR_OFF, NO_WAY, flow_of, successive_paths
 
 Array = npt.NDArray[Any]
 P = TypeVar("P", bound="_Problem")
@@ -46,8 +46,8 @@ class Transport:
     """A minimum-cost assignment and the prices that prove it.
 
     Attributes:
-      cost: `sum amount * cost[row, cluster]` over the plan.
-      rows, clusters, amounts: (entries,) int64, int64 and float64: the plan, by row; a row's amounts add up to its
+      cost: `sum amount * cost[row, cluster]` over the flow.
+      rows, clusters, amounts: (entries,) int64, int64 and float64: the flow, by row; a row's amounts add up to its
         weight.
       prices: (m, k) float64, what a unit of a label's weight pays in a cluster on top of its own cost.
       offset: `cost = sum_p w(p) min_i (cost[p, i] + prices[label(p), i]) + offset`. For other prices of the same bounds
@@ -160,7 +160,7 @@ class _Problem:
         return type(self)(np.ascontiguousarray(self.cost[rows]), weights, label, self.bounds)
 
     def result(self, rows: Array, clusters: Array, amounts: Array, duals: Array) -> Transport:
-        """From a plan without order, whose amounts are right up to rounding."""
+        """From a flow without order, whose amounts are right up to rounding."""
         kept = amounts > _ROUNDING * self.weights[rows]
         rows, clusters, amounts = rows[kept], clusters[kept], amounts[kept]
         lost = np.flatnonzero(np.bincount(rows, minlength=len(self.weights)) == 0)  # too light for the solver
@@ -196,12 +196,12 @@ class _Flow(_Problem):
         most = math.inf if len(self.weights) <= _FEW_FLOW else _MISPLACED * total
         prices = self._prices(duals)
         done = successive_paths(self.cost, self.weights, low, high, prices, amounts, _ROUNDING * total, most)
-        if done == FAR:
+        if done == FAR_OFF:
             amounts[:], prices = 0.0, self._prices(self.thinned().solve(duals).duals)
             done = successive_paths(self.cost, self.weights, low, high, prices, amounts, _ROUNDING * total, math.inf)
         if done == NO_WAY:
             raise self.refuse()
-        rows, clusters, each, cost = plan_of(self.cost, self.weights, amounts)
+        rows, clusters, each, cost = flow_of(self.cost, self.weights, amounts)
         duals = -prices[self.bounds.cluster]
         prices = np.repeat(prices[None], len(self.bounds.labels), axis=0)
         return Transport(cost, rows, clusters, each, prices, duals_bound(duals, self.bounds), duals)
@@ -238,9 +238,9 @@ class _Program(_Problem):
             active = gaps <= reach + np.take_along_axis(reach, best[:, None], 1)
             if active.all():
                 walls = np.full(prices.shape, np.inf)
-            plan, duals, inside = self._restricted(active, prices, walls)
+            flow, duals, inside = self._restricted(active, prices, walls)
             if inside:
-                return self.result(*plan, duals)
+                return self.result(*flow, duals)
             hit = abs(prices_of(duals, self.bounds) - prices) >= 0.99 * walls
             walls = np.where(hit | ~hit.any(), _GROWTH * walls, walls)
 
@@ -258,13 +258,13 @@ class _Program(_Problem):
         return max(float(np.partition(second, near - 1)[near - 1]), 1e-6 * float(gaps.mean()))
 
     def _restricted(self, active: Array, prices: Array, walls: Array) -> tuple[tuple[Array, Array, Array], Array, bool]:
-        """The best plan with the clusters (n, k) bool that are `active`, and prices within `walls` of the given ones.
+        """The best flow with the clusters (n, k) bool that are `active`, and prices within `walls` of the given ones.
 
         The unknowns: amounts, the table T of labels in clusters, the bounds' activities, and what T has more or less
-        than the plan, which costs as much as the walls allow.
+        than the flow, which costs as much as the walls allow.
 
         Returns:
-          The plan, the duals, and whether no price wanted to be beyond its walls.
+          The flow, the duals, and whether no price wanted to be beyond its walls.
         """
         bounds, cells, elastic = self.bounds, prices.size, bool(np.isfinite(walls).all())
         several = active.sum(axis=1) > 1
@@ -290,9 +290,9 @@ class _Program(_Problem):
         )  # fmt: skip
         missed = float(found.x[len(rows) + cells + len(bounds) :].sum())
         amounts = np.concatenate([self.weights[settled], found.x[: len(rows)] * mass])
-        plan = np.concatenate([settled, rows]), np.concatenate([settled_in, clusters]), amounts
+        flow = np.concatenate([settled, rows]), np.concatenate([settled_in, clusters]), amounts
         duals = self._signed(found.eqlin.marginals[len(open_rows) + cells :] * money)
-        return plan, duals, missed * mass <= 1e-9 * bounds.total
+        return flow, duals, missed * mass <= 1e-9 * bounds.total
 
 
     def _solved(self, cost: Array, **program: Any) -> Any:

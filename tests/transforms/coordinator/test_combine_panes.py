@@ -14,7 +14,7 @@ from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.streaming.windows import Window, WindowSpec
-from beam_coresets.tables import FORMATS, decode, typed
+from beam_coresets.tables import TABLE_FORMATS, decode, typed
 from beam_coresets.transforms.base.coders import VerdictCoder
 from beam_coresets.transforms.coordinator.combine_panes import _Run, _Slide
 from beam_coresets.transforms.coordinator.solve_in_order import _SolveInOrder
@@ -188,7 +188,7 @@ def test_the_empty_key_is_there_only_where_no_other_is(step):
     assert keys == [[""], ["a"], ["", "a"]]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", TABLE_FORMATS)
 def test_a_group_without_rows_is_claimed_all_the_same(tmp_path, form):
     """Readers ask whether all groups are decided; the empty one has no rows in the tables."""
     claims = Claims(str(tmp_path), form)

@@ -20,9 +20,9 @@ from beam_coresets.shards.assignment import Assignment, part_ids
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import Rows
+from beam_coresets.streaming.partial_reports import KeyedRows
 from beam_coresets.streaming.replicas import ONE, Coordinators
-from beam_coresets.streaming.trigger import COMPACT_AFTER, Patience
+from beam_coresets.streaming.trigger import COMPACT_AFTER_REPORTS, Patience
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import group_names, key_group, parse_key, split_key, window_key
@@ -65,7 +65,8 @@ def report(shard, *spans, keys=None):
     ids = [part_ids(part, np.arange(start, stop, dtype=np.uint64)) for part, start, stop, *_ in spans]
     ids = np.concatenate(ids).astype(np.uint64)
     ranges = tuple(Range(part, start, stop, stop - start, *rest) for part, start, stop, *rest in spans)
-    return partial_reports.delta(MERGE_REDUCE, shard, Rows(points_of(ids), np.ones(len(ids)), ids, keys), ranges, 3)
+    rows = KeyedRows(points_of(ids), np.ones(len(ids)), ids, keys)
+    return partial_reports.delta(MERGE_REDUCE, shard, rows, ranges, 3)
 
 
 def everything(shard, rows=10):
@@ -295,7 +296,7 @@ def test_a_window_of_a_stream_may_be_a_weak_coreset():
         parts = (shard, (shard - 1) % 3)
         ids = np.concatenate([part_ids(part, np.arange(60, dtype=np.uint64)) for part in parts])
         number = np.arange(len(ids)) % 3
-        rows = Rows(
+        rows = KeyedRows(
             points_of(ids), np.ones(len(ids)), ids, None, number.astype(np.int32),
             lambda kept: pa.table({"group": names[number[kept]].tolist()}),
         )  # fmt: skip
@@ -371,9 +372,9 @@ def test_what_an_open_window_keeps_is_bounded():
     _clocks.append(101.0)
     for i in range(1000):
         assert list(step.process((key_of(100, 105), report(0, (0, i, i + 1))), *held)) == []
-        assert len(held[0].bag) <= COMPACT_AFTER + 3
+        assert len(held[0].bag) <= COMPACT_AFTER_REPORTS + 3
     assert len(held[1].value) < 500
-    assert sum(len(r.coreset) for r in held[0].bag) < 2 * MERGE_REDUCE.node_size(2, 4) + COMPACT_AFTER
+    assert sum(len(r.coreset) for r in held[0].bag) < 2 * MERGE_REDUCE.node_size(2, 4) + COMPACT_AFTER_REPORTS
     _clocks.append(125.0)
     (verdict,) = step.on_due(key_of(100, 105), *held)
     assert verdict.decisions[""].points == 1000

@@ -122,7 +122,7 @@ def write(folder, blocks, form="parquet", shuffled=False, options=()):
     return sorted(held["paths"])
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_all_rows_are_in_the_files_once(tmp_path, form):
     blocks = list(labelled(parts_of(clusters(N))))
     paths = write(tmp_path, blocks, form)

@@ -11,7 +11,7 @@ from jobs import counters, run
 from laws import random_block
 
 from beam_coresets.points.block import PointBlock, Span
-from beam_coresets.shards.assignment import KINDS, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
 
 
@@ -20,7 +20,7 @@ def assigned(blocks, assignment):
     return held["out"], result
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SCHEMES)
 def test_rows_go_to_the_holders_of_their_bucket_and_nowhere_else(kind):
     assignment = Assignment(6, 3, kind, 64, seed=5)
     block = random_block(500, Span(4, 2, True), groups=True, extras=True)

@@ -37,7 +37,7 @@ def write(folder, summaries, form="avro", **options):
     return sorted(held["paths"]), counters(result)
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_all_formats_read_back_equal(tmp_path, form):
     paths, counted = write(tmp_path, [SUMMARY], form)
     assert files_under(tmp_path) == [f"{name}/global-r1.{form}" for name in sorted(tables.TABLES)]
@@ -109,7 +109,7 @@ def test_windows_have_files_of_their_own_and_are_read_together(tmp_path):
     assert [row["window_start"] for row in rows_in(tmp_path, "summaries")] == [0.0, 60.0]
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_an_empty_answer_keeps_its_types(tmp_path, form):
     nothing = without_beam(parts_of(np.empty((0, 3), np.float32)), PLAN)
     write(tmp_path, [nothing], form)
@@ -127,7 +127,7 @@ def test_a_missing_table_and_an_unknown_format_are_named(tmp_path):
         WriteSummaries("ftp://h/o")
 
 
-@pytest.mark.parametrize("form", tables.FORMATS)
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_dead_letters_are_gathered_by_source(tmp_path, form):
     letters = [DeadLetter("nan", "x", f"{tmp_path}/{name}.csv", f"row {i}", f"{{'x': nan, 'é': {i}}}")
                for i in (10, 9, 1) for name in ("a", "b")]  # fmt: skip

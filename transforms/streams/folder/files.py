@@ -12,7 +12,7 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming
-from beam_coresets.transforms.reading.known_formats import FORMATS
+from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.parts import MIN_PART_BYTES, listed, probe, row_names
 from beam_coresets.transforms.reading.rows import build_placed, regroup, warm
 from beam_coresets.transforms.streams.source import Chunk
@@ -251,7 +251,7 @@ class FileParts:
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
         self.files, self.format, self.parts = listed(patterns, format, part_bytes)
         try:
-            self.layout = probe(self.files, FORMATS[self.format], self.chunking.read)
+            self.layout = probe(self.files, FILE_FORMATS[self.format], self.chunking.read)
         except SchemaError as error:
             raise self.chunking.explain(error) from None
         self.dim = self.layout.dim
@@ -323,7 +323,7 @@ class FileReader:
             if position == ENDED:
                 continue
             if self._open is None or self._open[0] != part:
-                files, form = self._source.parts[part].files, FORMATS[self._source.format]
+                files, form = self._source.parts[part].files, FILE_FORMATS[self._source.format]
                 self._open = part, read_rows(files, form, self._source.layout, position)
             rows = next(self._open[1], None)
             if rows is None or rows.last:

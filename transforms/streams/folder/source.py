@@ -14,11 +14,11 @@ from beam_coresets.hashing import hash_integers
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, naming, suffix
-from beam_coresets.transforms.reading.known_formats import FORMATS
+from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
 from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snapshot, key_of, listing_of, names_in
-from beam_coresets.transforms.streams.folder.progress import Progress
+from beam_coresets.transforms.streams.folder.progress import FolderProgress
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
 
@@ -81,8 +81,8 @@ class Folder:
         for name, value in (("settle", settle), ("poll_seconds", poll_seconds), ("max_ahead", max_ahead)):
             if not value >= 0:
                 raise ValueError(f"{name}: must not be negative, got {value}")
-        if format is not None and format not in FORMATS:
-            raise ValueError(f"format: must be one of {sorted(FORMATS)}, got {format!r}")
+        if format is not None and format not in FILE_FORMATS:
+            raise ValueError(f"format: must be one of {sorted(FILE_FORMATS)}, got {format!r}")
         self.pattern = pattern if _WILD.search(pattern) else pattern.rstrip("/") + "/*"
         self.format, self.parts, self.settle, self.poll_seconds = format, parts, settle, poll_seconds
         self.max_ahead, self.max_behind, self.clock = max_ahead, max_behind, clock
@@ -124,9 +124,10 @@ class Folder:
           ValueError: an unknown extension, or a compressed file of a format that has its own compression.
         """
         ending, compression = suffix(path)
-        fits = [f for key, f in FORMATS.items() if key == self.format or (not self.format and ending in f.suffixes)]
+        own = self.format
+        fits = [f for key, f in FILE_FORMATS.items() if key == own or (not own and ending in f.suffixes)]
         if not fits:
-            raise ValueError(f"format: must be given, one of {sorted(FORMATS)}, for files like {path!r}, got none")
+            raise ValueError(f"format: must be given, one of {sorted(FILE_FORMATS)}, for files like {path!r}, got none")
         if compression is not None and not fits[0].compressible:
             raise ValueError(f"input: must not be compressed as a whole, got {path!r}")
         return fits[0]
@@ -147,7 +148,8 @@ class Folder:
         form, columns = self.form(path), self.chunking.read
         with naming(form.label, path):
             schema, sample = form.probe(path, columns)
-        if form is FORMATS["jsonl"]:  # a field that a line does not have is null, so one that no line has is null too
+        # A field that a line of JSON does not have is null, so one that no line has is null too.
+        if form is FILE_FORMATS["jsonl"]:
             for name in dict.fromkeys((*(columns.columns or ()), *columns.roles)):
                 if name not in schema.names:
                     schema = schema.append(pa.field(name, self._absent(name)))
@@ -196,7 +198,7 @@ class FolderReader:
     def __init__(self, source: Folder) -> None:
         self._source = source
         self._listing = source.listing()
-        self._parts: dict[int, Progress] = {}
+        self._parts: dict[int, FolderProgress] = {}
         self._turns: list[int] = []
         self._snapshot = Snapshot()
         if source.chunking.columns.metric == "cosine":
@@ -209,7 +211,7 @@ class FolderReader:
         parts = {}
         for part, position in positions.items():
             held = self._parts.get(part)
-            now = Progress(**{**position, "done": set(position["done"])})
+            now = FolderProgress(**{**position, "done": set(position["done"])})
             if held is not None and (held.offset, held.file, held.row) != (now.offset, now.file, now.row):
                 now.read = {key: stamp for key, stamp in held.read.items() if key in now.done}
                 held = None
