@@ -158,7 +158,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         self._readers.close_idle()
         names = ("points_read", "messages_read", "reports_sent", "dead_letters")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
-        self._lag = Metrics.distribution("beam_coresets", "lag_ms")
+        self._lag = Metrics.gauge("beam_coresets", "lag_ms")
         self._part_lags: dict[int, Any] = {}
         self._worst: dict[int, int] = {}
 
@@ -310,12 +310,13 @@ class _Read(beam.DoFn, RestrictionProvider):
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
 
     def _note_lag(self, part: int, milliseconds: int) -> None:
-        """How old the oldest message was when it was read: of the shard, and of the part since this poll began."""
-        self._lag.update(milliseconds)
+        """How old the oldest message of this poll was when it was read: of all parts, and of this one; gauges, as
+        Flink's Prometheus reporter takes no distributions."""
         if part not in self._part_lags:
             self._part_lags[part] = Metrics.gauge("beam_coresets", f"lag_ms_part_{part}")
         self._worst[part] = max(milliseconds, self._worst.get(part, 0))
         self._part_lags[part].set(self._worst[part])
+        self._lag.set(max(self._worst.values()))
 
     def _tells_letters(self, shard: int, part: int) -> bool:
         """Whether this shard is the one that tells what was refused in a part that several read.

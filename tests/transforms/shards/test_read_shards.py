@@ -115,6 +115,36 @@ def collected(source, **options):
     return run(build)
 
 
+def test_lags_are_gauges_of_the_oldest_message_of_a_poll(monkeypatch):
+    """`lag_ms` is the largest of its parts' and begins anew with each poll."""
+    shown = {}
+
+    class Gauge:
+        def __init__(self, _, name):
+            self.set = lambda value: shown.update({name: value})
+
+    monkeypatch.setattr(read_shards.Metrics, "gauge", Gauge)
+    old, young = [(992.0, 0.0, 1)], [(990.0, 0.0, 1), (998.0, 0.0, 1), (1000.5, 1001.0, 1)]
+    hand = Hand(ListSource([young if part == held(0, 4)[0] else old for part in range(4)], bounded=False), poll=0.3)
+    hand.bundle()
+    first, *others = (f"lag_ms_part_{part}" for part in held(0, 4))
+    assert set(shown) == {"lag_ms", first, *others}
+    assert 10_000 <= shown["lag_ms"] == shown[first] < 11_000
+    assert all(8_000 <= shown[other] < 9_000 for other in others)
+    hand.until(1003.0)
+    assert shown["lag_ms"] == shown[first] < 1_500
+
+
+def test_there_are_gauges_and_no_distributions():
+    _, result = collected(ListSource(steady(4, 5, lag=-1000)))
+    mine = {
+        kind: {metric.key.metric.name for metric in found if metric.key.metric.namespace == "beam_coresets"}
+        for kind, found in result.metrics().query().items()
+    }
+    assert mine["gauges"] >= {"lag_ms", "lag_ms_part_0"}
+    assert not mine["distributions"]
+
+
 def test_a_bounded_source_is_read_to_its_end_by_every_holder():
     source = ListSource(steady(4, 20, lag=-1000), bad=((1, 3), (1, 4)))
     found, result = collected(source)
