@@ -22,7 +22,16 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.replicas import ONE, Coordinators
-from beam_coresets.streaming.trigger import EXPIRED, KEPT, LATE, OVERLAPPING, REPEATED, Patience, Vigil, Watch
+from beam_coresets.streaming.trigger import (
+    EXPIRED,
+    KEPT,
+    LATE,
+    OVERLAPPING,
+    REPEATED,
+    Patience,
+    Trigger,
+    WindowProgress,
+)
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import parse_key, split_key
 
@@ -141,7 +150,7 @@ def _to_each(element: tuple[str, ShardReport], coordinators: Coordinators) -> It
 
 class _Coordinate(beam.DoFn):
     REPORTS = BagStateSpec("reports", ShardReportCoder())
-    VIGIL = ReadModifyWriteStateSpec("vigil", BytesCoder())
+    PROGRESS = ReadModifyWriteStateSpec("vigil", BytesCoder())
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     EXPIRY = TimerSpec("expiry", TimeDomain.REAL_TIME)
 
@@ -159,8 +168,8 @@ class _Coordinate(beam.DoFn):
     ) -> None:
         self._policy, self._merge_reduce, self._gone, self._clock = policy, merge_reduce, gone, clock
         self._empty_group, self._winner, self._skips = empty_group, winner, skips
-        self._watches = [
-            Watch(policy.assignment, patience, policy.parts, coordinators.behind(replica))
+        self._triggers = [
+            Trigger(policy.assignment, patience, policy.parts, coordinators.behind(replica))
             for replica in range(coordinators.replicas)
         ]
         names = ("decided", "degraded", "revised", "late", "repeated", "overlapping", "expired", "gap_rows")
@@ -173,119 +182,119 @@ class _Coordinate(beam.DoFn):
         self,
         element: tuple[str, ShardReport],
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
         key, report = _Key.of(element[0]), element[1]
-        watch, now, vigil = self._watch_of(key), self._clock(), _read(state)
-        outcome = watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
+        trigger, now, progress = self._trigger_of(key), self._clock(), _read(state)
+        outcome = trigger.receive(progress, report, now, progress.first is None and self._is_gone(key, now))
         if outcome != KEPT:
-            if vigil.first is None:
+            if progress.first is None:
                 yield from self._forgotten(key, report, outcome, now)
                 return
-            yield from self._late(key, vigil, report.late_rows(), outcome, now, due)
-            state.write(vigil.to_json().encode())
+            yield from self._late(key, progress, report.late_rows(), outcome, now, due)
+            state.write(progress.to_json().encode())
             return
         reports.add(report)
-        if watch.on_report(vigil):
-            yield from self._decided(key, vigil, reports, now, due, expiry)
+        if trigger.on_report(progress):
+            yield from self._decided(key, progress, reports, now, due, expiry)
         else:
-            if watch.rearmed(vigil, key.end):
-                due.set(Timestamp.of(vigil.armed))
-            if watch.crowded(vigil):
-                self._compact(vigil, reports)
-            self._note_open(key, vigil, now)
-        state.write(vigil.to_json().encode())
+            if trigger.rearmed(progress, key.end):
+                due.set(Timestamp.of(progress.armed))
+            if trigger.crowded(progress):
+                self._compact(progress, reports)
+            self._note_open(key, progress, now)
+        state.write(progress.to_json().encode())
 
     @on_timer(DUE)
     def on_due(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, now, vigil = _Key.of(name), self._clock(), _read(state)
-        if vigil.first is None:
+        key, now, progress = _Key.of(name), self._clock(), _read(state)
+        if progress.first is None:
             return
-        if vigil.revision:
-            yield from self._told(key, vigil, now, due)
-        elif self._watch_of(key).on_timer(vigil, now, key.end):
-            yield from self._decided(key, vigil, reports, now, due, expiry)
-        elif vigil.armed is not None:
-            due.set(Timestamp.of(vigil.armed))
-            self._note_open(key, vigil, now)
-        state.write(vigil.to_json().encode())
+        if progress.revision:
+            yield from self._told(key, progress, now, due)
+        elif self._trigger_of(key).on_timer(progress, now, key.end):
+            yield from self._decided(key, progress, reports, now, due, expiry)
+        elif progress.armed is not None:
+            due.set(Timestamp.of(progress.armed))
+            self._note_open(key, progress, now)
+        state.write(progress.to_json().encode())
 
     @on_timer(EXPIRY)
     def on_expiry(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, now, vigil = _Key.of(name), self._clock(), _read(state)
-        expires = self._watch_of(key).expires(vigil)
+        key, now, progress = _Key.of(name), self._clock(), _read(state)
+        expires = self._trigger_of(key).expires(progress)
         if now < expires:
-            if vigil.decided_at is not None:
+            if progress.decided_at is not None:
                 expiry.set(Timestamp.of(expires))
             return
-        yield from self._late(key, vigil, vigil.late, LATE, now, due)  # kept for a revision that never came
-        yield from self._told(key, vigil, now, None)
+        yield from self._late(key, progress, progress.late, LATE, now, due)  # kept for a revision that never came
+        yield from self._told(key, progress, now, None)
         due.clear()
         reports.clear()
         state.clear()
 
     def _decided(
-        self, key: "_Key", vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
+        self, key: "_Key", progress: WindowProgress, reports: Any, now: float, due: Any, expiry: Any
     ) -> Iterator[Verdict]:
-        watch = self._watch_of(key)
-        reason = watch.reason(vigil, key.end)
-        self._counters["gap_rows"].inc(watch.gaps(vigil))
+        trigger = self._trigger_of(key)
+        reason = trigger.reason(progress, key.end)
+        self._counters["gap_rows"].inc(trigger.gaps(progress))
         decisions = {}
-        if not self._another_stands(key, vigil):
+        if not self._another_stands(key, progress):
             decisions = {
                 name: decide(mine, self._policy)
                 for name, mine in partial_reports.decidable(
                     self._merge_reduce, list(reports.read()), key.group == self._empty_group
                 ).items()
             }
-            self._counters["revised" if vigil.revision else "decided"].inc()
+            self._counters["revised" if progress.revision else "decided"].inc()
             if any(decision.degraded for decision in decisions.values()):
                 self._counters["degraded"].inc()
-        watch.decided(vigil, now)
-        self._note_open(key, vigil, now)
+        trigger.decided(progress, now)
+        self._note_open(key, progress, now)
         due.clear()
-        if vigil.untold:
+        if progress.untold:
             due.set(Timestamp.of(now + TELL_AFTER))
-        expiry.set(Timestamp.of(watch.expires(vigil)))
-        if not watch.keeps_reports(vigil):
+        expiry.set(Timestamp.of(trigger.expires(progress)))
+        if not trigger.keeps_reports(progress):
             reports.clear()
-        yield Verdict(key.start, key.end, key.group, vigil.revision, reason, now, decisions, key.replica)
+        yield Verdict(key.start, key.end, key.group, progress.revision, reason, now, decisions, key.replica)
 
-    def _watch_of(self, key: "_Key") -> Watch:
+    def _trigger_of(self, key: "_Key") -> Trigger:
         """The rules of a replica; of one that an earlier run had and this one has not, another's."""
-        return self._watches[key.replica % len(self._watches)]
+        return self._triggers[key.replica % len(self._triggers)]
 
-    def _note_open(self, key: "_Key", vigil: Vigil, now: float) -> None:
+    def _note_open(self, key: "_Key", progress: WindowProgress, now: float) -> None:
         """Keeps the gauge: how long ago the oldest window ended that is being waited for here; 0 if none has."""
-        if vigil.revision:
+        if progress.revision:
             self._open.pop(key, None)
         else:
             self._open[key] = key.end
         self._oldest.set(max(0, round(now - min(self._open.values(), default=now))))
 
-    def _another_stands(self, key: "_Key", vigil: Vigil) -> bool:
+    def _another_stands(self, key: "_Key", progress: WindowProgress) -> bool:
         """Whether another replica has decided, so that this one need not."""
-        if not self._skips or vigil.revision or len(self._watches) == 1 or self._winner is None:
+        if not self._skips or progress.revision or len(self._triggers) == 1 or self._winner is None:
             return False
         return self._winner(key.start, key.end, key.group) not in (None, key.replica)
 
-    def _compact(self, vigil: Vigil, reports: Any) -> None:
+    def _compact(self, progress: WindowProgress, reports: Any) -> None:
         """One report a shard in place of many: bounds what a window keeps."""
         by_shard: dict[int, list[ShardReport]] = {}
         for report in reports.read():
@@ -293,34 +302,34 @@ class _Coordinate(beam.DoFn):
         reports.clear()
         for mine in by_shard.values():
             reports.add(partial_reports.compacted(self._merge_reduce, mine))
-        vigil.kept = 0
+        progress.kept = 0
 
     def _is_gone(self, key: "_Key", now: float) -> bool:
-        deadline = self._watch_of(key).patience.deadline
+        deadline = self._trigger_of(key).patience.deadline
         return self._gone is not None and now > key.end + deadline and self._gone(key.start, key.end, key.group)
 
     def _late(
-        self, key: "_Key", vigil: Vigil, entries: Sequence[Any], outcome: str, now: float, due: Any
+        self, key: "_Key", progress: WindowProgress, entries: Sequence[Any], outcome: str, now: float, due: Any
     ) -> Iterator[Any]:
         """Tells what came to nothing; with several replicas, once it is known whose decision stands."""
-        if len(self._watches) == 1:
+        if len(self._triggers) == 1:
             yield from self._letters(key, entries, outcome, now)
             return
-        if entries and vigil.revision and not vigil.untold:
+        if entries and progress.revision and not progress.untold:
             due.set(Timestamp.of(now + TELL_AFTER))
-        vigil.untold += [(outcome, now, *entry) for entry in entries]
+        progress.untold += [(outcome, now, *entry) for entry in entries]
 
-    def _told(self, key: "_Key", vigil: Vigil, now: float, due: Any) -> Iterator[Any]:
+    def _told(self, key: "_Key", progress: WindowProgress, now: float, due: Any) -> Iterator[Any]:
         """Tells what was put off if this replica's decision stands; without `due` there is no later."""
-        if not vigil.untold:
+        if not progress.untold:
             return
         stands = self._stands(key)
         if stands is None and due is not None:
             due.set(Timestamp.of(now + TELL_AFTER))
             return
-        for outcome, at, *entry in vigil.untold if stands or (stands is None and key.replica == 0) else ():
+        for outcome, at, *entry in progress.untold if stands or (stands is None and key.replica == 0) else ():
             yield from self._letters(key, [entry], outcome, at)
-        vigil.untold = []
+        progress.untold = []
 
     def _forgotten(self, key: "_Key", report: ShardReport, outcome: str, now: float) -> Iterator[Any]:
         """Tells of a report on a window that nothing is known of."""
@@ -330,10 +339,10 @@ class _Coordinate(beam.DoFn):
 
     def _stands(self, key: "_Key") -> bool | None:
         """Whether this replica's decision is the one that stands; None if none does yet."""
-        if len(self._watches) == 1 or self._winner is None:
+        if len(self._triggers) == 1 or self._winner is None:
             return True
         winner = self._winner(key.start, key.end, key.group)
-        return None if winner is None else winner % len(self._watches) == key.replica
+        return None if winner is None else winner % len(self._triggers) == key.replica
 
     def _letters(self, key: "_Key", entries: Sequence[Any], outcome: str, at: float) -> Iterator[Any]:
         for shard, part, first, stop, rows in entries:
@@ -356,6 +365,6 @@ class _Key(NamedTuple):
         return _Key(*parse_key(window), replica)
 
 
-def _read(state: Any) -> Vigil:
+def _read(state: Any) -> WindowProgress:
     held = state.read()
-    return Vigil() if held is None else Vigil.from_json(held.decode())
+    return WindowProgress() if held is None else WindowProgress.from_json(held.decode())

@@ -19,8 +19,8 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport, finished_parts
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness
-from beam_coresets.streaming.partial_reports import Rows
-from beam_coresets.streaming.trigger import Patience, Vigil, Watch
+from beam_coresets.streaming.partial_reports import PaneRows
+from beam_coresets.streaming.trigger import Patience, Trigger, WindowProgress
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.keys import grouped, key_group, parse_key, window_key
 from beam_coresets.transforms.shards import read_shards
@@ -98,9 +98,9 @@ class Hand:
 
     def is_final(self, key):
         """By the coordinator's own rules."""
-        vigil, watch = Vigil(), Watch(SCHEME, Patience(), self.read._cursors[0].known)
-        assert {watch.receive(vigil, r, 0.0) for k, r in self.reports if k == key} <= {"kept"}
-        return watch.is_final(vigil, int(self.element[0]))
+        progress, trigger = WindowProgress(), Trigger(SCHEME, Patience(), self.read._cursors[0].known)
+        assert {trigger.receive(progress, r, 0.0) for k, r in self.reports if k == key} <= {"kept"}
+        return trigger.is_final(progress, int(self.element[0]))
 
 
 def held(shard, parts):
@@ -413,7 +413,7 @@ def test_a_reader_that_fails_is_closed():
 @pytest.mark.parametrize("keys", [None, ["a", "b", "a", "c", "d"]])
 def test_every_row_is_in_the_group_of_its_key(keys):
     named = None if keys is None else np.array(keys, object)
-    rows = Rows(np.zeros((5, 2), np.float32), np.ones(5), np.arange(5, dtype=np.uint64), named)
+    rows = PaneRows(np.zeros((5, 2), np.float32), np.ones(5), np.arange(5, dtype=np.uint64), named)
     found = dict(grouped(rows, 3))
     assert list(found) == ["000", "001", "002"]
     assert sorted(np.concatenate([r.ids for r in found.values()]).tolist()) == [0, 1, 2, 3, 4]
