@@ -30,7 +30,6 @@ from beam_coresets.pipelines.results_folder.stored import (
     newest,
     parts_of,
     require_another_folder,
-    shown,
 )
 from beam_coresets.pipelines.running import launch
 from beam_coresets.points.scale import Scale
@@ -43,6 +42,7 @@ from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.constrained.solver import cost_matrix, labels_of
 from beam_coresets.solvers.constrained.transport import transport
 from beam_coresets.streaming.windows import Window
+from beam_coresets.times import iso
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
 from beam_coresets.transforms.writing.stored_tables import files_of
@@ -320,7 +320,7 @@ def _told(kept: Sequence[Kept]) -> str:
 
 
 def _name(row: Row) -> str:
-    start = "" if row["window_start"] is None else shown(row["window_start"])
+    start = "" if row["window_start"] is None else iso(row["window_start"])
     return " ".join(part for part in (start, row["key"]) if part)
 
 

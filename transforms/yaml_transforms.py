@@ -17,7 +17,8 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan, most_of
 from beam_coresets.streaming.trigger import Patience
-from beam_coresets.streaming.windows import WindowSpec, seconds
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.times import length_of_time
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
@@ -100,10 +101,7 @@ def _without_none(kind: Any) -> Any:
 def _length(name: str, value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    try:
-        return seconds(value)
-    except (ValueError, AttributeError):
-        raise ValueError(f"{name}: must be a time such as 500ms, 5s or 2m, got {value!r}") from None
+    return length_of_time(value, name)
 
 
 def _part(kind: Any, given: Mapping[str, Any]) -> Any:

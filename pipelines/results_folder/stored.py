@@ -1,6 +1,5 @@
 """What earlier runs have written: which windows there are, and the coreset behind each."""
 import argparse
-import datetime
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ import pyarrow as pa
 from beam_coresets import tables
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.points.scale import Scale
+from beam_coresets.times import moment
 from beam_coresets.transforms.writing.atomic_files import read
 from beam_coresets.transforms.writing.claims import place_of
 from beam_coresets.transforms.writing.stored_tables import files_of
@@ -140,8 +140,6 @@ def _plain(path: str) -> str:
     return path.rstrip("/") if "://" in path else os.path.realpath(path)
 
 
-
-
 def seconds(text: str) -> float:
     """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
     try:
@@ -149,16 +147,6 @@ def seconds(text: str) -> float:
     except ValueError:
         pass
     try:
-        moment = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+        return moment(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
-
-
-def shown(at: float | None) -> str:
-    """A time that `seconds` takes, without spaces; as a number where the calendar ends."""
-    assert at is not None
-    try:
-        return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return repr(at)

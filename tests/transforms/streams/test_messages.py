@@ -19,7 +19,6 @@ from hypothesis.extra import numpy as arrays
 
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.streams.messages.decoding import event_time
 from beam_coresets.transforms.streams.messages.formats import (
     MESSAGE_KEY,
     Avro,
@@ -34,6 +33,7 @@ from beam_coresets.transforms.streams.messages.formats import (
     read_schema,
 )
 from beam_coresets.transforms.streams.messages.registry import RegistryUnavailableError, SchemaCache, UnknownSchemaError
+from beam_coresets.transforms.streams.times import event_time
 
 NOW = 1_700_000_000.0
 XY = Columns(columns=("x", "y"))

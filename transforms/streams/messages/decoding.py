@@ -1,16 +1,11 @@
 """What every message format shares: what it takes, what it gives, what it refuses. Nothing here knows Kafka."""
 import abc
-import contextlib
 import dataclasses
-import datetime
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from beam_coresets.points.block import LARGEST_NARROW
 from beam_coresets.transforms.base.dead_letter import DeadLetter
@@ -20,8 +15,6 @@ Array = npt.NDArray[Any]
 
 MESSAGE_KEY = "message.key"  # in place of a column's name: the message's own key
 ROW_TEXT = 500
-_ZONED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-][01]\d:[0-5]\d)$"
-_MILLISECONDS = 1e11  # numbers above are milliseconds: as seconds they would be the year 5138
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,47 +73,6 @@ class EventTime:
             there = np.where((stamps > 0) & (stamps < np.inf), stamps, now)
         reasons = refuse(times, there, self.max_ahead, self.max_behind)
         return {i: reasons[i] for i in np.flatnonzero(reasons.astype(bool)).tolist()}
-
-
-def event_time(value: Any) -> float:
-    """Seconds since the epoch of a field's value; NaN for what is no time."""
-    if isinstance(value, str):
-        value = _parse(value)
-    if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=datetime.timezone.utc)
-        return value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return float("nan")
-    try:
-        return value / 1000 if value > _MILLISECONDS else float(value)
-    except OverflowError:
-        return float("nan")
-
-
-def _parse(text: str) -> datetime.datetime | None:
-    # Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits
-    text = re.sub(r"[zZ]$", "+00:00", text.strip())
-    text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
-    try:
-        return datetime.datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        return None
-
-
-def event_times(column: Any) -> Array:
-    """`event_time` of an Arrow column of numbers or text, (n,) float64."""
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        times: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return np.where(times > _MILLISECONDS, times / 1000, times)
-    zoned = None
-    if pc.all(pc.match_substring_regex(column, _ZONED)).as_py():  # of other forms Arrow takes some that Python does not
-        with contextlib.suppress(pa.ArrowInvalid):
-            zoned = column.cast(pa.timestamp("us", "UTC"))
-    if zoned is None:
-        return np.array([event_time(value) for value in column.to_pylist()], np.float64)
-    micros: Array = zoned.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return micros / 1e6
 
 
 def key_text(key: Any) -> str | None:

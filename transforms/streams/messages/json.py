@@ -14,8 +14,9 @@ import pyarrow.json as pajson
 
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.coordinates import Batch
-from beam_coresets.transforms.streams.messages.decoding import Array, Messages, Refused, event_times
+from beam_coresets.transforms.streams.messages.decoding import Array, Messages, Refused
 from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, MalformedError, NamedRows, as_text
+from beam_coresets.transforms.streams.times import event_times
 
 _SMALL = 64
 _DEEPEST = 100

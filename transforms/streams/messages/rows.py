@@ -30,11 +30,11 @@ from beam_coresets.transforms.streams.messages.decoding import (
     Messages,
     Refused,
     Rows,
-    event_time,
     key_text,
     too_large,
 )
 from beam_coresets.transforms.streams.messages.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
+from beam_coresets.transforms.streams.times import event_time
 
 TIME, KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
 EXACT = 2.0**53
