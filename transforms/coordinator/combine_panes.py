@@ -16,6 +16,7 @@ from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.window_slices import RunningProgress, SlidingProgress
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import VerdictCoder
+from beam_coresets.transforms.base.state import read_state, write_state
 from beam_coresets.transforms.coordinator.replicas import in_lane
 
 
@@ -93,14 +94,14 @@ class _Slide(_Panes):
         state: Any = beam.DoFn.StateParam(PROGRESS),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        held, count = state.read(), self._windows.panes
-        progress = SlidingProgress() if held is None else SlidingProgress.from_json(held.decode())
+        count = self._windows.panes
+        progress = read_state(state, SlidingProgress) or SlidingProgress()
         skipped = progress.skipped
         due = progress.take(self._pane(verdict), verdict.revision, count)
         if progress.skipped > skipped:
             self._skipped.inc()
             return
-        state.write(progress.to_json().encode())
+        write_state(state, progress)
         kept = list(panes.read())
         newest = self._newest([*kept, verdict])
         for last, revision in due:
@@ -150,14 +151,13 @@ class _Run(_Panes):
         running: Any = beam.DoFn.StateParam(RUNNING),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        held = state.read()
-        progress = RunningProgress() if held is None else RunningProgress.from_json(held.decode())
+        progress = read_state(state, RunningProgress) or RunningProgress()
         skipped = progress.skipped
         taken = progress.take(self._pane(verdict)) if verdict.revision == 1 else []
         if verdict.revision > 1 or progress.skipped > skipped:
             self._skipped.inc()
             return
-        state.write(progress.to_json().encode())
+        write_state(state, progress)
         waiting = {self._pane(one): one for one in [*panes.read(), verdict]}
         total: Verdict | None = running.read() if taken else None
         for pane, steps in taken:
