@@ -72,6 +72,16 @@ def as_avro(*rows, schema=SCHEMA):
     return out
 
 
+def test_a_chunk_knows_its_part_and_all_offsets_read_also_of_messages_without_rows():
+    good = np.ones(2, "<f4").tobytes()
+    part = dataclasses.replace(batch([b"", good, b""]), part=3, start=7)  # 7 to 9 are gone from the log
+    chunk = Float32(2).decode(part, EventTime(), NOW)
+    assert (chunk.part, chunk.start, chunk.stop, chunk.position) == (3, 7, 13, 13)
+    assert (chunk.offsets.tolist(), len(chunk.letters)) == ([11], 2)
+    nothing = Float32(2).decode(batch([], keys=[]), EventTime(), NOW)
+    assert (nothing.start, nothing.stop, len(nothing.points)) == (0, 0, 0)
+
+
 @given(st.lists(arrays.arrays("<f4", st.tuples(st.integers(1, 5), st.just(3)), elements=st.floats(-100, 100, width=32)),
                 max_size=6))  # fmt: skip
 def test_blocks_come_back_as_they_were_packed(blocks):
