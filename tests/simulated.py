@@ -79,7 +79,7 @@ def points_of(ids):
 
 @dataclasses.dataclass
 class Coordinator:
-    """What the stateful DoFn does for all windows; Vigils and reports live as bytes between two events."""
+    """What the stateful DoFn does for all windows; progress and reports live as bytes between two events."""
 
     merge_reduce: MergeReduce
     policy: Policy

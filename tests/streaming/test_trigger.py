@@ -1,4 +1,4 @@
-"""Vigils: what each report does to a window, when it is due, and the bytes in between."""
+"""WindowProgress and Trigger: what each report does to a window, when it is due, and the bytes in between."""
 import dataclasses
 import math
 
