@@ -1,19 +1,68 @@
-"""Lengths of time as people write them."""
+"""Times as text: lengths ("5s") and moments (ISO 8601). Numbers are seconds, of moments those since the epoch."""
 from __future__ import annotations
 
+import datetime
+import math
 import re
 
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UTC = datetime.timezone.utc
 
 
-def length_of_time(text: str) -> float:
-    """A length of time such as "250ms", "5s", "2m" or "90" in seconds.
+def length_of_time(text: object, name: str = "length") -> float:
+    """Seconds of "250ms", "5s", "2m", "1h", "1d", or "90".
+
+    Args:
+      name: what an error calls it.
+
+    Raises:
+      ValueError: it is no such text.
+    """
+    found = re.fullmatch(r"([0-9.]+)\s*(ms|s|m|h|d|)", text.strip()) if isinstance(text, str) else None
+    try:
+        if found is not None:
+            return float(found[1]) * _UNITS[found[2]]
+    except ValueError:  # several dots
+        pass
+    raise ValueError(f"{name}: must be a time such as 500ms, 5s or 2m, got {text!r}")
+
+
+def moment(text: str) -> float:
+    """Seconds since the epoch of an ISO 8601 date or time; UTC unless it says otherwise, down to microseconds.
 
     Raises:
       ValueError: it is none.
     """
-    found = re.fullmatch(r"([0-9.]+)\s*(ms|s|m|h|d|)", text.strip())
+    # Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits
+    iso_text = re.sub(r"[zZ]$", "+00:00", text.strip())
+    iso_text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), iso_text)
     try:
-        return float(found[1]) * _UNITS[found[2]] if found else float("nan") / 0
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"window: must be a time such as 5s, 60s/5s or global/30s, got {text!r}") from None
+        return since_epoch(datetime.datetime.fromisoformat(iso_text))
+    except (ValueError, OverflowError):
+        raise ValueError(f"time: must be a date or time such as 2026-11-21T08:00, got {text!r}") from None
+
+
+def moment_or_nan(text: str) -> float:
+    """`moment`, and NaN for what is none."""
+    try:
+        return moment(text)
+    except ValueError:
+        return math.nan
+
+
+def since_epoch(at: datetime.datetime) -> float:
+    """Seconds since the epoch; without a zone it is UTC."""
+    return (at if at.tzinfo else at.replace(tzinfo=_UTC)).timestamp()
+
+
+def iso(seconds: float, timespec: str = "auto", utc: str = "Z") -> str:
+    """A moment as ISO 8601 text, which `moment` takes, without spaces; as a number where the calendar ends.
+
+    Args:
+      timespec: its smallest unit, as of `datetime.isoformat`.
+      utc: how the zone is written.
+    """
+    try:
+        return datetime.datetime.fromtimestamp(seconds, _UTC).isoformat(timespec=timespec).removesuffix("+00:00") + utc
+    except (ValueError, OverflowError, OSError):
+        return repr(seconds)

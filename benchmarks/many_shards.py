@@ -4,9 +4,9 @@
     python benchmarks/many_shards.py flat:1000 tree:10000:100 --replication 3 --size 800
 
 `flat:S` is one coordinator for S shards and as many parts. `tree:S:M` gives each M of the shards a coordinator and
-parts of their own, and merges what these decide (`merged.Rollup`). Every shard makes deltas of generated points as
-readers do, encoded as they are shuffled; the coordinator does with each what its stateful DoFn does: state from bytes
-and back to bytes, too. A share of the shards never answers. Each row is a process of its own:
+parts of their own, and merges what these decide (`merged.Rollup`). Every shard makes partial reports of generated
+points as readers do, encoded as they are shuffled; the coordinator does with each what its stateful DoFn does: state
+from bytes and back to bytes, too. A share of the shards never answers. Each row is a process of its own:
 
     in       MB of reports that reach a coordinator in the window
     receive  seconds for all of them: decoding, noting, compacting, its state read and written each time
@@ -44,8 +44,8 @@ from beam_coresets.results.summary import summarize
 from beam_coresets.shards.assignment import part_ids
 from beam_coresets.shards.report import Range
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
-from beam_coresets.streaming.trigger import KEPT, Vigil, Watch
+from beam_coresets.streaming.partial_reports import PaneRows
+from beam_coresets.streaming.trigger import KEPT, Trigger, WindowProgress
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
 
@@ -55,7 +55,7 @@ COLUMNS = ("in", "receive", "decide", "merge", "solve", "state", "out", "before"
 
 
 class Shards:
-    """Readers of one window: shard i's deltas of the parts that it holds. Another `block` of them has other parts."""
+    """Readers of one window: shard i's partial reports of its parts. Another `block` of them has other parts."""
 
     def __init__(self, args, shards, block=0):
         self.args, self.first = args, block * shards
@@ -74,11 +74,11 @@ class Shards:
 
     def reports(self):
         """Encoded, in the order in which they arrive."""
-        for turn in range(self.args.deltas):
+        for turn in range(self.args.reports):
             order = generator("many shards", "order", self.args.seed, self.first, turn).permutation(self.shards)
             for shard in order.tolist():
                 if shard not in self.missing:
-                    yield CODER.encode(self._delta(shard, turn))
+                    yield CODER.encode(self._report(shard, turn))
 
     def covered(self):
         """The parts that a shard which answers holds."""
@@ -86,50 +86,50 @@ class Shards:
         here = ~np.isin(shards, list(self.missing))
         return [part for part in range(self.shards) if here[indptr[part] : indptr[part + 1]].any()]
 
-    def _delta(self, shard, turn):
+    def _report(self, shard, turn):
         rows = self.args.rows
-        start, stop = turn * rows // self.args.deltas, (turn + 1) * rows // self.args.deltas
+        start, stop = turn * rows // self.args.reports, (turn + 1) * rows // self.args.reports
         parts = [part for part in self.scheme.held_by(shard).tolist() if part < self.shards]
         offsets = np.arange(start, stop).astype(np.uint64) + np.uint64(self.first << 24)
         ids = np.concatenate([part_ids(part, offsets) for part in parts])
         points = np.concatenate([self.points(part)[start:stop] for part in parts])
         ranges = tuple(Range(part, start, stop, stop - start, rows if stop == rows else -1) for part in parts)
-        rows = KeyedRows(points, np.ones(len(ids)), ids)
-        return partial_reports.delta(self.merge_reduce, shard, rows, ranges, self.shards)
+        rows = PaneRows(points, np.ones(len(ids)), ids)
+        return partial_reports.partial_report(self.merge_reduce, shard, rows, ranges, self.shards)
 
 
 class Coordinator:
-    """What the stateful DoFn does for one window; reports and vigil are bytes between two of them."""
+    """What the stateful DoFn does for one window; reports and progress are bytes between two of them."""
 
     def __init__(self, shards):
         stream, scheme = shards.stream, shards.scheme
         self.merge_reduce, self.policy = shards.merge_reduce, stream.policy(scheme, shards.shards)
-        self.watch = Watch(scheme, stream.waiting(scheme), shards.shards)
-        self.vigil, self.reports = Vigil().to_json().encode(), []
+        self.trigger = Trigger(scheme, stream.waiting(scheme), shards.shards)
+        self.progress, self.reports = WindowProgress().to_json().encode(), []
         self.largest = 0
 
     def receive(self, encoded, now):
-        report, vigil = CODER.decode(encoded), Vigil.from_json(self.vigil.decode())
-        assert self.watch.receive(vigil, report, now) == KEPT
+        report, progress = CODER.decode(encoded), WindowProgress.from_json(self.progress.decode())
+        assert self.trigger.receive(progress, report, now) == KEPT
         self.reports.append(CODER.encode(report))
-        if not self.watch.on_report(vigil):
-            self.watch.rearmed(vigil, END)
-            if self.watch.crowded(vigil):
-                self.compact(vigil)
-        self.vigil = vigil.to_json().encode()
+        if not self.trigger.on_report(progress):
+            self.trigger.rearmed(progress, END)
+            if self.trigger.crowded(progress):
+                self.compact(progress)
+        self.progress = progress.to_json().encode()
 
-    def compact(self, vigil):
+    def compact(self, progress):
         self.largest = self.size
         by_shard = {}
         for report in map(CODER.decode, self.reports):
             by_shard.setdefault(report.shard, []).append(report)
         self.reports = [CODER.encode(partial_reports.compacted(self.merge_reduce, mine)) for mine in by_shard.values()]
-        vigil.kept = 0
+        progress.kept = 0
 
     def decide(self):
-        vigil = Vigil.from_json(self.vigil.decode())
-        self.watch.reason(vigil, END)
-        self.watch.gaps(vigil)
+        progress = WindowProgress.from_json(self.progress.decode())
+        self.trigger.reason(progress, END)
+        self.trigger.gaps(progress)
         decoded = [CODER.decode(report) for report in self.reports]
         (reports,) = partial_reports.decidable(self.merge_reduce, decoded).values()
         return decide(reports, self.policy)
@@ -137,7 +137,7 @@ class Coordinator:
     @property
     def size(self):
         """Bytes kept, at most so far."""
-        return max(self.largest, len(self.vigil) + sum(map(len, self.reports)))
+        return max(self.largest, len(self.progress) + sum(map(len, self.reports)))
 
 
 def decided(shards, row):
@@ -209,9 +209,9 @@ def main():
     parser.add_argument("--replication", type=int, default=2)
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--dim", type=int, default=8)
-    parser.add_argument("--size", type=int, default=80, help="points of a shard's coreset; a delta has twice as many")
+    parser.add_argument("--size", type=int, default=80, help="points of a shard's coreset; twice that in a partial one")
     parser.add_argument("--rows", type=int, default=400, help="of a part, in the window")
-    parser.add_argument("--deltas", type=int, default=1, help="reports of a shard, in the window")
+    parser.add_argument("--reports", type=int, default=1, help="partial reports of a shard, in the window")
     parser.add_argument("--missing", type=float, default=0.01, help="share of the shards")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--here", action="store_true", help="the first row, in this process, as JSON")

@@ -24,13 +24,13 @@ from beam_coresets.pipelines.results_folder.stored import (
     newest,
     parts_of,
     require_another_folder,
-    shown,
 )
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unpack_candidates
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.windows import Window
+from beam_coresets.times import iso
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
 from beam_coresets.transforms.writing.stored_tables import files_of
 
@@ -143,8 +143,8 @@ def chosen(known: RollupOptions) -> dict[Identity, Row]:
         for first, second in itertools.pairwise(both):
             if _ticks(second)[0] < _ticks(first)[1]:
                 raise ValueError(
-                    f"input: must have each time once, got {shown(second.start)} of key {key!r} in {first.input!r} "
-                    f"and {second.input!r}"
+                    f"input: must have each time once, got {iso(_ticks(second)[0] / 1000)} of key {key!r} in "
+                    f"{first.input!r} and {second.input!r}"
                 )
         out |= {identity: mine[identity] for identity in itertools.chain(*parts)}
     return out
@@ -182,10 +182,10 @@ def tiling(windows: Iterable[Identity]) -> list[Identity]:
             at = high
         reach = max(reach, high)
     if gap or reach > at:
-        first, last = picked[0], picked[-1]
+        since, until = iso(_ticks(picked[0])[0] / 1000), iso(_ticks(picked[-1])[1] / 1000)
         raise ValueError(
             f"window: must not overlap, or tile the period as sliding windows do, got {len(longest)} from "
-            f"{shown(first.start)} on that don't; --from {shown(first.start)} --to {shown(last.end)} would do"
+            f"{since} on that don't; --from {since} --to {until} would do"
         )
     return outside + picked
 

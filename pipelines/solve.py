@@ -33,7 +33,6 @@ from beam_coresets.pipelines.results_folder.stored import (
     newest,
     parts_of,
     require_another_folder,
-    shown,
 )
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
@@ -44,6 +43,7 @@ from beam_coresets.sampling.importance import Sampler
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
+from beam_coresets.times import iso
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
 from beam_coresets.transforms.writing.stored_tables import files_of
@@ -317,7 +317,7 @@ def _told(kept: Sequence[Kept]) -> str:
 
 
 def _name(row: Row) -> str:
-    start = "" if row["window_start"] is None else shown(row["window_start"])
+    start = "" if row["window_start"] is None else iso(row["window_start"])
     return " ".join(part for part in (start, row["key"]) if part)
 
 

@@ -14,8 +14,8 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
-from beam_coresets.streaming.partial_reports import KeyedRows
-from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Vigil, Watch
+from beam_coresets.streaming.partial_reports import PaneRows
+from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Trigger, WindowProgress
 from beam_coresets.streaming.windows import WindowSpec
 
 T0 = 1000.0
@@ -68,8 +68,8 @@ class Shard:
         ids = [part_ids(part, offsets.astype(np.uint64)) for part, offsets in taken]
         ids = np.concatenate([*ids, np.empty(0, np.uint64)]).astype(np.uint64)
         weights = 1.0 + (ids % np.uint64(3)).astype(np.float64)
-        rows = KeyedRows(points_of(ids), weights, ids)
-        return partial_reports.delta(self.merge_reduce, self.number, rows, ranges, known)
+        rows = PaneRows(points_of(ids), weights, ids)
+        return partial_reports.partial_report(self.merge_reduce, self.number, rows, ranges, known)
 
 
 def points_of(ids):
@@ -79,54 +79,54 @@ def points_of(ids):
 
 @dataclasses.dataclass
 class Coordinator:
-    """What the stateful DoFn does for all windows; Vigils and reports live as bytes between two events."""
+    """What the stateful DoFn does for all windows; progress and reports live as bytes between two events."""
 
     merge_reduce: MergeReduce
     policy: Policy
-    watch: Watch
-    vigils: dict = dataclasses.field(default_factory=dict)
+    trigger: Trigger
+    all_progress: dict = dataclasses.field(default_factory=dict)
     reports: dict = dataclasses.field(default_factory=dict)
     verdicts: list = dataclasses.field(default_factory=list)  # (pane, revision, reason, decision, rows by shard)
     late: list = dataclasses.field(default_factory=list)  # (pane, outcome, entry)
 
     def receive(self, pane, report, now, claimed):
         report = ShardReport.from_bytes(report)
-        vigil = Vigil.from_json(self.vigils[pane]) if pane in self.vigils else Vigil()
-        old = now > WINDOWS.bounds(pane)[1] + self.watch.patience.retention
-        outcome = self.watch.receive(vigil, report, now, vigil.first is None and old and pane in claimed)
+        progress = WindowProgress.from_json(self.all_progress[pane]) if pane in self.all_progress else WindowProgress()
+        old = now > WINDOWS.bounds(pane)[1] + self.trigger.patience.retention
+        outcome = self.trigger.receive(progress, report, now, progress.first is None and old and pane in claimed)
         if outcome != KEPT:
             self.late += [(pane, outcome, entry) for entry in report.late_rows()]
-            if vigil.first is None:
+            if progress.first is None:
                 return
         else:
             self.reports.setdefault(pane, []).append(report)
-            if self.watch.on_report(vigil):
-                self._decide(pane, vigil, now)
+            if self.trigger.on_report(progress):
+                self._decide(pane, progress, now)
             else:
-                self.watch.rearmed(vigil, WINDOWS.bounds(pane)[1])
-        self.vigils[pane] = vigil.to_json()
+                self.trigger.rearmed(progress, WINDOWS.bounds(pane)[1])
+        self.all_progress[pane] = progress.to_json()
 
     def tick(self, now):
         """Fires the timers that are due."""
-        for pane in sorted(self.vigils):
-            vigil = Vigil.from_json(self.vigils[pane])
+        for pane in sorted(self.all_progress):
+            progress = WindowProgress.from_json(self.all_progress[pane])
             end = WINDOWS.bounds(pane)[1]
-            if vigil.armed is not None and now >= vigil.armed and self.watch.on_timer(vigil, now, end):
-                self._decide(pane, vigil, now)
-            self.vigils[pane] = vigil.to_json()
-            if now >= self.watch.expires(vigil):
-                self.late += [(pane, LATE, entry) for entry in vigil.late]
-                del self.vigils[pane]
+            if progress.armed is not None and now >= progress.armed and self.trigger.on_timer(progress, now, end):
+                self._decide(pane, progress, now)
+            self.all_progress[pane] = progress.to_json()
+            if now >= self.trigger.expires(progress):
+                self.late += [(pane, LATE, entry) for entry in progress.late]
+                del self.all_progress[pane]
                 self.reports.pop(pane, None)
 
-    def _decide(self, pane, vigil, now):
-        reason, held = self.watch.reason(vigil, WINDOWS.bounds(pane)[1]), self.reports.get(pane, [])
+    def _decide(self, pane, progress, now):
+        reason, held = self.trigger.reason(progress, WINDOWS.bounds(pane)[1]), self.reports.get(pane, [])
         decisions = partial_reports.decidable(self.merge_reduce, held)
         assert set(decisions) == {""}
         rows = {r.shard: r.ledger.counts for r in decisions[""]}
-        self.watch.decided(vigil, now)
-        self.verdicts.append((pane, vigil.revision, reason, decide(decisions[""], self.policy), rows))
-        if not self.watch.keeps_reports(vigil):
+        self.trigger.decided(progress, now)
+        self.verdicts.append((pane, progress.revision, reason, decide(decisions[""], self.policy), rows))
+        if not self.trigger.keeps_reports(progress):
             self.reports.pop(pane)
 
 
@@ -141,8 +141,8 @@ class Simulation:
         pane, matrix, n = int(T0 // 5), scheme.matrix(), len(logs)
         parts = [{p: PartCursor(0, closed=pane, told=pane) for p in range(n) if matrix[i, p]} for i in range(shards)]
         self.shards = [Shard(i, merge_reduce, Completeness(WINDOWS), ShardCursor(parts[i], n)) for i in range(shards)]
-        watch = Watch(scheme, patience, n)
-        self.coordinator = Coordinator(merge_reduce, Policy(scheme, min_shards=patience.min_shards, parts=n), watch)
+        trigger = Trigger(scheme, patience, n)
+        self.coordinator = Coordinator(merge_reduce, Policy(scheme, min_shards=patience.min_shards, parts=n), trigger)
         self.scheme = scheme
 
     def step(self, seconds, standing, rng, delay=0.0, duplicates=False):

@@ -70,7 +70,7 @@ class Identities:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Generation:
+class WindowCenters:
     """The centers of one window.
 
     Attributes:
@@ -91,7 +91,7 @@ class Generation:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lineage:
+class CenterHistory:
     """The centers of recent windows of one key.
 
     A late or revised window is matched against the last one before it, whatever has been decided since; so the order in
@@ -99,15 +99,15 @@ class Lineage:
 
     Attributes:
       key: whose they are: part of every fresh id.
-      history: by rising end, at most `HISTORY`.
+      windows: by rising end, at most `HISTORY`.
     """
 
     key: str = ""
-    history: tuple[Generation, ...] = ()
+    windows: tuple[WindowCenters, ...] = ()
 
     @staticmethod
-    def given(centers: Array, ids: Sequence[str] | None = None, key: str = "") -> Lineage:
-        """A lineage that begins with these centers (m, d), named "0", "1", ... unless `ids` says otherwise.
+    def starting_from(centers: Array, ids: Sequence[str] | None = None, key: str = "") -> CenterHistory:
+        """A history that begins with these centers (m, d), named "0", "1", ... unless `ids` says otherwise.
 
         Raises:
           ValueError: no centers, values that are not finite, or ids that are not one for each and different.
@@ -119,7 +119,7 @@ class Lineage:
         if len(set(names)) != len(centers):
             raise ValueError(f"ids: must be {len(centers)} different ones, got {len(set(names))}")
         unknown = np.full(len(centers), np.nan)
-        return Lineage(key, (Generation(-np.inf, centers, unknown, unknown, names, unknown),))
+        return CenterHistory(key, (WindowCenters(-np.inf, centers, unknown, unknown, names, unknown),))
 
     def start_from(self, window_end: float) -> Array | None:
         """The centers (k, d) of the last window before this one, to start solving from; None if none is known."""
@@ -128,7 +128,7 @@ class Lineage:
 
     def matched(
         self, window_end: float, centers: Array, points: Array, weights: Array, metric: Metric = "euclidean"
-    ) -> tuple[Identities, Lineage]:
+    ) -> tuple[Identities, CenterHistory]:
         """Names the centers of a window; a window without centers says nothing and changes nothing.
 
         Args:
@@ -137,13 +137,13 @@ class Lineage:
           metric: for "cosine" points are of unit length, and distances are taken between unit vectors.
 
         Returns:
-          who they are, and the lineage that knows them.
+          who they are, and the history that knows them.
         """
         centers = np.asarray(centers, np.float64)
         if not len(centers):
             return Identities(), self
         window = _Window.of(_directions(centers, metric), points, np.asarray(weights, np.float64), window_end)
-        before, earlier = self._before(window_end), [g for g in self.history if g.end == window_end]
+        before, earlier = self._before(window_end), [g for g in self.windows if g.end == window_end]
         names = _Names(window, self.key)
         links = None if before is None else _Links.of(before, window, metric)
         if links is not None:
@@ -156,46 +156,47 @@ class Lineage:
         if links is not None:
             names.take(links.old, links.pairs(links.all, ~links.alive & ~names.taken(links.old), names.free))
         identities = names.identities(links)
-        return identities, self.knowing(names.generation(centers, identities))
+        return identities, self.with_window(names.window_centers(centers, identities))
 
-    def _before(self, window_end: float) -> Generation | None:
-        return max((g for g in self.history if g.end < window_end), key=lambda g: g.end, default=None)
+    def _before(self, window_end: float) -> WindowCenters | None:
+        return max((g for g in self.windows if g.end < window_end), key=lambda g: g.end, default=None)
 
-    def _silent(self, before: Generation | None, window_end: float) -> list[tuple[Generation, int]]:
+    def _silent(self, before: WindowCenters | None, window_end: float) -> list[tuple[WindowCenters, int]]:
         """The last appearance of each id that had vanished before this window, latest first."""
         gone: set[str] = set() if before is None else set(before.ids)
         found = []
-        for generation in reversed([g for g in self.history if g.end < window_end]):
-            found += [(generation, i) for i, name in enumerate(generation.ids) if name not in gone]
-            gone |= {*generation.ids, *generation.merged}
+        for one in reversed([g for g in self.windows if g.end < window_end]):
+            found += [(one, i) for i, name in enumerate(one.ids) if name not in gone]
+            gone |= {*one.ids, *one.merged}
         return found
 
-    def knowing(self, generation: Generation) -> Lineage:
-        """The lineage with the centers of one more window, or with others in place of what it knew of it."""
-        kept = [g for g in self.history if g.end != generation.end] + [generation]
-        return dataclasses.replace(self, history=tuple(sorted(kept, key=lambda g: g.end)[-HISTORY:]))
+    def with_window(self, window: WindowCenters) -> CenterHistory:
+        """The history with the centers of one more window, or with others in place of what it knew of it."""
+        kept = [g for g in self.windows if g.end != window.end] + [window]
+        return dataclasses.replace(self, windows=tuple(sorted(kept, key=lambda g: g.end)[-HISTORY:]))
 
     def to_bytes(self) -> bytes:
         fields = {
             "key": self.key,
-            "ids": [list(g.ids) for g in self.history],
-            "merged": [list(g.merged) for g in self.history],
+            "ids": [list(g.ids) for g in self.windows],
+            "merged": [list(g.merged) for g in self.windows],
         }
-        arrays: dict[str, Array | None] = {"ends": np.array([g.end for g in self.history], np.float64)}
-        for i, g in enumerate(self.history):
+        arrays: dict[str, Array | None] = {"ends": np.array([g.end for g in self.windows], np.float64)}
+        for i, g in enumerate(self.windows):
             arrays |= {f"{i}_{name}": getattr(g, name) for name in _ARRAYS}
-        return codec.pack("Lineage", fields, arrays)
+        return codec.pack(_STORED_AS, fields, arrays)
 
     @staticmethod
-    def from_bytes(data: bytes) -> Lineage:
-        fields, arrays = codec.unpack(data, "Lineage")
-        history = []
+    def from_bytes(data: bytes) -> CenterHistory:
+        fields, arrays = codec.unpack(data, _STORED_AS)
+        windows = []
         for i, end in enumerate(np.asarray(arrays["ends"]).tolist()):
             held = {name: np.asarray(arrays[f"{i}_{name}"]) for name in _ARRAYS}
-            history.append(Generation(end, ids=tuple(fields["ids"][i]), merged=tuple(fields["merged"][i]), **held))
-        return Lineage(fields["key"], tuple(history))
+            windows.append(WindowCenters(end, ids=tuple(fields["ids"][i]), merged=tuple(fields["merged"][i]), **held))
+        return CenterHistory(fields["key"], tuple(windows))
 
 
+_STORED_AS = "Lineage"  # in checkpoints, which later versions read
 _ARRAYS = ("centers", "radius", "share", "born")
 
 
@@ -235,14 +236,14 @@ class _Links:
       alive: (old,) bool: enough points are there still. mass: (new,).
     """
 
-    old: Generation
+    old: WindowCenters
     all: Array
     near: Array
     alive: npt.NDArray[np.bool_]
     mass: Array
 
     @staticmethod
-    def of(old: Generation, window: _Window, metric: Metric) -> _Links:
+    def of(old: WindowCenters, window: _Window, metric: Metric) -> _Links:
         index, dist_sq = nearest(window.points, _directions(old.centers, metric))
         shape = (len(old.ids), len(window.centers))
         cell, cells = index.astype(np.int64) * shape[1] + window.index, shape[0] * shape[1]
@@ -273,17 +274,17 @@ class _Names:
     def free(self) -> npt.NDArray[np.bool_]:
         return np.array([name is None for name in self._ids])
 
-    def taken(self, old: Generation) -> npt.NDArray[np.bool_]:
+    def taken(self, old: WindowCenters) -> npt.NDArray[np.bool_]:
         """Which of these centers' ids have been given, (old,) bool."""
         return np.array([name in self._ids for name in old.ids])
 
-    def take(self, old: Generation, pairs: Sequence[tuple[int, int]]) -> None:
+    def take(self, old: WindowCenters, pairs: Sequence[tuple[int, int]]) -> None:
         for i, j in pairs:
             if old.ids[i] not in self._ids:
                 self._ids[j] = old.ids[i]
                 self._born[j] = self._window.end if np.isnan(old.born[i]) else old.born[i]
 
-    def take_back(self, silent: Sequence[tuple[Generation, int]], metric: Metric) -> None:
+    def take_back(self, silent: Sequence[tuple[WindowCenters, int]], metric: Metric) -> None:
         """The ids of vanished centers for the ones that are where they were, nearest first."""
         close = []
         for age, (old, i) in enumerate(silent):
@@ -316,13 +317,13 @@ class _Names:
                 ended.append(Ended(links.old.ids[i], born, into, place))
         return Identities(tuple(ids), tuple(self._born.tolist()), tuple(split), tuple(ended))
 
-    def generation(self, centers: Array, identities: Identities) -> Generation:
+    def window_centers(self, centers: Array, identities: Identities) -> WindowCenters:
         window = self._window
         total = window.mass.sum()
         share = window.mass / total if total > 0 else np.full(len(window.mass), np.nan)
         merged = tuple(e.id for e in identities.ended if e.merged_into is not None)
         born = np.array(identities.born, np.float64)
-        return Generation(window.end, centers, window.radius, share, identities.ids, born, merged)
+        return WindowCenters(window.end, centers, window.radius, share, identities.ids, born, merged)
 
     def _fresh(self, j: int) -> str:
         """12 letters and digits, from 60 bits of a hash: where and when a center was first seen is its name."""

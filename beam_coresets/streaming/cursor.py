@@ -28,7 +28,7 @@ def first_offset(position: Position) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class PaneTally:
+class PaneCount:
     """The rows of one pane that were read from one part.
 
     Attributes:
@@ -71,8 +71,8 @@ class PartCursor:
     closed: int | None = None
     told: int | None = None
     begin: int | None = None
-    tallies: Mapping[int, PaneTally] = dataclasses.field(default_factory=dict)
-    late: Mapping[int, PaneTally] = dataclasses.field(default_factory=dict)
+    tallies: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
+    late: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
     floors: Mapping[int, Position] = dataclasses.field(default_factory=dict)
 
     def taken(
@@ -92,7 +92,7 @@ class PartCursor:
         for pane in np.unique(panes).tolist():
             rows = int(counts[panes == pane].sum())
             target = late if told is not None and pane < told else tallies
-            have = target.get(pane, PaneTally(start))
+            have = target.get(pane, PaneCount(start))
             target[pane] = dataclasses.replace(have, rows=have.rows + rows)
             if target is tallies:  # nobody may ever decide a pane that late rows are of: it must not hold the floor
                 floors.setdefault(pane, self.position)
@@ -237,7 +237,7 @@ def _part(fields: dict[str, Any]) -> PartCursor:
     for name in ("high", "seen"):
         fields[name] = -math.inf if fields[name] is None else fields[name]
     for name in ("tallies", "late"):
-        fields[name] = {pane: PaneTally(*rest) for pane, *rest in fields[name]}
+        fields[name] = {pane: PaneCount(*rest) for pane, *rest in fields[name]}
     fields["floors"] = {pane: position for pane, position in fields["floors"]}
     return PartCursor(**fields)
 

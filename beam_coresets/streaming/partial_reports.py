@@ -1,9 +1,9 @@
-"""Deltas: the reports that a reader sends of a pane bit by bit, and how the coordinator makes one report of them.
+"""Partial reports: what a reader sends of a pane bit by bit, and how the coordinator makes one report of them.
 
-A delta holds a thinned, unbiased sample of the rows of one offset range and their exact ledger. Deltas of a shard add
-up: their ledgers are summed, their samples laid side by side and thinned again when there are many. The calibrated
-weights come once, when the window is decided (`MergeReduce.finish`), as in batch. Draws are seeded by what the rows
-are, so a retried bundle sends the same bytes.
+A partial report holds a thinned, unbiased sample of the rows of one offset range and their exact ledger. Those of a
+shard add up: their ledgers are summed, their samples laid side by side and thinned again when there are many. The
+calibrated weights come once, when the window is decided (`MergeReduce.finish`), as in batch. Draws are seeded by what
+the rows are, so a retried bundle sends the same bytes.
 """
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport, all_keys, merge_ranges
 
-DELTA_FACTOR = 2  # points of a delta as a multiple of the finished coreset's
-DELTA_BYTES = 512 << 10
+SIZE_FACTOR = 2  # points of a partial report as a multiple of the finished coreset's
+MOST_BYTES = 512 << 10
 
 Array = npt.NDArray[Any]
 Extras = Callable[[Array], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class KeyedRows:
+class PaneRows:
     """Rows of one pane, read from any number of parts.
 
     Attributes:
@@ -50,10 +50,10 @@ class KeyedRows:
     groups: Array | None = None
     extras: Extras | None = None
 
-    def take(self, rows: Array) -> KeyedRows:
+    def take(self, rows: Array) -> PaneRows:
         """Some of them, by their numbers, (m,)."""
         extras = self.extras
-        return KeyedRows(
+        return PaneRows(
             self.points[rows],
             self.weights[rows],
             self.ids[rows],
@@ -63,7 +63,9 @@ class KeyedRows:
         )
 
 
-def delta(merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ranges: tuple[Range, ...], parts: int) -> ShardReport:
+def partial_report(
+    merge_reduce: MergeReduce, shard: int, rows: PaneRows, ranges: tuple[Range, ...], parts: int
+) -> ShardReport:
     """The report on one pane's rows of these ranges; `rows` may be empty."""
     names: tuple[str, ...] = ("",)
     codes, order = None, None
@@ -104,20 +106,20 @@ def key_codes(keys: Any) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
     return tuple(names[order].tolist()), rank[codes]
 
 
-def delta_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
-    """Points of a delta: bounded by bytes in high dimension, never below half of a finished coreset's."""
+def partial_report_size(merge_reduce: MergeReduce, dim: int, itemsize: int) -> int:
+    """Points of a partial report: bounded by bytes in high dimension, never below half of a finished coreset's."""
     size = merge_reduce.sampler.size_in(dim, itemsize)
-    return max(-(-size // 2), min(DELTA_FACTOR * size, DELTA_BYTES // max(1, dim * itemsize)))
+    return max(-(-size // 2), min(SIZE_FACTOR * size, MOST_BYTES // max(1, dim * itemsize)))
 
 
 def _sampled(
-    merge_reduce: MergeReduce, shard: int, rows: KeyedRows, ledger: Ledger, order: Array | None, bounds: Array | None
+    merge_reduce: MergeReduce, shard: int, rows: PaneRows, ledger: Ledger, order: Array | None, bounds: Array | None
 ) -> tuple[Array, Array, Array | None]:
     """Row numbers, unbiased weights, and where each key's begin and end."""
     shape = rows.points.shape[1], rows.points.itemsize
-    size = delta_size(merge_reduce, *shape)
+    size = partial_report_size(merge_reduce, *shape)
     if bounds is not None and len(bounds) > per_key.MANY:
-        size = -(-merge_reduce.sampler.size_in(*shape) // 2)  # there are many deltas of a key, and many keys in each
+        size = -(-merge_reduce.sampler.size_in(*shape) // 2)  # a key has many partial reports, and many keys in each
     if len(rows.ids) <= size:
         kept = np.arange(len(rows.ids)) if order is None else order
         return kept, rows.weights[kept], bounds

@@ -1,4 +1,4 @@
-"""What a window's coordinator has seen of each shard and part, as text of which only what is asked for is read.
+"""What a window's coordinator has received of each shard and part, as text of which only what is asked for is read.
 
 The coordinator's state is read and written with every report, which speaks of one shard: with thousands of shards,
 reading all of it each time would take longer than everything else.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 Entry = tuple[list[list[int]], int, int]
 
 
-class Seen(MutableMapping[tuple[int, int], Entry]):
+class ReceivedRanges(MutableMapping[tuple[int, int], Entry]):
     """By (shard, part): the joined ranges of offsets, rows received, and the rows that the shard says there are.
 
     Its text is a line a shard, by rising number, the line's number first. Equal contents have equal text.
@@ -24,9 +24,9 @@ class Seen(MutableMapping[tuple[int, int], Entry]):
             self._read.setdefault(shard, {})[part] = entry
 
     @staticmethod
-    def from_text(text: str) -> Seen:
+    def from_text(text: str) -> ReceivedRanges:
         """The inverse of `text`."""
-        out = Seen()
+        out = ReceivedRanges()
         out._text = text
         return out
 
@@ -76,7 +76,7 @@ class Seen(MutableMapping[tuple[int, int], Entry]):
         return sum(map(len, self._read.values()))
 
     def __repr__(self) -> str:
-        return f"Seen({dict(self)})"
+        return f"ReceivedRanges({dict(self)})"
 
     def _read_all(self) -> None:
         for line in self._text.splitlines():
@@ -91,7 +91,7 @@ def _line(shard: int, mine: Mapping[int, Entry]) -> str:
 
 def _entries(line: str) -> dict[int, Entry]:
     rows = json.loads(line[line.index(":") + 1 :]) if line else []
-    return {part: (spans, seen, total) for part, spans, seen, total in rows}
+    return {part: (spans, received, total) for part, spans, received, total in rows}
 
 
 def _find(text: str, shard: int) -> tuple[int, int]:

@@ -1,10 +1,10 @@
 """How long the coordinator waits for a window, what it does with each report, and when it stops waiting.
 
-Pure: time comes in as a number, and a window's whole state, a `Vigil`, is a small value that Beam keeps. All shards
-final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so that
-catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the first
-report, whichever is later. A timer that fires late waits once more for `grace` seconds, or for the deadline after what
-must have been a restart: a worker that was stopped sees old timers before the reports that came meanwhile.
+Pure: time comes in as a number, and a window's whole state, a `WindowProgress`, is a small value that Beam keeps. All
+shards final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so
+that catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the
+first report, whichever is later. A timer that fires late waits once more for `grace` seconds, or for the deadline after
+what must have been a restart: a worker that was stopped sees old timers before the reports that came meanwhile.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from beam_coresets.declared import Seconds, declare, described
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
-from beam_coresets.streaming.received_ranges import Seen
+from beam_coresets.streaming.received_ranges import ReceivedRanges
 
 KEPT, LATE, REPEATED, OVERLAPPING, EXPIRED = "kept", "late", "repeated", "overlapping", "expired"
 DUE_SLACK = 1e-3
@@ -52,6 +52,12 @@ class Patience(PatienceParameters):
     for (`Watch.needed`); after a restart the grace is the deadline.
 
     Attributes:
+      deadline: after the window's end.
+      grace: after the `min_shards`-th shard is final, and after a timer that fired late (a restart: `deadline`).
+      cap: after the window's end or first report, whichever is later, whoever is missing; at least the deadline.
+      retention: after its decision a window is remembered for so long.
+      min_shards: as many final shards are waited for even past the deadline; more while catching up (`Trigger.needed`).
+      revise: whether late reports that complete a window make revision 2 of it.
 
     Raises:
       ValueError: a length is negative or not finite, or they contradict each other.
@@ -68,13 +74,13 @@ class Patience(PatienceParameters):
 
 
 @dataclasses.dataclass
-class Vigil:
+class WindowProgress:
     """What is known about one window.
 
     Attributes:
       first: when its first report came; after a restart, when that was noticed.
       finals: when each shard had said all, by shard.
-      seen: by (shard, part): the joined ranges of offsets, rows received, and the rows that the shard says there are.
+      received: by (shard, part): the joined ranges of offsets, rows received, and rows that the shard says there are.
       parts: how many parts there are.
       revision: how often it has been decided.
       decided_at: when it was first.
@@ -90,7 +96,7 @@ class Vigil:
 
     first: float | None = None
     finals: dict[int, float] = dataclasses.field(default_factory=dict)
-    seen: Seen = dataclasses.field(default_factory=Seen)
+    received: ReceivedRanges = dataclasses.field(default_factory=ReceivedRanges)
     parts: int = 0
     revision: int = 0
     decided_at: float | None = None
@@ -104,21 +110,21 @@ class Vigil:
     untold: list[tuple[str, float, int, int, int, int, int]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.seen, Seen):
-            self.seen = Seen(self.seen)
+        if not isinstance(self.received, ReceivedRanges):
+            self.received = ReceivedRanges(self.received)
 
     def to_json(self) -> str:
-        """A line of JSON, and `seen` as it writes itself."""
+        """A line of JSON, and `received` as it writes itself."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        seen = fields.pop("seen")
+        received = fields.pop("received")
         shards = np.fromiter(self.finals, np.int64, len(self.finals))
         times = np.fromiter(self.finals.values(), np.float64, len(self.finals))
         order = np.lexsort((shards, times))  # in time's order sorting them again costs little
         fields["finals"] = [base64.b64encode(column[order].tobytes()).decode() for column in (shards, times)]
-        return json.dumps(fields, separators=(",", ":")) + "\n" + seen.text()
+        return json.dumps(fields, separators=(",", ":")) + "\n" + received.text()
 
     @staticmethod
-    def from_json(text: str) -> Vigil:
+    def from_json(text: str) -> WindowProgress:
         end = text.index("\n")
         fields: dict[str, Any] = json.loads(text[:end])
         shards, times = (base64.b64decode(column) for column in fields["finals"])
@@ -126,18 +132,18 @@ class Vigil:
         fields["finals"] = dict(zip(*columns, strict=True))
         for name in ("late", "untold"):
             fields[name] = [tuple(entry) for entry in fields[name]]
-        return Vigil(seen=Seen.from_text(text[end + 1 :]), **fields)
+        return WindowProgress(received=ReceivedRanges.from_text(text[end + 1 :]), **fields)
 
 
 @dataclasses.dataclass(frozen=True)
-class Watch:
-    """The rules by which a `Vigil` is kept.
+class Trigger:
+    """The rules by which a `WindowProgress` is kept.
 
     Attributes:
       assignment: who holds what.
       patience: for how long.
       parts: how many parts there were at the start, where parts are buckets.
-      behind: seconds by which this one decides later than another that watches the same windows, so that it need not
+      behind: seconds by which this one decides later than another that decides the same windows, so that it need not
         where that one has; half of that where a shard is late, as what makes it so may have stopped the other, too.
     """
 
@@ -146,8 +152,8 @@ class Watch:
     parts: int = 0
     behind: float = 0.0
 
-    def receive(self, vigil: Vigil, report: ShardReport, now: float, gone: bool = False) -> str:
-        """Takes note of a report; changes `vigil`.
+    def receive(self, progress: WindowProgress, report: ShardReport, now: float, gone: bool = False) -> str:
+        """Takes note of a report; changes `progress`.
 
         Args:
           gone: the window has been decided and forgotten (asked for only where nothing is known of it).
@@ -156,154 +162,155 @@ class Watch:
           KEPT: it counts. LATE: it came after the decision. REPEATED: all of it had come before. OVERLAPPING: some of
           it had. EXPIRED: the window has been forgotten.
         """
-        fresh = vigil.first is None
+        fresh = progress.first is None
         if fresh and (gone or (report.ranges and all(r.late for r in report.ranges))):
             return EXPIRED
         news = [r for r in report.ranges if r.stop > r.start]
-        repeats = [self._overlap(vigil, report.shard, r) for r in news]
-        if not news and self._is_known(vigil, report):
+        repeats = [self._overlap(progress, report.shard, r) for r in news]
+        if not news and self._is_known(progress, report):
             return REPEATED
         if any(repeats):
             return REPEATED if all(found == "inside" for found in repeats) else OVERLAPPING
-        if vigil.revision and not self._may_revise(vigil):
+        if progress.revision and not self._may_revise(progress):
             return LATE
         for r in report.ranges:
-            _enter(vigil, report.shard, r)
-        vigil.first = now if vigil.first is None else vigil.first
-        vigil.parts = max(vigil.parts, self.parts, report.parts)
-        vigil.kept += 1
-        if vigil.revision:
-            vigil.late += report.late_rows()
-        if self.is_final(vigil, report.shard):
-            vigil.finals.setdefault(report.shard, now)
+            _enter(progress, report.shard, r)
+        progress.first = now if progress.first is None else progress.first
+        progress.parts = max(progress.parts, self.parts, report.parts)
+        progress.kept += 1
+        if progress.revision:
+            progress.late += report.late_rows()
+        if self.is_final(progress, report.shard):
+            progress.finals.setdefault(report.shard, now)
         else:
-            vigil.finals.pop(report.shard, None)
+            progress.finals.pop(report.shard, None)
         return KEPT
 
-    def _is_known(self, vigil: Vigil, report: ShardReport) -> bool:
+    def _is_known(self, progress: WindowProgress, report: ShardReport) -> bool:
         """Whether a report without offsets says nothing new."""
-        had = [vigil.seen.get((report.shard, r.part)) for r in report.ranges]
+        had = [progress.received.get((report.shard, r.part)) for r in report.ranges]
         return bool(had) and all(h is not None and h[2] >= r.total for h, r in zip(had, report.ranges, strict=True))
 
-    def is_final(self, vigil: Vigil, shard: int) -> bool:
+    def is_final(self, progress: WindowProgress, shard: int) -> bool:
         """Whether the shard has said all, and all of it has arrived."""
-        if _is_complete(vigil, shard, WHOLE):
+        if _is_complete(progress, shard, WHOLE):
             return True
         if not self.assignment.parts:
             return False
         held = self.assignment.held_by(shard)
-        held = held[: np.searchsorted(held, max(vigil.parts, self.parts))]
-        return all(_is_complete(vigil, shard, part) for part in held.tolist())
+        held = held[: np.searchsorted(held, max(progress.parts, self.parts))]
+        return all(_is_complete(progress, shard, part) for part in held.tolist())
 
-    def complete(self, vigil: Vigil) -> bool:
+    def complete(self, progress: WindowProgress) -> bool:
         """Whether every shard that holds anything has said all."""
-        holders = self._holders(vigil)
-        if len(vigil.finals) < np.count_nonzero(holders):
+        holders = self._holders(progress)
+        if len(progress.finals) < np.count_nonzero(holders):
             return False
-        return all(shard in vigil.finals for shard in np.flatnonzero(holders).tolist())
+        return all(shard in progress.finals for shard in np.flatnonzero(holders).tolist())
 
-    def _holders(self, vigil: Vigil) -> npt.NDArray[np.bool_]:
+    def _holders(self, progress: WindowProgress) -> npt.NDArray[np.bool_]:
         """(shards,): which hold anything; the others have nothing to say."""
-        parts = max(vigil.parts, self.parts) if self.assignment.parts else self.assignment.buckets
+        parts = max(progress.parts, self.parts) if self.assignment.parts else self.assignment.buckets
         return _first_held(self.assignment) < parts
 
-    def _finals(self, vigil: Vigil) -> list[float]:
+    def _finals(self, progress: WindowProgress) -> list[float]:
         """When each shard that is final became so, in rising order; those that hold nothing always were."""
-        idle = int((~self._holders(vigil)).sum())
-        return [-math.inf] * idle + sorted(vigil.finals.values())
+        idle = int((~self._holders(progress)).sum())
+        return [-math.inf] * idle + sorted(progress.finals.values())
 
-    def gaps(self, vigil: Vigil) -> int:
+    def gaps(self, progress: WindowProgress) -> int:
         """Rows that shards say they have sent and that have not arrived."""
-        return sum(max(0, total - rows) for _, rows, total in vigil.seen.values())
+        return sum(max(0, total - rows) for _, rows, total in progress.received.values())
 
-    def due(self, vigil: Vigil, window_end: float) -> float:
+    def due(self, progress: WindowProgress, window_end: float) -> float:
         """When the window is decided if nothing else comes."""
-        if vigil.first is None:
+        if progress.first is None:
             return math.inf
         patience = self.patience
-        finals, needed = self._finals(vigil), self.needed(vigil, window_end)
-        if self.behind and self.complete(vigil):
-            return max(vigil.first, *finals) + self.behind
+        finals, needed = self._finals(progress), self.needed(progress, window_end)
+        if self.behind and self.complete(progress):
+            return max(progress.first, *finals) + self.behind
         due = math.inf
         if len(finals) >= needed:
             due = max(window_end + patience.deadline, finals[needed - 1] + patience.grace)
-        due = min(due, max(vigil.first, window_end) + max(patience.cap, patience.deadline))
-        return max(due, vigil.not_before) + self.behind / 2
+        due = min(due, max(progress.first, window_end) + max(patience.cap, patience.deadline))
+        return max(due, progress.not_before) + self.behind / 2
 
-    def needed(self, vigil: Vigil, window_end: float) -> int:
+    def needed(self, progress: WindowProgress, window_end: float) -> int:
         """How many final shards are waited for past the deadline: `min_shards`, and where all of them are late, because
         a backlog is read or the job has been restarted, as many as hold all of the data."""
-        catching_up = vigil.restarted or (vigil.first or 0.0) > window_end + self.patience.deadline
+        catching_up = progress.restarted or (progress.first or 0.0) > window_end + self.patience.deadline
         enough = self.assignment.shards - max(0, self.assignment.tolerates())
         return max(self.patience.min_shards, enough) if catching_up else self.patience.min_shards
 
-    def rearmed(self, vigil: Vigil, window_end: float) -> bool:
-        """Whether the timer must be set, to `vigil.armed`, because the window is due at another time now; changes
-        `vigil`."""
-        due = self.due(vigil, window_end)
-        if vigil.revision or (vigil.armed is not None and abs(due - vigil.armed) <= DUE_SLACK):
+    def rearmed(self, progress: WindowProgress, window_end: float) -> bool:
+        """Whether the timer must be set, to `progress.armed`, because the window is due at another time now; changes
+        `progress`."""
+        due = self.due(progress, window_end)
+        if progress.revision or (progress.armed is not None and abs(due - progress.armed) <= DUE_SLACK):
             return False
-        vigil.armed = due
+        progress.armed = due
         return True
 
-    def on_report(self, vigil: Vigil) -> bool:
+    def on_report(self, progress: WindowProgress) -> bool:
         """Whether to decide right now, after a report that was kept: also for a revision."""
-        return self.complete(vigil) and (self.behind == 0 if vigil.revision == 0 else self._may_revise(vigil))
+        return self.complete(progress) and (self.behind == 0 if progress.revision == 0 else self._may_revise(progress))
 
-    def on_timer(self, vigil: Vigil, now: float, window_end: float) -> bool:
-        """Whether to decide now that a timer has fired; if not, `vigil.armed` says when the next one is due, if any."""
-        if vigil.revision or vigil.first is None:
-            vigil.armed = None
+    def on_timer(self, progress: WindowProgress, now: float, window_end: float) -> bool:
+        """Whether to decide now that a timer has fired; if not, `progress.armed` says when the next one
+        is due, if any."""
+        if progress.revision or progress.first is None:
+            progress.armed = None
             return False
-        due = self.due(vigil, window_end)
+        due = self.due(progress, window_end)
         if now < due - DUE_SLACK:
-            vigil.armed = due
+            progress.armed = due
             return False
-        if self.behind and self.complete(vigil):
+        if self.behind and self.complete(progress):
             return True
-        if vigil.armed is not None and now > vigil.armed + FIRED_LATE and not vigil.waited:
+        if progress.armed is not None and now > progress.armed + FIRED_LATE and not progress.waited:
             wait, longest = self.patience.grace, max(self.patience.deadline, self.patience.grace)
-            if now > vigil.armed + longest:  # it must be a restart: the readers have to come back, too
-                wait, vigil.restarted, vigil.first = longest, True, now
-            vigil.waited, vigil.not_before = True, now + wait
-            vigil.armed = max(self.due(vigil, window_end), vigil.not_before)
+            if now > progress.armed + longest:  # it must be a restart: the readers have to come back, too
+                wait, progress.restarted, progress.first = longest, True, now
+            progress.waited, progress.not_before = True, now + wait
+            progress.armed = max(self.due(progress, window_end), progress.not_before)
             return False
-        return vigil.armed is None or now >= vigil.armed - DUE_SLACK
+        return progress.armed is None or now >= progress.armed - DUE_SLACK
 
-    def reason(self, vigil: Vigil, window_end: float) -> str:
+    def reason(self, progress: WindowProgress, window_end: float) -> str:
         """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
-        if self.complete(vigil):
+        if self.complete(progress):
             return "all"
-        return "deadline" if len(self._finals(vigil)) >= self.needed(vigil, window_end) else "cap"
+        return "deadline" if len(self._finals(progress)) >= self.needed(progress, window_end) else "cap"
 
-    def decided(self, vigil: Vigil, now: float) -> None:
-        """Notes that the window has been decided; changes `vigil`."""
-        vigil.revision += 1
-        vigil.partial = not self.complete(vigil)
-        vigil.late = []
-        vigil.decided_at = now if vigil.decided_at is None else vigil.decided_at
-        vigil.armed = None
+    def decided(self, progress: WindowProgress, now: float) -> None:
+        """Notes that the window has been decided; changes `progress`."""
+        progress.revision += 1
+        progress.partial = not self.complete(progress)
+        progress.late = []
+        progress.decided_at = now if progress.decided_at is None else progress.decided_at
+        progress.armed = None
 
-    def keeps_reports(self, vigil: Vigil) -> bool:
+    def keeps_reports(self, progress: WindowProgress) -> bool:
         """Whether reports may still be needed."""
-        return vigil.revision == 0 or self._may_revise(vigil)
+        return progress.revision == 0 or self._may_revise(progress)
 
-    def crowded(self, vigil: Vigil) -> bool:
+    def crowded(self, progress: WindowProgress) -> bool:
         """Whether one report a shard is to be made of those that are kept: with many shards not before there are as
         many new ones, as all are read for it."""
-        return vigil.kept > COMPACT_AFTER_REPORTS and vigil.kept > vigil.seen.shards
+        return progress.kept > COMPACT_AFTER_REPORTS and progress.kept > progress.received.shards
 
-    def expires(self, vigil: Vigil) -> float:
+    def expires(self, progress: WindowProgress) -> float:
         """When the window is forgotten."""
-        return math.inf if vigil.decided_at is None else vigil.decided_at + self.patience.retention
+        return math.inf if progress.decided_at is None else progress.decided_at + self.patience.retention
 
-    def _may_revise(self, vigil: Vigil) -> bool:
+    def _may_revise(self, progress: WindowProgress) -> bool:
         """A first decision without all shards may be followed by a second one with them."""
-        return self.patience.revise and vigil.revision == 1 and vigil.partial
+        return self.patience.revise and progress.revision == 1 and progress.partial
 
-    def _overlap(self, vigil: Vigil, shard: int, r: Range) -> str:
+    def _overlap(self, progress: WindowProgress, shard: int, r: Range) -> str:
         """"" if nothing of it has come before, "inside" if all has, else "partly"."""
-        spans = vigil.seen.get((shard, r.part), ([], 0, -1))[0]
+        spans = progress.received.get((shard, r.part), ([], 0, -1))[0]
         if any(low <= r.start and r.stop <= high for low, high in spans):
             return "inside"
         return "partly" if any(r.start < high and low < r.stop for low, high in spans) else ""
@@ -318,11 +325,11 @@ def _first_held(assignment: Assignment) -> npt.NDArray[np.int64]:
     return first
 
 
-def _enter(vigil: Vigil, shard: int, r: Range) -> None:
-    spans, rows, total = vigil.seen.get((shard, r.part), ([], 0, -1))
+def _enter(progress: WindowProgress, shard: int, r: Range) -> None:
+    spans, rows, total = progress.received.get((shard, r.part), ([], 0, -1))
     if r.stop > r.start:
         spans = _merge_spans([*spans, [r.start, r.stop]])
-    vigil.seen[shard, r.part] = (spans, rows + r.rows, max(total, r.total))
+    progress.received[shard, r.part] = (spans, rows + r.rows, max(total, r.total))
 
 
 def _merge_spans(spans: list[list[int]]) -> list[list[int]]:
@@ -335,6 +342,6 @@ def _merge_spans(spans: list[list[int]]) -> list[list[int]]:
     return out
 
 
-def _is_complete(vigil: Vigil, shard: int, part: int) -> bool:
-    _, rows, total = vigil.seen.get((shard, part), ([], 0, -1))
+def _is_complete(progress: WindowProgress, shard: int, part: int) -> bool:
+    _, rows, total = progress.received.get((shard, part), ([], 0, -1))
     return 0 <= total <= rows

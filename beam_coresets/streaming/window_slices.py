@@ -12,7 +12,7 @@ MAX_GAPS = 1000  # gaps in a running summary that may still be filled
 
 
 @dataclasses.dataclass
-class PaneBook:
+class SlidingProgress:
     """What is known of the panes of one key group. Changed in place.
 
     Attributes:
@@ -67,21 +67,21 @@ class PaneBook:
         return max(self.decided, default=0) - (KEPT_LENGTHS + 1) * panes + 1
 
     def _forget(self, before: int) -> None:
-        for book in (self.decided, self.emitted):
-            for pane in [p for p in book if p < before]:
-                del book[pane]
+        for revisions in (self.decided, self.emitted):
+            for pane in [p for p in revisions if p < before]:
+                del revisions[pane]
 
     def to_json(self) -> str:
         return json.dumps([sorted(self.decided.items()), sorted(self.emitted.items()), self.first, self.skipped])
 
     @staticmethod
-    def from_json(text: str) -> PaneBook:
+    def from_json(text: str) -> SlidingProgress:
         decided, emitted, first, skipped = json.loads(text)
-        return PaneBook(dict(decided), dict(emitted), first, skipped)
+        return SlidingProgress(dict(decided), dict(emitted), first, skipped)
 
 
 @dataclasses.dataclass
-class RunningBook:
+class RunningProgress:
     """Which panes a running summary has taken in. Changed in place.
 
     Attributes:
@@ -143,6 +143,6 @@ class RunningBook:
         return json.dumps([self.first, self.newest, self.gaps, self.waiting, self.skipped])
 
     @staticmethod
-    def from_json(text: str) -> RunningBook:
+    def from_json(text: str) -> RunningProgress:
         first, newest, gaps, waiting, skipped = json.loads(text)
-        return RunningBook(first, newest, [(low, high) for low, high in gaps], waiting, skipped)
+        return RunningProgress(first, newest, [(low, high) for low, high in gaps], waiting, skipped)

@@ -4,7 +4,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import re
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets.times import length_of_time
+
 WINDOW_KINDS = ("fixed", "sliding", "global")
-_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GRID = 1000  # windows begin and end on whole milliseconds
 _ROUNDING = 5e-4  # milliseconds: what a time of today is off by as float64 seconds, and less than a microsecond
 
@@ -58,14 +58,15 @@ class WindowSpec:
         Raises:
           ValueError: another form, or lengths that can't be.
         """
-        size, _, period = text.strip().partition("/")
-        if size == "global":
-            if not period:
-                raise ValueError(f"window: must say how often it reports, as in global/30s, got {text!r}")
-            return WindowSpec("global", seconds(period), seconds(period))
-        if period:
-            return WindowSpec("sliding", seconds(size), seconds(period))
-        return WindowSpec("fixed", seconds(size), seconds(size))
+        first, _, second = text.strip().partition("/")
+        if first == "global" and not second:
+            raise ValueError(f"window: must say how often it reports, as in global/30s, got {text!r}")
+        try:
+            period = length_of_time(second or first)
+            size = period if first == "global" else length_of_time(first)
+        except ValueError:
+            raise ValueError(f"window: must be a time such as 5s, 60s/5s or global/30s, got {text!r}") from None
+        return WindowSpec("global" if first == "global" else "sliding" if second else "fixed", size, period)
 
     @staticmethod
     def ticks(length: float) -> int:
@@ -101,19 +102,6 @@ class WindowSpec:
 
 def _is_whole(ticks: float) -> bool:
     return math.isclose(ticks, round(ticks), rel_tol=1e-12)  # 1.001 s is 1000.9999999999999 ms
-
-
-def seconds(text: str) -> float:
-    """A length of time such as "250ms", "5s", "2m" or "90" in seconds.
-
-    Raises:
-      ValueError: it is none.
-    """
-    found = re.fullmatch(r"([0-9.]+)\s*(ms|s|m|h|d|)", text.strip())
-    try:
-        return float(found[1]) * _UNITS[found[2]] if found else float("nan") / 0
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"window: must be a time such as 5s, 60s/5s or global/30s, got {text!r}") from None
 
 
 @dataclasses.dataclass(frozen=True)

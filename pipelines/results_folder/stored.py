@@ -1,7 +1,6 @@
 """What earlier runs have written: which windows there are, and the coreset behind each."""
 import argparse
 import dataclasses
-import datetime
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from beam_coresets import tables
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.points.scale import Scale
+from beam_coresets.times import moment
 from beam_coresets.transforms.writing.atomic_files import read
 from beam_coresets.transforms.writing.claims import place_of
 from beam_coresets.transforms.writing.stored_tables import files_of
@@ -31,17 +31,16 @@ class Identity(NamedTuple):
     revision: int
 
 
-def seconds(text: str) -> float:
-    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
+def _moment(text: str) -> float:
+    """Seconds since the epoch of a moment, or of such a number."""
     try:
         return float(text)
     except ValueError:
         pass
     try:
-        moment = datetime.datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+        return moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +48,9 @@ class WindowOptions:
     """Which windows and keys of the input are meant."""
 
     start: float | None = declare(
-        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=seconds
+        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=_moment
     )
-    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=seconds)
+    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=_moment)
     keys: tuple[str, ...] | None = declare(None, "only these keys, comma-separated")
 
 
@@ -157,12 +156,13 @@ def _plain(path: str) -> str:
     return path.rstrip("/") if "://" in path else os.path.realpath(path)
 
 
-
-
-def shown(at: float | None) -> str:
-    """A time that `seconds` takes, without spaces; as a number where the calendar ends."""
-    assert at is not None
+def seconds(text: str) -> float:
+    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
     try:
-        return datetime.datetime.fromtimestamp(at, datetime.timezone.utc).isoformat().replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        return repr(at)
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return moment(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None

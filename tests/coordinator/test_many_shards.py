@@ -17,13 +17,13 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.points.block import blocks_of
 from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.shards.ledger import Ledger, SparseLedger
-from beam_coresets.streaming.trigger import Vigil
+from beam_coresets.streaming.trigger import WindowProgress
 
 ROWS = 30
 
 
 def shards_of(count, block=0, **options):
-    defaults = {"replication": 2, "k": 2, "dim": 2, "size": 4, "rows": ROWS, "deltas": 1, "missing": 0.01, "seed": 0}
+    defaults = {"replication": 2, "k": 2, "dim": 2, "size": 4, "rows": ROWS, "reports": 1, "missing": 0.01, "seed": 0}
     return Shards(argparse.Namespace(**defaults | options), count, block)
 
 
@@ -52,7 +52,7 @@ def test_totals_are_exact_whoever_is_missing(growing):
 
 def test_what_is_kept_and_sent_grows_with_the_shards(growing):
     sizes = np.array([
-        [len(coordinator.vigil), sum(map(len, coordinator.reports)), len(decision.to_bytes())]
+        [len(coordinator.progress), sum(map(len, coordinator.reports)), len(decision.to_bytes())]
         for coordinator, decision in growing.values()
     ])  # fmt: skip
     assert (sizes[1:] <= 2.2 * sizes[:-1]).all()
@@ -67,19 +67,19 @@ def test_a_report_takes_as_much_memory_as_its_shard_holds_parts(growing):
 
 def test_a_report_reads_what_is_known_of_its_own_shard_only(growing, monkeypatch):
     coordinator, _ = growing[400]
-    vigil = Vigil.from_json(coordinator.vigil.decode())
-    shard = min(vigil.finals)
-    assert coordinator.watch.is_final(vigil, shard)
-    monkeypatch.setattr(type(vigil.seen), "_read_all", lambda self: pytest.fail("all of it was read"))
-    assert vigil.seen.shards == 396
-    assert not coordinator.watch.complete(vigil)
-    assert not coordinator.watch.crowded(vigil)
-    coordinator.watch.rearmed(vigil, END)
-    assert vigil.to_json().encode() != b""
+    progress = WindowProgress.from_json(coordinator.progress.decode())
+    shard = min(progress.finals)
+    assert coordinator.trigger.is_final(progress, shard)
+    monkeypatch.setattr(type(progress.received), "_read_all", lambda self: pytest.fail("all of it was read"))
+    assert progress.received.shards == 396
+    assert not coordinator.trigger.complete(progress)
+    assert not coordinator.trigger.crowded(progress)
+    coordinator.trigger.rearmed(progress, END)
+    assert progress.to_json().encode() != b""
 
 
 def test_reports_are_compacted_as_often_as_there_are_as_many_new_ones():
-    shards = shards_of(100, deltas=4, missing=0.0)
+    shards = shards_of(100, reports=4, missing=0.0)
     coordinator = Coordinator(shards)
     kept = []
     for i, encoded in enumerate(itertools.islice(shards.reports(), 396)):

@@ -20,7 +20,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 
 OF_CENTERS = [method for method in METHODS if method != "subspace"]
 SCHEME = Assignment(6, 3, "cyclic", 60)
@@ -141,21 +141,21 @@ def test_reports_and_decisions_survive_their_bytes():
     assert again.coreset.weights.tobytes() == decision.coreset.weights.tobytes()
 
 
-def test_deltas_count_as_a_whole_report_does():
+def test_partial_reports_count_as_a_whole_report_does():
     logic = MergeReduce(Sampler(3, 30), SCHEME, labelled=True)
     told = []
     for shard in range(SCHEME.shards):
         for block in BLOCKS:
             held = split(block, SCHEME)[shard]
-            rows = KeyedRows(held.points, held.weights, held.ids, groups=held.groups)
+            rows = PaneRows(held.points, held.weights, held.ids, groups=held.groups)
             span = Range(-1, block.span.ordinal, block.span.ordinal + 1, 1, 10 if block.span.last else -1)
-            told.append(partial_reports.delta(logic, shard, rows, (span,), 0))
+            told.append(partial_reports.partial_report(logic, shard, rows, (span,), 0))
     decision = decide(partial_reports.decidable(logic, told)[""], Policy(SCHEME))
     assert decision.recovery.coverage == 1.0
     assert in_table(decision.coreset) == pytest.approx(totals_of(), rel=1e-12)
 
 
-def test_deltas_of_several_keys_count_each_for_itself():
+def test_partial_reports_of_several_keys_count_each_for_itself():
     logic = MergeReduce(Sampler(3, 30), SCHEME, labelled=True)
     groups, weights = EVERYTHING
     keys = np.array([f"k{i % 3}" for i in range(len(groups))], object)
@@ -165,8 +165,8 @@ def test_deltas_of_several_keys_count_each_for_itself():
         mine = SCHEME.matrix()[shard][BUCKET]
         for half in range(2):
             rows = np.flatnonzero(mine & (np.arange(len(groups)) % 2 == half))
-            some = KeyedRows(points, weights, ids, keys, groups).take(rows)
-            told.append(partial_reports.delta(logic, shard, some, (Range(-1, half, half + 1, 1, 2),), 0))
+            some = PaneRows(points, weights, ids, keys, groups).take(rows)
+            told.append(partial_reports.partial_report(logic, shard, some, (Range(-1, half, half + 1, 1, 2),), 0))
     for key, mine in partial_reports.decidable(logic, told).items():
         assert in_table(decide(mine, Policy(SCHEME)).coreset) == pytest.approx(totals_of(keys == key), rel=1e-12)
 

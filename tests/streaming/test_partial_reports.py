@@ -1,4 +1,4 @@
-"""Deltas: exact ledgers whatever the pieces, unbiased samples, keys apart, no order that matters."""
+"""Partial reports: exact ledgers whatever the pieces, unbiased samples, keys apart, no order that matters."""
 import dataclasses
 import itertools
 import math
@@ -18,7 +18,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 
 SCHEME = Assignment(3, 2, "cyclic", 6, parts=True)
 SMALL = MergeReduce(Sampler(2, 12), SCHEME, 5, node_factor=2)
@@ -32,7 +32,7 @@ def rows_of(n, part=0, start=0, keys=0, seed=0, extras=False):
     weights = rng.integers(0, 4, 4096) / 2.0
     names = np.array([f"key {i}" for i in range(max(1, keys))], object)[rng.integers(0, max(1, keys), 4096)]
     taken = numbers.astype(np.int64)
-    return KeyedRows(
+    return PaneRows(
         points[taken], weights[taken], part_ids(part, numbers), names[taken] if keys else None, None,
         (lambda chosen: pa.table({"id": [f"{part}@{start + i}" for i in chosen.tolist()]})) if extras else None,
     )  # fmt: skip
@@ -45,7 +45,7 @@ def pieces(merge_reduce, shard, parts, cuts, total, **options):
         for low, high in itertools.pairwise(edges):
             told = Range(part, low, high, high - low, total if high == total else -1)
             rows = rows_of(high - low, part, low, **options)
-            out.append(partial_reports.delta(merge_reduce, shard, rows, (told,), 6))
+            out.append(partial_reports.partial_report(merge_reduce, shard, rows, (told,), 6))
     return out
 
 
@@ -67,8 +67,7 @@ def test_the_order_of_arrival_changes_nothing_and_ledgers_are_exact(cuts, keys, 
     assert {k: r.to_bytes() for k, r in found.items()} == {k: r.to_bytes() for k, r in expected.items()}
     whole = ledger_of(rows_of(90, 0)) + ledger_of(rows_of(90, 1))
     assert Ledger.sum((r.ledger for r in expected.values()), 6).equal(whole)
-    merged = partial_reports.merge_reports(SMALL, shuffled)
-    assert merged.finished().tolist() == [True, True, False, False, False, False]
+    assert partial_reports.merge_reports(SMALL, shuffled).finished().tolist() == [True] * 2 + [False] * 4
     for report in expected.values():
         assert report.coreset.weights.sum() == pytest.approx(report.ledger.weight, rel=1e-9)
         ids = report.coreset.ids
@@ -99,9 +98,9 @@ def test_a_cap_in_bytes_holds_for_every_key(keys):
     rows = rows_of(4096)
     if keys > 1:
         rows = dataclasses.replace(rows, keys=names)
-    report = partial_reports.delta(capped, 0, rows, (Range(0, 0, 4096, 4096, 4096),), 6)
+    report = partial_reports.partial_report(capped, 0, rows, (Range(0, 0, 4096, 4096, 4096),), 6)
     assert len(report.coreset) <= 2 * 10 * keys
-    other = partial_reports.delta(capped, 0, rows, (Range(1, 0, 4096, 4096, 4096),), 6)
+    other = partial_reports.partial_report(capped, 0, rows, (Range(1, 0, 4096, 4096, 4096),), 6)
     finished = partial_reports.finished(capped, [report, other])
     assert len(finished) == keys
     assert max(len(one.coreset) for one in finished.values()) <= 12
@@ -118,9 +117,9 @@ def by_separate_streams(merge_reduce, keys, total):
             for part in np.flatnonzero(SCHEME.matrix()[shard]).tolist():
                 rows = rows_of(total, part, keys=keys)
                 mine = rows.take(np.flatnonzero(rows.keys == f"key {i}"))
-                mine = KeyedRows(mine.points, mine.weights, mine.ids)
+                mine = PaneRows(mine.points, mine.weights, mine.ids)
                 told = Range(part, 0, total, total, total)
-                reports.append(partial_reports.delta(merge_reduce, shard, mine, (told,), 6))
+                reports.append(partial_reports.partial_report(merge_reduce, shard, mine, (told,), 6))
         out[f"key {i}"] = partial_reports.decidable(merge_reduce, reports)[""]
     return out
 
@@ -149,8 +148,8 @@ def test_each_key_gets_what_a_stream_of_its_own_would_give(size):
 
 def test_a_shard_that_answered_without_rows_of_a_key_says_so():
     told, none = Range(0, 0, 5, 5, 5), Range(0, 0, 5, 0, 0)
-    some = partial_reports.delta(SMALL, 0, rows_of(5, keys=1), (told,), 6)
-    empty = partial_reports.delta(SMALL, 2, rows_of(0, keys=1), (none,), 6)
+    some = partial_reports.partial_report(SMALL, 0, rows_of(5, keys=1), (told,), 6)
+    empty = partial_reports.partial_report(SMALL, 2, rows_of(0, keys=1), (none,), 6)
     found = partial_reports.decidable(SMALL, [empty, some])
     assert list(found) == ["key 0"]
     assert [(r.shard, r.ledger.rows, r.keys) for r in found["key 0"]] == [(0, 5, ("key 0",)), (2, 0, ("key 0",))]
@@ -158,32 +157,32 @@ def test_a_shard_that_answered_without_rows_of_a_key_says_so():
     assert (nothing.ledger.rows, nothing.ranges) == (0, (none,))
     assert partial_reports.decidable(SMALL, [empty], empty=False) == {}
     assert list(partial_reports.decidable(SMALL, [empty, some], empty=False)) == ["key 0"]
-    named = partial_reports.delta(SMALL, 0, rows_of(5), (told,), 6)
+    named = partial_reports.partial_report(SMALL, 0, rows_of(5), (told,), 6)
     assert list(partial_reports.decidable(SMALL, [empty, named], empty=False)) == [""], "a key that is really empty"
 
 
 def test_rows_that_weigh_nothing_are_counted_all_the_same():
     rows = rows_of(80, keys=1)
-    nothing = KeyedRows(rows.points, np.zeros(80), rows.ids, rows.keys)
+    nothing = PaneRows(rows.points, np.zeros(80), rows.ids, rows.keys)
     told = [Range(0, 0, 80, 80), Range(1, 0, 3, 3, 3)]
-    reports = [partial_reports.delta(SMALL, 0, nothing, (told[0],), 6)]
+    reports = [partial_reports.partial_report(SMALL, 0, nothing, (told[0],), 6)]
     assert (len(reports[0].coreset), reports[0].ledger.rows) == (0, 80)
-    reports.append(partial_reports.delta(SMALL, 0, rows_of(3, 1), (told[1],), 6))
+    reports.append(partial_reports.partial_report(SMALL, 0, rows_of(3, 1), (told[1],), 6))
     found = partial_reports.finished(SMALL, reports)
     assert {key: r.ledger.rows for key, r in found.items()} == {"": 3, "key 0": 80}
 
 
 def test_reports_of_several_shards_are_refused():
-    one, two = (partial_reports.delta(SMALL, shard, rows_of(3), (), 6) for shard in (0, 1))
+    one, two = (partial_reports.partial_report(SMALL, shard, rows_of(3), (), 6) for shard in (0, 1))
     with pytest.raises(ValueError, match=r"reports: must be of one shard, got \[0, 1\]"):
         partial_reports.merge_reports(SMALL, [one, two])
 
 
-def test_the_size_of_a_delta_is_bounded_by_bytes():
+def test_the_size_of_a_partial_report_is_bounded_by_bytes():
     merge_reduce = MergeReduce(Sampler(20, 800), SCHEME)
-    assert partial_reports.delta_size(merge_reduce, 8, 4) == 1600
-    assert partial_reports.delta_size(merge_reduce, 128, 4) == 1024
-    assert partial_reports.delta_size(merge_reduce, 4096, 4) == 400
+    assert partial_reports.partial_report_size(merge_reduce, 8, 4) == 1600
+    assert partial_reports.partial_report_size(merge_reduce, 128, 4) == 1024
+    assert partial_reports.partial_report_size(merge_reduce, 4096, 4) == 400
 
 
 @pytest.mark.parametrize("keys", [0, 2])
@@ -207,16 +206,16 @@ def test_unbiased_weights_through_all_draws(keys):
     assert (error > 0).any()
 
 
-def test_deltas_and_replicas_draw_independently():
+def test_partial_reports_and_replicas_draw_independently():
     """Of the same number of rows in the same places."""
     chosen = set()
     for shard, start in ((0, 0), (0, 200), (1, 0), (1, 200)):
         rows = rows_of(200, start=0)
         ids = part_ids(0, np.arange(start, start + 200, dtype=np.uint64))
-        moved = KeyedRows(rows.points, rows.weights, ids)
-        report = partial_reports.delta(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
+        moved = PaneRows(rows.points, rows.weights, ids)
+        report = partial_reports.partial_report(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
         assert 0 < len(report.coreset) < 60
         chosen.add(tuple((report.coreset.ids - np.uint64(start)).tolist()))
-        again = partial_reports.delta(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
+        again = partial_reports.partial_report(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
         assert again.to_bytes() == report.to_bytes()
     assert len(chosen) == 4

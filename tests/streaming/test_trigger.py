@@ -1,4 +1,4 @@
-"""Vigils: what each report does to a window, when it is due, and the bytes in between."""
+"""WindowProgress and Trigger: what each report does to a window, when it is due, and the bytes in between."""
 import dataclasses
 import math
 
@@ -19,8 +19,8 @@ from beam_coresets.streaming.trigger import (
     OVERLAPPING,
     REPEATED,
     Patience,
-    Vigil,
-    Watch,
+    Trigger,
+    WindowProgress,
 )
 
 PARTS = Assignment(2, 1, "cyclic", 4, parts=True)  # shard 0 holds parts 0 and 2, shard 1 parts 1 and 3
@@ -36,35 +36,35 @@ def report(shard, *ranges, parts=2, buckets=4):
     return ShardReport(shard, Coreset.empty(2), ledger, ranges, parts=parts)
 
 
-def watch(patience=PATIENCE, **options):
-    return Watch(PARTS, dataclasses.replace(patience, **options), 2)
+def trigger(patience=PATIENCE, **options):
+    return Trigger(PARTS, dataclasses.replace(patience, **options), 2)
 
 
 def after(rules, *reports, now=90.0):
-    vigil = Vigil()
-    assert [rules.receive(vigil, r, now + i) for i, r in enumerate(reports)] == [KEPT] * len(reports)
-    return vigil
+    progress = WindowProgress()
+    assert [rules.receive(progress, r, now + i) for i, r in enumerate(reports)] == [KEPT] * len(reports)
+    return progress
 
 
 ZERO_DONE, ONE_DONE = report(0, Range(0, 0, 5, 5, 5)), report(1, Range(1, 3, 9, 4, 4))
 
 
 def test_it_is_complete_once_every_holder_has_said_all_and_all_of_it_has_come():
-    rules = watch()
-    vigil = after(rules, report(0, Range(0, 5, 9, 2, 5)), ONE_DONE)
-    assert (rules.complete(vigil), rules.gaps(vigil), sorted(vigil.finals)) == (False, 3, [1])
-    assert not rules.on_report(vigil)
-    assert rules.receive(vigil, report(0, Range(0, 0, 5, 3)), 97.0) == KEPT
-    assert (rules.complete(vigil), rules.gaps(vigil), vigil.finals) == (True, 0, {0: 97.0, 1: 91.0})
-    assert rules.on_report(vigil)
-    assert rules.reason(vigil, END) == "all"
+    rules = trigger()
+    progress = after(rules, report(0, Range(0, 5, 9, 2, 5)), ONE_DONE)
+    assert (rules.complete(progress), rules.gaps(progress), sorted(progress.finals)) == (False, 3, [1])
+    assert not rules.on_report(progress)
+    assert rules.receive(progress, report(0, Range(0, 0, 5, 3)), 97.0) == KEPT
+    assert (rules.complete(progress), rules.gaps(progress), progress.finals) == (True, 0, {0: 97.0, 1: 91.0})
+    assert rules.on_report(progress)
+    assert rules.reason(progress, END) == "all"
 
 
 def test_whole_ranges_speak_of_everything():
-    rules = Watch(Assignment(2, 2, buckets=8), PATIENCE)
+    rules = Trigger(Assignment(2, 2, buckets=8), PATIENCE)
     some, rest = report(0, Range(WHOLE, 0, 5, 5), buckets=8), report(0, Range(WHOLE, 5, 8, 3, 8), buckets=8)
-    vigil = after(rules, some, rest)
-    assert (rules.is_final(vigil, 0), rules.is_final(vigil, 1), rules.complete(vigil)) == (True, False, False)
+    progress = after(rules, some, rest)
+    assert (rules.is_final(progress, 0), rules.is_final(progress, 1), rules.complete(progress)) == (True, False, False)
 
 
 @pytest.mark.parametrize(
@@ -79,143 +79,143 @@ def test_whole_ranges_speak_of_everything():
     ],
 )
 def test_no_offset_counts_twice(second, outcome):
-    rules = watch()
-    vigil = after(rules, ZERO_DONE)
-    before = vigil.to_json()
-    assert rules.receive(vigil, report(0, second), 95.0) == outcome
-    assert (vigil.to_json() == before) == (outcome != KEPT)
-    assert rules.receive(vigil, report(1, second), 95.0) == KEPT, "another shard's offsets are its own"
+    rules = trigger()
+    progress = after(rules, ZERO_DONE)
+    before = progress.to_json()
+    assert rules.receive(progress, report(0, second), 95.0) == outcome
+    assert (progress.to_json() == before) == (outcome != KEPT)
+    assert rules.receive(progress, report(1, second), 95.0) == KEPT, "another shard's offsets are its own"
 
 
 @pytest.mark.parametrize("patience", [PATIENCE, dataclasses.replace(PATIENCE, revise=True)])
 def test_a_repetition_of_everything_does_not_decide_again(patience):
-    rules = watch(patience)
+    rules = trigger(patience)
     empty = report(1, Range(1, 3, 3, 0, 0))
-    vigil = after(rules, ZERO_DONE, empty)
-    rules.decided(vigil, 93.0)
-    assert [rules.receive(vigil, r, 94.0) for r in (ZERO_DONE, empty)] == [REPEATED] * 2
+    progress = after(rules, ZERO_DONE, empty)
+    rules.decided(progress, 93.0)
+    assert [rules.receive(progress, r, 94.0) for r in (ZERO_DONE, empty)] == [REPEATED] * 2
 
 
 def test_after_the_decision_it_is_late_unless_it_may_revise():
     late = report(1, Range(1, 3, 9, 4, 4))
-    rules = watch()
-    vigil = after(rules, ZERO_DONE)
-    rules.decided(vigil, 105.0)
-    assert rules.receive(vigil, late, 106.0) == LATE
-    assert not rules.keeps_reports(vigil)
-    rules = watch(revise=True)
-    vigil = after(rules, ZERO_DONE)
-    rules.decided(vigil, 105.0)
-    assert rules.keeps_reports(vigil)
-    assert not rules.on_report(vigil)
-    assert rules.receive(vigil, report(1, Range(1, 3, 5, 1)), 106.0) == KEPT
-    assert (rules.on_report(vigil), vigil.late) == (False, [(1, 1, 3, 5, 1)])
-    assert rules.receive(vigil, report(1, Range(1, 5, 9, 3, 4)), 107.0) == KEPT
-    assert rules.on_report(vigil)
-    rules.decided(vigil, 107.0)
-    assert (vigil.revision, vigil.late, vigil.decided_at) == (2, [], 105.0)
-    assert rules.receive(vigil, report(1, Range(1, 9, 12, 1)), 108.0) == LATE
-    assert rules.expires(vigil) == 705.0
+    rules = trigger()
+    progress = after(rules, ZERO_DONE)
+    rules.decided(progress, 105.0)
+    assert rules.receive(progress, late, 106.0) == LATE
+    assert not rules.keeps_reports(progress)
+    rules = trigger(revise=True)
+    progress = after(rules, ZERO_DONE)
+    rules.decided(progress, 105.0)
+    assert rules.keeps_reports(progress)
+    assert not rules.on_report(progress)
+    assert rules.receive(progress, report(1, Range(1, 3, 5, 1)), 106.0) == KEPT
+    assert (rules.on_report(progress), progress.late) == (False, [(1, 1, 3, 5, 1)])
+    assert rules.receive(progress, report(1, Range(1, 5, 9, 3, 4)), 107.0) == KEPT
+    assert rules.on_report(progress)
+    rules.decided(progress, 107.0)
+    assert (progress.revision, progress.late, progress.decided_at) == (2, [], 105.0)
+    assert rules.receive(progress, report(1, Range(1, 9, 12, 1)), 108.0) == LATE
+    assert rules.expires(progress) == 705.0
 
 
 def test_a_forgotten_window_is_not_opened_again():
-    rules = watch()
-    assert rules.receive(Vigil(), ZERO_DONE, 99.0, gone=True) == EXPIRED
+    rules = trigger()
+    assert rules.receive(WindowProgress(), ZERO_DONE, 99.0, gone=True) == EXPIRED
     late = Range(0, 5, 9, 4, -1, True)
-    assert rules.receive(Vigil(), report(0, late), 99.0) == EXPIRED
+    assert rules.receive(WindowProgress(), report(0, late), 99.0) == EXPIRED
     assert rules.receive(after(rules, ONE_DONE), report(0, late), 99.0) == KEPT, "it is open for others"
     mixed = report(0, late, Range(2, 0, 3, 3))
-    assert rules.receive(Vigil(), mixed, 99.0) == KEPT, "part 2 has never said that it was done"
+    assert rules.receive(WindowProgress(), mixed, 99.0) == KEPT, "part 2 has never said that it was done"
 
 
 def test_a_new_part_is_waited_for_once_its_holder_knows_of_it():
-    rules = watch()
-    vigil = after(rules, ZERO_DONE, report(1, Range(1, 0, 3, 3, 3), parts=4))
-    assert not rules.complete(vigil)
-    assert rules.receive(vigil, report(1, Range(3, 0, 2, 2, 2), parts=4), 95.0) == KEPT
-    assert rules.complete(vigil)
+    rules = trigger()
+    progress = after(rules, ZERO_DONE, report(1, Range(1, 0, 3, 3, 3), parts=4))
+    assert not rules.complete(progress)
+    assert rules.receive(progress, report(1, Range(3, 0, 2, 2, 2), parts=4), 95.0) == KEPT
+    assert rules.complete(progress)
 
 
 def test_shards_that_hold_nothing_are_not_waited_for():
-    rules = Watch(Assignment(4, 1, "cyclic", 4, parts=True), dataclasses.replace(PATIENCE, min_shards=3), 2)
-    vigil = after(rules, report(0, Range(0, 0, 5, 5, 5)))
-    assert rules.due(vigil, END) == 105.0
-    assert rules.reason(vigil, END) == "deadline"
-    assert rules.receive(vigil, report(1, Range(1, 0, 5, 5, 5)), 91.0) == KEPT
-    assert rules.complete(vigil)
+    rules = Trigger(Assignment(4, 1, "cyclic", 4, parts=True), dataclasses.replace(PATIENCE, min_shards=3), 2)
+    progress = after(rules, report(0, Range(0, 0, 5, 5, 5)))
+    assert rules.due(progress, END) == 105.0
+    assert rules.reason(progress, END) == "deadline"
+    assert rules.receive(progress, report(1, Range(1, 0, 5, 5, 5)), 91.0) == KEPT
+    assert rules.complete(progress)
 
 
 def test_when_a_window_is_due():
-    rules = watch(min_shards=2, cap=30.0)
-    assert rules.due(Vigil(), END) == math.inf
-    vigil = after(rules, report(0, Range(0, 0, 5, 5)))
-    assert rules.due(vigil, END) == 130.0
-    assert rules.reason(vigil, END) == "cap"
-    assert rules.receive(vigil, ONE_DONE, 103.0) == KEPT
-    assert rules.due(vigil, END) == 130.0
-    assert rules.receive(vigil, report(0, Range(0, 5, 5, 0, 5)), 120.0) == KEPT
-    assert rules.due(vigil, END) == 121.0, "one more grace for the others that catch up"
+    rules = trigger(min_shards=2, cap=30.0)
+    assert rules.due(WindowProgress(), END) == math.inf
+    progress = after(rules, report(0, Range(0, 0, 5, 5)))
+    assert rules.due(progress, END) == 130.0
+    assert rules.reason(progress, END) == "cap"
+    assert rules.receive(progress, ONE_DONE, 103.0) == KEPT
+    assert rules.due(progress, END) == 130.0
+    assert rules.receive(progress, report(0, Range(0, 5, 5, 0, 5)), 120.0) == KEPT
+    assert rules.due(progress, END) == 121.0, "one more grace for the others that catch up"
     old = after(rules, report(0, Range(0, 0, 5, 5)), now=500.0)
     assert rules.due(old, END) == 530.0, "the cap counts from the first report of an old window"
-    patient = watch(min_shards=2, cap=2.0, deadline=9.0)
+    patient = trigger(min_shards=2, cap=2.0, deadline=9.0)
     assert patient.due(after(patient, report(0, Range(0, 0, 5, 5))), END) == 109.0, "no cap before the deadline"
 
 
 def test_a_timer_that_fires_late_is_set_once_more():
-    rules = watch()
-    vigil = after(rules, ZERO_DONE)
-    assert rules.rearmed(vigil, END)
-    assert vigil.armed == 105.0
-    assert not rules.rearmed(vigil, END)
+    rules = trigger()
+    progress = after(rules, ZERO_DONE)
+    assert rules.rearmed(progress, END)
+    assert progress.armed == 105.0
+    assert not rules.rearmed(progress, END)
     late = 105.0 + FIRED_LATE + 1
-    assert not rules.on_timer(vigil, late, END)
-    assert (vigil.armed, vigil.waited) == (late + 1, True)
-    assert not rules.rearmed(vigil, END)
-    assert not rules.on_timer(vigil, late + 0.5, END), "the old timer again"
-    assert rules.on_timer(vigil, late + 30, END), "only once"
+    assert not rules.on_timer(progress, late, END)
+    assert (progress.armed, progress.waited) == (late + 1, True)
+    assert not rules.rearmed(progress, END)
+    assert not rules.on_timer(progress, late + 0.5, END), "the old timer again"
+    assert rules.on_timer(progress, late + 30, END), "only once"
 
 
 def test_after_a_restart_as_many_are_waited_for_as_hold_all_of_the_data():
-    rules = watch()
-    vigil = after(rules, ZERO_DONE)
-    assert rules.needed(vigil, END) == 1
-    assert rules.rearmed(vigil, END)
-    assert not rules.on_timer(vigil, 500.0, END)
-    assert (vigil.armed, vigil.restarted) == (560.0, True), "the cap, from when it was noticed"
-    assert rules.needed(vigil, END) == 2
-    vigil.finals[1] = 501.0
-    assert rules.due(vigil, END) == 505.0, "readers get as long as the deadline to come back"
-    assert rules.rearmed(vigil, END)
-    assert rules.on_timer(vigil, 505.0, END)
+    rules = trigger()
+    progress = after(rules, ZERO_DONE)
+    assert rules.needed(progress, END) == 1
+    assert rules.rearmed(progress, END)
+    assert not rules.on_timer(progress, 500.0, END)
+    assert (progress.armed, progress.restarted) == (560.0, True), "the cap, from when it was noticed"
+    assert rules.needed(progress, END) == 2
+    progress.finals[1] = 501.0
+    assert rules.due(progress, END) == 505.0, "readers get as long as the deadline to come back"
+    assert rules.rearmed(progress, END)
+    assert rules.on_timer(progress, 505.0, END)
 
 
 def test_while_a_backlog_is_read_as_many_are_waited_for_as_hold_all_of_the_data():
-    rules = watch()
-    vigil = Vigil()
-    rules.receive(vigil, ZERO_DONE, END + 100.0)
-    assert rules.needed(vigil, END) == 2
-    assert rules.due(vigil, END) == END + 160.0
+    rules = trigger()
+    progress = WindowProgress()
+    rules.receive(progress, ZERO_DONE, END + 100.0)
+    assert rules.needed(progress, END) == 2
+    assert rules.due(progress, END) == END + 160.0
 
 
 def test_timers_that_are_not_due():
-    rules = watch(min_shards=2)
-    vigil = after(rules, ZERO_DONE)
-    assert rules.rearmed(vigil, END)
-    vigil.armed = 102.0
-    assert not rules.on_timer(vigil, 102.0, END)
-    assert vigil.armed == 160.0
-    rules.decided(vigil, 160.0)
-    assert not rules.on_timer(vigil, 170.0, END)
-    assert vigil.armed is None
-    assert not rules.rearmed(vigil, END)
-    assert not rules.on_timer(Vigil(), 170.0, END)
+    rules = trigger(min_shards=2)
+    progress = after(rules, ZERO_DONE)
+    assert rules.rearmed(progress, END)
+    progress.armed = 102.0
+    assert not rules.on_timer(progress, 102.0, END)
+    assert progress.armed == 160.0
+    rules.decided(progress, 160.0)
+    assert not rules.on_timer(progress, 170.0, END)
+    assert progress.armed is None
+    assert not rules.rearmed(progress, END)
+    assert not rules.on_timer(WindowProgress(), 170.0, END)
 
 
 NUMBERS = st.integers(0, 2**50)
 TIMES = st.none() | st.floats(0, 2e9)
 SEEN = st.tuples(st.lists(st.lists(NUMBERS, min_size=2, max_size=2), max_size=2), NUMBERS, st.integers(-1, 2**50))
 VIGILS = st.builds(
-    Vigil, TIMES, st.dictionaries(st.integers(0, 9), st.floats(0, 2e9)),
+    WindowProgress, TIMES, st.dictionaries(st.integers(0, 9), st.floats(0, 2e9)),
     st.dictionaries(st.tuples(st.integers(0, 9), st.integers(-1, 9)), SEEN), st.integers(0, 9), st.integers(0, 2),
     TIMES, TIMES, st.booleans(), st.floats(0, 2e9), st.booleans(), st.integers(0, 99), st.booleans(),
     st.lists(st.tuples(*[NUMBERS] * 5), max_size=3),
@@ -223,13 +223,13 @@ VIGILS = st.builds(
 
 
 @given(VIGILS)
-def test_json_brings_everything_back_and_equal_vigils_have_equal_text(vigil):
-    text = vigil.to_json()
-    back = Vigil.from_json(text)
-    assert back == vigil
+def test_json_brings_everything_back_and_equal_progress_have_equal_text(progress):
+    text = progress.to_json()
+    back = WindowProgress.from_json(text)
+    assert back == progress
     assert back.to_json() == text
-    backwards = dataclasses.replace(vigil, finals=dict(reversed(vigil.finals.items())),
-                                    seen=dict([*vigil.seen.items()][::-1]))  # fmt: skip
+    backwards = dataclasses.replace(progress, finals=dict(reversed(progress.finals.items())),
+                                    received=dict([*progress.received.items()][::-1]))  # fmt: skip
     assert backwards.to_json() == text
 
 

@@ -58,7 +58,7 @@ def dealt_out():
 
 
 def read_by_shards():
-    """One report of each shard, by way of ReadShards and what the coordinator makes of its deltas."""
+    """One report of each shard, by way of ReadShards and what the coordinator makes of its partial reports."""
     held, _ = run(lambda p: {"reports": (p | ReadShards(SOURCE, MERGE_REDUCE, Reading()))[REPORTS]})
     return partial_reports.decidable(MERGE_REDUCE, [report for _, report in held["reports"]])[""]
 
@@ -101,7 +101,7 @@ def test_the_decision_has_the_same_total_and_coverage_and_a_cost_within_its_inte
             assert interval.standard_error < 0.1 * true_cost()
 
 
-def test_many_deltas_give_what_one_gives(ways, monkeypatch):
+def test_many_partial_reports_give_what_one_gives(ways, monkeypatch):
     """Shards that report after every 64 messages."""
     monkeypatch.setattr(read_shards, "FLUSH_BYTES", 1)
     many = read_by_shards()

@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_coresets.streaming.window_slices import KEPT_LENGTHS, MAX_GAPS, RUNNING_PANES, PaneBook, RunningBook
+from beam_coresets.streaming.window_slices import (
+    KEPT_LENGTHS,
+    MAX_GAPS,
+    RUNNING_PANES,
+    RunningProgress,
+    SlidingProgress,
+)
 
 
 @st.composite
@@ -18,22 +24,22 @@ def arrivals(draw, most=12):
 
 
 class Answers:
-    """What a book has its windows answered with: last pane -> the revision and its panes."""
+    """What its progress has its windows answered with: last pane -> the revision and its panes."""
 
     def __init__(self, panes):
-        self.book, self.panes, self.held, self.windows = PaneBook(), panes, {}, {}
+        self.progress, self.panes, self.held, self.windows = SlidingProgress(), panes, {}, {}
 
     def take(self, pane, revision=1):
-        self.book = PaneBook.from_json(self.book.to_json())
-        skipped = self.book.skipped
-        due = self.book.take(pane, revision, self.panes)
-        if self.book.skipped == skipped:
+        self.progress = SlidingProgress.from_json(self.progress.to_json())
+        skipped = self.progress.skipped
+        due = self.progress.take(pane, revision, self.panes)
+        if self.progress.skipped == skipped:
             self.held[pane] = revision
         for last, number in due:
             assert number == self.windows.get(last, (0,))[0] + 1, "revisions count up from 1"
-            inside = {p: self.held[p] for p in self.book.inside(last, self.panes) if p in self.held}
+            inside = {p: self.held[p] for p in self.progress.inside(last, self.panes) if p in self.held}
             self.windows[last] = number, inside
-        self.held = {p: r for p, r in self.held.items() if p >= self.book.needed(self.panes)}
+        self.held = {p: r for p, r in self.held.items() if p >= self.progress.needed(self.panes)}
         return due
 
 
@@ -60,7 +66,7 @@ def test_what_is_too_late_is_skipped_and_in_no_window(came, panes):
         late = bool(taken) and pane < max(taken) - KEPT_LENGTHS * panes
         answers.take(pane)
         taken += [] if late else [pane]
-        assert (pane in answers.book.decided) is not late
+        assert (pane in answers.progress.decided) is not late
         assert len(answers.held) <= (KEPT_LENGTHS + 1) * panes
     rest = {last: set(range(last - panes + 1, last + 1)) & set(taken) for last in taken if last + panes <= max(taken)}
     assert {last: set(inside) for last, (_, inside) in answers.windows.items() if last in rest} == rest
@@ -82,23 +88,23 @@ def test_a_window_is_answered_also_when_the_next_pane_is_far_away():
 
 @given(arrivals(30))
 def test_a_running_summary_takes_each_pane_once_and_knows_how_far_behind_it_is(came):
-    book, at, factors = RunningBook(), None, {}
+    progress, at, factors = RunningProgress(), None, {}
     for pane, _ in came:
-        book = RunningBook.from_json(book.to_json())
-        for taken, steps in book.take(pane):
+        progress = RunningProgress.from_json(progress.to_json())
+        for taken, steps in progress.take(pane):
             assert taken not in factors
             at = taken if at is None else at + max(0, steps)
             assert at + min(0, steps) == taken
             factors[taken] = steps
     assert sorted(factors) == sorted({p for p, _ in came})
-    assert (book.first, book.newest, book.gaps, book.waiting) == (0, max(factors), [], [])
-    assert book.skipped == len(came) - len(factors)
+    assert (progress.first, progress.newest, progress.gaps, progress.waiting) == (0, max(factors), [], [])
+    assert progress.skipped == len(came) - len(factors)
 
 
 def test_a_running_summary_waits_a_little_for_panes_in_between():
-    book, taken = RunningBook(), {}
+    progress, taken = RunningProgress(), {}
     for pane in (0, 2, 3, 2 + RUNNING_PANES, 1, 4, 5):
-        taken[pane] = book.take(pane)
+        taken[pane] = progress.take(pane)
     assert taken[2] == taken[3] == []
     assert taken[6] == [(2, 2), (3, 1)]
     assert (taken[1], taken[4], taken[5]) == ([(1, -2)], [(4, 1)], [(5, 1), (6, 1)])
@@ -106,13 +112,13 @@ def test_a_running_summary_waits_a_little_for_panes_in_between():
 
 @pytest.mark.parametrize("step", [2, 3])
 def test_the_gaps_that_are_remembered_are_bounded(step):
-    book = RunningBook()
+    progress = RunningProgress()
     for i in range(MAX_GAPS + 10):
-        book.take(step * i)
-    newest = book.newest
-    assert len(book.gaps) == MAX_GAPS
-    assert book.take(1) == []
-    assert book.skipped == 1
-    assert book.take(newest - 1) == [(newest - 1, -1)]
-    assert book.take(newest - 1) == []
-    assert book.skipped == 2
+        progress.take(step * i)
+    newest = progress.newest
+    assert len(progress.gaps) == MAX_GAPS
+    assert progress.take(1) == []
+    assert progress.skipped == 1
+    assert progress.take(newest - 1) == [(newest - 1, -1)]
+    assert progress.take(newest - 1) == []
+    assert progress.skipped == 2

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 
 
 def window_key(start: float, end: float, group: str = "") -> str:
@@ -34,7 +34,7 @@ def group_names(groups: int) -> list[str]:
     return [""] if groups == 1 else [f"{group:03d}" for group in range(groups)]
 
 
-def grouped(rows: KeyedRows, groups: int) -> Iterator[tuple[str, KeyedRows]]:
+def grouped(rows: PaneRows, groups: int) -> Iterator[tuple[str, PaneRows]]:
     """The rows of each group of keys; every group, also those without rows, as each is told how far the shard is."""
     if groups == 1:
         yield "", rows

@@ -13,9 +13,10 @@ from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.coordinator.merge import merge, node_sampler, thinned
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.replicas import ONE, Coordinators
-from beam_coresets.streaming.window_slices import PaneBook, RunningBook
+from beam_coresets.streaming.window_slices import RunningProgress, SlidingProgress
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import VerdictCoder
+from beam_coresets.transforms.base.state import read_state, write_state
 from beam_coresets.transforms.coordinator.replicas import in_lane
 
 
@@ -84,28 +85,28 @@ class _Panes(beam.DoFn):
 
 class _Slide(_Panes):
     PANES = BagStateSpec("panes", VerdictCoder())
-    BOOK = ReadModifyWriteStateSpec("book", BytesCoder())
+    PROGRESS = ReadModifyWriteStateSpec("book", BytesCoder())
 
     def process(
         self,
         element: tuple[str, Verdict],
         panes: Any = beam.DoFn.StateParam(PANES),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        held, count = state.read(), self._windows.panes
-        book = PaneBook() if held is None else PaneBook.from_json(held.decode())
-        skipped = book.skipped
-        due = book.take(self._pane(verdict), verdict.revision, count)
-        if book.skipped > skipped:
+        count = self._windows.panes
+        progress = read_state(state, SlidingProgress) or SlidingProgress()
+        skipped = progress.skipped
+        due = progress.take(self._pane(verdict), verdict.revision, count)
+        if progress.skipped > skipped:
             self._skipped.inc()
             return
-        state.write(book.to_json().encode())
+        write_state(state, progress)
         kept = list(panes.read())
         newest = self._newest([*kept, verdict])
         for last, revision in due:
-            yield self._window(book, newest, last, revision)
-        needed = {p: v for p, v in newest.items() if p >= book.needed(count)}
+            yield self._window(progress, newest, last, revision)
+        needed = {p: v for p, v in newest.items() if p >= progress.needed(count)}
         if len(needed) <= len(kept):
             panes.clear()
             for one in needed.values():
@@ -121,8 +122,8 @@ class _Slide(_Panes):
                 out[number] = verdict
         return out
 
-    def _window(self, book: PaneBook, newest: Mapping[int, Verdict], last: int, revision: int) -> Verdict:
-        wanted = book.inside(last, self._windows.panes)
+    def _window(self, progress: SlidingProgress, newest: Mapping[int, Verdict], last: int, revision: int) -> Verdict:
+        wanted = progress.inside(last, self._windows.panes)
         inside = [newest[p] for p in wanted if p in newest]
         end = self._windows.bounds(last)[1]
         whole = _merge_verdicts(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
@@ -135,7 +136,7 @@ class _Slide(_Panes):
 
 class _Run(_Panes):
     PANES = BagStateSpec("panes", VerdictCoder())
-    BOOK = ReadModifyWriteStateSpec("book", BytesCoder())
+    PROGRESS = ReadModifyWriteStateSpec("book", BytesCoder())
     RUNNING = ReadModifyWriteStateSpec("running", VerdictCoder())
 
     def __init__(self, windows: WindowSpec, sampler: Sampler, seed: int, decay: float) -> None:
@@ -146,18 +147,17 @@ class _Run(_Panes):
         self,
         element: tuple[str, Verdict],
         panes: Any = beam.DoFn.StateParam(PANES),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         running: Any = beam.DoFn.StateParam(RUNNING),
     ) -> Iterator[Verdict]:
         _, verdict = element
-        held = state.read()
-        book = RunningBook() if held is None else RunningBook.from_json(held.decode())
-        skipped = book.skipped
-        taken = book.take(self._pane(verdict)) if verdict.revision == 1 else []
-        if verdict.revision > 1 or book.skipped > skipped:
+        progress = read_state(state, RunningProgress) or RunningProgress()
+        skipped = progress.skipped
+        taken = progress.take(self._pane(verdict)) if verdict.revision == 1 else []
+        if verdict.revision > 1 or progress.skipped > skipped:
             self._skipped.inc()
             return
-        state.write(book.to_json().encode())
+        write_state(state, progress)
         waiting = {self._pane(one): one for one in [*panes.read(), verdict]}
         total: Verdict | None = running.read() if taken else None
         for pane, steps in taken:
@@ -172,7 +172,7 @@ class _Run(_Panes):
             running.write(total)
 
     def _with(self, total: Verdict | None, pane: Verdict, steps: int) -> Verdict:
-        """The running summary with one more pane (`RunningBook.take`), on as many points as an inner node has."""
+        """The running summary with one more pane (`RunningProgress.take`), on as many points as an inner node has."""
         if total is None:
             return pane
         both = [(total, self._decay ** max(0, steps)), (pane, self._decay ** max(0, -steps))]

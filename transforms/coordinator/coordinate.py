@@ -24,8 +24,8 @@ class Coordinate(beam.PTransform):
 
     Args:
       policy: the scheme, the kind of recovery, how many shards are enough.
-      merge_reduce: given where a shard sends any number of deltas, for how they are put together; by default it sends
-        one finished report.
+      merge_reduce: given where a shard sends any number of partial reports, for how they are put together; by default
+        it sends one finished report.
     """
 
     def __init__(self, policy: Policy, merge_reduce: MergeReduce | None = None) -> None:

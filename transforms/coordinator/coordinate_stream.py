@@ -22,9 +22,19 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.replicas import ONE, Coordinators
-from beam_coresets.streaming.trigger import EXPIRED, KEPT, LATE, OVERLAPPING, REPEATED, Patience, Vigil, Watch
+from beam_coresets.streaming.trigger import (
+    EXPIRED,
+    KEPT,
+    LATE,
+    OVERLAPPING,
+    REPEATED,
+    Patience,
+    Trigger,
+)
 from beam_coresets.transforms.base.coders import ShardReportCoder
-from beam_coresets.transforms.base.keys import parse_key, split_key
+from beam_coresets.transforms.base.keys import parse_key
+from beam_coresets.transforms.base.state import write_state
+from beam_coresets.transforms.coordinator.window_state import StateCells, WindowKey, WindowState
 
 VERDICTS, LATE_REPORTS = "verdicts", "late"
 TELL_AFTER = 2.0  # seconds until it is looked up whose decision stands, to tell what came too late for it
@@ -63,10 +73,6 @@ class LateReport(NamedTuple):
 
 
 beam.coders.registry.register_coder(LateReport, beam.coders.RowCoder)
-
-
-
-
 
 
 @beam.typehints.with_input_types(tuple[str, ShardReport])
@@ -139,33 +145,33 @@ def _to_each(element: tuple[str, ShardReport], coordinators: Coordinators) -> It
         yield coordinators.key(replica, window, group), report
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class _Coordinate(beam.DoFn):
+    """See `CoordinateStream` for the fields."""
+
+    policy: Policy
+    patience: Patience
+    merge_reduce: MergeReduce
+    gone: Callable[[float, float, str], bool] | None
+    clock: Clock
+    empty_group: str = ""
+    coordinators: Coordinators = ONE
+    winner: Winner | None = None
+    skips: bool = False
+
     REPORTS = BagStateSpec("reports", ShardReportCoder())
-    VIGIL = ReadModifyWriteStateSpec("vigil", BytesCoder())
+    PROGRESS = ReadModifyWriteStateSpec("vigil", BytesCoder())
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     EXPIRY = TimerSpec("expiry", TimeDomain.REAL_TIME)
 
-    def __init__(
-        self,
-        policy: Policy,
-        patience: Patience,
-        merge_reduce: MergeReduce,
-        gone: Callable[[float, float, str], bool] | None,
-        clock: Clock,
-        empty_group: str = "",
-        coordinators: Coordinators = ONE,
-        winner: Winner | None = None,
-        skips: bool = False,
-    ) -> None:
-        self._policy, self._merge_reduce, self._gone, self._clock = policy, merge_reduce, gone, clock
-        self._empty_group, self._winner, self._skips = empty_group, winner, skips
-        self._watches = [
-            Watch(policy.assignment, patience, policy.parts, coordinators.behind(replica))
-            for replica in range(coordinators.replicas)
+    def __post_init__(self) -> None:
+        self._triggers = [
+            Trigger(self.policy.assignment, self.patience, self.policy.parts, self.coordinators.behind(replica))
+            for replica in range(self.coordinators.replicas)
         ]
         names = ("decided", "degraded", "revised", "late", "repeated", "overlapping", "expired", "gap_rows")
         self._counters = {name: Metrics.counter("beam_coresets", f"windows_{name}") for name in names[:3]}
-        self._open: dict[_Key, float] = {}  # of this process: windows that are waited for, and their ends
+        self._open: dict[WindowKey, float] = {}  # of this process: windows that are waited for, and their ends
         self._oldest = Metrics.gauge("beam_coresets", "oldest_undecided_seconds")
         self._counters |= {name: Metrics.counter("beam_coresets", f"reports_{name}") for name in names[3:]}
 
@@ -173,189 +179,170 @@ class _Coordinate(beam.DoFn):
         self,
         element: tuple[str, ShardReport],
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, report = _Key.of(element[0]), element[1]
-        watch, now, vigil = self._watch_of(key), self._clock(), _read(state)
-        outcome = watch.receive(vigil, report, now, vigil.first is None and self._is_gone(key, now))
-        if outcome != KEPT:
-            if vigil.first is None:
-                yield from self._forgotten(key, report, outcome, now)
-                return
-            yield from self._late(key, vigil, report.late_rows(), outcome, now, due)
-            state.write(vigil.to_json().encode())
+        window, report = self._window(element[0], StateCells(reports, state, due, expiry)), element[1]
+        progress, trigger = window.progress, window.trigger
+        gone = progress.first is None and self._is_gone(window)
+        outcome = trigger.receive(progress, report, window.now, gone)
+        if outcome != KEPT and progress.first is None:
+            yield from self._forgotten(window, report, outcome)
             return
-        reports.add(report)
-        if watch.on_report(vigil):
-            yield from self._decided(key, vigil, reports, now, due, expiry)
+        if outcome != KEPT:
+            yield from self._late(window, report.late_rows(), outcome)
         else:
-            if watch.rearmed(vigil, key.end):
-                due.set(Timestamp.of(vigil.armed))
-            if watch.crowded(vigil):
-                self._compact(vigil, reports)
-            self._note_open(key, vigil, now)
-        state.write(vigil.to_json().encode())
+            reports.add(report)
+            if trigger.on_report(progress):
+                yield from self._decided(window)
+            else:
+                if trigger.rearmed(progress, window.key.end):
+                    window.wake(progress.armed)
+                if trigger.crowded(progress):
+                    self._compact(window)
+                self._note_open(window)
+        write_state(state, progress)
 
     @on_timer(DUE)
     def on_due(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, now, vigil = _Key.of(name), self._clock(), _read(state)
-        if vigil.first is None:
+        window = self._window(name, StateCells(reports, state, due, expiry))
+        progress = window.progress
+        if progress.first is None:
             return
-        if vigil.revision:
-            yield from self._told(key, vigil, now, due)
-        elif self._watch_of(key).on_timer(vigil, now, key.end):
-            yield from self._decided(key, vigil, reports, now, due, expiry)
-        elif vigil.armed is not None:
-            due.set(Timestamp.of(vigil.armed))
-            self._note_open(key, vigil, now)
-        state.write(vigil.to_json().encode())
+        if progress.revision:
+            yield from self._told(window)
+        elif window.trigger.on_timer(progress, window.now, window.key.end):
+            yield from self._decided(window)
+        elif progress.armed is not None:
+            window.wake(progress.armed)
+            self._note_open(window)
+        write_state(state, progress)
 
     @on_timer(EXPIRY)
     def on_expiry(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(VIGIL),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[Any]:
-        key, now, vigil = _Key.of(name), self._clock(), _read(state)
-        expires = self._watch_of(key).expires(vigil)
-        if now < expires:
-            if vigil.decided_at is not None:
+        window = self._window(name, StateCells(reports, state, due, expiry))
+        progress, expires = window.progress, window.trigger.expires(window.progress)
+        if window.now < expires:
+            if progress.decided_at is not None:
                 expiry.set(Timestamp.of(expires))
             return
-        yield from self._late(key, vigil, vigil.late, LATE, now, due)  # kept for a revision that never came
-        yield from self._told(key, vigil, now, None)
+        yield from self._late(window, progress.late, LATE)  # kept for a revision that never came
+        yield from self._told(window, last=True)
         due.clear()
         reports.clear()
         state.clear()
 
-    def _decided(
-        self, key: "_Key", vigil: Vigil, reports: Any, now: float, due: Any, expiry: Any
-    ) -> Iterator[Verdict]:
-        watch = self._watch_of(key)
-        reason = watch.reason(vigil, key.end)
-        self._counters["gap_rows"].inc(watch.gaps(vigil))
+    def _window(self, name: str, cells: StateCells) -> WindowState:
+        key = WindowKey.of(name)
+        trigger = self._triggers[key.replica % len(self._triggers)]  # an earlier run may have had more replicas
+        return WindowState.of(key, self.clock(), trigger, cells)
+
+    def _decided(self, window: WindowState) -> Iterator[Verdict]:
+        key, trigger, progress = window.key, window.trigger, window.progress
+        reason = trigger.reason(progress, key.end)
+        self._counters["gap_rows"].inc(trigger.gaps(progress))
         decisions = {}
-        if not self._another_stands(key, vigil):
+        if not self._another_stands(window):
             decisions = {
-                name: decide(mine, self._policy)
+                name: decide(mine, self.policy)
                 for name, mine in partial_reports.decidable(
-                    self._merge_reduce, list(reports.read()), key.group == self._empty_group
+                    self.merge_reduce, list(window.cells.reports.read()), key.group == self.empty_group
                 ).items()
             }
-            self._counters["revised" if vigil.revision else "decided"].inc()
+            self._counters["revised" if progress.revision else "decided"].inc()
             if any(decision.degraded for decision in decisions.values()):
                 self._counters["degraded"].inc()
-        watch.decided(vigil, now)
-        self._note_open(key, vigil, now)
-        due.clear()
-        if vigil.untold:
-            due.set(Timestamp.of(now + TELL_AFTER))
-        expiry.set(Timestamp.of(watch.expires(vigil)))
-        if not watch.keeps_reports(vigil):
-            reports.clear()
-        yield Verdict(key.start, key.end, key.group, vigil.revision, reason, now, decisions, key.replica)
+        trigger.decided(progress, window.now)
+        self._note_open(window)
+        window.cells.due.clear()
+        if progress.untold:
+            window.wake(window.now + TELL_AFTER)
+        window.cells.expiry.set(Timestamp.of(trigger.expires(progress)))
+        if not trigger.keeps_reports(progress):
+            window.cells.reports.clear()
+        yield Verdict(key.start, key.end, key.group, progress.revision, reason, window.now, decisions, key.replica)
 
-    def _watch_of(self, key: "_Key") -> Watch:
-        """The rules of a replica; of one that an earlier run had and this one has not, another's."""
-        return self._watches[key.replica % len(self._watches)]
-
-    def _note_open(self, key: "_Key", vigil: Vigil, now: float) -> None:
+    def _note_open(self, window: WindowState) -> None:
         """Keeps the gauge: how long ago the oldest window ended that is being waited for here; 0 if none has."""
-        if vigil.revision:
-            self._open.pop(key, None)
+        if window.progress.revision:
+            self._open.pop(window.key, None)
         else:
-            self._open[key] = key.end
-        self._oldest.set(max(0, round(now - min(self._open.values(), default=now))))
+            self._open[window.key] = window.key.end
+        self._oldest.set(max(0, round(window.now - min(self._open.values(), default=window.now))))
 
-    def _another_stands(self, key: "_Key", vigil: Vigil) -> bool:
+    def _another_stands(self, window: WindowState) -> bool:
         """Whether another replica has decided, so that this one need not."""
-        if not self._skips or vigil.revision or len(self._watches) == 1 or self._winner is None:
+        if not self.skips or window.progress.revision or len(self._triggers) == 1 or self.winner is None:
             return False
-        return self._winner(key.start, key.end, key.group) not in (None, key.replica)
+        return self.winner(*window.key.window) not in (None, window.key.replica)
 
-    def _compact(self, vigil: Vigil, reports: Any) -> None:
+    def _compact(self, window: WindowState) -> None:
         """One report a shard in place of many: bounds what a window keeps."""
         by_shard: dict[int, list[ShardReport]] = {}
-        for report in reports.read():
+        for report in window.cells.reports.read():
             by_shard.setdefault(report.shard, []).append(report)
-        reports.clear()
+        window.cells.reports.clear()
         for mine in by_shard.values():
-            reports.add(partial_reports.compacted(self._merge_reduce, mine))
-        vigil.kept = 0
+            window.cells.reports.add(partial_reports.compacted(self.merge_reduce, mine))
+        window.progress.kept = 0
 
-    def _is_gone(self, key: "_Key", now: float) -> bool:
-        deadline = self._watch_of(key).patience.deadline
-        return self._gone is not None and now > key.end + deadline and self._gone(key.start, key.end, key.group)
+    def _is_gone(self, window: WindowState) -> bool:
+        passed = window.now > window.key.end + window.trigger.patience.deadline
+        return self.gone is not None and passed and self.gone(*window.key.window)
 
-    def _late(
-        self, key: "_Key", vigil: Vigil, entries: Sequence[Any], outcome: str, now: float, due: Any
-    ) -> Iterator[Any]:
+    def _late(self, window: WindowState, entries: Sequence[Any], outcome: str) -> Iterator[Any]:
         """Tells what came to nothing; with several replicas, once it is known whose decision stands."""
-        if len(self._watches) == 1:
-            yield from self._letters(key, entries, outcome, now)
+        if len(self._triggers) == 1:
+            yield from self._letters(window.key, entries, outcome, window.now)
             return
-        if entries and vigil.revision and not vigil.untold:
-            due.set(Timestamp.of(now + TELL_AFTER))
-        vigil.untold += [(outcome, now, *entry) for entry in entries]
+        if entries and window.progress.revision and not window.progress.untold:
+            window.wake(window.now + TELL_AFTER)
+        window.progress.untold += [(outcome, window.now, *entry) for entry in entries]
 
-    def _told(self, key: "_Key", vigil: Vigil, now: float, due: Any) -> Iterator[Any]:
-        """Tells what was put off if this replica's decision stands; without `due` there is no later."""
-        if not vigil.untold:
+    def _told(self, window: WindowState, last: bool = False) -> Iterator[Any]:
+        """Tells what was put off if this replica's decision stands, or puts it off again unless this is the `last`
+        time."""
+        progress = window.progress
+        if not progress.untold:
             return
-        stands = self._stands(key)
-        if stands is None and due is not None:
-            due.set(Timestamp.of(now + TELL_AFTER))
+        stands = self._stands(window.key)
+        if stands is None and not last:
+            window.wake(window.now + TELL_AFTER)
             return
-        for outcome, at, *entry in vigil.untold if stands or (stands is None and key.replica == 0) else ():
-            yield from self._letters(key, [entry], outcome, at)
-        vigil.untold = []
+        for outcome, at, *entry in progress.untold if stands or (stands is None and window.key.replica == 0) else ():
+            yield from self._letters(window.key, [entry], outcome, at)
+        progress.untold = []
 
-    def _forgotten(self, key: "_Key", report: ShardReport, outcome: str, now: float) -> Iterator[Any]:
+    def _forgotten(self, window: WindowState, report: ShardReport, outcome: str) -> Iterator[Any]:
         """Tells of a report on a window that nothing is known of."""
-        stands = self._stands(key)
-        if stands or (stands is None and key.replica == 0):
-            yield from self._letters(key, report.late_rows(), outcome, now)
+        stands = self._stands(window.key)
+        if stands or (stands is None and window.key.replica == 0):
+            yield from self._letters(window.key, report.late_rows(), outcome, window.now)
 
-    def _stands(self, key: "_Key") -> bool | None:
+    def _stands(self, key: WindowKey) -> bool | None:
         """Whether this replica's decision is the one that stands; None if none does yet."""
-        if len(self._watches) == 1 or self._winner is None:
+        if len(self._triggers) == 1 or self.winner is None:
             return True
-        winner = self._winner(key.start, key.end, key.group)
-        return None if winner is None else winner % len(self._watches) == key.replica
+        winner = self.winner(*key.window)
+        return None if winner is None else winner % len(self._triggers) == key.replica
 
-    def _letters(self, key: "_Key", entries: Sequence[Any], outcome: str, at: float) -> Iterator[Any]:
+    def _letters(self, key: WindowKey, entries: Sequence[Any], outcome: str, at: float) -> Iterator[Any]:
         for shard, part, first, stop, rows in entries:
             self._counters[outcome].inc()
             row = LateReport(key.start, key.end, key.group, shard, part, first, stop, rows, _REASONS[outcome], at)
             yield beam.pvalue.TaggedOutput(LATE_REPORTS, row)
-
-
-class _Key(NamedTuple):
-    """A window, a group of keys, and which of their coordinators."""
-
-    start: float
-    end: float
-    group: str
-    replica: int
-
-    @staticmethod
-    def of(key: str) -> "_Key":
-        window, replica = split_key(key)
-        return _Key(*parse_key(window), replica)
-
-
-def _read(state: Any) -> Vigil:
-    held = state.read()
-    return Vigil() if held is None else Vigil.from_json(held.decode())

@@ -14,7 +14,7 @@ from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys, with_identities
-from beam_coresets.streaming.center_tracking import Generation, Lineage
+from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.coordinator.replicas import in_lane
@@ -28,8 +28,9 @@ REMEMBERED = 64  # windows after which a key that says nothing is forgotten
 class SolveInOrder(beam.PTransform):
     """Verdicts -> Summaries, one a window, revision and key group.
 
-    Centers are solved from those of the last window before, and matched with them by shared mass (`lineage`). Where
-    another decision of the window is claimed already, as after a restart, later windows follow the claimed one.
+    Centers are solved from those of the last window before, and matched with them by shared mass (`center_tracking`).
+    Where another decision of the window is claimed already, as after a restart, later windows follow the claimed
+    one.
 
     Args:
       question: k, z, metric and how the coreset was made.
@@ -53,7 +54,7 @@ class SolveInOrder(beam.PTransform):
     ) -> None:
         super().__init__()
         if init is not None:
-            Lineage.given(*init)  # raises what is wrong with them now
+            CenterHistory.starting_from(*init)  # raises what is wrong with them now
         self._question, self._scale, self._init, self._claims = question, scale, init, claims
         self._coordinators = coordinators
 
@@ -72,7 +73,7 @@ class SolveInOrder(beam.PTransform):
 
 
 class _SolveInOrder(beam.DoFn):
-    LINEAGES = ReadModifyWriteStateSpec("lineages", BytesCoder())
+    HISTORIES = ReadModifyWriteStateSpec("lineages", BytesCoder())
 
     def __init__(
         self, question: Question, scale: Scale | None, init: tuple[Any, Any] | None, claims: Claims | None
@@ -86,35 +87,37 @@ class _SolveInOrder(beam.DoFn):
         self._limit.restore_original_limits()
 
     def process(
-        self, element: tuple[str, Verdict], state: Any = beam.DoFn.StateParam(LINEAGES)
+        self, element: tuple[str, Verdict], state: Any = beam.DoFn.StateParam(HISTORIES)
     ) -> Iterator[Any]:
         verdict, held = element[1], state.read()
-        lineages = {} if held is None else _unpacked(held)
+        histories = {} if held is None else _unpacked(held)
         window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
         claimed = {} if winner is None else self._claimed(window)
         summaries = []
         for key, decision in () if elsewhere else verdict.decisions.items():
-            lineage = lineages.get(key) or self._first(key)
-            summary, after = self._answer(verdict, key, decision, lineage)
+            history = histories.get(key) or self._first(key)
+            summary, after = self._answer(verdict, key, decision, history)
             summaries.append(summary)
-            lineages[key] = after
-        for key, generation in claimed.items():
-            lineages[key] = (lineages.get(key) or self._first(key)).knowing(generation)
+            histories[key] = after
+        for key, centers in claimed.items():
+            histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
-        recent = {key: one for key, one in lineages.items() if one.history and one.history[-1].end >= horizon}
+        recent = {key: one for key, one in histories.items() if one.windows and one.windows[-1].end >= horizon}
         state.write(_packed(recent))
         if elsewhere:
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
             yield summary_of_keys(window, summaries, verdict.replica)
 
-    def _first(self, key: str) -> Lineage:
-        return Lineage(key) if self._init is None else Lineage.given(*self._init, key=key)
+    def _first(self, key: str) -> CenterHistory:
+        return CenterHistory(key) if self._init is None else CenterHistory.starting_from(*self._init, key=key)
 
-    def _answer(self, verdict: Verdict, key: str, decision: Decision, lineage: Lineage) -> tuple[Summary, Lineage]:
-        init = lineage.start_from(verdict.end)
+    def _answer(
+        self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory
+    ) -> tuple[Summary, CenterHistory]:
+        init = history.start_from(verdict.end)
         k = self._question.sampler.k
         summary = summarize(
             decision,
@@ -127,16 +130,16 @@ class _SolveInOrder(beam.DoFn):
         )
         (answer,) = summary.answers
         coreset = decision.coreset
-        found, after = lineage.matched(
+        found, after = history.matched(
             verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
         if not found.ids:
-            return summary, lineage
-        births = {name: born for g in lineage.history for name, born in zip(g.ids, g.born.tolist(), strict=True)}
+            return summary, history
+        births = {name: born for g in history.windows for name, born in zip(g.ids, g.born.tolist(), strict=True)}
         ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
         return with_identities(summary, found.ids, found.born, found.split_from, ended), after
 
-    def _claimed(self, window: Window) -> dict[str, Generation]:
+    def _claimed(self, window: Window) -> dict[str, WindowCenters]:
         """The centers of the claimed decision of this window, by key."""
         assert self._claims is not None
         rows = [row for row in self._claims.read(window, "centers").to_pylist() if row["index"] is not None]
@@ -144,11 +147,11 @@ class _SolveInOrder(beam.DoFn):
         for row in rows:
             by_key.setdefault(row["key"], []).append(row)
         end, z = float(window.end or 0.0), self._question.sampler.z
-        return {key: _generation(end, mine, z, self._scale) for key, mine in by_key.items()}
+        return {key: _window_centers(end, mine, z, self._scale) for key, mine in by_key.items()}
 
 
-def _generation(end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None) -> Generation:
-    """Claimed centers as the lineage knows them; the radius from their cost, which is exact for z = 2."""
+def _window_centers(end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None) -> WindowCenters:
+    """Claimed centers as a history keeps them; the radius from their cost, which is exact for z = 2."""
     centers = np.array([row["coordinates"] for row in rows], np.float64)
     weight = np.array([row["weight"] for row in rows])
     cost = np.array([row["cost"] for row in rows])
@@ -156,24 +159,24 @@ def _generation(end: float, rows: list[dict[str, Any]], z: float, scale: Scale |
     born = np.array([np.nan if row["born"] is None else row["born"] for row in rows], np.float64)
     ids = tuple(str(row["center_id"]) for row in rows)
     share = weight / weight.sum() if weight.sum() > 0 else np.full(len(rows), np.nan)
-    return Generation(end, centers if scale is None else scale.apply(centers), radius, share, ids, born)
+    return WindowCenters(end, centers if scale is None else scale.apply(centers), radius, share, ids, born)
 
 
 def _known(born: float | None) -> float | None:
     return None if born is None or np.isnan(born) else born
 
 
-def _packed(lineages: Mapping[str, Lineage]) -> bytes:
-    bodies = [lineage.to_bytes() for lineage in lineages.values()]
-    head = codec.pack("Lineages", {"keys": list(lineages), "lengths": [len(body) for body in bodies]}, {})
+def _packed(histories: Mapping[str, CenterHistory]) -> bytes:
+    bodies = [history.to_bytes() for history in histories.values()]
+    head = codec.pack("Lineages", {"keys": list(histories), "lengths": [len(body) for body in bodies]}, {})
     return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
 
 
-def _unpacked(data: bytes) -> dict[str, Lineage]:
+def _unpacked(data: bytes) -> dict[str, CenterHistory]:
     at = 8 + int.from_bytes(data[:8], "little")
     fields, _ = codec.unpack(data[8:at], "Lineages")
     out = {}
     for key, length in zip(fields["keys"], fields["lengths"], strict=True):
-        out[key] = Lineage.from_bytes(data[at : at + length])
+        out[key] = CenterHistory.from_bytes(data[at : at + length])
         at += length
     return out

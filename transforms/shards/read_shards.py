@@ -29,7 +29,7 @@ from beam_coresets.streaming.placement import placed_elements, shard_of
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.keys import grouped, window_key
 from beam_coresets.transforms.base.progress import PROGRESS
-from beam_coresets.transforms.shards.pane_rows import PaneRows
+from beam_coresets.transforms.shards.pane_buffer import PaneBuffer
 from beam_coresets.transforms.shards.shard_restriction import (
     SETTLE_SECONDS,
     CursorTracker,
@@ -158,7 +158,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         self._readers.close_idle()
         names = ("points_read", "messages_read", "reports_sent", "dead_letters")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
-        self._lag = Metrics.distribution("beam_coresets", "lag_ms")
+        self._lag = Metrics.gauge("beam_coresets", "lag_ms")
         self._part_lags: dict[int, Any] = {}
         self._worst: dict[int, int] = {}
 
@@ -193,7 +193,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         self._stand_still(shard)
         self._worst = {}
         until = clock() + (self._reading.poll if not at_once else self._reading.deadline or math.inf)
-        rows = PaneRows()
+        rows = PaneBuffer()
         with self._readers.at(shard, cursor.positions) as held:
             while True:
                 chunks = self._read(held, max(0.0, min(READ_SECONDS, until - clock())))
@@ -207,7 +207,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                     break
                 if rows.nbytes > FLUSH_BYTES:
                     yield from self._reports(shard, cursor, rows)
-                    cursor, rows = cursor.reported(), PaneRows()
+                    cursor, rows = cursor.reported(), PaneBuffer()
                     if not tracker.try_claim(cursor):
                         break
             yield from self._reports(shard, cursor, rows)
@@ -295,7 +295,7 @@ class _Read(beam.DoFn, RestrictionProvider):
             return np.zeros(len(chunk.times), np.int64)
         return self._reading.completeness.windows.pane_of(chunk.times)
 
-    def _taken(self, shard: int, rows: PaneRows, chunks: Sequence[Chunk]) -> Iterator[Any]:
+    def _taken(self, shard: int, rows: PaneBuffer, chunks: Sequence[Chunk]) -> Iterator[Any]:
         now = self._reading.clock()
         for chunk in chunks:
             rows.add(chunk, self._panes(chunk))
@@ -310,12 +310,13 @@ class _Read(beam.DoFn, RestrictionProvider):
                 yield beam.pvalue.TaggedOutput(DEAD_LETTERS, TimestampedValue(letter, Timestamp.of(now)))
 
     def _note_lag(self, part: int, milliseconds: int) -> None:
-        """How old the oldest message was when it was read: of the shard, and of the part since this poll began."""
-        self._lag.update(milliseconds)
+        """How old the oldest message of this poll was when it was read: of all parts, and of this one; gauges, as
+        Flink's Prometheus reporter takes no distributions."""
         if part not in self._part_lags:
             self._part_lags[part] = Metrics.gauge("beam_coresets", f"lag_ms_part_{part}")
         self._worst[part] = max(milliseconds, self._worst.get(part, 0))
         self._part_lags[part].set(self._worst[part])
+        self._lag.set(max(self._worst.values()))
 
     def _tells_letters(self, shard: int, part: int) -> bool:
         """Whether this shard is the one that tells what was refused in a part that several read.
@@ -324,7 +325,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         """
         return not self._at_once or int(self._merge_reduce.assignment.matrix()[:, part].argmax()) == shard
 
-    def _reports(self, shard: int, cursor: ShardCursor, rows: PaneRows) -> Iterator[tuple[str, ShardReport]]:
+    def _reports(self, shard: int, cursor: ShardCursor, rows: PaneBuffer) -> Iterator[tuple[str, ShardReport]]:
         """What the coordinator has not been told, one report for each pane and key group."""
         for pane, ranges in cursor.news().items():
             start, end = (0.0, 0.0)
@@ -332,7 +333,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                 start, end = self._reading.completeness.windows.bounds(pane)
             mine = rows.rows(pane, self._source.part_name)
             for group, some in grouped(mine, self._reading.groups):
-                report = partial_reports.delta(self._merge_reduce, shard, some, ranges, cursor.known)
+                report = partial_reports.partial_report(self._merge_reduce, shard, some, ranges, cursor.known)
                 self._counters["reports_sent"].inc()
                 yield window_key(start, end, group), report
 

@@ -1,15 +1,15 @@
 """ReportStream: blocks of any unbounded PCollection -> the shards' reports, while the blocks still come in.
 
 Rows are shuffled to their shards, so a shard that is stuck stops everybody once the network's buffers are full; where
-that matters, let every shard read for itself (`read_shards`). Each block is made a delta as soon as it is there, so a
-shard keeps samples, never rows.
+that matters, let every shard read for itself (`read_shards`). Each block is made a partial report as soon as it is
+there, so a shard keeps samples, never rows.
 """
 import dataclasses
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -28,13 +28,14 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import group_names, group_of, grouped, window_key
+from beam_coresets.transforms.base.state import read_state, write_state
 from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
 
-COMPACT_AFTER = 32  # deltas of a pane that have not been sent
+COMPACT_AFTER = 32  # partial reports of a pane that have not been sent
 RETENTION = 660.0  # longer than the coordinator remembers a window, its default cap included
 
 Clock = Callable[[], float]
@@ -117,7 +118,7 @@ class _KeyByPane(beam.DoFn):
 
 
 @dataclasses.dataclass
-class _Book:
+class _PaneProgress:
     """What a shard knows of a pane.
 
     Attributes:
@@ -125,7 +126,7 @@ class _Book:
       final: that there are no more has been said.
       last: when a row came last.
       armed: the timer for the next report is set.
-      kept: deltas that have not been sent.
+      kept: partial reports that have not been sent.
     """
 
     rows: int = 0
@@ -135,29 +136,50 @@ class _Book:
     armed: bool = False
     kept: int = 0
 
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
 
+    @staticmethod
+    def from_json(text: str) -> "_PaneProgress":
+        return _PaneProgress(**json.loads(text))
+
+
+class _PaneState(NamedTuple):
+    """One shard's pane while a block or a timer of it is dealt with; `progress` is changed, and then written.
+
+    Attributes:
+      end: of the pane, in seconds since the epoch.
+      unsent: the state cell of partial reports that have not been sent.
+    """
+
+    shard: int
+    pane: int
+    end: float
+    progress: _PaneProgress
+    unsent: Any
+
+
+@dataclasses.dataclass(eq=False, repr=False)
 class _Report(beam.DoFn):
-    """The shards' work, keyed by "shard/pane", in the global window: nothing is dropped behind the watermark."""
+    """The shards' work, keyed by "shard/pane", in the global window: nothing is dropped behind the watermark. See
+    `ReportStream` for the fields."""
 
-    DELTAS = BagStateSpec("deltas", ShardReportCoder())
-    BOOK = ReadModifyWriteStateSpec("book", BytesCoder())
+    merge_reduce: MergeReduce
+    windows: WindowSpec
+    every: float
+    disorder: float
+    groups: int
+    key_column: str | None
+    retention: float
+    clock: Clock
+
+    UNSENT = BagStateSpec("deltas", ShardReportCoder())
+    PROGRESS = ReadModifyWriteStateSpec("book", BytesCoder())
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     END = TimerSpec("end", TimeDomain.WATERMARK)
     EXPIRY = TimerSpec("expiry", TimeDomain.REAL_TIME)
 
-    def __init__(
-        self,
-        merge_reduce: MergeReduce,
-        windows: WindowSpec,
-        every: float,
-        disorder: float,
-        groups: int,
-        key_column: str | None,
-        retention: float,
-        clock: Clock,
-    ) -> None:
-        self._merge_reduce, self._windows, self._every, self._disorder = merge_reduce, windows, every, disorder
-        self._groups, self._key_column, self._retention, self._clock = groups, key_column, retention, clock
+    def __post_init__(self) -> None:
         names = ("reports_sent", "rows_late")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
 
@@ -170,142 +192,128 @@ class _Report(beam.DoFn):
     def process(
         self,
         element: tuple[str, PointBlock],
-        held: Any = beam.DoFn.StateParam(DELTAS),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        unsent: Any = beam.DoFn.StateParam(UNSENT),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> None:
         key, block = element
-        now, book = self._clock(), _read(state)
-        if book is None:
-            book = _Book(last=now)
-            end.set(Timestamp.of(self._end(key) + self._disorder))
-            expiry.set(Timestamp.of(self._expires(key, book)))
+        now, held = self.clock(), read_state(state, _PaneProgress)
+        pane = self._pane(key, held or _PaneProgress(last=now), unsent)
+        if held is None:
+            end.set(Timestamp.of(pane.end + self.disorder))
+            expiry.set(Timestamp.of(self._expires(pane)))
         elif not len(block):
             return
         if len(block):
-            self._take(key, block, book, held)
-            book.last = now
-            if not book.armed:
-                book.armed = True
-                due.set(Timestamp.of(now + self._every))
-        _write(state, book)
+            self._take(pane, block)
+            pane.progress.last = now
+            if not pane.progress.armed:
+                pane.progress.armed = True
+                due.set(Timestamp.of(now + self.every))
+        write_state(state, pane.progress)
 
     @on_timer(DUE)
     def on_due(
         self,
         key: Any = beam.DoFn.KeyParam,
-        held: Any = beam.DoFn.StateParam(DELTAS),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        unsent: Any = beam.DoFn.StateParam(UNSENT),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
     ) -> Iterator[tuple[str, ShardReport]]:
-        book = _read(state)
-        if book is not None and book.rows > book.sent:
-            yield from self._told(key, book, held, False)
-            _write(state, book)
+        progress = read_state(state, _PaneProgress)
+        if progress is not None and progress.rows > progress.sent:
+            yield from self._told(self._pane(key, progress, unsent), False)
+            write_state(state, progress)
 
     @on_timer(END)
     def on_end(
         self,
         key: Any = beam.DoFn.KeyParam,
-        held: Any = beam.DoFn.StateParam(DELTAS),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        unsent: Any = beam.DoFn.StateParam(UNSENT),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
     ) -> Iterator[tuple[str, ShardReport]]:
-        book = _read(state)
-        if book is not None and not book.final:
-            yield from self._told(key, book, held, True)
-            book.final = True
-            _write(state, book)
+        progress = read_state(state, _PaneProgress)
+        if progress is not None and not progress.final:
+            yield from self._told(self._pane(key, progress, unsent), True)
+            progress.final = True
+            write_state(state, progress)
 
     @on_timer(EXPIRY)
     def on_expiry(
         self,
         key: Any = beam.DoFn.KeyParam,
-        held: Any = beam.DoFn.StateParam(DELTAS),
-        state: Any = beam.DoFn.StateParam(BOOK),
+        unsent: Any = beam.DoFn.StateParam(UNSENT),
+        state: Any = beam.DoFn.StateParam(PROGRESS),
         due: Any = beam.DoFn.TimerParam(DUE),
         end: Any = beam.DoFn.TimerParam(END),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
     ) -> Iterator[tuple[str, ShardReport]]:
-        book = _read(state)
-        if book is None:
+        progress = read_state(state, _PaneProgress)
+        if progress is None:
             return
-        expires = self._expires(key, book)
-        if self._clock() < expires:
+        pane = self._pane(key, progress, unsent)
+        expires = self._expires(pane)
+        if self.clock() < expires:
             expiry.set(Timestamp.of(expires))
             return
-        if book.rows > book.sent:
-            yield from self._told(key, book, held, False)
-        held.clear()
-        state.clear()
-        due.clear()
-        end.clear()
+        if progress.rows > progress.sent:
+            yield from self._told(pane, False)
+        for cell in (unsent, state, due, end):
+            cell.clear()
 
-    def _take(self, key: str, block: PointBlock, book: _Book, held: Any) -> None:
-        """Makes deltas of a block, one for each group of keys that it has rows of; changes `book`."""
-        shard, span = _parsed(key)[0], Range(WHOLE, book.rows, book.rows + len(block), len(block))
-        for _, rows in grouped(self._rows(block), self._groups):
+    def _pane(self, key: str, progress: _PaneProgress, unsent: Any) -> _PaneState:
+        shard, pane = map(int, key.split("/"))
+        return _PaneState(shard, pane, self.windows.bounds(pane)[1], progress, unsent)
+
+    def _take(self, pane: _PaneState, block: PointBlock) -> None:
+        """Makes partial reports of a block, one for each group of keys that it has rows of."""
+        progress = pane.progress
+        span = Range(WHOLE, progress.rows, progress.rows + len(block), len(block))
+        for _, rows in grouped(self._rows(block), self.groups):
             if len(rows.ids):
-                held.add(partial_reports.delta(self._merge_reduce, shard, rows, (span,), 0))
-                book.kept += 1
-        book.rows += len(block)
-        if book.final:
+                pane.unsent.add(partial_reports.partial_report(self.merge_reduce, pane.shard, rows, (span,), 0))
+                progress.kept += 1
+        progress.rows += len(block)
+        if progress.final:
             self._counters["rows_late"].inc(len(block))
-        if book.kept > COMPACT_AFTER * self._groups:
-            fewer = self._by_group(held)
-            held.clear()
+        if progress.kept > COMPACT_AFTER * self.groups:
+            fewer = self._by_group(pane.unsent)
+            pane.unsent.clear()
             for report in fewer.values():
-                held.add(report)
-            book.kept = len(fewer)
+                pane.unsent.add(report)
+            progress.kept = len(fewer)
 
-    def _rows(self, block: PointBlock) -> KeyedRows:
+    def _rows(self, block: PointBlock) -> PaneRows:
         extras, keys = block.extras, None
-        if self._key_column is not None:
+        if self.key_column is not None:
             named = [] if extras is None else extras.column_names
-            if self._key_column not in named:
-                raise ValueError(f"key_column: must be one of the blocks' extras, got {self._key_column!r} of {named}")
-            keys = pc.fill_null(extras.column(self._key_column).cast(pa.string()), "").to_numpy(zero_copy_only=False)
-            extras = extras.drop_columns([self._key_column]) if extras.num_columns > 1 else None
+            if self.key_column not in named:
+                raise ValueError(f"key_column: must be one of the blocks' extras, got {self.key_column!r} of {named}")
+            keys = pc.fill_null(extras.column(self.key_column).cast(pa.string()), "").to_numpy(zero_copy_only=False)
+            extras = extras.drop_columns([self.key_column]) if extras.num_columns > 1 else None
         travelling = None if extras is None else lambda rows: extras.take(pa.array(rows))
-        return KeyedRows(block.points, block.weights, block.ids, keys, block.groups, travelling)
+        return PaneRows(block.points, block.weights, block.ids, keys, block.groups, travelling)
 
-    def _by_group(self, held: Any) -> dict[str, ShardReport]:
+    def _by_group(self, unsent: Any) -> dict[str, ShardReport]:
         """What has not been sent, as one report a group."""
         found: dict[str, list[ShardReport]] = {}
-        for report in held.read():
-            found.setdefault(group_of(report.keys[0], self._groups), []).append(report)
-        return {group: partial_reports.compacted(self._merge_reduce, found[group]) for group in sorted(found)}
+        for report in unsent.read():
+            found.setdefault(group_of(report.keys[0], self.groups), []).append(report)
+        return {group: partial_reports.compacted(self.merge_reduce, found[group]) for group in sorted(found)}
 
-    def _told(self, key: str, book: _Book, held: Any, last: bool) -> Iterator[tuple[str, ShardReport]]:
-        """The reports on everything that has not been reported, one a group, also those without rows; changes
-        `book`."""
-        shard, pane = _parsed(key)
-        start, end = self._windows.bounds(pane)
-        span = Range(WHOLE, book.sent, book.rows, book.rows - book.sent, book.rows if last else -1, book.final)
-        found = self._by_group(held)
-        held.clear()
-        empty = ShardReport(shard, Coreset.empty(), Ledger.zero(self._merge_reduce.assignment.buckets))
-        for group in group_names(self._groups):
+    def _told(self, pane: _PaneState, last: bool) -> Iterator[tuple[str, ShardReport]]:
+        """The reports on everything that has not been reported, one a group, also those without rows."""
+        progress, start = pane.progress, self.windows.bounds(pane.pane)[0]
+        sent, rows = progress.sent, progress.rows
+        span = Range(WHOLE, sent, rows, rows - sent, rows if last else -1, progress.final)
+        found = self._by_group(pane.unsent)
+        pane.unsent.clear()
+        empty = ShardReport(pane.shard, Coreset.empty(), Ledger.zero(self.merge_reduce.assignment.buckets))
+        for group in group_names(self.groups):
             self._counters["reports_sent"].inc()
-            yield window_key(start, end, group), dataclasses.replace(found.get(group, empty), ranges=(span,))
-        book.sent, book.kept, book.armed = book.rows, 0, False
+            yield window_key(start, pane.end, group), dataclasses.replace(found.get(group, empty), ranges=(span,))
+        progress.sent, progress.kept, progress.armed = rows, 0, False
 
-    def _end(self, key: str) -> float:
-        return self._windows.bounds(_parsed(key)[1])[1]
-
-    def _expires(self, key: str, book: _Book) -> float:
-        return max(book.last, self._end(key)) + self._retention
-
-
-def _parsed(key: str) -> tuple[int, int]:
-    shard, pane = key.split("/")
-    return int(shard), int(pane)
-
-
-def _read(state: Any) -> _Book | None:
-    held = state.read()
-    return None if held is None else _Book(**json.loads(held))
-
-
-def _write(state: Any, book: _Book) -> None:
-    state.write(json.dumps(dataclasses.asdict(book)).encode())
+    def _expires(self, pane: _PaneState) -> float:
+        return max(pane.progress.last, pane.end) + self.retention

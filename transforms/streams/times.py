@@ -1,6 +1,6 @@
-"""Event times of rows: from a column of any usual kind, and which of them are refused."""
+"""Event times: of fields of messages, of columns of files of any usual kind, and which of them are refused."""
+import contextlib
 import datetime
-import re
 from typing import Any
 
 import numpy as np
@@ -8,11 +8,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_coresets.times import iso, moment_or_nan, since_epoch
+
 Array = npt.NDArray[Any]
 
 MAX_AHEAD = 60.0
 MAX_BEHIND = 30 * 86_400.0
 _MILLISECONDS = 1e11  # numbers beyond are milliseconds: as seconds they would be the year 5138
+_ZONED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-][01]\d:[0-5]\d)$"
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
@@ -28,40 +31,56 @@ def refuse(times: Array, now: Array | float, max_ahead: float = MAX_AHEAD, max_b
     for i in np.flatnonzero(~good).tolist():
         bound = f"{max_ahead:g} s ahead" if times[i] > now[i] else f"{max_behind:g} s behind"
         timeless = not 0 < times[i] < np.inf
-        reasons[i] = "no event time" if timeless else f"event time: must be at most {bound}, got {_iso(times[i])}"
+        reasons[i] = "no event time" if timeless else f"event time: must be at most {bound}, got {_shown(times[i])}"
     return reasons
 
 
-def _iso(time: float) -> str:
-    try:
-        return datetime.datetime.fromtimestamp(time, datetime.timezone.utc).isoformat(timespec="seconds")
-    except (ValueError, OverflowError, OSError):
-        return f"{time:g}"
+def _shown(time: float) -> str:
+    return iso(float(time), "seconds", "+00:00")
 
 
-def _moment(text: str) -> float:
-    """Seconds since the epoch of an ISO 8601 date or time, UTC unless it says otherwise; NaN if it is none."""
-    # Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits
-    text = re.sub(r"[zZ]$", "+00:00", text.strip())
-    text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
-    try:
-        moment = datetime.datetime.fromisoformat(text)
-    except ValueError:
+def event_time(value: Any) -> float:
+    """Seconds since the epoch of a field's value; NaN for what is no time.
+
+    Numbers are seconds, above 1e11 milliseconds; text is ISO 8601, UTC without a zone.
+    """
+    if isinstance(value, str):
+        return moment_or_nan(value)
+    if isinstance(value, datetime.datetime):
+        return since_epoch(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return float("nan")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)).timestamp()
+    try:
+        return value / 1000 if value > _MILLISECONDS else float(value)
+    except OverflowError:
+        return float("nan")
+
+
+def event_times(column: Any) -> Array:
+    """`event_time` of an Arrow column of numbers or text, (n,) float64."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return _scaled(_floats(column), None)
+    zoned = None
+    if pc.all(pc.match_substring_regex(column, _ZONED)).as_py():  # of other forms Arrow takes some that Python does not
+        with contextlib.suppress(pa.ArrowInvalid):
+            zoned = column.cast(pa.timestamp("us", "UTC"))
+    if zoned is None:
+        return np.array([event_time(value) for value in column.to_pylist()], np.float64)
+    return _floats(zoned.cast(pa.int64())) / 1e6
+
+
+def time_of_text(text: str, unit: str | None = None) -> float:
+    """Seconds since the epoch of a number of `unit`s (see `seconds_of`) or ISO 8601 text; NaN for what is neither."""
+    try:
+        return float(_scaled(np.array(float(text)), unit))
+    except ValueError:
+        return moment_or_nan(text)
 
 
 def _scaled(numbers: Array, unit: str | None) -> Array:
     if unit is None:
         return np.where(np.abs(numbers) > _MILLISECONDS, numbers / 1000, numbers)
     return numbers * UNITS[unit]
-
-
-def _cell(text: str | None, unit: str | None) -> float:
-    try:
-        return float(_scaled(np.array(float(text or "nan")), unit))
-    except ValueError:
-        return _moment(str(text))
 
 
 def _from_text(column: Any, unit: str | None) -> Array:
@@ -74,7 +93,7 @@ def _from_text(column: Any, unit: str | None) -> Array:
         if pa.types.is_floating(kind):
             return _scaled(_floats(values), unit)
         return _floats(values.cast(pa.int64())) * 1e-6
-    return np.array([_cell(text, unit) for text in column.to_pylist()], np.float64)
+    return np.array([time_of_text(text or "nan", unit) for text in column.to_pylist()], np.float64)
 
 
 def _floats(column: Any) -> Array:

@@ -35,10 +35,10 @@ class WriteLettersEarly(beam.PTransform):
         self._output = output
 
     def expand(self, letters: Any) -> Any:
-        return letters | "Write early" >> beam.ParDo(_Write(self._output)).with_output_types(str)
+        return letters | "Write early" >> beam.ParDo(_WriteEarly(self._output)).with_output_types(str)
 
 
-class _Write(beam.DoFn):
+class _WriteEarly(beam.DoFn):
     def __init__(self, output: str) -> None:
         self._output = output
         self._held: list[DeadLetter] = []

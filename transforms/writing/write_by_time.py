@@ -44,7 +44,7 @@ class WriteByTime(beam.PTransform):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
-        self._write = _Write(output, name, tuple(schema.items()), form, seconds, clock)
+        self._write = _WriteByTime(output, name, tuple(schema.items()), form, seconds, clock)
 
     def expand(self, rows: Any) -> Any:
         return (
@@ -59,7 +59,7 @@ def _in_lane(row: Any) -> tuple[int, Any]:
     return hashlib.blake2b(repr(row).encode(), digest_size=1).digest()[0] % LANES, tuple(row)
 
 
-class _Write(beam.DoFn):
+class _WriteByTime(beam.DoFn):
     ROWS = BagStateSpec("rows", PickleCoder())
     COUNT = ReadModifyWriteStateSpec("count", BytesCoder())
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)

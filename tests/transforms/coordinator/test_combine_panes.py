@@ -193,11 +193,11 @@ def test_a_group_without_rows_is_claimed_all_the_same(tmp_path, form):
     """Readers ask whether all groups are decided; the empty one has no rows in the tables."""
     claims = Claims(str(tmp_path), form)
     known = Decided(claims, WindowSpec.parse("5s"), 2)
-    solve, lineages = _SolveInOrder(Question(SAMPLER), None, None, None), Value()
+    solve, histories = _SolveInOrder(Question(SAMPLER), None, None, None), Value()
     for group, keys in (("000", ()), ("001", ("a",))):
         assert not known.settled(0.0, 5.0)
         one = dataclasses.replace(verdict(0, keys=keys), group=group)
-        (summary,) = solve.process((group, one), lineages)
+        (summary,) = solve.process((group, one), histories)
         assert claims.publish(summary)
         assert claims.publish(summary), "a retry finds its own claim"
         assert known.gone(0.0, 5.0, group)

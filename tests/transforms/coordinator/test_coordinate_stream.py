@@ -20,7 +20,7 @@ from beam_coresets.shards.assignment import Assignment, part_ids
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.trigger import COMPACT_AFTER_REPORTS, Patience
 from beam_coresets.streaming.windows import WindowSpec
@@ -65,8 +65,8 @@ def report(shard, *spans, keys=None):
     ids = [part_ids(part, np.arange(start, stop, dtype=np.uint64)) for part, start, stop, *_ in spans]
     ids = np.concatenate(ids).astype(np.uint64)
     ranges = tuple(Range(part, start, stop, stop - start, *rest) for part, start, stop, *rest in spans)
-    rows = KeyedRows(points_of(ids), np.ones(len(ids)), ids, keys)
-    return partial_reports.delta(MERGE_REDUCE, shard, rows, ranges, 3)
+    rows = PaneRows(points_of(ids), np.ones(len(ids)), ids, keys)
+    return partial_reports.partial_report(MERGE_REDUCE, shard, rows, ranges, 3)
 
 
 def everything(shard, rows=10):
@@ -296,11 +296,12 @@ def test_a_window_of_a_stream_may_be_a_weak_coreset():
         parts = (shard, (shard - 1) % 3)
         ids = np.concatenate([part_ids(part, np.arange(60, dtype=np.uint64)) for part in parts])
         number = np.arange(len(ids)) % 3
-        rows = KeyedRows(
+        rows = PaneRows(
             points_of(ids), np.ones(len(ids)), ids, None, number.astype(np.int32),
             lambda kept: pa.table({"group": names[number[kept]].tolist()}),
         )  # fmt: skip
-        return partial_reports.delta(labelled, shard, rows, tuple(Range(part, 0, 60, 60, 60) for part in parts), 3)
+        ranges = tuple(Range(part, 0, 60, 60, 60) for part in parts)
+        return partial_reports.partial_report(labelled, shard, rows, ranges, 3)
 
     plan = StreamPlan(Plan(2, 3, weak=True, candidates=10), WindowSpec.parse("5s"), PATIENCE, clock=clock)
     stream = Script().at(106, *map(told, range(3))).at(200).stream.advance_watermark_to_infinity()

@@ -19,8 +19,8 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport, finished_parts
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness
-from beam_coresets.streaming.partial_reports import KeyedRows
-from beam_coresets.streaming.trigger import Patience, Vigil, Watch
+from beam_coresets.streaming.partial_reports import PaneRows
+from beam_coresets.streaming.trigger import Patience, Trigger, WindowProgress
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.keys import grouped, key_group, parse_key, window_key
 from beam_coresets.transforms.shards import read_shards
@@ -98,9 +98,9 @@ class Hand:
 
     def is_final(self, key):
         """By the coordinator's own rules."""
-        vigil, watch = Vigil(), Watch(SCHEME, Patience(), self.read._cursors[0].known)
-        assert {watch.receive(vigil, r, 0.0) for k, r in self.reports if k == key} <= {"kept"}
-        return watch.is_final(vigil, int(self.element[0]))
+        progress, trigger = WindowProgress(), Trigger(SCHEME, Patience(), self.read._cursors[0].known)
+        assert {trigger.receive(progress, r, 0.0) for k, r in self.reports if k == key} <= {"kept"}
+        return trigger.is_final(progress, int(self.element[0]))
 
 
 def held(shard, parts):
@@ -113,6 +113,36 @@ def collected(source, **options):
         return {"reports": out[REPORTS], "letters": out[DEAD_LETTERS]}
 
     return run(build)
+
+
+def test_lags_are_gauges_of_the_oldest_message_of_a_poll(monkeypatch):
+    """`lag_ms` is the largest of its parts' and begins anew with each poll."""
+    shown = {}
+
+    class Gauge:
+        def __init__(self, _, name):
+            self.set = lambda value: shown.update({name: value})
+
+    monkeypatch.setattr(read_shards.Metrics, "gauge", Gauge)
+    old, young = [(992.0, 0.0, 1)], [(990.0, 0.0, 1), (998.0, 0.0, 1), (1000.5, 1001.0, 1)]
+    hand = Hand(ListSource([young if part == held(0, 4)[0] else old for part in range(4)], bounded=False), poll=0.3)
+    hand.bundle()
+    first, *others = (f"lag_ms_part_{part}" for part in held(0, 4))
+    assert set(shown) == {"lag_ms", first, *others}
+    assert 10_000 <= shown["lag_ms"] == shown[first] < 11_000
+    assert all(8_000 <= shown[other] < 9_000 for other in others)
+    hand.until(1003.0)
+    assert shown["lag_ms"] == shown[first] < 1_500
+
+
+def test_there_are_gauges_and_no_distributions():
+    _, result = collected(ListSource(steady(4, 5, lag=-1000)))
+    mine = {
+        kind: {metric.key.metric.name for metric in found if metric.key.metric.namespace == "beam_coresets"}
+        for kind, found in result.metrics().query().items()
+    }
+    assert mine["gauges"] >= {"lag_ms", "lag_ms_part_0"}
+    assert not mine["distributions"]
 
 
 def test_a_bounded_source_is_read_to_its_end_by_every_holder():
@@ -383,7 +413,7 @@ def test_a_reader_that_fails_is_closed():
 @pytest.mark.parametrize("keys", [None, ["a", "b", "a", "c", "d"]])
 def test_every_row_is_in_the_group_of_its_key(keys):
     named = None if keys is None else np.array(keys, object)
-    rows = KeyedRows(np.zeros((5, 2), np.float32), np.ones(5), np.arange(5, dtype=np.uint64), named)
+    rows = PaneRows(np.zeros((5, 2), np.float32), np.ones(5), np.arange(5, dtype=np.uint64), named)
     found = dict(grouped(rows, 3))
     assert list(found) == ["000", "001", "002"]
     assert sorted(np.concatenate([r.ids for r in found.values()]).tolist()) == [0, 1, 2, 3, 4]

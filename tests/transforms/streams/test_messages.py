@@ -19,7 +19,6 @@ from hypothesis.extra import numpy as arrays
 
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.streams.messages.decoding import event_time
 from beam_coresets.transforms.streams.messages.formats import (
     MESSAGE_KEY,
     Avro,
@@ -34,6 +33,7 @@ from beam_coresets.transforms.streams.messages.formats import (
     read_schema,
 )
 from beam_coresets.transforms.streams.messages.registry import RegistryUnavailableError, SchemaCache, UnknownSchemaError
+from beam_coresets.transforms.streams.times import event_time
 
 NOW = 1_700_000_000.0
 XY = Columns(columns=("x", "y"))
@@ -70,6 +70,16 @@ def as_avro(*rows, schema=SCHEMA):
         fastavro.schemaless_writer(stream, parsed, row)
         out.append(stream.getvalue())
     return out
+
+
+def test_a_chunk_knows_its_part_and_all_offsets_read_also_of_messages_without_rows():
+    good = np.ones(2, "<f4").tobytes()
+    part = dataclasses.replace(batch([b"", good, b""]), part=3, start=7)  # 7 to 9 are gone from the log
+    chunk = Float32(2).decode(part, EventTime(), NOW)
+    assert (chunk.part, chunk.start, chunk.stop, chunk.position) == (3, 7, 13, 13)
+    assert (chunk.offsets.tolist(), len(chunk.letters)) == ([11], 2)
+    nothing = Float32(2).decode(batch([], keys=[]), EventTime(), NOW)
+    assert (nothing.start, nothing.stop, len(nothing.points)) == (0, 0, 0)
 
 
 @given(st.lists(arrays.arrays("<f4", st.tuples(st.integers(1, 5), st.just(3)), elements=st.floats(-100, 100, width=32)),

@@ -20,7 +20,8 @@ from beam_coresets.transforms.streams.brokers.kafka_config import (
     scrub,
 )
 from beam_coresets.transforms.streams.brokers.kafka_reader import KafkaReader
-from beam_coresets.transforms.streams.messages.decoding import EventTime, MessageFormat, event_time
+from beam_coresets.transforms.streams.messages.decoding import EventTime, MessageFormat
+from beam_coresets.transforms.streams.times import time_of_text
 
 __all__ = ["KafkaReader", "KafkaSource", "read_config"]
 
@@ -129,10 +130,7 @@ def start_time(start: Any) -> float:
     Raises:
       ValueError: it is none.
     """
-    try:
-        seconds = event_time(float(start))
-    except (TypeError, ValueError):
-        seconds = event_time(start)
+    seconds = time_of_text(str(start))
     if not 0 < seconds < 1e11:
         wanted = f"{EARLIEST!r}, {LATEST!r}, {COMMITTED!r}, seconds, an ISO time or offsets by partition"
         raise ValueError(f"start: must be {wanted}, got {start!r}")

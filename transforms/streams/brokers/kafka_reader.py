@@ -256,11 +256,12 @@ class KafkaReader:
             np.fromiter((ms / 1000 if kind else np.nan for kind, ms in stamps), np.float64, n),
             [message.key() for message in group],
             [message.value() for message in group],
+            part,
+            start,
         )
-        rows = self._source.format.decode(messages, self._source.event_time, self._clock())
-        stop = int(messages.offsets[-1]) + 1
-        self._next[part] = stop
-        return Chunk(part, start, stop, stop, **vars(rows))
+        chunk = self._source.format.decode(messages, self._source.event_time, self._clock())
+        self._next[part] = chunk.stop
+        return chunk
 
     def _ask(self) -> None:
         """Asks, beside the reading, where idle partitions end by now, each alone; takes the answers that are there.

@@ -24,7 +24,8 @@ from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.progress import PROGRESS
-from beam_coresets.transforms.streams.messages.decoding import Decoded, EventTime, MessageFormat, Messages
+from beam_coresets.transforms.streams.messages.decoding import EventTime, MessageFormat, Messages
+from beam_coresets.transforms.streams.source import Chunk
 
 BLOCKS, DEAD_LETTERS = "blocks", "dead_letters"
 KEY_COLUMN = "key"  # of the blocks' extras, where the format has keys
@@ -158,24 +159,24 @@ class _Decode(beam.DoFn):
             [m.data for m, _ in held],
         )
         names = [m.message_id or f"{derive_seed(m.data, at):016x}" for m, at in held]
-        decoded = self._form.decode(messages, self._time, now)
+        chunk = self._form.decode(messages, self._time, now)
         self._counters["messages_read"].inc(len(held))
-        self._counters["points_read"].inc(len(decoded.points))
-        self._counters["dead_letters"].inc(len(decoded.letters))
-        PROGRESS.add(points=len(decoded.points))
-        for letter in decoded.letters:
+        self._counters["points_read"].inc(len(chunk.points))
+        self._counters["dead_letters"].inc(len(chunk.letters))
+        PROGRESS.add(points=len(chunk.points))
+        for letter in chunk.letters:
             Metrics.counter("beam_coresets", f"dead_letters_{letter.kind}").inc()
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, _at(_placed(letter, names), now))
-        yield from self._blocks(decoded, names)
+        yield from self._blocks(chunk, names)
 
-    def _blocks(self, decoded: Decoded, names: list[str]) -> Iterator[Any]:
+    def _blocks(self, chunk: Chunk, names: list[str]) -> Iterator[Any]:
         """A block for each pane that there are rows of, at the earliest event time in it."""
-        if not len(decoded.points):
+        if not len(chunk.points):
             return
-        ids, extras = _identified(decoded, names)
-        weights = np.ones(len(ids)) if decoded.weights is None else decoded.weights
-        whole = PointBlock(decoded.points, weights, ids, Span(0, 0, True), decoded.groups, extras)
-        times = np.repeat(decoded.times, decoded.counts)
+        ids, extras = _identified(chunk, names)
+        weights = np.ones(len(ids)) if chunk.weights is None else chunk.weights
+        whole = PointBlock(chunk.points, weights, ids, Span(0, 0, True), chunk.groups, extras)
+        times = np.repeat(chunk.times, chunk.counts)
         panes = self._windows.pane_of(times)
         for pane in np.unique(panes).tolist():
             rows = np.flatnonzero(panes == pane)
@@ -193,11 +194,11 @@ def _placed(letter: DeadLetter, names: list[str]) -> DeadLetter:
     return letter._replace(position=f"message {names[int(number)]} {row}".rstrip())
 
 
-def _identified(decoded: Decoded, names: list[str]) -> tuple[npt.NDArray[np.uint64], Any]:
+def _identified(chunk: Chunk, names: list[str]) -> tuple[npt.NDArray[np.uint64], Any]:
     """The hashed ids of all rows, (n,), and the table that travels with them: printed ids, keys and kept columns."""
-    message = np.repeat(decoded.offsets, decoded.counts)
-    number = np.arange(len(message)) - np.repeat(np.cumsum(decoded.counts) - decoded.counts, decoded.counts)
-    ids, extras = decoded.ids, decoded.extras
+    message = np.repeat(chunk.offsets, chunk.counts)
+    number = np.arange(len(message)) - np.repeat(np.cumsum(chunk.counts) - chunk.counts, chunk.counts)
+    ids, extras = chunk.ids, chunk.extras
     if ids is None:
         raw = [name.encode() for name in names]
         ends = np.cumsum([0, *map(len, raw)]).astype(np.int64)
@@ -206,9 +207,9 @@ def _identified(decoded: Decoded, names: list[str]) -> tuple[npt.NDArray[np.uint
     columns = {} if extras is None else {name: extras.column(name) for name in extras.column_names}
     if "id" not in columns:
         printed = pa.array(names, pa.string()).take(pa.array(message))
-        several = pa.array(np.repeat(decoded.counts > 1, decoded.counts))
+        several = pa.array(np.repeat(chunk.counts > 1, chunk.counts))
         numbered = pc.binary_join_element_wise(printed, pa.array(number).cast(pa.string()), "#")
         columns["id"] = pc.if_else(several, numbered, printed)
-    if decoded.keys is not None:
-        columns[KEY_COLUMN] = pa.array(np.repeat(decoded.keys, decoded.counts), pa.string())
+    if chunk.keys is not None:
+        columns[KEY_COLUMN] = pa.array(np.repeat(chunk.keys, chunk.counts), pa.string())
     return ids, pa.table(columns)

@@ -9,7 +9,7 @@ from beam_coresets.transforms.streams.folder.listing import Found, Snapshot, key
 
 
 @dataclasses.dataclass
-class FolderProgress:
+class PartProgress:
     """How far a part has been read; the first five fields are its position."""
 
     offset: int

@@ -18,7 +18,7 @@ from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
 from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snapshot, key_of, listing_of, names_in
-from beam_coresets.transforms.streams.folder.progress import FolderProgress
+from beam_coresets.transforms.streams.folder.progress import PartProgress
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
 
@@ -198,7 +198,7 @@ class FolderReader:
     def __init__(self, source: Folder) -> None:
         self._source = source
         self._listing = source.listing()
-        self._parts: dict[int, FolderProgress] = {}
+        self._parts: dict[int, PartProgress] = {}
         self._turns: list[int] = []
         self._snapshot = Snapshot()
         if source.chunking.columns.metric == "cosine":
@@ -211,7 +211,7 @@ class FolderReader:
         parts = {}
         for part, position in positions.items():
             held = self._parts.get(part)
-            now = FolderProgress(**{**position, "done": set(position["done"])})
+            now = PartProgress(**{**position, "done": set(position["done"])})
             if held is not None and (held.offset, held.file, held.row) != (now.offset, now.file, now.row):
                 now.read = {key: stamp for key, stamp in held.read.items() if key in now.done}
                 held = None

@@ -1,27 +1,21 @@
 """What every message format shares: what it takes, what it gives, what it refuses. Nothing here knows Kafka."""
 import abc
-import contextlib
 import dataclasses
-import datetime
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from beam_coresets.points.block import LARGEST_NARROW
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.streams.source import Chunk
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
 
 Array = npt.NDArray[Any]
 
 MESSAGE_KEY = "message.key"  # in place of a column's name: the message's own key
 ROW_TEXT = 500
-_ZONED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-][01]\d:[0-5]\d)$"
-_MILLISECONDS = 1e11  # numbers above are milliseconds: as seconds they would be the year 5138
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,6 +29,8 @@ class Messages:
       times: (m,) float64 seconds since the epoch, NaN where a message has no timestamp.
       keys: m message keys, or None where there is none.
       values: m message values, or None where there is none.
+      part: index of the part.
+      start: the offset at which reading began; None: the first message's.
     """
 
     source: str
@@ -43,9 +39,18 @@ class Messages:
     times: npt.NDArray[np.float64]
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
+    part: int = 0
+    start: int | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def offsets_read(self) -> tuple[int, int]:
+        """The offsets read, [start, stop)."""
+        if not len(self):
+            return self.start or 0, self.start or 0
+        return int(self.offsets[0]) if self.start is None else self.start, int(self.offsets[-1]) + 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,47 +87,6 @@ class EventTime:
         return {i: reasons[i] for i in np.flatnonzero(reasons.astype(bool)).tolist()}
 
 
-def event_time(value: Any) -> float:
-    """Seconds since the epoch of a field's value; NaN for what is no time."""
-    if isinstance(value, str):
-        value = _parse(value)
-    if isinstance(value, datetime.datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=datetime.timezone.utc)
-        return value.timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return float("nan")
-    try:
-        return value / 1000 if value > _MILLISECONDS else float(value)
-    except OverflowError:
-        return float("nan")
-
-
-def _parse(text: str) -> datetime.datetime | None:
-    # Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits
-    text = re.sub(r"[zZ]$", "+00:00", text.strip())
-    text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), text)
-    try:
-        return datetime.datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        return None
-
-
-def event_times(column: Any) -> Array:
-    """`event_time` of an Arrow column of numbers or text, (n,) float64."""
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        times: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return np.where(times > _MILLISECONDS, times / 1000, times)
-    zoned = None
-    if pc.all(pc.match_substring_regex(column, _ZONED)).as_py():  # of other forms Arrow takes some that Python does not
-        with contextlib.suppress(pa.ArrowInvalid):
-            zoned = column.cast(pa.timestamp("us", "UTC"))
-    if zoned is None:
-        return np.array([event_time(value) for value in column.to_pylist()], np.float64)
-    micros: Array = zoned.cast(pa.int64()).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return micros / 1e6
-
-
 def key_text(key: Any) -> str | None:
     """A key as text: bytes as UTF-8, or else hexadecimal; None for what can't be a key (a float, a list, ...)."""
     if isinstance(key, bytes):
@@ -140,64 +104,49 @@ def too_large(row: Array) -> str:
     return f"too large: must be at most {LARGEST_NARROW:g}, got {float(row[np.abs(row).argmax()]):g}"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decoded:
-    """The rows of some messages, in order; see `source.Chunk` for the shapes."""
+class Decoding:
+    """Messages on their way to a chunk: which of them, or which rows of them, are refused.
 
-    points: Array
-    offsets: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
-    times: npt.NDArray[np.float64]
-    weights: Array | None = None
-    keys: Array | None = None
-    ids: Array | None = None
-    groups: Array | None = None
-    extras: Any = None
-    letters: tuple[DeadLetter, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
-    """What a format makes of messages: rows of the messages `index` (m,), `counts` (m,) of each.
-
-    `times` and `keys` are of the messages, and None where the message itself tells them.
+    Attributes:
+      messages: all of them.
+      clock, now: how event times are judged, and when, in seconds since the epoch.
+      keys: (m,) object array of the messages' own keys as text, once `read_keys` was called; else None.
     """
 
-    points: Array
-    index: Array
-    counts: Array
-    weights: Array | None = None
-    ids: Array | None = None
-    groups: Array | None = None
-    extras: Any = None
-    times: Array | None = None
-    keys: Array | None = None
-
-
-class Refused:
-    """Collects the messages, or rows of them, that are refused."""
-
-    def __init__(self, messages: Messages) -> None:
-        self._messages = messages
+    def __init__(self, messages: Messages, clock: EventTime, now: float) -> None:
+        self.messages, self.clock, self.now = messages, clock, now
+        self.keys: Array | None = None
         self._whole: set[int] = set()
         self._found: list[tuple[int, int, DeadLetter]] = []
 
-    def add(self, i: int, reason: str, column: str = "", text: str | None = None, row: int | None = None) -> None:
+    def read_keys(self) -> None:
+        """Makes text of the messages' own keys; refuses those without one."""
+        keys = np.empty(len(self.messages), object)
+        for i, key in enumerate(self.messages.keys):
+            keys[i] = key_text(key)
+            if keys[i] is None:
+                self.refuse_others({i: "null"}, MESSAGE_KEY)
+        self.keys = keys
+
+    def refuse(self, i: int, reason: str, column: str = "", text: str | None = None, row: int | None = None) -> None:
         """Refuses message i, or one `row` of it; `text` replaces the message's own bytes as text."""
         if row is None:
             self._whole.add(i)
         if text is None:
-            text = (self._messages.values[i] or b"")[: 4 * ROW_TEXT].decode("utf-8", "replace")
-        place = f"{self._messages.place} offset {self._messages.offsets[i]}" + ("" if row is None else f" row {row}")
-        letter = DeadLetter(reason, column, self._messages.source, place, text[:ROW_TEXT])
+            text = (self.messages.values[i] or b"")[: 4 * ROW_TEXT].decode("utf-8", "replace")
+        place = f"{self.messages.place} offset {self.messages.offsets[i]}" + ("" if row is None else f" row {row}")
+        letter = DeadLetter(reason, column, self.messages.source, place, text[:ROW_TEXT])
         self._found.append((i, row or 0, letter))
 
-    def __contains__(self, i: int) -> bool:
-        return i in self._whole
+    def refuse_others(self, reasons: Mapping[int, str], column: str = "") -> None:
+        """Refuses messages by number, those that have not been."""
+        for i, reason in reasons.items():
+            if i not in self._whole:
+                self.refuse(i, reason, column)
 
     def whole(self) -> Array:
         """Which messages are refused as a whole, (m,) bool."""
-        mask = np.zeros(len(self._messages), bool)
+        mask = np.zeros(len(self.messages), bool)
         mask[list(self._whole)] = True
         return mask
 
@@ -208,6 +157,24 @@ class Refused:
     def letters(self) -> tuple[DeadLetter, ...]:
         """In the order of the messages."""
         return tuple(letter for *_, letter in sorted(self._found, key=lambda found: found[:2]))
+
+    def chunk(
+        self, points: Array, index: Array, counts: Array, times: Array | None = None, keys: Array | None = None,
+        **columns: Any,
+    ) -> Chunk:
+        """The rows of the messages `index` (m,), `counts` (m,) of each, in order; see `Chunk` for the shapes.
+
+        Args:
+          times, keys: of the messages `index`; None: the messages' own.
+          columns: further ones of `Chunk`.
+        """
+        messages, (start, stop) = self.messages, self.messages.offsets_read
+        times = messages.times[index] if times is None else times
+        keys = self.keys[index] if keys is None and self.keys is not None else keys
+        return Chunk(
+            messages.part, start, stop, stop, points, messages.offsets[index], counts, times,
+            keys=keys, letters=self.letters(), **columns,
+        )  # fmt: skip
 
 
 class MessageFormat(abc.ABC):
@@ -221,38 +188,23 @@ class MessageFormat(abc.ABC):
     name: ClassVar[str]
     key_column: str | None
 
-    def decode(self, messages: Messages, clock: EventTime, now: float) -> Decoded:
+    def decode(self, messages: Messages, clock: EventTime, now: float) -> Chunk:
         """The good rows of the messages, and a letter for all that is not: whatever they hold, it is no exception.
 
         Raises:
           ConnectionError: schemas can't be had at the moment: the same messages again, later.
           ValueError: schemas can't be had, and waiting will not help.
         """
-        refused = Refused(messages)
+        decoding = Decoding(messages, clock, now)
         if None in messages.values:
             for i, value in enumerate(messages.values):
                 if value is None:
-                    refused.add(i, "null message")
-        keys = self._message_keys(messages, refused)
+                    decoding.refuse(i, "null message")
+        if self.key_column == MESSAGE_KEY:
+            decoding.read_keys()
         if clock.column is None:
-            self._refuse(clock.refuse(messages.times, now), refused)
-        rows = self._rows(messages, refused.rest(), refused, clock, now)
-        if rows.keys is not None:
-            keys = rows.keys
-        elif keys is not None:
-            keys = keys[rows.index]
-        return Decoded(
-            rows.points,
-            messages.offsets[rows.index],
-            rows.counts,
-            messages.times[rows.index] if rows.times is None else rows.times,
-            rows.weights,
-            keys,
-            rows.ids,
-            rows.groups,
-            rows.extras,
-            refused.letters(),
-        )
+            decoding.refuse_others(clock.refuse(messages.times, now))
+        return self._chunk(decoding)
 
     @abc.abstractmethod
     def check_time(self, column: str | None) -> None:
@@ -263,21 +215,5 @@ class MessageFormat(abc.ABC):
         """What may be shown of it."""
 
     @abc.abstractmethod
-    def _rows(self, messages: Messages, good: Array, refused: Refused, clock: EventTime, now: float) -> Rows:
-        """The rows of the messages `good`; what is wrong with others of them goes to `refused`."""
-
-    def _message_keys(self, messages: Messages, refused: Refused) -> Array | None:
-        if self.key_column != MESSAGE_KEY:
-            return None
-        keys = np.empty(len(messages), object)
-        for i, key in enumerate(messages.keys):
-            keys[i] = key_text(key)
-            if keys[i] is None:
-                self._refuse({i: "null"}, refused, MESSAGE_KEY)
-        return keys
-
-    @staticmethod
-    def _refuse(reasons: Mapping[int, str], refused: Refused, column: str = "") -> None:
-        for i, reason in reasons.items():
-            if i not in refused:
-                refused.add(i, reason, column)
+    def _chunk(self, decoding: Decoding) -> Chunk:
+        """What becomes of the messages that are not refused yet; those in which something is wrong are refused."""

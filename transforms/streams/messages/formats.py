@@ -11,20 +11,19 @@ from beam_coresets.transforms.reading.coordinates import unit_rows
 from beam_coresets.transforms.streams.messages.decoding import (
     MESSAGE_KEY,
     Array,
-    Decoded,
+    Decoding,
     EventTime,
     MessageFormat,
     Messages,
-    Refused,
-    Rows,
     too_large,
 )
 from beam_coresets.transforms.streams.messages.json import Json
 from beam_coresets.transforms.streams.messages.registry import SchemaRegistry
 from beam_coresets.transforms.streams.messages.rows import Avro, AvroRegistry, read_schema
+from beam_coresets.transforms.streams.source import Chunk
 
 __all__ = [
-    "FORMATS", "MESSAGE_KEY", "Avro", "AvroRegistry", "Block", "Decoded", "EventTime", "Float32", "Json",
+    "FORMATS", "MESSAGE_KEY", "Avro", "AvroRegistry", "Block", "EventTime", "Float32", "Json",
     "MessageFormat", "Messages", "SchemaRegistry", "message_format", "read_schema",
 ]  # fmt: skip
 
@@ -69,25 +68,27 @@ class _Vectors(MessageFormat):
     def _width(self) -> str:
         raise NotImplementedError
 
-    def _rows(self, messages: Messages, good: Array, refused: Refused, clock: EventTime, now: float) -> Rows:
+    def _chunk(self, decoding: Decoding) -> Chunk:
+        messages, good = decoding.messages, decoding.rest()
         values = messages.values if len(good) == len(messages) else [messages.values[i] for i in good]
         sizes = np.fromiter(map(len, values), np.int64, len(values))  # type: ignore[arg-type]
         wrong = self._wrong(sizes)
         if wrong.any():
             for i in np.flatnonzero(wrong).tolist():
-                refused.add(int(good[i]), f"width: must be {self._width()}, got {sizes[i]}", text=_hex(values[i]))
+                reason = f"width: must be {self._width()}, got {sizes[i]}"
+                decoding.refuse(int(good[i]), reason, text=_hex(values[i]))
             good, sizes = good[~wrong], sizes[~wrong]
             values = [messages.values[i] for i in good]
         raw = bytearray().join(values)  # type: ignore[arg-type]  # a bytearray, as the array over it is writable
         points = np.frombuffer(raw, "<f4").reshape(-1, self.dim).astype(np.float32, copy=False)
         counts = sizes // (4 * self.dim)
-        points, kept = self._finite(points, good, counts, refused)
+        points, kept = self._finite(points, good, counts, decoding)
         if kept is not None:
             counts = np.bincount(np.repeat(np.arange(len(good)), counts)[kept], minlength=len(good))
             points, good, counts = points[kept], good[counts > 0], counts[counts > 0]
-        return Rows(points, good, counts)
+        return decoding.chunk(points, good, counts)
 
-    def _finite(self, points: Array, good: Array, counts: Array, refused: Refused) -> tuple[Array, Array | None]:
+    def _finite(self, points: Array, good: Array, counts: Array, decoding: Decoding) -> tuple[Array, Array | None]:
         """The points, unit vectors under cosine, and the rows (n,) to keep of them; None: all."""
         faults: list[tuple[Array, str]] = []
         most = 0.0 if not points.size else max(float(points.max()), -float(points.min()))
@@ -108,7 +109,7 @@ class _Vectors(MessageFormat):
                 number = int(row - counts[:message].sum())
                 text = str(read[row, :64].tolist())
                 why = too_large(read[row]) if reason == _TOO_LARGE else reason
-                refused.add(int(good[message]), why, "", text, number if self.name == "block" else None)
+                decoding.refuse(int(good[message]), why, "", text, number if self.name == "block" else None)
             bad |= mask
         return points, np.flatnonzero(~bad) if bad.any() else None
 

@@ -14,8 +14,9 @@ import pyarrow.json as pajson
 
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.coordinates import Batch
-from beam_coresets.transforms.streams.messages.decoding import Array, Messages, Refused, event_times
+from beam_coresets.transforms.streams.messages.decoding import Array, Decoding
 from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, MalformedError, NamedRows, as_text
+from beam_coresets.transforms.streams.times import event_times
 
 _SMALL = 64
 _DEEPEST = 100
@@ -39,16 +40,15 @@ class Json(NamedRows):
         cells = super()._cells(records, layout)
         return [record | {name: _number(record[name]) for name in names if name in record} for record in cells]
 
-    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
-                ) -> list[Batch]:
+    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
         pieces: list[Batch] = []
-        waiting = [good]
+        messages, waiting = decoding.messages, [decoding.rest()]
         while waiting:
             part = waiting.pop()
             values = [messages.values[i] for i in part]
             try:
                 if len(part) > _SMALL:
-                    pieces.append(self._fast(values, part, messages.source, layout, time))
+                    pieces.append(self._fast(values, part, decoding, layout))
                     continue
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 waiting += [part[len(part) // 2 :], part[: len(part) // 2]]  # a bad one spoils as few as can be
@@ -59,13 +59,13 @@ class Json(NamedRows):
                     records.append(_object(value or b""))
                     rows.append(i)
                 except MalformedError as error:
-                    refused.add(int(i), f"unparsable: {error}")
-            pieces += self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
+                    decoding.refuse(int(i), f"unparsable: {error}")
+            pieces += self._safely(records, np.array(rows, np.int64), decoding, layout)
         return pieces
 
-    def _fast(self, values: list[Any], rows: Array, source: str, layout: Layout, time: str | None) -> Batch:
+    def _fast(self, values: list[Any], rows: Array, decoding: Decoding, layout: Layout) -> Batch:
         """All at once by Arrow; raises ArrowInvalid unless every message is one plain object of the guessed types."""
-        lines = b"\n".join(values) + b"\n"
+        lines, time = b"\n".join(values) + b"\n", decoding.clock.column
         if not _plain(lines, values):
             raise pa.ArrowInvalid("not one plain object a line")
         try:
@@ -89,7 +89,7 @@ class Json(NamedRows):
         if key is not None:
             columns[KEY] = _cast(found[key], pa.string())
             unparsable[KEY] = np.zeros(len(values), bool)
-        return Batch(pa.record_batch(columns), rows, source, 0, unparsable=unparsable)
+        return Batch(pa.record_batch(columns), rows, decoding.messages.source, 0, unparsable=unparsable)
 
     def _guess(self, first: Mapping[str, Any], layout: Layout, time: str | None) -> dict[str, Any]:
         """Column -> the type that the first record suggests for all."""

@@ -25,16 +25,14 @@ from beam_coresets.transforms.reading.rows import build
 from beam_coresets.transforms.streams.messages.decoding import (
     MESSAGE_KEY,
     Array,
-    EventTime,
+    Decoding,
     MessageFormat,
-    Messages,
-    Refused,
-    Rows,
-    event_time,
     key_text,
     too_large,
 )
 from beam_coresets.transforms.streams.messages.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
+from beam_coresets.transforms.streams.source import Chunk
+from beam_coresets.transforms.streams.times import event_time
 
 TIME, KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
 EXACT = 2.0**53
@@ -141,9 +139,8 @@ class RowFormat(MessageFormat):
         """The columns to read, where event times are in the column `time`."""
 
     @abc.abstractmethod
-    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
-                ) -> list[Batch]:
-        """The messages `good` as batches whose `rows` are the messages' indices; what is no row is refused."""
+    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
+        """The messages that are not refused, as batches whose `rows` are their indices; what is no row is refused."""
 
     def _key_column(self) -> str | None:
         return None if self.key_column == MESSAGE_KEY else self.key_column
@@ -152,57 +149,58 @@ class RowFormat(MessageFormat):
         """What a letter shows: the row as it was understood, or None: the message itself."""
         return text
 
-    def _rows(self, messages: Messages, good: Array, refused: Refused, clock: EventTime, now: float) -> Rows:
-        layout = self._layout(clock.column)
-        pieces = [p for p in self._pieces(messages, good, refused, layout, clock.column) if len(p)]
+    def _chunk(self, decoding: Decoding) -> Chunk:
+        layout = self._layout(decoding.clock.column)
+        pieces = [p for p in self._pieces(decoding, layout) if len(p)]
         block, letters = build(pieces, layout, Span(0, 0))
         for letter in letters:
             number = int(letter.position.removeprefix("row "))
-            refused.add(number, letter.reason, letter.column, self._text(letter.row))
+            decoding.refuse(number, letter.reason, letter.column, self._text(letter.row))
         index = np.concatenate([np.empty(0, np.int64), *(p.rows for p in pieces)]).astype(np.int64)
-        built = ~refused.whole()[index]
+        built = ~decoding.whole()[index]
         if self._single(layout):
-            self._refuse_large(block.points, index[built], refused)
-        times, keys = self._times_and_keys(pieces, index, refused, clock, now, messages.times)
-        fine = ~refused.whole()[index]
+            self._refuse_large(block.points, index[built], decoding)
+        times, keys = self._times_and_keys(pieces, index, decoding)
+        fine = ~decoding.whole()[index]
         if not fine[built].all():
             block = block.take(np.flatnonzero(fine[built]))
         options = self.columns
-        return Rows(
+        return decoding.chunk(
             block.points.astype(np.float32, copy=False) if self._single(layout)
             else _exact(block.points, pieces, layout, fine),
             index[fine],
             np.ones(len(block), np.int64),
-            None if options.weight_column is None else block.weights,
-            None if options.id_column is None else block.ids,
-            block.groups,
-            block.extras,
             None if times is None else times[fine],
             None if keys is None else keys[fine],
+            weights=None if options.weight_column is None else block.weights,
+            ids=None if options.id_column is None else block.ids,
+            groups=block.groups,
+            extras=block.extras,
         )
 
     def _times_and_keys(
-        self, pieces: list[Batch], index: Array, refused: Refused, clock: EventTime, now: float, stamps: Array
+        self, pieces: list[Batch], index: Array, decoding: Decoding
     ) -> tuple[Array | None, Array | None]:
         """Event times and keys of the rows (n,), where columns hold them; without one a row is refused."""
         times = keys = None
+        clock = decoding.clock
         if clock.column is not None:
             times = np.concatenate([np.empty(0), *(p.columns.column(TIME).to_numpy(False) for p in pieces)])
-            reasons = clock.refuse(times, now, stamps[index])
-            self._refuse({int(index[i]): reason for i, reason in reasons.items()}, refused, clock.column)
+            reasons = clock.refuse(times, decoding.now, decoding.messages.times[index])
+            decoding.refuse_others({int(index[i]): reason for i, reason in reasons.items()}, clock.column)
         if (column := self._key_column()) is not None:
             keys = np.empty(len(index), object)
             keys[:] = [key for p in pieces for key in p.columns.column(KEY).to_pylist()]
             mistyped = np.concatenate([np.empty(0, bool), *(p.unparsable[KEY] for p in pieces)]).astype(bool)
             for i in np.flatnonzero([key is None for key in keys.tolist()]):
-                self._refuse({int(index[i]): "unparsable" if mistyped[i] else "null"}, refused, column)
+                decoding.refuse_others({int(index[i]): "unparsable" if mistyped[i] else "null"}, column)
         return times, keys
 
-    def _batch(self, records: list[Any], rows: Array, source: str, layout: Layout, time: str | None) -> Batch:
+    def _batch(self, records: list[Any], rows: Array, decoding: Decoding, layout: Layout) -> Batch:
         """Records as a batch, with their times and keys beside the layout's columns."""
-        batch = formats.python_batch(self._cells(records, layout), layout, rows, source, 0)
+        batch = formats.python_batch(self._cells(records, layout), layout, rows, decoding.messages.source, 0)
         columns, unparsable = batch.columns, dict(batch.unparsable)
-        if time is not None:
+        if (time := decoding.clock.column) is not None:
             times = [event_time(record.get(time)) for record in records]
             columns = columns.append_column(TIME, pa.array(times, pa.float64()))
         if (name := self._key_column()) is not None:
@@ -212,31 +210,29 @@ class RowFormat(MessageFormat):
             columns = columns.append_column(KEY, keys)
         return dataclasses.replace(batch, columns=columns, unparsable=unparsable)
 
-    def _safely(
-        self, records: list[Any], rows: Array, messages: Messages, refused: Refused, layout: Layout, time: str | None
-    ) -> list[Batch]:
+    def _safely(self, records: list[Any], rows: Array, decoding: Decoding, layout: Layout) -> list[Batch]:
         """`_batch`, where records that can't be in one are refused."""
         try:
-            return [self._batch(records, rows, messages.source, layout, time)]
+            return [self._batch(records, rows, decoding, layout)]
         except Exception as error:  # whatever others wrote ends as a letter, not as a job that starts over for ever
             if not len(rows):
                 raise
             if len(rows) == 1:
-                refused.add(int(rows[0]), f"unparsable: {type(error).__name__} in the record")
+                decoding.refuse(int(rows[0]), f"unparsable: {type(error).__name__} in the record")
                 return []
         half = len(rows) // 2
-        first = self._safely(records[:half], rows[:half], messages, refused, layout, time)
-        return first + self._safely(records[half:], rows[half:], messages, refused, layout, time)
+        first = self._safely(records[:half], rows[:half], decoding, layout)
+        return first + self._safely(records[half:], rows[half:], decoding, layout)
 
     def _single(self, layout: Layout) -> bool:
         """Whether points are float32: a matter of the types, never of what a batch holds."""
         kinds = [layout.schema.field(name).type for name in layout.coordinates]
         return self.columns.metric == "cosine" or all(map(fits_float32, kinds))
 
-    def _refuse_large(self, points: Array, index: Array, refused: Refused) -> None:
+    def _refuse_large(self, points: Array, index: Array, decoding: Decoding) -> None:
         """Refuses those of the rows (n, d) of the messages `index` (n,) that float32 can't hold."""
         for row in np.flatnonzero((np.abs(points) > LARGEST_NARROW).any(axis=1)).tolist():
-            self._refuse({int(index[row]): too_large(points[row])}, refused)
+            decoding.refuse_others({int(index[row]): too_large(points[row])})
 
     def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
         """The records, with what columns hold made to fit the layout."""
@@ -328,17 +324,17 @@ class Avro(RowFormat):
         key = self._key_column()
         return _avro_layout(self.columns, self.schema, tuple(name for name in (time, key) if name is not None))
 
-    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
-                ) -> list[Batch]:
+    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
         schema = _parsed(self.schema)
         records, rows = [], []
-        for i in good.tolist():
+        for i in decoding.rest().tolist():
+            value = decoding.messages.values[i] or b""
             try:
-                records.append(_record(messages.values[i] or b"", schema))
+                records.append(_record(value, schema))
                 rows.append(i)
             except MalformedError as error:
-                refused.add(i, f"unparsable: {error}", text=(messages.values[i] or b"")[:250].hex())
-        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
+                decoding.refuse(i, f"unparsable: {error}", text=value[:250].hex())
+        return self._safely(records, np.array(rows, np.int64), decoding, layout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,11 +359,10 @@ class AvroRegistry(NamedRows):
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_schemas", "_recursive")}
 
-    def _pieces(self, messages: Messages, good: Array, refused: Refused, layout: Layout, time: str | None
-                ) -> list[Batch]:
+    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
         records, rows = [], []
-        for i in good.tolist():
-            value = messages.values[i] or b""
+        for i in decoding.rest().tolist():
+            value = decoding.messages.values[i] or b""
             try:
                 if len(value) < 5 or value[0]:
                     raise MalformedError("must begin with a zero byte and a schema number")
@@ -378,5 +373,5 @@ class AvroRegistry(NamedRows):
                 records.append(_record(value[5:], schema))
                 rows.append(i)
             except (MalformedError, UnknownSchemaError) as error:
-                refused.add(i, f"unparsable: {error}", text=value[:250].hex())
-        return self._safely(records, np.array(rows, np.int64), messages, refused, layout, time)
+                decoding.refuse(i, f"unparsable: {error}", text=value[:250].hex())
+        return self._safely(records, np.array(rows, np.int64), decoding, layout)

@@ -1,11 +1,11 @@
-"""PaneRows: chunks cut where panes change, ids that name part, offset and number, extras that stay with their rows."""
+"""PaneBuffer: chunks cut where panes change, ids of part, offset and number, extras that stay with their rows."""
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_coresets.transforms.shards.pane_rows import PaneRows
+from beam_coresets.transforms.shards.pane_buffer import PaneBuffer
 from beam_coresets.transforms.streams.source import Chunk
 
 
@@ -30,7 +30,7 @@ CHUNKS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 50), COUNTS), max_
 
 @given(CHUNKS, st.booleans(), st.booleans(), st.data())
 def test_every_row_is_in_its_pane_with_all_that_belongs_to_it(chunks, extras, plain, data):
-    collected, expected = PaneRows(), {}
+    collected, expected = PaneBuffer(), {}
     for i, (part, start, counts) in enumerate(chunks):
         chunk = chunk_of(part, 100 * i + start, counts, extras, not plain, not plain, not plain)
         panes = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(counts), max_size=len(counts))), np.int64)
@@ -60,7 +60,7 @@ def test_every_row_is_in_its_pane_with_all_that_belongs_to_it(chunks, extras, pl
 def test_rows_weigh_one_and_printed_ids_of_the_user_are_kept():
     chunk = chunk_of(3, 0, [2, 1])
     named = Chunk(**vars(chunk) | {"extras": pa.table({"id": ["a", "b", "c"]})})
-    collected = PaneRows()
+    collected = PaneBuffer()
     collected.add(named, np.array([7, 7]))
     rows = collected.rows(7, str)
     assert rows.weights.tolist() == [1.0, 1.0, 1.0]
@@ -69,7 +69,7 @@ def test_rows_weigh_one_and_printed_ids_of_the_user_are_kept():
 
 
 def test_what_it_holds_is_counted():
-    collected = PaneRows()
+    collected = PaneBuffer()
     assert collected.nbytes == 0
     collected.add(chunk_of(0, 0, [4, 4]), np.array([1, 2]))
     assert collected.nbytes >= 8 * 2 * 4
@@ -78,7 +78,7 @@ def test_what_it_holds_is_counted():
 
 @pytest.mark.parametrize("offset", [2**31, 2**40])
 def test_far_offsets_have_ids_of_their_own(offset):
-    collected = PaneRows()
+    collected = PaneBuffer()
     collected.add(chunk_of(1, offset, [1, 1, 1]), np.zeros(3, np.int64))
     ids = collected.rows(0, str).ids
     assert len(set(ids.tolist())) == 3
@@ -86,6 +86,6 @@ def test_far_offsets_have_ids_of_their_own(offset):
 
 
 def test_rows_of_a_large_message_have_ids_of_their_own():
-    collected = PaneRows()
+    collected = PaneBuffer()
     collected.add(chunk_of(0, 0, [70_000]), np.zeros(1, np.int64))
     assert len(np.unique(collected.rows(0, str).ids)) == 70_000

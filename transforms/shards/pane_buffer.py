@@ -9,7 +9,7 @@ import pyarrow as pa
 from beam_coresets._jit import kernel
 from beam_coresets.points.block import concatenate_extras
 from beam_coresets.shards.assignment import part_ids
-from beam_coresets.streaming.partial_reports import KeyedRows
+from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.transforms.streams.source import Chunk
 
 Array = npt.NDArray[Any]
@@ -28,7 +28,7 @@ def _numbered(offsets, counts, out):  # type: ignore[no-untyped-def]
             i += 1
 
 
-class PaneRows:
+class PaneBuffer:
     """Collects chunks, cut where panes change."""
 
     def __init__(self) -> None:
@@ -44,13 +44,13 @@ class PaneRows:
             inside = panes == pane
             self._pieces.setdefault(pane, []).append(chunk if inside.all() else _messages(chunk, inside))
 
-    def rows(self, pane: int, names: Names) -> KeyedRows:
+    def rows(self, pane: int, names: Names) -> PaneRows:
         """All rows of a pane; `names` gives the name of a part for printed ids."""
         pieces = self._pieces.get(pane, [])
         if not pieces:
-            return KeyedRows(np.empty((0, 0), np.float32), np.empty(0), np.empty(0, np.uint64))
+            return PaneRows(np.empty((0, 0), np.float32), np.empty(0), np.empty(0, np.uint64))
         keyed = pieces[0].keys is not None
-        return KeyedRows(
+        return PaneRows(
             np.concatenate([piece.points for piece in pieces]),
             np.concatenate([np.ones(len(p.points)) if p.weights is None else p.weights for p in pieces]),
             np.concatenate([_ids(piece) for piece in pieces]),
