@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 from beam_coresets.datasets.synthetic import GaussianMixture
@@ -18,6 +18,7 @@ from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan, most_of
 from beam_coresets.streaming.trigger import Patience
 from beam_coresets.streaming.windows import WindowSpec, seconds
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
@@ -132,15 +133,25 @@ class SummarizeInYaml(beam.PTransform):
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
+
+    Source: `Summarize`.
+
+    Example:
+      tables = rows | SummarizeInYaml(k=4, shards=5, columns=["x", "y", "z"])
+      tables["centers"] | beam.Map(print)
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         given = read_options(options, BATCH_OPTIONS)
+        self._options = options
         self._summarize = Summarize(_plan(given), _part(Columns, given))
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":
         return _outputs(rows | "Summarize" >> self._summarize)
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 class SummarizeStreamInYaml(beam.PTransform):
@@ -154,11 +165,18 @@ class SummarizeStreamInYaml(beam.PTransform):
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
+
+    Source: `SummarizeUnbounded`.
+
+    Example (a stream without an end):
+      tables = rows | SummarizeStreamInYaml(k=4, shards=5, columns=["x", "y", "z"], window="5s")
+      tables["centers"] | beam.Map(print)
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         given = read_options(options, STREAM_OPTIONS)
+        self._options = options
         self._stream = _stream_plan(given)
         self._write = None
         if "output" in given:
@@ -171,13 +189,16 @@ class SummarizeStreamInYaml(beam.PTransform):
             claims=None if self._write is None else self._write.claims,
         )  # fmt: skip
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":
         result = rows | "Summarize" >> self._summarize
         decided = result.decided
         if self._write is not None:
             decided = (decided | "Write" >> self._write).claimed
         tables = Summaries.of(decided, result.dead_letters, tuple(ROWS), self._stream.plan)
         return {**_outputs(tables), "late": result.late}
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 def _stream_plan(given: Mapping[str, Any]) -> StreamPlan:
@@ -212,24 +233,32 @@ class GeneratePointsInYaml(beam.PTransform):
 
     Raises:
       ValueError: a number that can't be.
+
+    Source: `beam_coresets.datasets.synthetic.GaussianMixture`.
+
+    Example (a stream without an end):
+      p | GeneratePointsInYaml(rate=100, dim=2) | beam.Map(print)
     """
 
     _yaml_requires_inputs = False
 
     def __init__(self, rate: int = 1000, dim: int = 8, clusters: int = 20, seed: int = 0) -> None:
         super().__init__()
-        kinds = dict.fromkeys(("rate", "dim", "clusters", "seed"), int)
-        read_options({"rate": rate, "dim": dim, "clusters": clusters, "seed": seed}, kinds)
+        self._options = {"rate": rate, "dim": dim, "clusters": clusters, "seed": seed}
+        read_options(self._options, dict.fromkeys(self._options, int))
         if rate < 1 / _TICK:
             raise ValueError(f"rate: must be at least {1 / _TICK:g} points a second, got {rate}")
         self._rows, self._mixture = round(rate * _TICK), GaussianMixture(seed=seed, d=dim, k=clusters)
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> PCollection[GeneratedRow]:
         return (
             begin
             | "Ticks" >> PeriodicImpulse(fire_interval=_TICK)
             | "Points" >> beam.FlatMap(_points_at, self._mixture, self._rows).with_output_types(GeneratedRow)
         )
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 def _points_at(tick: Any, mixture: GaussianMixture, rows: int) -> Iterator[GeneratedRow]:

@@ -112,6 +112,7 @@ class Decision:
     label_totals: Mapping[int, float] | None = None
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         recovery, evidence = self.recovery, self.evidence
         fields: dict[str, Any] = {
             "assignment": dataclasses.asdict(self.policy.assignment),
@@ -133,6 +134,7 @@ class Decision:
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:
+        """The Decision that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "Decision")
         scheme, plain = fields["assignment"], fields["recovery"]
         scheme["domains"] = None if scheme["domains"] is None else tuple(scheme["domains"])
@@ -182,6 +184,7 @@ class Verdict:
     replica: int = 0
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         bodies = [decision.to_bytes() for decision in self.decisions.values()]
         fields = {name: getattr(self, name) for name in _VERDICT}
         fields |= {"keys": list(self.decisions), "lengths": [len(body) for body in bodies]}
@@ -190,6 +193,7 @@ class Verdict:
 
     @staticmethod
     def from_bytes(data: bytes) -> Verdict:
+        """The Verdict that `to_bytes` was given."""
         at = 8 + int.from_bytes(data[:8], "little")
         fields, _ = codec.unpack(data[8:at], "Verdict")
         decisions = {}

@@ -176,6 +176,7 @@ class Lineage:
         return dataclasses.replace(self, history=tuple(sorted(kept, key=lambda g: g.end)[-HISTORY:]))
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         fields = {
             "key": self.key,
             "ids": [list(g.ids) for g in self.history],
@@ -188,6 +189,7 @@ class Lineage:
 
     @staticmethod
     def from_bytes(data: bytes) -> Lineage:
+        """The Lineage that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "Lineage")
         history = []
         for i, end in enumerate(np.asarray(arrays["ends"]).tolist()):

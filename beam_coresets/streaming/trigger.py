@@ -113,6 +113,7 @@ class Vigil:
 
     @staticmethod
     def from_json(text: str) -> Vigil:
+        """The Vigil that `to_json` was given."""
         end = text.index("\n")
         fields: dict[str, Any] = json.loads(text[:end])
         shards, times = (base64.b64decode(column) for column in fields["finals"])

@@ -101,6 +101,7 @@ class Layout:
 
     @property
     def needed(self) -> tuple[str, ...]:
+        """Names of all columns that are read of a file."""
         return tuple(self.schema.names)
 
     @property
@@ -134,6 +135,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def is_bytes(kind: Any) -> bool:
+    """Whether an Arrow type holds bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
@@ -145,6 +147,7 @@ def _is_label(kind: Any) -> bool:
 
 
 def fits_float32(kind: Any) -> bool:
+    """Whether float32 holds every number of an Arrow type exactly."""
     kind = _value_type(kind)
     small = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.float16(), pa.float32())
     return any(kind == t for t in small)

@@ -69,6 +69,7 @@ class Format:
 
 
 def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own filesystem."""
     return FileSystems.get_scheme(path) is None
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -27,6 +28,7 @@ from beam_coresets.assigning.cluster_assignment import Membership, Nearest, labe
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.points.nearest import Metric
 from beam_coresets.solvers.model import Centers
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.progress import PROGRESS
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.writing.atomic_files import move, remove_folder, write
@@ -63,6 +65,15 @@ class AssignRows(beam.PTransform):
       z, metric: of the centers; the distance is 1 - cos under the cosine metric.
       names: file names for printed ids (`row_names` of the source).
       scale: a `Scale` (or a side input with one) that blocks are brought to first, as the centers had been.
+
+    Raises (while running):
+      ValueError: points of another width than the centers, or labels that have no prices.
+
+    Source: `beam_coresets.assigning.cluster_assignment`: the nearest center, or the least distance plus price.
+
+    Example:
+      rows = blocks | AssignRows(np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 5.0]]))
+      rows | WriteAssigned("out")
     """
 
     def __init__(
@@ -79,13 +90,13 @@ class AssignRows(beam.PTransform):
         self.clusters: Membership = clusters
         self._names, self._scale = dict(names or {}), scale
 
-    def expand(self, blocks: Any) -> Any:
+    def expand(self, blocks: PCollection[PointBlock]) -> PCollection[Assigned]:
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         return blocks | "Assign" >> beam.ParDo(_Assign(self.clusters, self._names))
 
     def display_data(self) -> dict[str, Any]:
-        return {"clusters": self.clusters.k, "by": type(self.clusters).__name__}
+        return shown(clusters=self.clusters.k, by=type(self.clusters).__name__, scaled=self._scale is not None)
 
 
 class _Assign(beam.DoFn):
@@ -181,6 +192,12 @@ class WriteAssigned(beam.PTransform):
 
     Raises:
       ValueError: an unknown format.
+
+    Source: files staged under a name of their own, then moved (`beam_coresets.transforms.writing.atomic_files.move`).
+
+    Example:
+      centers = np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 5.0]])
+      blocks | AssignRows(centers) | WriteAssigned("out", "jsonl")
     """
 
     def __init__(self, output: str, form: str = "parquet", gate: tuple[Any, ...] = ()) -> None:
@@ -189,7 +206,7 @@ class WriteAssigned(beam.PTransform):
             raise ValueError(f"format: must be one of {', '.join(tables.FORMATS)}, got {form!r}")
         self._output, self._form, self._gate = output, form, gate
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Assigned]) -> PCollection[str]:
         return (
             rows
             | "Stage" >> beam.ParDo(_StageFiles(self._output, self._form)).with_output_types(tuple[str, str])

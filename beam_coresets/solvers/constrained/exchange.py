@@ -78,6 +78,7 @@ class State:
 
     @property
     def cost(self) -> float:
+        """What the assignment costs."""
         return self.found.cost
 
 
