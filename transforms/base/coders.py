@@ -25,7 +25,7 @@ class _RecordCoder(Coder):
     def is_deterministic(self) -> bool:
         return True
 
-    def to_type_hint(self) -> Any:
+    def to_type_hint(self) -> type:
         return self.record
 
     def __eq__(self, other: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection
+from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.display import DisplayDataItem
 from apache_beam.utils.windowed_value import WindowedValue
 
@@ -105,10 +105,10 @@ class _Counters:
         self.blocks.inc()
         return block
 
-    def letter(self, letter: DeadLetter) -> Any:
+    def letter(self, letter: DeadLetter) -> TaggedOutput:
         self.letters.inc()
         Metrics.counter(NAMESPACE, f"dead_letters_{letter.kind}").inc()
-        return beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
+        return TaggedOutput(DEAD_LETTERS, letter)
 
 
 class _ReadPart(beam.DoFn):
@@ -228,7 +228,7 @@ class _RowsToBlocks(beam.DoFn):
                     yield WindowedValue(out, at, [window])
         self._pending = {}
 
-    def _counted(self, found: PointBlock | DeadLetter) -> Any:
+    def _counted(self, found: PointBlock | DeadLetter) -> PointBlock | TaggedOutput:
         return self._counters.block(found) if isinstance(found, PointBlock) else self._counters.letter(found)
 
     def _flush(self, pending: _Pending, window: Any) -> Iterator[PointBlock | DeadLetter]:

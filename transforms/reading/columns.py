@@ -115,7 +115,7 @@ class Layout:
         _validate(schema, self.options, self.coordinates, source)
 
 
-def _value_type(kind: Any) -> Any:
+def _value_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind) or _is_list(kind):
         return _value_type(kind.value_type)
     return kind

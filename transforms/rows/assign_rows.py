@@ -129,7 +129,7 @@ def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) 
     return Assigned(pa.table(columns), block.span, block.weights)
 
 
-def printed_ids(ids: Array, names: Mapping[int, str]) -> Any:
+def printed_ids(ids: Array, names: Mapping[int, str]) -> pa.Array:
     """Ids made of (file, row number) as file#row, others as 16 hexadecimal digits; an Arrow array of text (n,)."""
     keys, which = np.unique(ids >> np.uint64(32), return_inverse=True)
     files = [names.get(key) for key in keys.tolist()]
