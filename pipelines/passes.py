@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.pvalue import PCollection
 from rich.console import Console
 
 from beam_coresets.pipelines.console import options
@@ -33,7 +34,7 @@ class Result:
         local = beam_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
         self._path = FileSystems.join(tempfile.gettempdir() if local else folder, f".pass-{uuid.uuid4().hex}.pickle")
 
-    def keep(self, values: Any, *gate: Any) -> Any:
+    def keep(self, values: PCollection, *gate: Any) -> PCollection:
         """Keeps the one value of a PCollection, once the side inputs `gate` are there."""
         return values | "Keep" >> beam.Map(_keep, self._path, *gate)
 
@@ -51,7 +52,7 @@ def _keep(value: Any, path: str, *gate: Any) -> None:
 
 def blocks_of(
     known: DataOptions, pipeline: beam.Pipeline, scale: Scale | None
-) -> tuple[Any, Any]:
+) -> tuple[PCollection, PCollection]:
     """The data's blocks, in scaled units if there is a scale, and its dead letters."""
     read = pipeline | "Read" >> ReadBlocks(known.input, options.columns_of(known), known.input_format)
     blocks = read["blocks"]

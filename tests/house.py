@@ -4,7 +4,8 @@
 
 A module belongs to the package of its folder; modules directly in `beam_coresets/` are the root. Every package may
 import the root and itself; what else, `MAY_IMPORT` says, from the bottom up. Everything in `beam_coresets` that is not
-in `transforms` or `pipelines` is the core and imports no Beam.
+in `transforms` or `pipelines` is the core and imports no Beam. A package's `__init__` may say for type checkers which
+names it offers (`if TYPE_CHECKING`): it imports them only when somebody asks for one.
 """
 import ast
 import collections
@@ -75,10 +76,19 @@ def package_of(module):
                     else module.split(".")[1:-1])  # fmt: skip
 
 
+def offered(tree):
+    """The imports under `if TYPE_CHECKING` at a module's top."""
+    return [node for part in tree.body if isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING"
+            for node in part.body]  # fmt: skip
+
+
 def imports_of(path, known):
     """The modules of the product that a file imports, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    found, tree = set(), ast.parse(path.read_text())
+    names_only = offered(tree) if path.name == "__init__.py" else []
+    for node in ast.walk(tree):
+        if node in names_only:
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

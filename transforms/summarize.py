@@ -1,5 +1,4 @@
 """Summarize: the whole way from points to centers, coreset and certificate, as one composite."""
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from beam_coresets.points.block import PointBlock
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
@@ -56,10 +56,7 @@ class Summarize(beam.PTransform):
     """Points -> `Summaries`: for each window a coreset, k centers, and what they are worth.
 
     Takes a PCollection of PointBlocks, or of plain rows (dicts, NamedTuples, Beam rows, sequences of numbers), for
-    which `columns` says what to take.
-
-        result = rows | Summarize(Plan(k=20, shards=10, replication=3))
-        result.centers | beam.Map(print)
+    which `columns` says what to take. All points have the same number of coordinates.
 
     Args:
       plan: all parameters; or give them as keywords.
@@ -68,6 +65,19 @@ class Summarize(beam.PTransform):
       scale: a `Scale` as a side input (or value) that blocks are brought to, and results brought back from.
       dead_letters: rows refused before this transform (`ReadBlocks(...).dead_letters`): returned with its own, and
         counted against `max_bad_rows`.
+      rows: the tables to make rows of.
+      parameters: the fields of `Plan`.
+
+    Raises:
+      TypeError: a plan and parameters, or parameters that `Plan` has not.
+      ValueError: what the plan refuses, or a scale with the cosine metric; while running, more than `max_bad_rows`.
+
+    Source: `shard_reports`, `decide` and `summarize` of `beam_coresets`, which give the same numbers: by default
+    sensitivity sampling (Feldman and Langberg 2011) on the shards of a redundant assignment.
+
+    Example:
+      result = rows | Summarize(Plan(k=4, shards=5, replication=3), Columns(columns=("x", "y", "z")))
+      result.centers | beam.Map(print)
     """
 
     def __init__(
@@ -89,7 +99,7 @@ class Summarize(beam.PTransform):
         self._rows = tuple(rows)
         self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
 
-    def expand(self, points: Any) -> Any:
+    def expand(self, points: PCollection[Any]) -> "Summaries":
         plan = self._plan
         blocks, letters = self._blocks(points)
         if self._scale is not None:
@@ -120,8 +130,7 @@ class Summarize(beam.PTransform):
         return made["blocks"], (made["dead_letters"], self._letters) | "AllDeadLetters" >> beam.Flatten()
 
     def display_data(self) -> dict[str, Any]:
-        shown = dataclasses.asdict(self._plan)
-        return {name: value if isinstance(value, int | float | str) else str(value) for name, value in shown.items()}
+        return shown(columns=self._columns, plan=self._plan, tables=", ".join(self._rows))
 
 
 def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointBlock]]:
@@ -141,6 +150,7 @@ class ShardsThatAnswer(beam.DoFn):
         self._dropped = frozenset(dropped)
 
     def process(self, element: tuple[int, ShardReport], gate: Any = None) -> Iterator[ShardReport]:
+        """Yields the report unless its shard is among the dropped."""
         if element[0] not in self._dropped:
             yield element[1]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import PBegin, PCollection
 
 from beam_coresets.coordinator.decision import Policy, Verdict
 from beam_coresets.parameters.plan import Plan
@@ -22,6 +23,7 @@ from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.trigger import Patience
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.bad_rows import gate
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import window_key
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.coordinate_stream import VERDICTS, CoordinateStream
@@ -99,6 +101,13 @@ class SummarizeParts(beam.PTransform):
 
     Raises:
       ValueError: a source without an end, or what the parts raise.
+
+    Source: as `Summarize`, with parts for the buckets of the redundant assignment.
+
+    Example:
+      source = FileParts("points/*.parquet", Columns(columns=("x", "y", "z")))
+      result = p | SummarizeParts(source, Plan(k=4, shards=3), deadline=60.0)
+      result.decided | WriteSummaries("out")
     """
 
     def __init__(
@@ -122,7 +131,7 @@ class SummarizeParts(beam.PTransform):
         self._plan, self._rows = plan, tuple(rows)
         self._merge_reduce = plan.merge_reduce_over(assignment)
         self._policy = plan.policy_over(assignment, parts)
-        self._on_time = on_time
+        self._on_time, self._deadline, self._source = on_time, deadline, source
         reading = Reading(deadline=deadline, clock=clock)
         if on_time is not None:
             where = on_time.coordinators
@@ -131,7 +140,7 @@ class SummarizeParts(beam.PTransform):
             )
         self._read = ReadShards(source, self._merge_reduce, reading)
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> "Summaries":
         read = begin | "ReadShards" >> self._read
         letters = read[DEAD_LETTERS]
         if self._on_time is None:
@@ -142,7 +151,11 @@ class SummarizeParts(beam.PTransform):
             )
         return Summaries.of(decided, letters, self._rows, self._plan)
 
-    def _at_the_end(self, reports: Any, letters: Any) -> Any:
+    def display_data(self) -> dict[str, Any]:
+        deadline = self._deadline if self._on_time is None else self._on_time.deadline
+        return {**self._source.display_data(), **shown(plan=self._plan, deadline=deadline)}
+
+    def _at_the_end(self, reports: PCollection, letters: PCollection) -> PCollection:
         """Summaries, of all the reports there will be."""
         plan = self._plan
         answers = (
@@ -167,7 +180,7 @@ class _AnswerOnTime(beam.PTransform):
         super().__init__()
         self._on_time, self._policy, self._merge_reduce, self._plan = on_time, policy, merge_reduce, plan
 
-    def expand(self, reports: Any) -> Any:
+    def expand(self, reports: PCollection[tuple[str, ShardReport]]) -> PCollection[Summary]:
         on_time, plan = self._on_time, self._plan
         key = window_key(on_time.launched, on_time.launched)
         coordinated = (

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.window import FixedWindows
 from apache_beam.utils.timestamp import Duration
 
@@ -22,6 +22,7 @@ from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.cursor import Completeness
 from beam_coresets.streaming.windows import Window, WindowSpec
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import group_names, group_of
 from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS, CoordinateStream
@@ -59,15 +60,30 @@ class StreamSummaries(NamedTuple):
 
 
 class SummarizeStream(beam.PTransform):
-    """Begin -> `StreamSummaries`.
+    """Begin -> `StreamSummaries`: for each window and key a coreset, k centers, and what they are worth, on time.
+
+    Every shard reads the parts that it holds for itself, so one that is stuck holds nobody up. All times are in
+    seconds, those of events since the epoch.
 
     Args:
       source: the parts.
       stream: what is asked.
       scale: columns' scale, or None.
-      init: centers to begin with and their ids (`SolveInOrder`).
+      init: (m, d) centers to begin with and their ids (`SolveInOrder`).
       claims: where decisions are claimed (`WriteSummaries.claims`): then the source is told which messages are done
         with only after their windows are claimed, and later windows follow the claimed ones after a restart.
+
+    Raises:
+      ValueError: a scale with the cosine metric; centers to begin with that can't be; while the graph is made, what the
+        source's `starts` raises, or more parts than `max_parts`.
+
+    Source: `ReadShards` and `AnswerOnTime`, which say what theirs is.
+
+    Example (a stream without an end):
+      stream = StreamPlan(Plan(k=20, shards=4), WindowSpec.parse("5s"))
+      write = WriteSummaries("out")
+      result = p | SummarizeStream(RateSource(rate=1000, parts=4), stream, claims=write.claims)
+      result.decided | write
     """
 
     def __init__(
@@ -82,7 +98,7 @@ class SummarizeStream(beam.PTransform):
         self._source: Source = source if scale is None else ScaledSource(source, scale)
         self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> "StreamSummaries":
         stream, plan = self._stream, self._stream.plan
         starts = self._source.starts()
         parts = len(starts)
@@ -109,6 +125,9 @@ class SummarizeStream(beam.PTransform):
         )
         return StreamSummaries(answered.decided, answered.late, read[DEAD_LETTERS], answered.elsewhere)
 
+    def display_data(self) -> dict[str, Any]:
+        return {**self._source.display_data(), **shown(stream=self._stream), **_claimed(self._claims)}
+
 
 class SummarizeUnbounded(beam.PTransform):
     """An unbounded PCollection with event times -> `StreamSummaries`.
@@ -132,6 +151,13 @@ class SummarizeUnbounded(beam.PTransform):
 
     Raises:
       ValueError: shards to be held, which only readers can be; a length that can't be.
+
+    Source: `ReportStream` and `AnswerOnTime`, which say what theirs is.
+
+    Example (a stream without an end):
+      stream = StreamPlan(Plan(k=4, shards=5), WindowSpec.parse("5s"))
+      result = rows | SummarizeUnbounded(stream, Columns(columns=("x", "y", "z")))
+      result.decided | WriteSummaries("out")
     """
 
     def __init__(
@@ -147,7 +173,7 @@ class SummarizeUnbounded(beam.PTransform):
         super().__init__()
         if stream.hold:
             raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
-        self._columns, self._key_column = columns or Columns(), key_column
+        self._columns, self._key_column, self._every, self._claims = columns or Columns(), key_column, every, claims
         self._stream, self._scale, plan = stream, scale, stream.plan
         merge_reduce = plan.merge_reduce
         self._answer = AnswerOnTime(stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims)
@@ -157,12 +183,16 @@ class SummarizeUnbounded(beam.PTransform):
             patience.retention + max(patience.cap, patience.deadline) + patience.grace + every, stream.clock,
         )  # fmt: skip
 
-    def expand(self, points: Any) -> Any:
+    def expand(self, points: PCollection[Any]) -> "StreamSummaries":
         blocks, letters = self._blocks(points)
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         answered = blocks | "Shards" >> self._report | "Answer" >> self._answer
         return StreamSummaries(answered.decided, answered.late, letters, answered.elsewhere)
+
+    def display_data(self) -> dict[str, Any]:
+        where = shown(columns=self._columns, every=self._every, key_column=self._key_column)
+        return {**where, **shown(stream=self._stream), **_claimed(self._claims)}
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
         if points.element_type == PointBlock:
@@ -200,6 +230,17 @@ class AnswerOnTime(beam.PTransform):
       policy: what is enough.
       merge_reduce: how the shards have sampled.
       scale, init, claims: see `SummarizeStream`.
+
+    Raises:
+      ValueError: a scale with the cosine metric.
+
+    Source: `CoordinateStream`, `CombinePanes` and `SolveInOrder`, one after the other.
+
+    Example (a stream without an end):
+      stream = StreamPlan(Plan(k=4, shards=5), WindowSpec.parse("5s"))
+      scheme = stream.plan.merge_reduce
+      reports = blocks | ReportStream(scheme, stream.windows)
+      reports | AnswerOnTime(stream, stream.policy(scheme.assignment), scheme)
     """
 
     def __init__(
@@ -217,7 +258,7 @@ class AnswerOnTime(beam.PTransform):
         self._stream, self._policy, self._merge_reduce = stream, policy, merge_reduce
         self._scale, self._init, self._claims = scale, init, claims
 
-    def expand(self, reports: Any) -> Any:
+    def expand(self, reports: PCollection[tuple[str, ShardReport]]) -> "Answers":
         stream, plan = self._stream, self._stream.plan
         known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
         patience, coordinators = stream.waiting(self._policy.assignment), stream.coordinators
@@ -232,6 +273,14 @@ class AnswerOnTime(beam.PTransform):
             | "Solve" >> SolveInOrder(stream.question(), self._scale, self._init, self._claims, coordinators)
         )
         return Answers(solved[DECIDED], coordinated[LATE_REPORTS], solved[ELSEWHERE])
+
+    def display_data(self) -> dict[str, Any]:
+        return {**shown(policy=self._policy, stream=self._stream), **_claimed(self._claims)}
+
+
+def _claimed(claims: Claims | None) -> dict[str, Any]:
+    """Where decisions are claimed, as it is shown."""
+    return {} if claims is None else shown(output=claims.output, format=claims.form)
 
 
 @dataclasses.dataclass(frozen=True)

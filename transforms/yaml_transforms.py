@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 from beam_coresets.datasets.synthetic import GaussianMixture
@@ -16,6 +16,7 @@ from beam_coresets.declared import Seconds, declare, of_values, parameters, part
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.parameters.stream_plan import StreamParameters
 from beam_coresets.tables import TABLE_FORMATS
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
@@ -59,15 +60,25 @@ class SummarizeInYaml(beam.PTransform):
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
+
+    Source: `Summarize`.
+
+    Example:
+      tables = rows | SummarizeInYaml(k=4, shards=5, columns=["x", "y", "z"])
+      tables["centers"] | beam.Map(print)
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         given = of_values(BATCH_OPTIONS, options)
+        self._options = options
         self._summarize = Summarize(Plan(**part_of(Plan, given)), Columns(**part_of(Columns, given)))
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":
         return _outputs(rows | "Summarize" >> self._summarize)
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 class SummarizeStreamInYaml(beam.PTransform):
@@ -81,11 +92,18 @@ class SummarizeStreamInYaml(beam.PTransform):
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
+
+    Source: `SummarizeUnbounded`.
+
+    Example (a stream without an end):
+      tables = rows | SummarizeStreamInYaml(k=4, shards=5, columns=["x", "y", "z"], window="5s")
+      tables["centers"] | beam.Map(print)
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         given = of_values(STREAM_OPTIONS, options)
+        self._options = options
         asked = StreamOptions(**given)
         keyed = asked.key_column is not None
         self._stream = asked.stream_of(Plan(**part_of(Plan, given)), keyed)
@@ -100,13 +118,16 @@ class SummarizeStreamInYaml(beam.PTransform):
             claims=None if self._write is None else self._write.claims,
         )  # fmt: skip
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":
         result = rows | "Summarize" >> self._summarize
         decided = result.decided
         if self._write is not None:
             decided = (decided | "Write" >> self._write).claimed
         tables = Summaries.of(decided, result.dead_letters, tuple(ROWS), self._stream.plan)
         return {**_outputs(tables), "late": result.late}
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +156,11 @@ class GeneratePointsInYaml(beam.PTransform):
 
     Raises:
       ValueError: a number that can't be.
+
+    Source: `beam_coresets.datasets.synthetic.GaussianMixture`.
+
+    Example (a stream without an end):
+      p | GeneratePointsInYaml(rate=100, dim=2) | beam.Map(print)
     """
 
     _yaml_requires_inputs = False
@@ -149,12 +175,15 @@ class GeneratePointsInYaml(beam.PTransform):
             raise ValueError(f"rate: must be at least {1 / _TICK:g} points a second, got {rate}")
         self._rows, self._mixture = round(rate * _TICK), GaussianMixture(seed=seed, d=dim, k=clusters)
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> PCollection[GeneratedRow]:
         return (
             begin
             | "Ticks" >> PeriodicImpulse(fire_interval=_TICK)
             | "Points" >> beam.FlatMap(_points_at, self._mixture, self._rows).with_output_types(GeneratedRow)
         )
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(**self._options)
 
 
 def _points_at(tick: Any, mixture: GaussianMixture, rows: int) -> Iterator[GeneratedRow]:

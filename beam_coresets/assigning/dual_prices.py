@@ -129,6 +129,7 @@ class Surveyor:
     seed: int = 0
 
     def nothing(self) -> SurveyTally:
+        """The tally of no rows."""
         return SurveyTally({}, {}, BottomK(self.size), BottomK(max(1, self.size // FAR_SHARE)))
 
     def tally(self, block: PointBlock) -> SurveyTally:

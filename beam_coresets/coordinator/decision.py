@@ -139,6 +139,7 @@ class Decision:
         return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         recovery, evidence = self.recovery, self.evidence
         fields = fields_of(self)
         fields["policy"] = [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]]
@@ -152,6 +153,7 @@ class Decision:
 
     @staticmethod
     def from_bytes(data: bytes) -> Decision:
+        """The Decision that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "Decision")
         held: dict[str, Any] = {name: np.asarray(arrays[name]) for name in (*_ARRAYS, "shard", "bucket")}
         recovery = recovery_from(
@@ -193,6 +195,7 @@ class Verdict:
     replica: int = 0
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         bodies = [decision.to_bytes() for decision in self.decisions.values()]
         fields = {name: getattr(self, name) for name in _VERDICT}
         fields |= {"keys": list(self.decisions), "lengths": [len(body) for body in bodies]}
@@ -201,6 +204,7 @@ class Verdict:
 
     @staticmethod
     def from_bytes(data: bytes) -> Verdict:
+        """The Verdict that `to_bytes` was given."""
         at = 8 + int.from_bytes(data[:8], "little")
         fields, _ = codec.unpack(data[8:at], "Verdict")
         decisions = {}

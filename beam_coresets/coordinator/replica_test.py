@@ -81,6 +81,7 @@ class Pool:
 
     @staticmethod
     def of(reports: Sequence[ShardReport], assignment: Assignment) -> Pool:
+        """All the shards' sampled points side by side; those that weigh nothing count for nothing."""
         samples = [dataclasses.replace(r.coreset, groups=None, extras=None) for r in reports]
         samples = [sample.scaled(1.0 * (sample.weights_ht > 0)) for sample in samples]
         sample = Coreset.union(samples)

@@ -69,6 +69,7 @@ class PointBlock:
 
     @property
     def dim(self) -> int:
+        """Coordinates of a point."""
         return int(self.points.shape[1])
 
     @property
@@ -88,6 +89,7 @@ class PointBlock:
         )
 
     def to_bytes(self) -> bytes:
+        """The whole block, for `from_bytes`."""
         span = [self.span.part, self.span.ordinal, self.span.last]
         arrays = {
             "points": self.points,
@@ -100,6 +102,7 @@ class PointBlock:
 
     @staticmethod
     def from_bytes(data: bytes) -> PointBlock:
+        """The block that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "PointBlock")
         points, weights, ids = arrays["points"], arrays["weights"], arrays["ids"]
         assert points is not None
@@ -130,30 +133,37 @@ class BlockRows(PointBlock):
 
     @property
     def dim(self) -> int:
+        """As the source's."""
         return self.source.dim
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """As the source's."""
         return self.source.dtype
 
     @property
     def points(self) -> Array:  # type: ignore[override]
+        """The source's, of the rows that were taken: gathered anew each time."""
         return self.source.points[self.rows]
 
     @property
     def weights(self) -> Array:  # type: ignore[override]
+        """The source's, of the rows that were taken: gathered anew each time."""
         return self.source.weights[self.rows]
 
     @property
     def ids(self) -> Array:  # type: ignore[override]
+        """The source's, of the rows that were taken: gathered anew each time."""
         return self.source.ids[self.rows]
 
     @property
     def groups(self) -> Array | None:  # type: ignore[override]
+        """The source's, of the rows that were taken: gathered anew each time."""
         return None if self.source.groups is None else self.source.groups[self.rows]
 
     @property
     def extras(self) -> Any:  # type: ignore[override]
+        """The source's, of the rows that were taken: gathered anew each time."""
         return None if self.source.extras is None else self.source.extras.combine_chunks().take(self.rows)
 
 

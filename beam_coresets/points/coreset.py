@@ -40,6 +40,7 @@ class Coreset:
 
     @property
     def dim(self) -> int:
+        """Coordinates of a point."""
         return int(self.points.shape[1])
 
     @property
@@ -49,6 +50,7 @@ class Coreset:
 
     @staticmethod
     def empty(dim: int = 0) -> Coreset:
+        """A coreset of no points."""
         return Coreset(np.empty((0, dim), np.float32), np.empty(0), np.empty(0), np.empty(0, np.uint64))
 
     @staticmethod
@@ -131,6 +133,7 @@ class Coreset:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, Array | None], prefix: str = "") -> Coreset:
+        """The coreset that `arrays` was asked of, with the same prefix."""
         points, weights_ht, ids = (arrays[prefix + name] for name in ("points", "weights_ht", "ids"))
         assert points is not None
         assert weights_ht is not None

@@ -81,11 +81,13 @@ class Summary:
 
     @functools.cached_property
     def summaries(self) -> pa.Table:
+        """The table `summaries`: one row a key."""
         table = pa.Table.from_pylist([dict(answer.row) for answer in self.answers], schema_of("summaries"))
         return self._with_identity(table, [1] * len(self.answers))
 
     @functools.cached_property
     def centers(self) -> pa.Table:
+        """The table `centers`: one row a center, and one for each that has ended."""
         columns = {
             f.name: pa.array([v for answer in self.answers for v in answer.centers[f.name]], f.type)
             for f in schema_of("centers")
@@ -94,6 +96,7 @@ class Summary:
 
     @functools.cached_property
     def coreset(self) -> pa.Table:
+        """The table `coreset`: one row a sampled point, with the kept columns."""
         lengths = [len(answer.coreset["id"]) for answer in self.answers]
         columns = {f.name: column_of([a.coreset[f.name] for a in self.answers], f.type) for f in schema_of("coreset")}
         table = self._with_identity(pa.table(columns), lengths)
@@ -104,6 +107,7 @@ class Summary:
 
     @functools.cached_property
     def candidates(self) -> pa.Table:
+        """The table `candidates`: one row a candidate; empty where none were asked for."""
         held = [(answer.candidates or no_candidates()) for answer in self.answers]
         columns = {f.name: column_of([each[f.name] for each in held], f.type) for f in schema_of("candidates")}
         return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])

@@ -47,6 +47,7 @@ def concatenate_kept(parts: list[Any], lengths: list[int]) -> Any:
 
 
 def summary_row(decision: Decision, question: Question, interval: Interval, centers: int) -> dict[str, Any]:
+    """The summary's columns by name, without the window's."""
     recovery, assignment, sampler = decision.recovery, decision.policy.assignment, question.sampler
     return {
         "shards": assignment.shards,
@@ -97,6 +98,7 @@ def _factor(decision: Decision, question: Question, interval: Interval) -> float
 
 
 def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None) -> dict[str, list[Any]]:
+    """Column -> k' values, without the window's; all empty where there are no centers. Costs are in scaled units."""
     solved = model.centers
     columns: dict[str, list[Any]] = {name: [None] * len(solved) for name in schema_of("centers").names}
     if not len(solved):
@@ -117,6 +119,7 @@ def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale |
 
 
 def coreset_table(decision: Decision, ids: list[str], scale: Scale | None) -> tuple[dict[str, Any], Any]:
+    """Column -> (m,) or (m, d) values, without the window's; and the kept columns, a pyarrow Table or None."""
     coreset, kept = decision.coreset, _kept(decision)
     points = coreset.points if scale is None else scale.undo(coreset.points)
     extras = coreset.extras
@@ -134,10 +137,12 @@ def coreset_table(decision: Decision, ids: list[str], scale: Scale | None) -> tu
 
 
 def no_candidates() -> dict[str, Any]:
+    """The candidates' columns without a row."""
     return {"index": [], "id": [], "coordinates": np.empty((0, 0)), "shard": [], "independent": []}
 
 
 def candidates_table(candidates: Candidates, names: Mapping[int, str], scale: Scale | None) -> dict[str, Any]:
+    """Column -> values, one a candidate, without the window's; means have no id."""
     points = candidates.points
     ids = printed_ids(candidates.drawn, names)
     return {
@@ -160,6 +165,7 @@ def _kept(decision: Decision) -> Array:
 
 
 def printed_ids(coreset: Coreset, names: Mapping[int, str]) -> list[str]:
+    """m texts: the user's ids, else file#row, else 16 hexadecimal digits."""
     extras = coreset.extras
     if extras is not None and "id" in extras.column_names:
         return [str(v) for v in extras.column("id").to_pylist()]

@@ -46,6 +46,7 @@ def numbered(groups: Array) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8
 
 
 def require_few(count: int) -> None:
+    """Raises ValueError for more labels than `MOST_LABELS`."""
     if count > MOST_LABELS:
         raise ValueError(f"group_column: must have at most {MOST_LABELS} labels with --weak, got at least {count}")
 

@@ -61,6 +61,7 @@ class Sketch:
 
     @property
     def dim(self) -> int:
+        """Coordinates of a row."""
         return int(self.rows.shape[1])
 
     @property

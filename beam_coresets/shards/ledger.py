@@ -118,6 +118,7 @@ class Ledger:
 
     @property
     def buckets(self) -> int:
+        """How many buckets the scheme has."""
         return len(self.counts)
 
     def of_buckets(self, buckets: Any) -> Ledger:
@@ -181,22 +182,27 @@ class SparseLedger(Ledger):
 
     @property
     def buckets(self) -> int:
+        """How many buckets the scheme has, held or not."""
         return self._buckets
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+        """(buckets,) as in `Ledger`, spread out anew each time."""
         return self._spread(self._entries.counts)
 
     @property
     def checksums(self) -> npt.NDArray[np.uint64]:  # type: ignore[override]
+        """(buckets,) as in `Ledger`, spread out anew each time."""
         return self._spread(self._entries.checksums)
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:  # type: ignore[override]
+        """(buckets,) as in `Ledger`, spread out anew each time."""
         return self._spread(self._entries.weights)
 
     @property
     def labels(self) -> LabelWeights | None:  # type: ignore[override]
+        """As in `Ledger`, spread out anew each time; None where labels are not counted."""
         labels = self._entries.labels
         return None if labels is None else labels.spread(self._held, self._buckets)
 

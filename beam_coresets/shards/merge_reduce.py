@@ -66,6 +66,7 @@ class ShardState:
     leaves: dict[int, int] = dataclasses.field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
+        """The whole state, for `from_bytes`."""
         arrays: dict[str, Any] = {}
         for i, node in enumerate(self.nodes.values()):
             arrays |= node.sample.arrays(f"{i}_") | node.ledger.arrays(f"{i}_ledger_")
@@ -82,6 +83,7 @@ class ShardState:
 
     @staticmethod
     def from_bytes(data: bytes) -> ShardState:
+        """The state that `to_bytes` was given."""
         size = int.from_bytes(data[:8], "little")
         fields, arrays = codec.unpack(data[8 : 8 + size], "ShardState")
         nodes = {
@@ -132,6 +134,7 @@ class MergeReduce:
 
     @property
     def blocks_a_leaf(self) -> int:
+        """Blocks of the source that one leaf of a shard's tree is made of: about as many rows as one block has."""
         return max(1, self.assignment.shards // self.assignment.replication)
 
     def update(self, state: ShardState, shard: int, block: PointBlock) -> ShardState:

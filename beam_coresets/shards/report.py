@@ -118,6 +118,7 @@ class ShardReport:
         return ShardReport(self.shard, mine, ledger, self.ranges, (key,), None, self.parts)
 
     def to_bytes(self) -> bytes:
+        """The whole report, for `from_bytes`."""
         held, entries = self.ledger.entries()
         fields = {
             "shard": self.shard,
@@ -139,6 +140,7 @@ class ShardReport:
 
     @staticmethod
     def from_bytes(data: bytes) -> ShardReport:
+        """The report that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "ShardReport")
         counts, checksums, weights = (np.asarray(arrays[name]) for name in ("counts", "checksums", "totals"))
         entries = Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays))

@@ -30,6 +30,7 @@ def _means(points, factors, index, sums, masses):  # type: ignore[no-untyped-def
 
 @fast_kernel
 def cluster_costs(points, weights, index, centers, z, costs):  # type: ignore[no-untyped-def]
+    """Writes `sum w dist**z` of each cluster's points to its center to `costs` (k,), one point after the other."""
     costs[:] = 0.0
     for i in range(len(points)):
         total = 0.0
@@ -42,6 +43,7 @@ def cluster_costs(points, weights, index, centers, z, costs):  # type: ignore[no
 
 @fast_kernel
 def exact_dist_sq(points, centers, index, dist_sq):  # type: ignore[no-untyped-def]
+    """Writes each point's squared distance to center `index[i]` to `dist_sq` (n,), by direct differences."""
     for i in range(len(points)):
         total = 0.0
         for t in range(points.shape[1]):
@@ -84,6 +86,7 @@ class CentersProblem:
 
     @staticmethod
     def of(points: Array, weights: Array, z: float, cosine: bool) -> CentersProblem:
+        """The problem in its own coordinates; unit vectors stay as they are."""
         if cosine:
             return CentersProblem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
         # Shares of the total, so that the mean of huge weights stays in range; a power of two scales without rounding.
@@ -104,10 +107,12 @@ class CentersProblem:
         return ((points - self.origin) * self.scale).astype(self.points.dtype)
 
     def inward(self, centers: Array) -> Array:
+        """(k, d) centers in the problem's coordinates."""
         centers = np.asarray(centers, np.float64)
         return _unit_rows(centers) if self.cosine else (centers - self.origin) * self.scale
 
     def outward(self, centers: Array) -> Array:
+        """(k, d) centers in the coordinates that points were given in."""
         return self.origin + centers / self.scale
 
     def clustering(self, centers: Array) -> Clustering:

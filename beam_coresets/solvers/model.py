@@ -79,6 +79,7 @@ class Centers(Model):
     bases: Array | None = None
 
     def costs(self, sample: Coreset) -> tuple[Array, Array]:
+        """The cluster (n,) and the cost (n,) of each point, its weight not counted."""
         return point_costs(sample.points, self.centers, self.z, self.metric)
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Centers:

@@ -46,6 +46,7 @@ class Subspaces(Model):
         return Flats(self.centers, self.bases)
 
     def costs(self, sample: Coreset) -> tuple[Array, Array]:
+        """The cluster (n,) and the cost (n,) of each point, its weight not counted."""
         return nearest_flat(sample.points, self.flats)
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Subspaces:

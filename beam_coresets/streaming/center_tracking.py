@@ -176,6 +176,7 @@ class CenterHistory:
         return dataclasses.replace(self, windows=tuple(sorted(kept, key=lambda g: g.end)[-HISTORY:]))
 
     def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
         fields = {
             "key": self.key,
             "ids": [list(g.ids) for g in self.windows],
@@ -188,6 +189,7 @@ class CenterHistory:
 
     @staticmethod
     def from_bytes(data: bytes) -> CenterHistory:
+        """The history that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, _STORED_AS)
         windows = []
         for i, end in enumerate(np.asarray(arrays["ends"]).tolist()):

@@ -125,6 +125,7 @@ class WindowProgress:
 
     @staticmethod
     def from_json(text: str) -> WindowProgress:
+        """What `to_json` was given."""
         end = text.index("\n")
         fields: dict[str, Any] = json.loads(text[:end])
         shards, times = (base64.b64decode(column) for column in fields["finals"])

@@ -72,10 +72,12 @@ class SlidingProgress:
                 del revisions[pane]
 
     def to_json(self) -> str:
+        """The whole of it, for `from_json`."""
         return json.dumps([sorted(self.decided.items()), sorted(self.emitted.items()), self.first, self.skipped])
 
     @staticmethod
     def from_json(text: str) -> SlidingProgress:
+        """What `to_json` was given."""
         decided, emitted, first, skipped = json.loads(text)
         return SlidingProgress(dict(decided), dict(emitted), first, skipped)
 
@@ -140,9 +142,11 @@ class RunningProgress:
         return steps
 
     def to_json(self) -> str:
+        """The whole of it, for `from_json`."""
         return json.dumps([self.first, self.newest, self.gaps, self.waiting, self.skipped])
 
     @staticmethod
     def from_json(text: str) -> RunningProgress:
+        """What `to_json` was given."""
         first, newest, gaps, waiting, skipped = json.loads(text)
         return RunningProgress(first, newest, [(low, high) for low, high in gaps], waiting, skipped)

@@ -8,6 +8,8 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 
+Found = tuple[int, dict[str, int], list[str]]  # how many, how many of each kind, some examples
+
 
 def gate(letters: PCollection, max_bad_rows: int | None) -> tuple[Any, ...]:
     """A side input that is only there if few enough rows were refused; none if any number may be."""
@@ -23,14 +25,14 @@ class BadRows(beam.CombineFn):
 
     EXAMPLES = 5
 
-    def create_accumulator(self) -> tuple[int, dict[str, int], list[str]]:
+    def create_accumulator(self) -> Found:
         return 0, {}, []
 
-    def add_input(self, total: Any, letter: DeadLetter) -> Any:
+    def add_input(self, total: Found, letter: DeadLetter) -> Found:
         what = f"{letter.reason} in {letter.column!r}" if letter.column else letter.reason
         return self.merge_accumulators([total, (1, {what: 1}, [f"{letter.source}, {letter.position}: {what}"])])
 
-    def merge_accumulators(self, totals: Iterable[Any]) -> Any:
+    def merge_accumulators(self, totals: Iterable[Found]) -> Found:
         count = 0
         reasons: dict[str, int] = {}
         examples: list[str] = []
@@ -41,7 +43,7 @@ class BadRows(beam.CombineFn):
                 reasons[what] = reasons.get(what, 0) + times
         return count, reasons, sorted(examples)[: self.EXAMPLES]
 
-    def extract_output(self, total: Any) -> Any:
+    def extract_output(self, total: Found) -> Found:
         return total
 
 
@@ -54,7 +56,7 @@ def tolerate(letters: Iterable[DeadLetter], limit: int) -> None:
     _tolerate(total, limit)
 
 
-def _tolerate(found: tuple[int, dict[str, int], list[str]], limit: int) -> int:
+def _tolerate(found: Found, limit: int) -> int:
     count, reasons, examples = found
     if count > limit:
         by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))

@@ -25,7 +25,7 @@ class _RecordCoder(Coder):
     def is_deterministic(self) -> bool:
         return True
 
-    def to_type_hint(self) -> Any:
+    def to_type_hint(self) -> type:
         return self.record
 
     def __eq__(self, other: object) -> bool:
@@ -36,6 +36,8 @@ class _RecordCoder(Coder):
 
 
 class PointBlockCoder(_RecordCoder):
+    """Of PointBlocks, by their own bytes."""
+
     record = PointBlock
 
     def estimate_size(self, value: PointBlock) -> int:
@@ -44,21 +46,30 @@ class PointBlockCoder(_RecordCoder):
 
 
 class ShardStateCoder(_RecordCoder):
+    """Of ShardStates, by their own bytes."""
+
     record = ShardState
 
     def estimate_size(self, value: ShardState) -> int:
+        """The bytes of the sampled points, without encoding them."""
         return sum(node.sample.nbytes for node in value.nodes.values())
 
 
 class ShardReportCoder(_RecordCoder):
+    """Of ShardReports, by their own bytes."""
+
     record = ShardReport
 
 
 class DecisionCoder(_RecordCoder):
+    """Of Decisions, by their own bytes."""
+
     record = Decision
 
 
 class VerdictCoder(_RecordCoder):
+    """Of Verdicts, by their own bytes."""
+
     record = Verdict
 
 

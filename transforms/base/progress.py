@@ -13,6 +13,7 @@ class Progress:
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock, repr=False)
 
     def add(self, points: int = 0, shards: int = 0) -> None:
+        """Counts on, from any thread."""
         with self._lock:
             self.points += points
             self.shards += shards

@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec
 
 from beam_coresets.coordinator.decision import Decision, Verdict
@@ -38,6 +39,14 @@ class CombinePanes(beam.PTransform):
 
     Raises:
       ValueError: half_life is not positive, or given without a running summary.
+
+    Source: `beam_coresets.coordinator.merge`; which panes are due, `beam_coresets.streaming.window_slices`.
+
+    Example:
+      plan = Plan(k=4, shards=5)
+      decision = decide(shard_reports(blocks_of(points), plan.merge_reduce), plan.policy)
+      panes = [Verdict(t, t + 5, "", 1, "all", t + 5.2, {"": decision}) for t in (0.0, 5.0)]
+      p | beam.Create(panes) | CombinePanes(WindowSpec.parse("10s/5s"), plan.sampler)
     """
 
     def __init__(
@@ -53,7 +62,7 @@ class CombinePanes(beam.PTransform):
         self._windows, self._sampler, self._seed, self._half_life = windows, sampler, seed, half_life
         self._coordinators = coordinators
 
-    def expand(self, verdicts: Any) -> Any:
+    def expand(self, verdicts: PCollection[Verdict]) -> PCollection[Verdict]:
         if self._windows.kind == "fixed":
             return verdicts
         if self._windows.kind == "sliding":

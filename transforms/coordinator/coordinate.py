@@ -5,6 +5,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coders of reports and decisions)
@@ -26,13 +27,23 @@ class Coordinate(beam.PTransform):
       policy: the scheme, the kind of recovery, how many shards are enough.
       merge_reduce: given where a shard sends any number of partial reports, for how they are put together; by default
         it sends one finished report.
+
+    Raises (while running):
+      ValueError: two different reports of one shard, or reports of another scheme than the policy's.
+
+    Source: `beam_coresets.decide`, which names what proves each kind of recovery.
+
+    Example:
+      plan = Plan(k=4, shards=5)
+      reports = p | beam.Create(shard_reports(blocks_of(points), plan.merge_reduce))
+      reports | Coordinate(plan.policy) | SolveCenters(plan.question)
     """
 
     def __init__(self, policy: Policy, merge_reduce: MergeReduce | None = None) -> None:
         super().__init__()
         self._policy, self._merge_reduce = policy, merge_reduce
 
-    def expand(self, reports: Any) -> Any:
+    def expand(self, reports: PCollection[ShardReport]) -> PCollection[Decision]:
         keyed = reports | "Key by nothing" >> beam.Map(lambda report: ("", report)).with_output_types(
             tuple[str, ShardReport]
         )

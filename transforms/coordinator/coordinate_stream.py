@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import DoOutputsTuple, PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
@@ -99,6 +100,13 @@ class CoordinateStream(beam.PTransform):
 
     Raises:
       ValueError: several replicas and nobody who says which one's decision stands.
+
+    Source: `beam_coresets.decide`; when is up to `beam_coresets.streaming.trigger.Watch`.
+
+    Example (a stream without an end):
+      plan, windows = Plan(k=4, shards=5), WindowSpec.parse("5s")
+      reports = blocks | ReportStream(plan.merge_reduce, windows)
+      reports | CoordinateStream(plan.policy, Patience(min_shards=3), plan.merge_reduce)
     """
 
     def __init__(
@@ -121,7 +129,7 @@ class CoordinateStream(beam.PTransform):
             policy, patience, merge_reduce, gone, clock, empty_group, coordinators, winner, skips
         )
 
-    def expand(self, reports: Any) -> Any:
+    def expand(self, reports: PCollection[tuple[str, ShardReport]]) -> "DoOutputsTuple":
         outputs = (
             reports
             | "Out of windows"

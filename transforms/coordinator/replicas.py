@@ -10,11 +10,13 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from beam_coresets.coordinator.decision import Verdict
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.base.display import shown
 
 
 def in_lane(verdict: Verdict, coordinators: Coordinators) -> tuple[str, Verdict]:
@@ -26,18 +28,30 @@ def in_lane(verdict: Verdict, coordinators: Coordinators) -> tuple[str, Verdict]
 class ApartFromSolving(beam.PTransform):
     """(replica, Window) -> Window, in a stage of its own on the replica's worker: what comes after it may be stuck
     without holding up what came before, and a worker that stops keeps no other replica's windows.
+
+    Args:
+      coordinators: how many replicas there are, and where.
+
+    Source: `beam_coresets.streaming.placement`: which keys go to which of Flink's subtasks.
+
+    Example:
+      written = (blocks | Summarize(k=4, shards=5)).decided | WriteSummaries("out")
+      written.windows | ApartFromSolving()
     """
 
     def __init__(self, coordinators: Coordinators = ONE) -> None:
         super().__init__()
         self._coordinators = coordinators
 
-    def expand(self, windows: Any) -> Any:
+    def expand(self, windows: PCollection[tuple[int, Window]]) -> PCollection[Window]:
         return (
             windows
             | "Lane" >> beam.Map(_window_in_lane, self._coordinators).with_output_types(tuple[str, Window])
             | "Apart" >> beam.ParDo(_Apart()).with_output_types(Window)
         )
+
+    def display_data(self) -> dict[str, Any]:
+        return shown(coordinators=self._coordinators)
 
 
 def _window_in_lane(element: tuple[int, Window], coordinators: Coordinators) -> tuple[str, Window]:

@@ -3,6 +3,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import IntervalWindow
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of decisions)
@@ -22,13 +23,23 @@ class SolveCenters(beam.PTransform):
       question: k, z, metric and how the coreset was made.
       names: file names by the upper half of ids that are made of (file, row number).
       scale: the scaling of the columns (a value or a side input), or None.
+
+    Raises (while running):
+      ValueError: a constraint about labels on rows without any, or one that they can't meet.
+
+    Source: `beam_coresets.summarize`.
+
+    Example:
+      plan = Plan(k=4, shards=5)
+      decision = decide(shard_reports(blocks_of(points), plan.merge_reduce), plan.policy)
+      p | beam.Create([decision]) | SolveCenters(plan.question)
     """
 
     def __init__(self, question: Question, names: Mapping[int, str] | None = None, scale: Any = None) -> None:
         super().__init__()
         self._question, self._names, self._scale = question, dict(names or {}), scale
 
-    def expand(self, decisions: Any) -> Any:
+    def expand(self, decisions: PCollection[Decision]) -> PCollection[Summary]:
         return decisions | "Solve" >> beam.ParDo(_Solve(self._question, self._names), self._scale)
 
     def display_data(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.coders import BytesCoder
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import DoOutputsTuple, PCollection, TaggedOutput
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from threadpoolctl import threadpool_limits
 
@@ -42,6 +42,17 @@ class SolveInOrder(beam.PTransform):
     Returns:
       `.decided`, Summaries, and `.elsewhere`, (replica, Window) where another replica's decision is claimed: these are
       not solved again.
+
+    Raises:
+      ValueError: centers to begin with that can't be.
+
+    Source: `beam_coresets.summarize`; `beam_coresets.streaming.center_tracking` for who is who.
+
+    Example:
+      plan = Plan(k=4, shards=5)
+      decision = decide(shard_reports(blocks_of(points), plan.merge_reduce), plan.policy)
+      verdict = Verdict(0.0, 5.0, "", 1, "all", 5.2, {"": decision})
+      p | beam.Create([verdict]) | SolveInOrder(plan.question)
     """
 
     def __init__(
@@ -58,7 +69,7 @@ class SolveInOrder(beam.PTransform):
         self._question, self._scale, self._init, self._claims = question, scale, init, claims
         self._coordinators = coordinators
 
-    def expand(self, verdicts: Any) -> Any:
+    def expand(self, verdicts: PCollection[Verdict]) -> "DoOutputsTuple":
         solve = _SolveInOrder(self._question, self._scale, self._init, self._claims)
         return (
             verdicts

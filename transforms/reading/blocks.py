@@ -12,12 +12,14 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.display import DisplayDataItem
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_coresets import hashing
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.formats import Format, naming
 from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
@@ -103,10 +105,10 @@ class _Counters:
         self.blocks.inc()
         return block
 
-    def letter(self, letter: DeadLetter) -> Any:
+    def letter(self, letter: DeadLetter) -> TaggedOutput:
         self.letters.inc()
         Metrics.counter(NAMESPACE, f"dead_letters_{letter.kind}").inc()
-        return beam.pvalue.TaggedOutput(DEAD_LETTERS, letter)
+        return TaggedOutput(DEAD_LETTERS, letter)
 
 
 class _ReadPart(beam.DoFn):
@@ -129,12 +131,25 @@ class ReadBlocks(beam.PTransform):
     The files are listed, cut into parts and the first one is looked into when the transform is made, so that what
     can't work fails before anything runs. Blocks have no timestamp of their own (the minimum, as from any file source).
 
+    Args:
+      patterns: globs on any Beam filesystem.
+      columns: what to take from a row; by default every numeric column.
+      format: "parquet", "npy", "csv", "jsonl", "avro" or "text"; by default told by the files' extension.
+      part_bytes: files are cut into parts of at least so many bytes, where their format can be cut.
+
     Attributes:
       files, parts, layout: what was found.
       dim: coordinates of a point.
 
     Raises:
       ValueError: no files, no common format, an unreadable first file, a missing or unusable column.
+
+    Source: `read_part`, for each part that `plan_parts` cuts.
+
+    Example:
+      read = p | ReadBlocks("points/*.parquet", Columns(columns=("x", "y", "z")))
+      result = read["blocks"] | Summarize(k=4, shards=5, dead_letters=read["dead_letters"])
+      result.decided | WriteSummaries("out")
     """
 
     def __init__(
@@ -149,7 +164,7 @@ class ReadBlocks(beam.PTransform):
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
         self.dim = self.layout.dim
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> "DoOutputsTuple":
         read = beam.ParDo(_ReadPart(self.format, self.layout)).with_output_types(PointBlock)
         outputs = (
             begin.pipeline
@@ -213,7 +228,7 @@ class _RowsToBlocks(beam.DoFn):
                     yield WindowedValue(out, at, [window])
         self._pending = {}
 
-    def _counted(self, found: PointBlock | DeadLetter) -> Any:
+    def _counted(self, found: PointBlock | DeadLetter) -> PointBlock | TaggedOutput:
         return self._counters.block(found) if isinstance(found, PointBlock) else self._counters.letter(found)
 
     def _flush(self, pending: _Pending, window: Any) -> Iterator[PointBlock | DeadLetter]:
@@ -252,19 +267,28 @@ class BlocksFromRows(beam.PTransform):
     or of the coordinates: equal rows then have equal ids. Rows are gathered within a bundle and a window, without a
     shuffle: each bundle's rows of a window are one part, its blocks are at the end of the window.
 
+    Args:
+      columns: what to take from a row; by default every number in it.
+
     Raises (while running):
       ValueError: dicts without named columns, or a text field taken for a coordinate.
+
+    Source: `beam_coresets.transforms.reading.python_rows.batch_of_rows`, then what files go through.
+
+    Example:
+      made = rows | BlocksFromRows(Columns(columns=("x", "y", "z"), keep_columns=("name",)))
+      made["blocks"] | Summarize(k=4, shards=5, dead_letters=made["dead_letters"])
     """
 
     def __init__(self, columns: Columns | None = None) -> None:
         super().__init__()
         self.columns = columns or Columns()
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> "DoOutputsTuple":
         gather = beam.ParDo(_RowsToBlocks(self.columns)).with_output_types(PointBlock)
         outputs = rows | "GatherRows" >> gather.with_outputs(DEAD_LETTERS, main=BLOCKS)
         outputs[DEAD_LETTERS].element_type = DeadLetter
         return outputs
 
     def display_data(self) -> dict[str, Any]:
-        return {"metric": DisplayDataItem(self.columns.metric, label="Metric")}
+        return shown(columns=self.columns)

@@ -111,6 +111,7 @@ class Layout:
 
     @property
     def needed(self) -> tuple[str, ...]:
+        """Names of all columns that are read of a file."""
         return tuple(self.schema.names)
 
     @property
@@ -124,7 +125,7 @@ class Layout:
         _validate(schema, self.options, self.coordinates, source)
 
 
-def _value_type(kind: Any) -> Any:
+def _value_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(kind) or _is_list(kind):
         return _value_type(kind.value_type)
     return kind
@@ -144,6 +145,7 @@ def _is_number(kind: Any) -> bool:
 
 
 def is_bytes(kind: Any) -> bool:
+    """Whether an Arrow type holds bytes."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
@@ -155,6 +157,7 @@ def _is_label(kind: Any) -> bool:
 
 
 def fits_float32(kind: Any) -> bool:
+    """Whether float32 holds every number of an Arrow type exactly."""
     kind = _value_type(kind)
     small = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.float16(), pa.float32())
     return any(kind == t for t in small)

@@ -43,6 +43,7 @@ class Batch:
         return len(self.rows)
 
     def cut(self, low: int, high: int) -> "Batch":
+        """The rows from `low` to `high`."""
         if low == 0 and high >= len(self):
             return self
         raw = self.raw
@@ -83,6 +84,7 @@ class Faults:
         self.kinds: list[tuple[str, str]] = []
 
     def add(self, mask: Any, column: str, reason: str) -> None:
+        """Marks the rows of a mask (n,) as refused; a row keeps the first reason that is found."""
         if not mask.any():
             return
         if self.kind is None:
@@ -98,6 +100,7 @@ class Faults:
         self.add(bad, column, "infinite")
 
     def letters(self, pieces: Sequence[Batch]) -> list[DeadLetter]:
+        """A dead letter for each refused row, in their order."""
         if self.kind is None:
             return []
         letters, low = [], 0
@@ -128,6 +131,7 @@ def _numbers(column: Any) -> Array:
 
 
 def cells_of(pieces: Sequence[Batch], name: str) -> _Cells:
+    """One column of the pieces as float64, with what is null and what could not be read."""
     nulls = [np.asarray(p.columns.column(name).is_null()) for p in pieces]
     unparsable = [p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces]
     values = [_numbers(p.columns.column(name)).astype(np.float64) for p in pieces]

@@ -69,6 +69,7 @@ class Format:
 
 
 def is_local(path: str) -> bool:
+    """Whether a path is on this machine's own filesystem."""
     return FileSystems.get_scheme(path) is None
 
 
@@ -80,7 +81,7 @@ def suffix(path: str) -> tuple[str, str | None]:
     return last, None
 
 
-def open_bytes(path: str) -> Any:
+def open_bytes(path: str) -> pa.NativeFile:
     """The file's decompressed bytes as a pyarrow stream, on any Beam filesystem."""
     if is_local(path):
         raw = pa.OSFile(path)
@@ -102,7 +103,7 @@ def naming(label: str, path: str) -> Iterator[None]:
         raise ValueError(f"input: must be a readable {label} file, got {path!r} ({said})") from error
 
 
-def _open_parquet(path: str) -> Any:
+def _open_parquet(path: str) -> pq.ParquetFile:
     if is_local(path):
         return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     return pq.ParquetFile(open_bytes(path), pre_buffer=False)
@@ -207,7 +208,7 @@ def _npy_header(file: Any) -> _Npy:
     return _Npy(shape, dtype, fortran, file.tell())
 
 
-def _npy_schema(header: _Npy) -> Any:
+def _npy_schema(header: _Npy) -> pa.Schema:
     kind = pa.from_numpy_dtype(header.dtype.newbyteorder("="))
     return pa.schema([(f"f{j}", kind) for j in range(header.shape[1])])
 
@@ -262,7 +263,7 @@ def _read_npy(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
         yield Batch(batch, np.arange(row, row + len(rows)), part.path, part.key, matrix=matrix)
 
 
-def _avro_type(kind: Any) -> Any:
+def _avro_type(kind: Any) -> pa.DataType:
     """An Avro type as Arrow's; what no role can use becomes a struct."""
     if isinstance(kind, list):
         rest = [k for k in kind if k != "null"]
@@ -276,7 +277,7 @@ def _avro_type(kind: Any) -> Any:
     return _AVRO_TYPES.get(kind, pa.struct([])) if isinstance(kind, str) else _avro_type(kind)
 
 
-def _avro_schema(reader: Any) -> Any:
+def _avro_schema(reader: Any) -> pa.Schema:
     fields = (reader.writer_schema or {}).get("fields")
     if fields is None:
         raise ValueError("schema: must be a record")

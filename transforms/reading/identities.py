@@ -38,7 +38,7 @@ def content_ids(rows: Array) -> Array:
     return out
 
 
-def as_text(column: Any) -> Any:
+def as_text(column: pa.Array) -> pa.Array:
     """An Arrow column of integers, text or bytes as text; bytes that are no UTF-8 as hexadecimal."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

@@ -59,7 +59,7 @@ def block_size(row: Any, columns: Columns) -> int:
     return block_rows(len(vector) if hasattr(vector, "__len__") else 1, 8)
 
 
-def _vector_type(vectors: list[Any]) -> Any:
+def _vector_type(vectors: list[Any]) -> pa.DataType:
     kinds = {v.dtype for v in vectors if isinstance(v, np.ndarray)}
     if len(kinds) == 1 and all(isinstance(v, np.ndarray) for v in vectors):
         kind = next(iter(kinds))
@@ -68,7 +68,7 @@ def _vector_type(vectors: list[Any]) -> Any:
     return pa.list_(pa.float64())
 
 
-def _kept_type(values: list[Any]) -> Any:
+def _kept_type(values: list[Any]) -> pa.DataType:
     try:
         return pa.array(values).type
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):

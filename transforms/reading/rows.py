@@ -85,7 +85,7 @@ def _weights(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> Array:
     return cells.values
 
 
-def _concatenate(pieces: Sequence[Batch], name: str, kind: Any) -> Any:
+def _concatenate(pieces: Sequence[Batch], name: str, kind: pa.DataType) -> pa.Array:
     """One column of all pieces as one Arrow array of the given type."""
     arrays = [p.columns.column(name) for p in pieces]
     try:

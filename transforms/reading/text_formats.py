@@ -69,7 +69,7 @@ def _typed(strings: Any, layout: Layout, rows: Array, part: FilePart) -> Batch:
     return Batch(pa.record_batch(columns), rows, part.path, part.key, unparsable=unparsable, raw=strings)
 
 
-def _text_schema(sample: Any, options: Columns) -> Any:
+def _text_schema(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
     """Types of text columns from a first look: numbers where at least half of the cells that aren't empty are."""
     labels = {options.id_column, options.group_column, *options.keep_columns}
     fields = []
@@ -269,7 +269,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _json_type(values: list[Any]) -> Any:
+def _json_type(values: list[Any]) -> pa.DataType:
     """The type most of the values have; whole numbers only if all numbers are."""
     values = [v for v in values if v is not None]
     kinds = Counter("number" if type(v) in (int, float) else type(v).__name__ for v in values)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
@@ -27,6 +28,7 @@ from beam_coresets.assigning.cluster_assignment import Membership, Nearest, labe
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.points.nearest import Metric
 from beam_coresets.solvers.model import Centers
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.progress import PROGRESS
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.writing.atomic_files import move, remove_folder, write
@@ -63,6 +65,15 @@ class AssignRows(beam.PTransform):
       z, metric: of the centers; the distance is 1 - cos under the cosine metric.
       names: file names for printed ids (`row_names` of the source).
       scale: a `Scale` (or a side input with one) that blocks are brought to first, as the centers had been.
+
+    Raises (while running):
+      ValueError: points of another width than the centers, or labels that have no prices.
+
+    Source: `beam_coresets.assigning.cluster_assignment`: the nearest center, or the least distance plus price.
+
+    Example:
+      rows = blocks | AssignRows(np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 5.0]]))
+      rows | WriteAssigned("out")
     """
 
     def __init__(
@@ -79,13 +90,13 @@ class AssignRows(beam.PTransform):
         self.clusters: Membership = clusters
         self._names, self._scale = dict(names or {}), scale
 
-    def expand(self, blocks: Any) -> Any:
+    def expand(self, blocks: PCollection[PointBlock]) -> PCollection[AssignedRows]:
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         return blocks | "Assign" >> beam.ParDo(_Assign(self.clusters, self._names))
 
     def display_data(self) -> dict[str, Any]:
-        return {"clusters": self.clusters.k, "by": type(self.clusters).__name__}
+        return shown(clusters=self.clusters.k, by=type(self.clusters).__name__, scaled=self._scale is not None)
 
 
 class _Assign(beam.DoFn):
@@ -118,7 +129,7 @@ def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) 
     return AssignedRows(pa.table(columns), block.span, block.weights)
 
 
-def printed_ids(ids: Array, names: Mapping[int, str]) -> Any:
+def printed_ids(ids: Array, names: Mapping[int, str]) -> pa.Array:
     """Ids made of (file, row number) as file#row, others as 16 hexadecimal digits; an Arrow array of text (n,)."""
     keys, which = np.unique(ids >> np.uint64(32), return_inverse=True)
     files = [names.get(key) for key in keys.tolist()]
@@ -132,7 +143,7 @@ def printed_ids(ids: Array, names: Mapping[int, str]) -> Any:
 
 @beam.typehints.with_input_types(AssignedRows)
 class SizesOfClusters(beam.CombineFn):
-    """Assigned -> {label: (3, k) float64}: the weight, the rows and the cost of each label in each cluster.
+    """AssignedRows -> {label: (3, k) float64}: the weight, the rows and the cost of each label in each cluster.
 
     Args:
       k: how many clusters.
@@ -169,7 +180,7 @@ class SizesOfClusters(beam.CombineFn):
 @beam.typehints.with_input_types(AssignedRows)
 @beam.typehints.with_output_types(str)
 class WriteAssigned(beam.PTransform):
-    """Assigned -> the paths of files in `output`/assigned, for batch pipelines.
+    """AssignedRows -> the paths of files in `output`/assigned, for batch pipelines.
 
     Files are named after the part of the input that their rows are from, and hold its blocks in order. None is there
     before all are: they are staged first, and moved once every row has been written.
@@ -181,6 +192,12 @@ class WriteAssigned(beam.PTransform):
 
     Raises:
       ValueError: an unknown format.
+
+    Source: files staged under a name of their own, then moved (`beam_coresets.transforms.writing.atomic_files.move`).
+
+    Example:
+      centers = np.array([[0.0, 0.0, 0.0], [20.0, 0.0, 5.0]])
+      blocks | AssignRows(centers) | WriteAssigned("out", "jsonl")
     """
 
     def __init__(self, output: str, form: str = "parquet", gate: tuple[Any, ...] = ()) -> None:
@@ -189,7 +206,7 @@ class WriteAssigned(beam.PTransform):
             raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         self._output, self._form, self._gate = output, form, gate
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[AssignedRows]) -> PCollection[str]:
         return (
             rows
             | "Stage" >> beam.ParDo(_StageFiles(self._output, self._form)).with_output_types(tuple[str, str])
@@ -203,7 +220,7 @@ class WriteAssigned(beam.PTransform):
 
 
 class _StageFiles(beam.DoFn):
-    """Assigned -> (name, staged path) of files of up to `BLOCKS_A_FILE` neighbouring blocks.
+    """AssignedRows -> (name, staged path) of files of up to `BLOCKS_A_FILE` neighbouring blocks.
 
     The blocks of a part come one after the other where reading is fused with this; where it isn't, a bundle may get
     some of them only, and writes what it has.

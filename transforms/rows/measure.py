@@ -4,6 +4,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of PointBlock)
 from beam_coresets.assigning.dual_prices import Survey, Surveyor, SurveyTally
@@ -13,6 +14,8 @@ from beam_coresets.points.nearest import Metric
 from beam_coresets.results.distortion import costs
 from beam_coresets.sampling.bottom_k import BottomK
 from beam_coresets.transforms.base.progress import PROGRESS
+
+Array = npt.NDArray[Any]
 
 
 @beam.typehints.with_input_types(PointBlock)
@@ -37,9 +40,12 @@ class UniformSample(beam.CombineFn):
     def merge_accumulators(self, several: Iterable[BottomK]) -> BottomK:
         return self.create_accumulator().merge(several)
 
-    def extract_output(self, kept: BottomK) -> Any:
+    def extract_output(self, kept: BottomK) -> tuple[Array, Array]:
         parts = kept.trimmed().strata.get("")
-        return parts[0][1:] if parts else (np.empty((0, 0), np.float32), np.empty(0))
+        if not parts:
+            return np.empty((0, 0), np.float32), np.empty(0)
+        _, points, weights = parts[0]
+        return points, weights
 
 
 @beam.typehints.with_input_types(PointBlock)
@@ -53,17 +59,17 @@ class CostOfCenters(beam.CombineFn):
     def __init__(self, sets: Sequence[tuple[str, Any]], z: float, metric: Metric) -> None:
         self._sets, self._z, self._metric = list(sets), z, metric
 
-    def create_accumulator(self) -> Any:
+    def create_accumulator(self) -> Array:
         return np.zeros(len(self._sets))
 
-    def add_input(self, total: Any, block: PointBlock) -> Any:
+    def add_input(self, total: Array, block: PointBlock) -> Array:
         PROGRESS.add(points=len(block))
         return total + costs(block.points, block.weights, self._sets, self._z, self._metric)
 
-    def merge_accumulators(self, totals: Iterable[Any]) -> Any:
+    def merge_accumulators(self, totals: Iterable[Array]) -> Array:
         return sum(totals, self.create_accumulator())
 
-    def extract_output(self, total: Any) -> Any:
+    def extract_output(self, total: Array) -> Array:
         return total
 
 

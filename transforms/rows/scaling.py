@@ -65,5 +65,6 @@ class ScaleBlocks(beam.DoFn):
     """PointBlock, Scale (a side input) -> the block in scaled units."""
 
     def process(self, block: PointBlock, scale: Scale) -> Iterator[PointBlock]:
+        """Yields the block in scaled units."""
         points = narrow(scale.apply(block.points)) if len(block) else block.points
         yield PointBlock(points, block.weights, block.ids, block.span, block.groups, block.extras)

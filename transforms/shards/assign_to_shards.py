@@ -5,6 +5,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of PointBlock)
 from beam_coresets.points.block import PointBlock, Span
@@ -22,13 +23,18 @@ class AssignRedundantly(beam.PTransform):
 
     Args:
       assignment: who holds what.
+
+    Source: `beam_coresets.shards.assignment.split`, which names the papers of the schemes.
+
+    Example:
+      blocks | AssignRedundantly(Assignment(shards=5, replication=3, kind="cyclic"))
     """
 
     def __init__(self, assignment: Assignment) -> None:
         super().__init__()
         self._assignment = assignment
 
-    def expand(self, blocks: Any) -> Any:
+    def expand(self, blocks: PCollection[PointBlock]) -> PCollection[tuple[int, PointBlock]]:
         return blocks | "Split by shard" >> beam.ParDo(_Split(self._assignment))
 
     def display_data(self) -> dict[str, Any]:

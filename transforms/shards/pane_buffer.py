@@ -82,7 +82,7 @@ def _messages(chunk: Chunk, inside: npt.NDArray[np.bool_]) -> Chunk:
     )
 
 
-def _keys(pieces: Sequence[Chunk]) -> Any:
+def _keys(pieces: Sequence[Chunk]) -> pa.DictionaryArray:
     """The key of each row: a message has one, and most have many rows."""
     each = pa.array(np.concatenate([p.keys for p in pieces if p.keys is not None]), pa.string()).dictionary_encode()
     counts = np.concatenate([piece.counts for piece in pieces])
@@ -97,7 +97,7 @@ def _ids(piece: Chunk) -> npt.NDArray[np.uint64]:
     return part_ids(piece.part, out)
 
 
-def _extras(pieces: Sequence[Chunk], rows: Array, names: Names) -> Any:
+def _extras(pieces: Sequence[Chunk], rows: Array, names: Names) -> pa.Table | None:
     """What travels with the sampled rows, by their numbers among all rows of `pieces`, in any order."""
     ends = np.cumsum([0, *(len(piece.points) for piece in pieces)])
     which = np.searchsorted(ends, rows, side="right") - 1
@@ -112,7 +112,7 @@ def _extras(pieces: Sequence[Chunk], rows: Array, names: Names) -> Any:
     return concatenate_extras(tables).take(pa.array(order))
 
 
-def _piece_extras(piece: Chunk, rows: Array, names: Names) -> Any:
+def _piece_extras(piece: Chunk, rows: Array, names: Names) -> pa.Table:
     table = None if piece.extras is None else piece.extras.take(pa.array(rows))
     if table is not None and "id" in table.column_names:
         return table

@@ -15,6 +15,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import DoOutputsTuple, PBegin
 from apache_beam.transforms.core import RestrictionProvider
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
@@ -70,6 +71,15 @@ class ReadShards(beam.PTransform):
 
     Raises:
       ValueError: a scheme without parts, or with fewer buckets than there are parts; what the source raises.
+
+    Source: a splittable DoFn (one element a shard) over `beam_coresets.streaming.cursor`; partial reports as
+    `beam_coresets.streaming.partial_reports` unites them.
+
+    Example (a stream without an end):
+      stream = StreamPlan(Plan(k=4, shards=5), WindowSpec.parse("5s"))
+      scheme = stream.plan.merge_reduce_over(stream.assignment(4))
+      reading = Reading(Completeness(stream.windows, stream.disorder, stream.idle), poll=1.0)
+      p | ReadShards(RateSource(parts=4), scheme, reading)
     """
 
     def __init__(
@@ -112,7 +122,7 @@ class ReadShards(beam.PTransform):
             for shard in range(assignment.shards)
         }
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> "DoOutputsTuple":
         shards = self._merge_reduce.assignment.shards
         most = max(self._reading.max_parallelism, self._reading.parallelism or shards)
         elements = placed_elements(shards, self._reading.parallelism or shards, most)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
@@ -64,6 +65,12 @@ class ReportStream(beam.PTransform):
 
     Raises:
       ValueError: a scheme over parts, or a length that can't be.
+
+    Source: `MergeReduce` on each block, `beam_coresets.streaming.partial_reports` to unite what comes of them.
+
+    Example (a stream without an end):
+      plan = Plan(k=4, shards=5)
+      blocks | ReportStream(plan.merge_reduce, WindowSpec.parse("5s"), every=1.0)
     """
 
     def __init__(
@@ -90,7 +97,7 @@ class ReportStream(beam.PTransform):
         self._merge_reduce, self._windows, self._every = merge_reduce, windows, every
         self._report = _Report(merge_reduce, windows, every, disorder, groups, key_column, retention, clock)
 
-    def expand(self, blocks: Any) -> Any:
+    def expand(self, blocks: PCollection[PointBlock]) -> PCollection[tuple[str, ShardReport]]:
         period = Duration(micros=round(self._windows.period * 1e6))
         return (
             blocks

@@ -3,7 +3,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
 from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
@@ -57,7 +56,7 @@ class CursorTracker(RestrictionTracker):
         self._cursor = position
         return True
 
-    def try_split(self, fraction_of_remainder: float) -> Any:
+    def try_split(self, fraction_of_remainder: float) -> tuple[ShardRestriction, ShardRestriction] | None:
         if self._stopped or fraction_of_remainder != 0:
             return None
         self._stopped = True

@@ -11,6 +11,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import IntervalWindow
 
 from beam_coresets import tables
@@ -28,14 +29,26 @@ class WriteLettersEarly(beam.PTransform):
 
     Args:
       output: where the job's tables are.
+
+    Raises (while running):
+      OSError: the folder can't be written.
+
+    Source: `beam_coresets.transforms.writing.atomic_files.create_exclusively`.
+
+    Example:
+      made = rows | BlocksFromRows(Columns(columns=("x", "y", "z")))
+      made["dead_letters"] | WriteLettersEarly("out")
     """
 
     def __init__(self, output: str) -> None:
         super().__init__()
         self._output = output
 
-    def expand(self, letters: Any) -> Any:
+    def expand(self, letters: PCollection[DeadLetter]) -> PCollection[str]:
         return letters | "Write early" >> beam.ParDo(_WriteEarly(self._output)).with_output_types(str)
+
+    def display_data(self) -> dict[str, Any]:
+        return {"output": self._output}
 
 
 class _WriteEarly(beam.DoFn):
@@ -77,19 +90,32 @@ class WriteDeadLetters(beam.PTransform):
 
     Args:
       output, form: as for `WriteSummaries`.
+
+    Raises (while running):
+      ValueError: an unknown format.
+      OSError: the folder can't be written.
+
+    Source: `beam_coresets.transforms.writing.atomic_files.write_once`.
+
+    Example:
+      made = rows | BlocksFromRows(Columns(columns=("x", "y", "z")))
+      made["dead_letters"] | WriteDeadLetters("out", "jsonl")
     """
 
     def __init__(self, output: str, form: str = "avro") -> None:
         super().__init__()
         self._output, self._form = output, form
 
-    def expand(self, letters: Any) -> Any:
+    def expand(self, letters: PCollection[DeadLetter]) -> PCollection[str]:
         return (
             letters
             | "Key by source" >> beam.Map(lambda letter: (letter.source, letter))
             | "Gather by source" >> beam.GroupByKey()
             | "Write letters" >> beam.ParDo(_WriteLetters(self._output, self._form))
         )
+
+    def display_data(self) -> dict[str, Any]:
+        return {"output": self._output, "format": self._form}
 
 
 class _WriteLetters(beam.DoFn):

@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
 from beam_coresets import tables
@@ -40,6 +41,17 @@ class WriteToKafka(beam.PTransform):
 
     Raises:
       ValueError: something is missing, unknown, or would let messages get lost or doubled.
+
+    Raises (while running):
+      RuntimeError: a message that the broker does not take.
+
+    Source: Kafka's idempotent producer; `Claims` for what is told.
+
+    Example (a broker is needed):
+      write = WriteSummaries("out")
+      written = (blocks | Summarize(k=4, shards=5)).decided | write
+      windows = written.windows | ApartFromSolving()
+      windows | WriteToKafka(write.claims, {"bootstrap.servers": "localhost:9092"}, "summaries")
     """
 
     def __init__(self, claims: Claims, config: Mapping[str, Any], topic: str, encoding: str = "json") -> None:
@@ -57,13 +69,13 @@ class WriteToKafka(beam.PTransform):
         if missing:
             raise ValueError(f"output_topic: must have summaries and centers among the tables, got no {missing[0]}")
         self._announce = _Announce(claims, {**config, **_NEEDED}, topic, encoding)
-        self._topic, self._encoding = topic, encoding
+        self._topic, self._encoding, self._output = topic, encoding, claims.output
 
-    def expand(self, windows: Any) -> Any:
+    def expand(self, windows: PCollection[Window]) -> PCollection[Window]:
         return windows | "Announce" >> beam.ParDo(self._announce)
 
     def display_data(self) -> dict[str, Any]:
-        return {"topic": self._topic, "encoding": self._encoding}
+        return {"topic": self._topic, "encoding": self._encoding, "output": self._output}
 
 
 def require_topic(config: Mapping[str, Any], topic: str, patience: float = 3.0) -> None:

@@ -36,20 +36,26 @@ class WriteSummaries(beam.PTransform):
 
     Raises:
       ValueError: an unknown format, or a filesystem on which the first decision can't be told.
+
+    Source: `Claims`: a decision is claimed by the atomic create of one file.
+
+    Example:
+      result = blocks | Summarize(k=4, shards=5)
+      result.decided | WriteSummaries("out", "parquet")
     """
 
     def __init__(self, output: str, form: str = "avro", wanted: tuple[str, ...] = ORDER) -> None:
         super().__init__()
         self.claims = Claims(output, form, wanted)
 
-    def expand(self, summaries: Any) -> Any:
+    def expand(self, summaries: PCollection[Summary]) -> "Written":
         done = summaries | "Write tables" >> beam.ParDo(_WriteTables(self.claims)).with_outputs(
             "claimed", "windows", main="paths"
         )
         return Written(done.paths, done.claimed, done.windows)
 
     def display_data(self) -> dict[str, Any]:
-        return {"output": self.claims.output, "format": self.claims.form}
+        return {"output": self.claims.output, "format": self.claims.form, "tables": ", ".join(self.claims.wanted)}
 
 
 class _WriteTables(beam.DoFn):

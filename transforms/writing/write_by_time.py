@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.coders import BytesCoder, PickleCoder
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.pvalue import PCollection
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
@@ -32,6 +33,17 @@ class WriteByTime(beam.PTransform):
       form: "avro", "parquet" or "jsonl".
       seconds: for how long rows are gathered.
       clock: seconds since the epoch.
+
+    Raises (while running):
+      ValueError: an unknown format.
+      OSError: the folder can't be written.
+
+    Source: a timer in processing time for each of some lanes, and `atomic_files.create_exclusively`.
+
+    Example (a stream without an end):
+      made = rows | BlocksFromRows(Columns(columns=("x", "y", "z")))
+      schema = {name: pa.string() for name in DeadLetter._fields}
+      made["dead_letters"] | WriteByTime("out", "dead_letters", schema, "jsonl", seconds=10.0)
     """
 
     def __init__(
@@ -44,15 +56,19 @@ class WriteByTime(beam.PTransform):
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
+        self._shown = {"output": output, "table": name, "format": form, "seconds": seconds}
         self._write = _WriteByTime(output, name, tuple(schema.items()), form, seconds, clock)
 
-    def expand(self, rows: Any) -> Any:
+    def expand(self, rows: PCollection[Any]) -> PCollection[str]:
         return (
             rows
             | "Out of windows" >> beam.WindowInto(beam.window.GlobalWindows())
             | "Lane" >> beam.Map(_in_lane).with_output_types(tuple[int, Any])
             | "Write" >> beam.ParDo(self._write).with_output_types(str)
         )
+
+    def display_data(self) -> dict[str, Any]:
+        return self._shown
 
 
 def _in_lane(row: Any) -> tuple[int, Any]:

@@ -165,6 +165,7 @@ class RowsOfBounds:
                 self._add_share(f"{name} at most {high[i]:.6g}", member, i, high[i], -math.inf, 0.0)
 
     def bounds(self, labels: tuple[str, ...], weights: Array) -> Bounds:
+        """All rows that were added, as the Bounds of data with these labels and label weights (m,)."""
         matrix = sparse.csr_matrix(np.array(self._coefficients).reshape(len(self._rows), self.m * self.k))
         low, high, names, cluster, share = zip(*self._rows, strict=True) if self._rows else ((),) * 5
         return Bounds(

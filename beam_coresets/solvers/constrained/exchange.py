@@ -78,6 +78,7 @@ class ConstrainedState:
 
     @property
     def cost(self) -> float:
+        """What the assignment costs."""
         return self.found.cost
 
 

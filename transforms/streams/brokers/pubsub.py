@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from apache_beam.metrics import Metrics
+from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
@@ -23,6 +24,7 @@ from beam_coresets.hashing import derive_seed, hash_bytes, hash_integers
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.progress import PROGRESS
 from beam_coresets.transforms.streams.messages.decoding import EventTime, MessageFormat, Messages
 from beam_coresets.transforms.streams.source import Chunk
@@ -49,6 +51,13 @@ class ReadPubSub(beam.PTransform):
 
     Raises:
       ValueError: the extra is not installed, another form of subscription, both an attribute and a field.
+
+    Source: Beam's `ReadFromPubSub`, then `BlocksFromMessages`.
+
+    Example (not run: the extra gcp is needed):
+      form = message_format("json", Columns(columns=("x", "y", "z")))
+      read = p | ReadPubSub("projects/mine/subscriptions/points", form, stream.windows)
+      read["blocks"] | SummarizeUnbounded(stream)
     """
 
     def __init__(
@@ -79,8 +88,11 @@ class ReadPubSub(beam.PTransform):
                 f"pubsub_subscription: must be projects/PROJECT/subscriptions/NAME, got {subscription!r}"
             ) from None
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: PBegin) -> "DoOutputsTuple":
         return begin | "Read" >> self._read | "Decode" >> self._decode
+
+    def display_data(self) -> dict[str, Any]:
+        return self._decode.display_data()
 
 
 def _installed() -> bool:
@@ -101,6 +113,17 @@ class BlocksFromMessages(beam.PTransform):
     Args:
       name: of the subscription, for dead letters.
       form, windows, event_time, clock: see `ReadPubSub`.
+
+    Raises:
+      ValueError: an event time in a column, of messages without columns.
+
+    Source: `beam_coresets.transforms.streams.messages`.
+
+    Example:
+      message = PubsubMessage(b'{"x": 1.5, "y": 2.5}', {}, message_id="1")
+      form = message_format("json", Columns(columns=("x", "y")))
+      made = p | beam.Create([message]) | BlocksFromMessages("points", form, WindowSpec.parse("5s"))
+      made["dead_letters"] | WriteDeadLetters("out", "jsonl")
     """
 
     def __init__(
@@ -115,12 +138,16 @@ class BlocksFromMessages(beam.PTransform):
         event_time = event_time or EventTime()
         form.check_time(event_time.column)
         self._decode = _Decode(name, form, windows, event_time, clock)
+        self._shown = {"subscription": name, **form.display_data(), **shown(windows=windows, event_time=event_time)}
 
-    def expand(self, messages: Any) -> Any:
+    def expand(self, messages: PCollection[PubsubMessage]) -> "DoOutputsTuple":
         decode = beam.ParDo(self._decode).with_output_types(PointBlock)
         outputs = messages | "Gather" >> decode.with_outputs(DEAD_LETTERS, main=BLOCKS)
         outputs[DEAD_LETTERS].element_type = DeadLetter
         return outputs
+
+    def display_data(self) -> dict[str, Any]:
+        return self._shown
 
 
 class _Decode(beam.DoFn):

@@ -25,6 +25,7 @@ class PartProgress:
     read: dict[int, list[float]] = dataclasses.field(default_factory=dict)  # what the files were when they were read
 
     def position(self) -> dict[str, Any]:
+        """The part's position, as JSON (`Folder`)."""
         return {
             "offset": self.offset, "file": self.file, "row": self.row, "stamp": self.stamp, "done": sorted(self.done)
         }  # fmt: skip
@@ -48,9 +49,11 @@ class PartProgress:
         return None
 
     def begin(self, found: Found) -> None:
+        """Takes up a file at its first row."""
         self.file, self.row, self.stamp, self.failures = found.name, 0, found.stamp, 0
 
     def finish(self) -> None:
+        """Counts the file that is being read among the finished ones."""
         if self.file is not None and self.stamp is not None:
             self.done.add(key_of(self.file))
             self.read[key_of(self.file)] = self.stamp
