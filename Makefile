@@ -17,7 +17,7 @@ KUSTOMIZE_VERSION := v5.7.1
 OPERATOR_VERSION := 1.10.0
 TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo test test-fast test-flink test-flink-cluster test-kafka test-templates prism job-server broker lint peers clean
+.PHONY: demo test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-templates prism job-server broker lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -27,6 +27,18 @@ test: .venv/installed-dev
 
 test-fast: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: .venv/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# With the lowest versions that setup.py allows: numbers, formats, and each command end to end.
+LOWEST := .venv-lowest/bin/python
+test-lowest: .venv-lowest/installed
+	$(LOWEST) -m pytest -n 2 --dist worksteal -m "not slow" -W ignore::DeprecationWarning \
+	  tests/points tests/shards tests/coordinator tests/transforms/base tests/transforms/coordinator \
+	  tests/transforms/reading tests/transforms/rows tests/transforms/shards tests/transforms/streams \
+	  tests/transforms/writing tests/transforms/test_summarize.py tests/test_codec.py tests/test_golden.py \
+	  tests/test_newer_forms.py tests/test_readme.py tests/test_tables.py
 
 # Streaming on Flink's embedded cluster: needs Java and Maven.
 test-flink: .venv/installed-dev $(FLINK_JAR)
@@ -109,10 +121,16 @@ $(TEMPLATE_TOOLS):
 	$(BIN)/python -m pip install -q -e '.[templates]'
 	touch $@
 
+.venv-lowest/installed: setup.py pyproject.toml tests/lowest.py
+	test -x $(LOWEST) || $(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest.py > .venv-lowest/constraints.txt
+	$(LOWEST) -m pip install -q -c .venv-lowest/constraints.txt -e '.[test]'
+	touch $@
+
 .venv-peers/installed:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install -q coresets bico scikit-learn threadpoolctl
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers .demo build *.egg-info
+	rm -rf .venv .venv-lowest .venv-peers .demo build *.egg-info

@@ -44,9 +44,9 @@ setup(
     install_requires=[
         "apache-beam>=2.62,<2.78",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "fastavro>=1.9",
-        "pyarrow>=15",
+        "pyarrow>=16",
         "numba>=0.59",
         "rich>=13",
         "threadpoolctl>=3.1",

@@ -27,12 +27,15 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from beam_coresets import __version__
 
 TABLE_FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
@@ -179,17 +182,44 @@ def typed(table: pa.Table, name: str) -> pa.Table:
     """With the types of the known columns, which Avro and JSON lines leave to be guessed from the rows, if any.
 
     Columns that a table of an older version lacks are there and null; bytes that JSON has as base64 are bytes again.
+
+    Raises:
+      ValueError: a row of `summaries` that a later minor version wrote, or a column of another type.
     """
+    if name == "summaries" and "version" in table.column_names:
+        for version in table.column("version").unique().to_pylist():
+            require_readable(version)
     for i, field in enumerate(SCHEMAS.get(name, ())):
         if field.name not in table.column_names:
             table = table.add_column(i, field, pa.nulls(len(table), field.type))
             continue
-        column = table.column(field.name)
-        if pa.types.is_binary(field.type) and pa.types.is_string(column.type):
-            decoded = [None if v is None else base64.b64decode(v) for v in column.to_pylist()]
-            column = pa.chunked_array([pa.array(decoded, field.type)])
-        table = table.set_column(table.column_names.index(field.name), field, column.cast(field.type))
+        try:
+            column = _cast(table.column(field.name), field.type)
+        except (ValueError, pa.ArrowException) as error:
+            raise ValueError(f"{name}.{field.name}: must be {field.type}, got {error}") from None
+        table = table.set_column(table.column_names.index(field.name), field, column)
     return table
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if pa.types.is_binary(kind) and pa.types.is_string(column.type):
+        decoded = [None if v is None else base64.b64decode(v) for v in column.to_pylist()]
+        return pa.chunked_array([pa.array(decoded, kind)])
+    return column.cast(kind)
+
+
+def require_readable(version: Any) -> None:
+    """Checks that this version reads what another one has written: one of no later minor version, or none (None).
+
+    Raises:
+      ValueError: a later one, or none that beam-coresets has.
+    """
+    if version is None:
+        return
+    found, own = (re.match(r"(\d+)\.(\d+)", str(text)) for text in (version, __version__))
+    assert own is not None
+    if found is None or tuple(map(int, found.groups())) > tuple(map(int, own.groups())):
+        raise ValueError(f"summaries: must be written by beam-coresets {own[0]} or older, got version {version}")
 
 
 def avro_schema(schema: pa.Schema) -> dict[str, Any]:

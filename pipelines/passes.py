@@ -36,7 +36,8 @@ class Result:
 
     def keep(self, values: PCollection, *gate: Any) -> PCollection:
         """Keeps the one value of a PCollection, once the side inputs `gate` are there."""
-        return values | "Keep" >> beam.Map(_keep, self._path, *gate)
+        path = self._path  # a lambda has no annotations: Beam 2.62 refuses those of `*gate`
+        return values | "Keep" >> beam.Map(lambda value, *_: _keep(value, path), *gate)
 
     def get(self) -> Any:
         """The value, after the pipeline has run."""
@@ -46,7 +47,7 @@ class Result:
         return value
 
 
-def _keep(value: Any, path: str, *gate: Any) -> None:
+def _keep(value: Any, path: str) -> None:
     write_once(path, pickle.dumps(value))
 
 

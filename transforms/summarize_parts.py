@@ -198,7 +198,7 @@ class _AnswerOnTime(beam.PTransform):
 
 
 def _of_the_whole(
-    element: tuple[str, ShardReport], key: str, dropped: Sequence[int]
+    element: tuple[str, ShardReport], key: str, dropped: tuple[int, ...]
 ) -> Iterator[tuple[str, ShardReport]]:
     """The report under the key of all there is, which begins and ends when the deadline begins to run."""
     if element[1].shard not in dropped:

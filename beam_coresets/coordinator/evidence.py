@@ -53,7 +53,8 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
       scale: what the columns had been scaled by, as tables are in the user's units.
 
     Raises:
-      ValueError: there is no evidence, or the coreset has not as many rows as it speaks of.
+      ValueError: there is no evidence, it is not of a form that this version reads, or the coreset has not as many rows
+        as it speaks of.
     """
     if row.get("summary") not in (None, "coreset"):
         raise ValueError(f"summary: must be coreset to go on from the tables, got {row['summary']!r}")
@@ -62,7 +63,10 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
             f"evidence: must be in the summaries table to merge windows, got none (written by version "
             f"{row.get('version') or 'unknown'})"
         )
-    fields, arrays = codec.unpack(zlib.decompress(row["evidence"]), "Evidence")
+    try:
+        fields, arrays = codec.unpack(zlib.decompress(row["evidence"]), "Evidence")
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"evidence: must be a record that this version reads, got one that is not ({error})") from None
     recovery = _unpacked_recovery(fields, arrays)
     rows, dim, dtype, normalization = fields["sample"]
     if len(coreset) != rows:

@@ -6,20 +6,39 @@ from apache_beam.io.filesystems import FileSystems
 from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.writing.atomic_files import read, write_once
 
+VERSION = 1  # of the file; one without a number is of this one
+
 
 def read_scale(folder: str) -> Scale | None:
-    """The scaling that a run wrote beside its tables, if it scaled."""
+    """The scaling that a run wrote beside its tables, if it scaled.
+
+    Raises:
+      ValueError: a file of a later version, or none that a run writes.
+    """
     path = FileSystems.join(folder, "scale.json")
     if not FileSystems.exists(path):
         return None
+    try:
+        return _scale_in(path)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"scale.json: must be what summarize writes, got {path!r} ({error})") from None
+
+
+def _scale_in(path: str) -> Scale:
     with FileSystems.open(path) as file:
         found = json.loads(file.read())
-    return Scale(tuple(found["origin"]), tuple(found["divisor"]))
+    if (version := found.get("version", VERSION)) != VERSION:
+        raise ValueError(f"version: must be {VERSION}, got {version!r}")
+    origin, divisor = (tuple(map(float, found[name])) for name in ("origin", "divisor"))
+    if len(origin) != len(divisor):
+        raise ValueError(f"divisor: must be {len(origin)} numbers as origin has, got {len(divisor)}")
+    return Scale(origin, divisor)
 
 
 def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
     """Writes what columns were scaled by; streams of later data take this file."""
-    text = json.dumps({"columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}, indent=2)
+    held = {"version": VERSION, "columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}
+    text = json.dumps(held, indent=2)
     write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
 
 
@@ -36,8 +55,6 @@ def scale_of(scale: str, scale_file: str | None) -> Scale | None:
     if not scale_file:
         return None
     try:
-        with FileSystems.open(scale_file) as file:
-            held = json.loads(file.read())
-        return Scale(tuple(held["origin"]), tuple(held["divisor"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _scale_in(scale_file)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"scale_file: must be a scale.json, got {scale_file!r} ({error})") from None

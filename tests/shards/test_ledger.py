@@ -67,7 +67,8 @@ def test_any_altered_value_shows(dtype, row, column):
     for name in ("points", "weights", "ids"):
         array = getattr(block, name).copy()
         at = (row, column) if name == "points" else row
-        array[at] = np.nextafter(array[at], 9) if array.dtype.kind == "f" else array[at] ^ np.uint64(1)
+        nine = array.dtype.type(9)  # NumPy 1 would make float64 of a plain number
+        array[at] = np.nextafter(array[at], nine) if array.dtype.kind == "f" else array[at] ^ np.uint64(1)
         altered = Ledger.of(dataclasses.replace(block, **{name: array}), SCHEME)
         assert not altered.equal(whole)
         assert altered.digest() != whole.digest()

@@ -207,12 +207,14 @@ class WriteAssigned(beam.PTransform):
         self._output, self._form, self._gate = output, form, gate
 
     def expand(self, rows: PCollection[AssignedRows]) -> PCollection[str]:
+        output = self._output  # a lambda has no annotations: Beam 2.62 refuses those of `*gate`
+        publish = beam.FlatMap(lambda gathered, *_: _published(output, gathered[1]), *self._gate)
         return (
             rows
             | "Stage" >> beam.ParDo(_StageFiles(self._output, self._form)).with_output_types(tuple[str, str])
             | "Together" >> beam.Map(lambda staged: ("", staged)).with_output_types(tuple[str, tuple[str, str]])
             | "Gather" >> beam.GroupByKey()
-            | "Publish" >> beam.ParDo(_Publish(self._output), *self._gate)
+            | "Publish" >> publish.with_output_types(str)
         )
 
     def display_data(self) -> dict[str, Any]:
@@ -253,17 +255,12 @@ class _StageFiles(beam.DoFn):
         return name, path
 
 
-class _Publish(beam.DoFn):
-    """All (name, staged path) -> the paths of the files in their places."""
-
-    def __init__(self, output: str) -> None:
-        self._output = output
-        self._written = Metrics.counter("beam_coresets", "files_written")
-
-    def process(self, element: tuple[str, Iterable[tuple[str, str]]], *gate: Any) -> Iterator[str]:
-        for name, staged in sorted(element[1]):
-            path = FileSystems.join(self._output, FOLDER, name)
-            move(staged, path)
-            self._written.inc()
-            yield path
-        remove_folder(FileSystems.join(self._output, ".staging"))
+def _published(output: str, staged: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The paths of (name, staged path) in their places."""
+    written = Metrics.counter("beam_coresets", "files_written")
+    for name, path in sorted(staged):
+        place = FileSystems.join(output, FOLDER, name)
+        move(path, place)
+        written.inc()
+        yield place
+    remove_folder(FileSystems.join(output, ".staging"))

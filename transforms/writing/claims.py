@@ -27,6 +27,7 @@ from beam_coresets.transforms.writing import atomic_files
 ORDER = ("coreset", "centers", "summaries")
 WEAK_ORDER = ("candidates", *ORDER)
 FOLDERS = (".claims", ".staging")
+VERSION = 1  # of a claim's JSON; a claim without a number is of this one
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 
 
@@ -53,8 +54,10 @@ class Claims:
         """Checks, from here, that the output folder can be written; workers elsewhere must reach it under this name.
 
         Raises:
-          ValueError: it can't be.
+          ValueError: it can't be, or its last window is claimed in a form that this version does not read.
         """
+        for name in self.claimed_since(())[-1:]:
+            self._claim(name)
         probe = self._path(".staging", f".probe-{uuid.uuid4().hex}", "file")
         try:
             atomic_files.write(probe, b"")
@@ -150,12 +153,16 @@ class Claims:
         for _ in range(_PATIENCE):
             try:
                 found: dict[str, Any] = json.loads(atomic_files.read(path))
-                return found
+                break
             except FileNotFoundError:
                 return None
             except ValueError:
                 time.sleep(0.1)
-        raise ValueError(f"output: must hold whole claims, got {path!r} cut short")
+        else:
+            raise ValueError(f"output: must hold whole claims, got {path!r} cut short")
+        if (version := found.get("version", VERSION)) != VERSION:
+            raise ValueError(f"output: must hold claims of version {VERSION}, got {version!r} in {path!r}")
+        return found
 
     def _staked(self, summary: Summary) -> tuple[dict[str, Any], bool]:
         """The claim of the window, this attempt's or that of whoever was faster; and which of the two."""
@@ -172,6 +179,7 @@ class Claims:
         digest = _digest("".join(str(file["digest"]) for file in files.values()).encode())
         at = [answer.row["decided_at"] for answer in summary.answers if answer.row["decided_at"] is not None]
         claim = {
+            "version": VERSION,
             "window": window.name,
             "staging": f"{digest[:16]}-{uuid.uuid4().hex[:16]}",
             "form": self.form,

@@ -282,7 +282,10 @@ def test_fixed_size_vectors_of_another_width_than_declared(tmp_path):
 def test_fixed_size_vectors_with_null_rows_are_a_clear_error(tmp_path):
     """Arrow itself can't read them from Parquet."""
     column = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.float32(), 2))
-    pq.write_table(pa.table({"v": column}), tmp_path / "a.parquet")
+    try:
+        pq.write_table(pa.table({"v": column}), tmp_path / "a.parquet")
+    except pa.ArrowNotImplementedError:
+        pytest.skip(f"pyarrow {pa.__version__} does not write them either")
     with pytest.raises(ValueError, match=r"input: must be a readable Parquet file, got '.*a.parquet' \(.*size=2"):
         read(tmp_path / "a.parquet", Columns(vector_column="v"))
 

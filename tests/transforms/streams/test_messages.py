@@ -155,6 +155,7 @@ BAD_ROWS = [
 def test_json_rows_are_refused_for_what_rows_of_any_pipeline_are(copies):
     """40 copies go through Arrow's parser as far as they can; a lone one through Python's."""
     import apache_beam as beam
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
     from apache_beam.testing.util import assert_that, equal_to
 
     columns = Columns(columns=("x", "y"), metric="cosine", weight_column="w", group_column="g")
@@ -165,7 +166,7 @@ def test_json_rows_are_refused_for_what_rows_of_any_pipeline_are(copies):
     assert [(letter.reason, letter.column) for letter in got.letters] == want
     assert len(got.points) == copies + len(rows) - len(BAD_ROWS)
     assert json.loads(got.letters[0].row) == BAD_ROWS[1][0]
-    with beam.Pipeline("FnApiRunner") as pipeline:
+    with beam.Pipeline(FnApiRunner()) as pipeline:
         outputs = pipeline | beam.Create([[row for row, _ in BAD_ROWS]]) | beam.FlatMap(list) | BlocksFromRows(columns)
         assert_that(outputs.dead_letters | beam.Map(lambda letter: (letter.reason, letter.column)),
                     equal_to(want[: len(want) // copies]))  # fmt: skip

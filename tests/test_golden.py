@@ -1,0 +1,135 @@
+"""What earlier versions have stored (tests/golden, a folder a minor version) is read by every command, exactly."""
+import base64
+import collections
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from jobs import rows_in
+
+from beam_coresets import tables
+from beam_coresets.pipelines.main import main
+from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.stored_tables import read_table
+
+VERSIONS = sorted(path for path in (pathlib.Path(__file__).parent / "golden").iterdir() if (path / "data.csv").exists())
+BATCHES = ("batch-avro", "batch-parquet", "batch-jsonl", "weak", "scaled")
+DATA = ("--columns", "x,y", "--weight_column", "w", "--max_bad_rows", "1")
+DAY = 1795219200.0  # 2026-11-21
+
+
+@pytest.fixture(params=VERSIONS, ids=lambda path: path.name)
+def golden(request, tmp_path):
+    """A copy of a version's folders: reading claims may finish their moves."""
+    return shutil.copytree(request.param, tmp_path / "golden")
+
+
+def run(word, *options):
+    assert main([word, *map(str, options)]) == 0
+
+
+def test_every_format_holds_what_its_lines_say(golden):
+    """JSON lines are read here without the library; the rows of the other formats are the same."""
+    for name in tables.TABLES:
+        with (golden / "batch-jsonl" / name / "global-r1.jsonl").open() as file:
+            lines = [json.loads(line) for line in file]
+        for line in lines:
+            if "evidence" in line:
+                line["evidence"] = base64.b64decode(line["evidence"])
+        for form in tables.TABLE_FORMATS:
+            found = rows_in(golden / f"batch-{form}", name)
+            assert [{column: row[column] for column in line} for row, line in zip(found, lines, strict=True)] == lines
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batch_results_have_the_weight_of_the_data(golden, name):
+    (row,) = rows_in(golden / name, "summaries")
+    assert (row["points"], row["total_weight"], row["k"]) == (239, 478.0, 3)
+    coreset = read_table(str(golden / name), "coreset")
+    assert len(coreset) == row["coreset_points"]
+    assert sum(coreset.column("weight").to_pylist()) == pytest.approx(478, rel=1e-12)
+    assert sum(center["weight"] for center in rows_in(golden / name, "centers")) == pytest.approx(478, rel=1e-12)
+    (letter,) = rows_in(golden / name, "dead_letters")
+    assert (letter["reason"], letter["column"], letter["position"]) == ("nan", "x", "row 100")
+    totals = collections.Counter()
+    for group, weight in zip(coreset.column("group").to_pylist(), coreset.column("weight").to_pylist(), strict=True):
+        totals[group] += weight
+    if name == "weak":
+        assert totals == pytest.approx({"a": 360, "b": 118}, rel=1e-12)
+        assert len(rows_in(golden / name, "candidates")) == 48
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_solve_and_rollup_go_on_from_a_batch(golden, tmp_path, name):
+    (before,) = rows_in(golden / name, "summaries")
+    for word in ("solve", "rollup"):
+        run(word, "--input", golden / name, "--output", tmp_path / word, "--k", 3)
+        (row,) = rows_in(tmp_path / word, "summaries")
+        assert (row["points"], row["coverage"], row["replication"]) == (239, 1.0, 2)
+        assert row["total_weight"] == pytest.approx(478, rel=1e-12)
+        assert row["cost"] == pytest.approx(before["cost"], rel=0.2)
+        assert (tmp_path / word / "scale.json").exists() == (name == "scaled")
+    run("solve", "--input", golden / name, "--output", tmp_path / "balanced", "--k", 3, "--balanced", 0.1)
+    weights = [center["weight"] for center in rows_in(tmp_path / "balanced", "centers")]
+    assert sum(weights) == pytest.approx(478)
+    assert max(weights) <= 1.1 * 478 / 3 * (1 + 1e-9)
+
+
+def test_solve_keeps_the_totals_of_labels(golden, tmp_path):
+    run("solve", "--input", golden / "weak", "--output", tmp_path / "fair", "--k", 3, "--fair", "a=0.6:0.9")
+    (row,) = rows_in(tmp_path / "fair", "summaries")
+    assert row["alpha"] is not None
+    assert len(rows_in(tmp_path / "fair", "candidates")) == 48
+    assert sum(r["weight"] for r in rows_in(tmp_path / "fair", "coreset") if r["group"] == "a") == pytest.approx(360)
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_rows_are_assigned_to_stored_centers(golden, tmp_path, name):
+    run("assign", "--input", golden / "data.csv", "--centers", golden / name, "--output", tmp_path / "rows", *DATA)
+    found = rows_in(tmp_path / "rows", "assigned")
+    assert len(found) == 239
+    if name == "weak":
+        stored = {row["id"]: (row["cluster"], row["distance"]) for row in rows_in(golden / "assigned", "assigned")}
+        assert {row["id"]: (row["cluster"], row["distance"]) for row in found} == stored
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_stored_coresets_are_verified_against_the_data(golden, tmp_path, capsys, name):
+    run("verify", "--input", golden / "data.csv", "--coreset", golden / name, *DATA[:4])
+    assert "emitted centers: cost " in capsys.readouterr().out
+
+
+def test_claims_of_a_stream_are_read_and_finished(golden):
+    claims = Claims(str(golden / "stream"))
+    names = claims.claimed_since(())
+    assert names == [f"red-{DAY + a:.3f}-{DAY + a + 60:.3f}-r{r}" for a, r in ((0, 1), (0, 2), (60, 1), (86400, 1))]
+    late = golden / "stream" / "summaries" / "day=2026-11-22" / f"{names[-1]}.avro"
+    assert not late.exists()
+    for name, points in zip(names, (50, 60, 70, 80), strict=True):
+        (row,) = claims.read(name, "summaries").to_pylist()
+        assert (row["points"], row["total_weight"], row["responded"]) == (points, points, [0, 1])
+        assert (row["reason"], row["decided_at"]) == ("deadline", row["window_end"] + 5)
+        assert sum(claims.read(name, "coreset").column("weight").to_pylist()) == pytest.approx(points, rel=1e-12)
+    assert late.exists()
+    assert not (golden / "stream" / ".staging" / names[-1]).exists()
+    claims.require_writable()
+    (report,) = rows_in(golden / "stream", "late")
+    assert (report["shard"], report["rows"], report["reason"]) == (2, 50, "the window was decided without it")
+
+
+def test_a_streams_windows_are_rolled_up(golden, tmp_path):
+    Claims(str(golden / "stream")).finish_all()
+    run("rollup", "--input", golden / "stream", "--output", tmp_path / "out")
+    (row,) = rows_in(tmp_path / "out", "summaries")
+    assert (row["points"], row["total_weight"], row["coverage"]) == (210, 210.0, 1.0)
+    assert (row["window_start"], row["window_end"], row["key"]) == (DAY, DAY + 86460, "red")
+    run("solve", "--input", golden / "stream", "--output", tmp_path / "each", "--k", 3)
+    assert [row["points"] for row in rows_in(tmp_path / "each", "summaries")] == [60, 70, 80]
+
+
+def test_scaled_results_are_in_the_units_of_the_data(golden):
+    centers = np.array([row["coordinates"] for row in rows_in(golden / "scaled", "centers")])
+    away = np.abs(centers[:, None] - [[0.0, 0.0], [20.0, 5.0], [5.0, 30.0]]).max(axis=2).min(axis=0)
+    assert away.max() < 1
