@@ -34,7 +34,7 @@ test-slow: .venv/installed-dev
 # With the lowest versions that setup.py allows: numbers, formats, and each command end to end.
 LOWEST := .venv-lowest/bin/python
 test-lowest: .venv-lowest/installed
-	$(LOWEST) -m pytest -n 2 --dist worksteal -m "not slow" -W ignore::DeprecationWarning \
+	NUMBA_CACHE_DIR=$(CURDIR)/.venv-lowest/kernels $(LOWEST) -m pytest -n 2 --dist worksteal -m "not slow" -W ignore::DeprecationWarning \
 	  tests/points tests/shards tests/coordinator tests/transforms/base tests/transforms/coordinator \
 	  tests/transforms/reading tests/transforms/rows tests/transforms/shards tests/transforms/streams \
 	  tests/transforms/writing tests/transforms/test_summarize.py tests/test_codec.py tests/test_golden.py \

@@ -4,7 +4,7 @@
     python benchmarks/many_shards.py flat:1000 tree:10000:100 --replication 3 --size 800
 
 `flat:S` is one coordinator for S shards and as many parts. `tree:S:M` gives each M of the shards a coordinator and
-parts of their own, and merges what these decide (`merged.Rollup`). Every shard makes partial reports of generated
+parts of their own, and merges what these decide (`Rollup`). Every shard makes partial reports of generated
 points as readers do, encoded as they are shuffled; the coordinator does with each what its stateful DoFn does: state
 from bytes and back to bytes, too. A share of the shards never answers. Each row is a process of its own:
 

@@ -20,7 +20,7 @@ WORDS = {
 
 
 MORE = {
-    "completion": "bash, zsh or tcsh -> a script that completes words and options there",
+    "completion": "bash, zsh, fish or tcsh -> a script that completes words and options there",
     "--version": "which this is",
 }
 
