@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.points.flats import Flats
 
 
 def random_block(rows, span=Span(0, 0), dim=2, dtype=np.float32, seed=0, groups=False, extras=False):  # noqa: B008
@@ -86,3 +87,10 @@ def check_merge_laws(draw, logic, new, update, blocks):
     more = logic.merge([new(), state, new()])
     assert logic.result(more).to_bytes() == expected, "an empty state must be the identity"
     assert state.to_bytes() == held, "merge must not change what it merges"
+
+
+def random_flats(k, r, d, affine, *seed):
+    """k seeded flats of r directions in d dimensions, through the origin unless affine."""
+    rng = generator("random flats", k, r, d, *seed)
+    bases = np.linalg.qr(rng.standard_normal((k, d, r)))[0].transpose(0, 2, 1)
+    return Flats(rng.standard_normal((k, d)) * affine, np.ascontiguousarray(bases))

@@ -32,7 +32,7 @@ from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 ALGORITHMS, OUTPUT, STREAMING = (ROOT / "docs" / f"{name}.md" for name in ("algorithms", "output", "streaming"))
-OTHERS = {"--service_port"}  # of Beam's worker pool
+OTHERS = {"--service_port", "--version"}  # of Beam's worker pool, and of no command
 PROSE = [page for page in PAGES if page.parent.parent.name != "templates"]  # in templates: options of gcloud, docker
 STREAMS_ONLY = "# needs a runner that streams\n"
 RUN_HERE = [code for code in code_blocks(ROOT / "docs/pipelines.md")

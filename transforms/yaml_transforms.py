@@ -28,12 +28,12 @@ _TICK = 0.1  # seconds between two bundles of generated points
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchOptions(ColumnParameters, PlanParameters):
+class YamlBatchOptions(ColumnParameters, PlanParameters):
     """What `SummarizeInYaml` takes."""
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamOptions(StreamParameters, ColumnParameters, PlanParameters):
+class YamlStreamOptions(StreamParameters, ColumnParameters, PlanParameters):
     """What `SummarizeStreamInYaml` takes."""
 
     every: Seconds = declare(1.0, "the time between two reports of a shard")
@@ -41,8 +41,10 @@ class StreamOptions(StreamParameters, ColumnParameters, PlanParameters):
     format: str = declare("", "of the tables (default: avro)", choices=TABLE_FORMATS)
 
 
-BATCH_OPTIONS = parameters(BatchOptions)
-STREAM_OPTIONS = tuple(each for each in parameters(StreamOptions) if each.name not in ("max_bad_rows", "drop_shards"))
+BATCH_OPTIONS = parameters(YamlBatchOptions)
+STREAM_OPTIONS = tuple(
+    each for each in parameters(YamlStreamOptions) if each.name not in ("max_bad_rows", "drop_shards")
+)
 
 
 def _outputs(result: Summaries) -> dict[str, PCollection]:
@@ -55,7 +57,7 @@ class SummarizeInYaml(beam.PTransform):
     """Rows -> {summaries, centers, coreset, dead_letters}, with `weak` also candidates: `Summarize` for Beam YAML.
 
     Args:
-      options: the fields of `BatchOptions`: those of `Plan` (but for the constraint) and of `Columns` (but for the
+      options: the fields of `YamlBatchOptions`: those of `Plan` (but for the constraint) and of `Columns` (but for the
         header).
 
     Raises:
@@ -104,7 +106,7 @@ class SummarizeStreamInYaml(beam.PTransform):
         super().__init__()
         given = of_values(STREAM_OPTIONS, options)
         self._options = options
-        asked = StreamOptions(**given)
+        asked = YamlStreamOptions(**given)
         keyed = asked.key_column is not None
         self._stream = asked.stream_of(Plan(**part_of(Plan, given)), keyed)
         self._write = None
@@ -170,7 +172,8 @@ class GeneratePointsInYaml(beam.PTransform):
         seed: int = _Generated.seed,
     ) -> None:  # fmt: skip
         super().__init__()
-        of_values(parameters(_Generated), {"rate": rate, "dim": dim, "clusters": clusters, "seed": seed})
+        self._options = {"rate": rate, "dim": dim, "clusters": clusters, "seed": seed}
+        of_values(parameters(_Generated), self._options)
         if rate < 1 / _TICK:
             raise ValueError(f"rate: must be at least {1 / _TICK:g} points a second, got {rate}")
         self._rows, self._mixture = round(rate * _TICK), GaussianMixture(seed=seed, d=dim, k=clusters)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.coordinator.audit import audit
-from beam_coresets.coordinator.diagnosis import FAULTS
+from beam_coresets.coordinator.ledger_check import FAULTS
 from beam_coresets.coordinator.recovery import RECOVERIES, Recovery, packed, recover, unpacked
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling.by_label import with_totals

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.coordinator.decision import Decision, Evidence
-from beam_coresets.coordinator.diagnosis import FAULTS
+from beam_coresets.coordinator.ledger_check import FAULTS
 from beam_coresets.coordinator.recovery import Recovery, loss_factor
 from beam_coresets.hashing import generator
 from beam_coresets.points.coreset import Coreset

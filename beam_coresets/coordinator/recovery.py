@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.optimize import linprog
 
-from beam_coresets.coordinator.diagnosis import Diagnosis, diagnose
+from beam_coresets.coordinator.ledger_check import Diagnosis, diagnose
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 

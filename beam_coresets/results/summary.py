@@ -16,9 +16,7 @@ from beam_coresets.coordinator.evidence import pack_evidence
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results import weak_coreset
-from beam_coresets.results.certificate import Interval, model_interval
-from beam_coresets.results.question import Question
-from beam_coresets.results.summary_tables import (
+from beam_coresets.results.answer_rows import (
     candidates_table,
     centers_table,
     column_of,
@@ -29,6 +27,8 @@ from beam_coresets.results.summary_tables import (
     schema_of,
     summary_row,
 )
+from beam_coresets.results.certificate import Interval, model_interval
+from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers

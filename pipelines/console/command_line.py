@@ -40,6 +40,7 @@ def parse_alone(
 
 
 def given_by(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+    """What the words of a command line give, by name, and the words that the parser does not know."""
     words = list(spelled_as_declared(parser, sys.argv[1:] if argv is None else argv))
     known, rest = parser.parse_known_args(words)
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(known).items()}

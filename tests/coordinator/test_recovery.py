@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_coresets.coordinator.diagnosis import diagnose
+from beam_coresets.coordinator.ledger_check import diagnose
 from beam_coresets.coordinator.recovery import packed, property1_delta, recover, unpacked
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span

@@ -291,4 +291,4 @@ def test_times_are_read_as_utc(text, expected):
 def test_a_time_that_is_none_is_refused(capsys):
     with pytest.raises(SystemExit):
         rollup("in", "out", "--from", "yesterday")
-    assert "must be a time such as 2026-11-21T08:00, got 'yesterday'" in capsys.readouterr().err
+    assert "must be a date or time such as 2026-11-21T08:00, got 'yesterday'" in capsys.readouterr().err

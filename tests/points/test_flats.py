@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from laws import random_flats
 
 from beam_coresets.datasets.structured import PlantedSubspaces
 from beam_coresets.hashing import generator
@@ -17,12 +18,6 @@ from beam_coresets.points.flats import (
     seeded,
     through_neighbours,
 )
-
-
-def random_flats(k, r, d, affine, *seed):
-    rng = generator("random flats", k, r, d, *seed)
-    bases = np.linalg.qr(rng.standard_normal((k, d, r)))[0].transpose(0, 2, 1)
-    return Flats(rng.standard_normal((k, d)) * affine, np.ascontiguousarray(bases))
 
 
 def planted(n=400, seed=0, **shape):

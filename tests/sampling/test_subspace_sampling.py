@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_flats import random_flats
+from laws import random_flats
 
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.datasets.structured import PlantedSubspaces

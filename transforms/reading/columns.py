@@ -80,7 +80,7 @@ class Columns(ColumnParameters):
         for name, own in (("id", self.id_column), ("group", self.group_column)):
             if name in self.keep_columns and own != name:
                 raise ValueError(
-                    f"keep_columns: must leave the name {name!r} to --{name}_column (which the output calls {name!r}),"
+                    f"keep_columns: must leave the name {name!r} to --{name}-column (which the output calls {name!r}),"
                     f" got {self.keep_columns}"
                 )
 

@@ -333,7 +333,7 @@ def test_null_ids_and_integer_ids(tmp_path):
         (Columns(), r"columns: must hold numbers, got 'name' \(string\) in '.*a.parquet': name it in --keep-columns"),
         (Columns(columns=("x", "q")), r"columns: must be among the columns of '.*parquet' \(x, name, v, ok\), got 'q'"),
         (Columns(vector_column="x"), "vector_column: must hold lists of numbers, got 'x'"),
-        (Columns(keep_columns=("name", "ok")), r"got 'v' \(list.*name it in --vector_column"),
+        (Columns(keep_columns=("name", "ok")), r"got 'v' \(list.*name it in --vector-column"),
         (Columns(keep_columns=("name", "v")), r"columns: must hold numbers, got 'ok' \(bool\)"),
         (Columns(columns=("x",), id_column="x"), r"id_column: must hold integers or text, got 'x' \(double\)"),
         (Columns(columns=("x",), id_column="ok"), r"id_column: must hold integers or text, got 'ok' \(bool\)"),
