@@ -46,6 +46,7 @@ class Parameter:
       read: text -> value, in place of the type's own; it raises argparse.ArgumentTypeError.
       pattern: an extended regular expression that one word matches.
       metavar: what stands for the value in a command's help.
+      least: the smallest number that it may be (`check_ranges`); None for any.
       spelled: another name on the command line ("from" for start).
       column: the table `summaries` has a column of this name for it (`beam_coresets.tables`).
     """
@@ -60,6 +61,7 @@ class Parameter:
     read: Callable[[str], Any] | None = None
     pattern: str = ""
     metavar: str | None = None
+    least: float | None = None
     spelled: str = ""
     column: bool = False
 
@@ -213,6 +215,14 @@ def of_values(kinds: Iterable[Parameter], given: Mapping[str, Any], where: str =
         if value is not None:
             out[name] = known[name].of_value(value)
     return out
+
+
+def check_ranges(value: Any, kind: type) -> None:
+    """Raises ValueError for a parameter of `kind` that is below the least it may be, in an object that has them."""
+    for parameter in parameters(kind):
+        got = getattr(value, parameter.name)
+        if parameter.least is not None and got is not None and not got >= parameter.least:
+            raise ValueError(f"{parameter.name}: must be at least {parameter.least:g}, got {got}")
 
 
 def part_of(kind: type, given: Mapping[str, Any], *left_out: str) -> dict[str, Any]:

@@ -30,9 +30,7 @@ class PlanOptions:
     """The options of `plan`."""
 
     shards: int = declare(10, "how many shards read the data")
-    tolerate: int | None = declare(
-        None, "lose nothing whichever this many shards straggle (default: 2, or shards - 1)"
-    )
+    tolerate: int | None = declare(None, "lose nothing whichever this many shards straggle (default: 2, or shards - 1)")
     replication: int | None = declare(None, "how many shards hold each bucket (default: what the wishes need)")
     scheme: str | None = declare(None, "the scheme to plan for (default: chosen)", choices=SCHEMES)
     straggle_probability: float | None = declare(
@@ -47,9 +45,7 @@ class PlanOptions:
     domains: str | None = declare(
         None, "failure domains: how many (shard i is in domain i mod n), or one number a shard: 0,0,1,1"
     )
-    buckets: int | None = declare(
-        None, "how many buckets the ids are hashed to (default: 1024, more for many shards)"
-    )
+    buckets: int | None = declare(None, "how many buckets the ids are hashed to (default: 1024, more for many shards)")
     deadline: float = declare(8.0, "for the simulation, in median shard times")
     seed: int = declare(0, "of the simulation")
 

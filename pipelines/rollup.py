@@ -44,9 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
     """The options of `rollup`."""
 
-    input: tuple[str, ...] = declare(
-        None, "folders with summaries and coreset tables, of any format", several=True
-    )
+    input: tuple[str, ...] = declare(None, "folders with summaries and coreset tables, of any format", several=True)
     across_keys: bool = declare(False, "one result over all keys (default: one a key)")
     k: int | None = declared_as(
         PlanParameters, "k", None, help="number of centers (default: as many as the windows have)"

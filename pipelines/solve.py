@@ -93,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(argv, "solve", SolveOptions, __doc__ or "", run, _EPILOG)
 
 
-
 class Piece(NamedTuple):
     """One window and key of the input.
 

@@ -159,8 +159,6 @@ def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console:
     return seconds
 
 
-
-
 def _asked(plan: Plan, dim: int) -> str:
     """What --epsilon comes to before anything is known of the data."""
     assert plan.theory is not None
@@ -236,18 +234,6 @@ def write(result: Summaries, known: SummarizeOptions) -> None:
 def write_tables(known: SummarizeOptions) -> WriteSummaries:
     """The sink of the tables that are wanted."""
     return WriteSummaries(known.output or "", known.format, WEAK_ORDER if known.weak else ORDER)
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

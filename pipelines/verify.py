@@ -116,8 +116,6 @@ def _subspace_sets(
     return [("emitted", flats), *subspace_sets(sample[0], best, [flats, other])]
 
 
-
-
 def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:
     """Prints the table and the verdict."""
     table = Table(box=None, padding=(0, 2, 0, 0))

@@ -138,5 +138,3 @@ def steady(parts, messages, begin=1000.0, spacing=0.4, lag=0.2, rows=3):
         [(begin + i * spacing + part * 0.05, begin + i * spacing + part * 0.05 + lag, rows) for i in range(messages)]
         for part in range(parts)
     ]
-
-

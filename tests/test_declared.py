@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from beam_coresets.declared import (
     Seconds,
     add_parameters,
+    check_ranges,
     declare,
     declared_as,
     described,
@@ -146,3 +147,17 @@ def test_a_plan_takes_what_was_declared_and_no_more():
     field = declared_as(PlanParameters, "shards", 9, help="others")
     assert field.default == 9
     assert field.metadata["parameter"]["help"] == "others"
+
+
+def test_a_range_is_said_where_the_parameter_is():
+    @dataclasses.dataclass
+    class Ranged:
+        share: float | None = declare(None, "of it", least=0.5)
+
+    for value in (None, 0.5, 3):
+        check_ranges(Ranged(value), Ranged)
+    for value in (0.4, float("nan")):
+        with pytest.raises(ValueError, match=f"share: must be at least 0.5, got {value}"):
+            check_ranges(Ranged(value), Ranged)
+    with pytest.raises(ValueError, match="max_bad_rows: must be at least 0, got -1"):
+        Plan(k=2, max_bad_rows=-1)

@@ -50,8 +50,6 @@ class Summaries(NamedTuple):
         return cls(**{name: tables.get(name) for name in ROWS}, dead_letters=dead_letters, decided=decided)
 
 
-
-
 class Summarize(beam.PTransform):
     """Points -> `Summaries`: for each window a coreset, k centers, and what they are worth.
 
@@ -137,8 +135,6 @@ def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointB
     return element[0], element
 
 
-
-
 class ShardsThatAnswer(beam.DoFn):
     """(shard, report) -> the reports of shards that answer; waits for the gate, if there is one.
 
@@ -153,9 +149,3 @@ class ShardsThatAnswer(beam.DoFn):
         """Yields the report unless its shard is among the dropped."""
         if element[0] not in self._dropped:
             yield element[1]
-
-
-
-
-
-

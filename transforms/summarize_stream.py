@@ -55,10 +55,6 @@ class StreamSummaries(NamedTuple):
     elsewhere: PCollection
 
 
-
-
-
-
 class SummarizeStream(beam.PTransform):
     """Begin -> `StreamSummaries`: for each window and key a coreset, k centers, and what they are worth, on time.
 
@@ -322,5 +318,3 @@ class Decided:
         if self.windows.kind == "sliding":
             return Window(start, start + self.windows.size, group)
         return Window(start, end, group)
-
-

@@ -4,7 +4,7 @@ import math
 
 from beam_coresets.coordinator.decision import Policy
 from beam_coresets.coordinator.recovery import RECOVERIES
-from beam_coresets.declared import declare, described, parameters
+from beam_coresets.declared import check_ranges, declare, described, parameters
 from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import LEFTOVER, METHODS, Sampler
@@ -45,13 +45,11 @@ class PlanParameters:
     drop_shards: tuple[int, ...] = declare(
         (), "as if these had not answered, e.g. 1,4", group="summary", pattern="[0-9]+(,[0-9]+)*"
     )
-    max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data")
+    max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data", least=0)
     seed: int = declare(0, "of everything random", group="summary")
     summary: str = declare("coreset", "what shards send", group="other algorithms", choices=SUMMARY_KINDS)
     r: int = declare(0, "k subspaces of this dimension in place of centers", group="other algorithms")
-    affine: bool = declare(
-        False, "with --r: subspaces need not pass through the origin", group="other algorithms"
-    )
+    affine: bool = declare(False, "with --r: subspaces need not pass through the origin", group="other algorithms")
     delta: float = declare(0.1, "slack of --summary pca", group="other algorithms")
     leftover: str = declare(
         "points", "with --method rings_and_groups: who carries the weight of points in no group",
@@ -62,11 +60,9 @@ class PlanParameters:
     )
     weak: bool = declare(False, "a universal weak coreset: candidates for centers, too", group="other algorithms")
     candidates: int | None = declare(None, "how many (default: 40 k)", group="other algorithms")
-    audit: bool = declare(
-        False, "distrust shards whose points contradict their replicas", group="other algorithms"
-    )
+    audit: bool = declare(False, "distrust shards whose points contradict their replicas", group="other algorithms")
     tolerate: int | None = declare(
-        None, "stragglers that must cost nothing; sets --replication", group="summary"
+        None, "stragglers that must cost nothing; sets --replication", group="summary", least=0
     )
 
 
@@ -89,6 +85,7 @@ class Plan(PlanParameters):
     constraint: Constraint | None = None
 
     def __post_init__(self) -> None:
+        check_ranges(self, PlanParameters)
         self._settle()
         if not math.isfinite(self.z):
             raise ValueError(f"z: must be finite and at least 1, got {self.z}")
@@ -101,8 +98,6 @@ class Plan(PlanParameters):
             raise ValueError(f"drop_shards: must be from 0 to {self.shards - 1}, got {strangers[0]}")
         if len(set(self.drop_shards)) == self.shards:
             raise ValueError(f"drop_shards: must leave at least one of {self.shards} shards, got all of them")
-        if self.max_bad_rows is not None and self.max_bad_rows < 0:
-            raise ValueError(f"max_bad_rows: must be at least 0, got {self.max_bad_rows}")
 
     def _settle(self) -> None:
         """Fills in the defaults that other parameters decide."""
@@ -110,8 +105,6 @@ class Plan(PlanParameters):
             if self.summary != "pca":
                 raise ValueError("k: must be given, got nothing")
             object.__setattr__(self, "k", 1)
-        if self.tolerate is not None and self.tolerate < 0:
-            raise ValueError(f"tolerate: must be at least 0, got {self.tolerate}")
         if self.replication is None:
             default = min(2, self.shards) if self.tolerate is None else self.tolerate + 1
             object.__setattr__(self, "replication", default)

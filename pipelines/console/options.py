@@ -61,9 +61,7 @@ class JobOptions(ResultOptions, PlanParameters, DataOptions):
         help="fewer answers make a degraded row (default: 1; with --streaming half of them)",
     )  # fmt: skip
     metric: str | None = declared_as(DataOptions, "metric", None)  # type: ignore[assignment]
-    explain: bool = declare(
-        False, "print scheme, sizes, memory and graph; run nothing", group="results"
-    )
+    explain: bool = declare(False, "print scheme, sizes, memory and graph; run nothing", group="results")
     detach: bool = declare(False, "submit and return, without waiting for the result", group="running")
 
 
@@ -109,11 +107,6 @@ def check_shard_readers(known: SummarizeOptions, streaming: bool = False) -> Non
         raise ValueError(f"scale: must be none with --shard-readers, got {known.scale!r}")
 
 
-
-
-
-
-
 def parse(
     argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str = ""
 ) -> tuple[Options, PipelineOptions]:
@@ -131,8 +124,6 @@ def parse(
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
     options.view_as(SetupOptions).save_main_session = False
     return kind(**{**file, **given}), local_by_default(options)
-
-
 
 
 def run_job(
@@ -161,16 +152,6 @@ def run_alone(
         return run(known, Console())
 
     return launch.exit_code(main)
-
-
-
-
-
-
-
-
-
-
 
 
 def _beams() -> tuple[str, ...]:

@@ -88,9 +88,7 @@ class StreamOptions(RunnerOptions, StreamParameters, SourceOptions, JobOptions):
     """The options of `stream`."""
 
     min_shards: int | None = declared_as(StreamParameters, "min_shards", None)  # type: ignore[assignment]
-    idle: Seconds = declare(
-        StreamPlan.idle, "a part silent for so long no longer delays windows", group="windows"
-    )
+    idle: Seconds = declare(StreamPlan.idle, "a part silent for so long no longer delays windows", group="windows")
     poll: Seconds = declare(StreamPlan.poll, "a shard reads for so long at a time", group="windows")
     init_centers: str | None = declare(
         None, "an output folder, or a JSON file of rows, to start from", group="centers and results"
@@ -278,5 +276,3 @@ def init_of(known: StreamOptions, scale: Scale | None) -> tuple[Any, tuple[str, 
 
 def _scaled(centers: Any, scale: Scale | None) -> Any:
     return centers if scale is None else scale.apply(centers)
-
-

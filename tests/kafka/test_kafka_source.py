@@ -24,7 +24,6 @@ from beam_coresets.transforms.streams.messages.formats import AvroRegistry, Bloc
 pytestmark = pytest.mark.kafka
 
 
-
 @pytest.fixture
 def topic(broker):
     """Makes topics, with messages if asked."""

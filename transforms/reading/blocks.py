@@ -42,26 +42,6 @@ NAMESPACE = "beam_coresets"
 BLOCKS, DEAD_LETTERS = "blocks", "dead_letters"
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def read_part(part: Part, form: Format, layout: Layout) -> Iterator[PointBlock | DeadLetter]:
     """The blocks of a part, ordinals 0, 1, ..., the last one marked, and between them its dead letters.
 

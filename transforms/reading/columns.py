@@ -23,8 +23,6 @@ class SchemaError(ValueError):
     """A file or row type lacks a column that was asked for, or holds something in it that can't be used."""
 
 
-
-
 beam.coders.registry.register_coder(DeadLetter, beam.coders.RowCoder)
 
 
@@ -41,9 +39,7 @@ class ColumnParameters:
     id_column: str | None = declare(None, "your own id; it comes back with sampled rows and centers", group="data")
     group_column: str | None = declare(None, "a label that sampled rows keep", group="data")
     keep_columns: tuple[str, ...] = declare((), "more columns that sampled rows keep", group="data")
-    dim: int | None = declare(
-        None, "width of the vectors (default: the most common in the first rows)", group="data"
-    )
+    dim: int | None = declare(None, "width of the vectors (default: the most common in the first rows)", group="data")
 
 
 @described

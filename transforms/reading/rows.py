@@ -22,8 +22,6 @@ Array = npt.NDArray[Any]
 _MAX_ROW_NUMBER = 2**32
 
 
-
-
 def regroup(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
     """Groups of exactly `rows` rows (the last may have fewer), however the reader cut them."""
     group: list[Batch] = []
@@ -40,30 +38,6 @@ def regroup(batches: Iterable[Batch], rows: int) -> Iterator[list[Batch]]:
                 group, size = [], 0
     if group:
         yield group
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def warm() -> None:
@@ -113,8 +87,6 @@ def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: Fa
         ids[low : low + len(piece)] = np.uint64((piece.key or 0) << 32) | piece.rows.astype(np.uint64)
         low += len(piece)
     return ids
-
-
 
 
 def _unparsable(pieces: Sequence[Batch], name: str) -> Array:

@@ -350,4 +350,3 @@ def _read_json(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch
 CSV = Format("CSV", (".csv", ".tsv", ".tab"), False, True, _probe_csv, _read_csv)
 TEXT = Format("text", (".txt", ".text", ".data", ".dat"), False, True, _probe_text, _read_text)
 JSON_LINES = Format("JSON lines", (".jsonl", ".json", ".ndjson"), False, True, _probe_json, _read_json)
-

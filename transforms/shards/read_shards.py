@@ -48,15 +48,6 @@ READ_SECONDS = 0.1
 _WATERMARK = ManualWatermarkEstimator.default_provider()
 
 
-
-
-
-
-
-
-
-
-
 class ReadShards(beam.PTransform):
     """Begin -> `.reports` ((window_key, ShardReport)) and `.dead_letters` (DeadLetter).
 
@@ -382,11 +373,3 @@ def _advance(watermark: Any, time_read: float) -> None:
     new, old = Timestamp.of(time_read), watermark.current_watermark()
     if old is None or new > old:
         watermark.set_watermark(new)
-
-
-
-
-
-
-
-

@@ -85,5 +85,3 @@ def close_all() -> None:
         _OPEN.clear()
     for held in closing:
         held.reader.close()
-
-

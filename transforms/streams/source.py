@@ -116,5 +116,3 @@ class Source(Protocol):
 
     def display_data(self) -> Mapping[str, Any]:
         """What may be shown of it: never passwords or keys."""
-
-

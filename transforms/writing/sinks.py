@@ -75,13 +75,3 @@ class _WriteTables(beam.DoFn):
         else:
             self._dropped.inc()
         yield TaggedOutput("windows", (summary.replica, summary.window))
-
-
-
-
-
-
-
-
-
-

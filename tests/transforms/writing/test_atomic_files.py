@@ -84,8 +84,6 @@ def test_another_filesystem_gets_the_same_by_a_move(tmp_path, monkeypatch):
     assert files_under(tmp_path) == ["t.parquet"]
 
 
-
-
 @pytest.mark.parametrize("path", ["ftp://host/out", "http://host/out", "mem://x"])
 def test_a_filesystem_that_can_not_tell_who_was_first_is_refused(path):
     with pytest.raises(ValueError, match=f"output: must be on a filesystem with an atomic create .*, got '{path}'"):

@@ -58,5 +58,3 @@ class PartProgress:
             self.done.add(key_of(self.file))
             self.read[key_of(self.file)] = self.stamp
         self.file, self.row, self.stamp, self.rows = None, 0, None, None
-
-
