@@ -86,6 +86,10 @@ class Parameter:
 
     def of_value(self, value: Any) -> Any:
         """The value of what YAML holds. Raises ValueError where it is none."""
+        if self.several and isinstance(value, str):
+            value = [value]
+        if self.several and value in ([], ()):
+            raise ValueError(f"{self.name}: must have at least one value, got none")
         if self.read is not None:
             return self._read_value(value)
         read = _of_value(self.name, self.kind, value)
@@ -97,11 +101,10 @@ class Parameter:
         assert self.read is not None
         try:
             if not self.several:
-                return self.read(str(value))
-            given = [value] if isinstance(value, str) else value
-            if not isinstance(given, Sequence):
+                return self.read(",".join(map(str, value)) if isinstance(value, list) else str(value))
+            if not isinstance(value, Sequence):
                 raise ValueError(f"{self.name}: must be a list, got {value!r}")
-            return tuple(self.read(str(each)) for each in given)
+            return tuple(self.read(str(each)) for each in value)
         except argparse.ArgumentTypeError as error:
             raise ValueError(f"{self.name}: {error}") from None
 
@@ -203,17 +206,18 @@ def of_values(kinds: Iterable[Parameter], given: Mapping[str, Any], where: str =
     Raises:
       ValueError: an unknown name, or a value of another type, as `name: requirement, got value`.
     """
-    known = {parameter.name: parameter for parameter in kinds}
+    known = {parameter.spelled or parameter.name: parameter for parameter in kinds}
     out: dict[str, Any] = {}
     for written, value in given.items():
-        name = str(written).replace("-", "_")
-        if name not in known:
+        parameter = known.get(str(written).replace("-", "_"))
+        if parameter is None:
             names = ", ".join(sorted(known))
             raise ValueError(f"{written}: must be one of the options{where} ({names}), got {value!r}")
+        name = parameter.name
         if name in out:
             raise ValueError(f"{name}: must be given once{where}, got it with dashes and with underscores")
         if value is not None:
-            out[name] = known[name].of_value(value)
+            out[name] = parameter.of_value(value)
     return out
 
 

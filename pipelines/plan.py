@@ -57,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     try:
         chosen = choose(options)
         tables = _tables(chosen, options)
     except (ValueError, TypeError) as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     console = Console(width=WIDTH, highlight=False)
     for item in tables:

@@ -92,7 +92,7 @@ def test_values_that_are_none(given_, error):
 
 def test_values_of_yaml():
     given_ = {"shards": 3, "share": 1, "names": ["x"], "wait": "500ms", "fast": True, "several": [2, "4"]} | {
-        "since": None
+        "from": None
     }
     assert of_values(parameters(Options), given_) == {
         "shards": 3, "share": 1.0, "names": ("x",), "wait": 0.5, "fast": True, "several": (2, 4),

@@ -1,5 +1,6 @@
 """From words and a --config file to a command's options, whatever they are."""
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -69,22 +70,52 @@ def spelled_as_declared(parser: argparse.ArgumentParser, argv: Sequence[str]) ->
 
 
 def config_of(
-    path: str | None, kind: Any, given: Mapping[str, Any], beams: Sequence[str]
+    path: str | None, kind: Any, given: Mapping[str, Any], beams: Sequence[str], rest: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """What a --config file says of the command's options, and words for Beam's."""
+    """What a --config file says of the command's options, and words for Beam's.
+
+    Args:
+      given: what the command line gives of the command's own options.
+      beams: the options that Beam knows. rest: the words that the command line has for Beam.
+    """
     if path is None:
         return {}, []
-    held = _yaml_of(path)
-    names = {str(name).replace("-", "_") for name in held}
-    twice = sorted(names & set(given))
-    if twice:
-        raise ValueError(f"{twice[0]}: must be given once, got it on the command line and in {path}")
+    held = {name: value for name, value in _yaml_of(path).items() if value is not None}
     declared = parameters(kind)
-    ours = {parameter.name for parameter in declared}
-    words = [word for name, value in held.items() if name not in ours and f"--{name}" in beams
-             for word in _words(str(name), value)]  # fmt: skip
-    mine = {name: value for name, value in held.items() if name in ours or f"--{name}" not in beams}
+    ours = {parameter.spelled or parameter.name: parameter.name for parameter in declared}
+    spelled = {name: str(name).replace("-", "_") for name in held}
+    of_beam = {name for name, key in spelled.items() if key not in ours and f"--{key}" in beams}
+    on_line = {*given, *(word.partition("=")[0][2:] for word in rest if word.startswith("--"))}
+    for key in spelled.values():
+        if ours.get(key, key) in on_line:
+            raise ValueError(f"{key}: must be given once, got it on the command line and in {path}")
+    words = [word for name in held if name in of_beam for word in _words(spelled[name], held[name])]
+    mine = {name: value for name, value in held.items() if name not in of_beam}
     return of_values(declared, mine, f" in {path}"), words
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: 2:4 and 2026-11-21 are texts, 1e3 is a number, and no key stands twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [each for each in resolvers if each[0].rpartition(":")[2] not in ("int", "float", "timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The keys and values of a mapping. Raises ValueError for a key that stands twice."""
+        names = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{name}: must be given once, got it twice in a file")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?[.](inf|nan)$"), list("-+.0123456789"),
+)  # fmt: skip
 
 
 def _yaml_of(path: str) -> Mapping[Any, Any]:
@@ -92,7 +123,7 @@ def _yaml_of(path: str) -> Mapping[Any, Any]:
 
     try:
         with FileSystems.open(path, compression_type="uncompressed") as file:
-            held = yaml.safe_load(file.read())
+            held = yaml.load(file.read(), _Loader)
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"config: must be a YAML file, got {path!r} ({said})") from None

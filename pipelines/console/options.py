@@ -117,7 +117,8 @@ def parse(
     """
     parser = parser_of(command, kind, description)  # type: ignore[arg-type]
     given, rest = given_by(parser, argv)
-    file, more = config_of(given.pop("config", None), kind, given, _beams())
+    _refuse_strays(parser, rest)
+    file, more = config_of(given.pop("config", None), kind, given, _beams(), rest)
     rest = [*rest, *more]
     _refuse_misspelt(parser, rest)
     options = PipelineOptions(rest)
@@ -161,6 +162,13 @@ def _beams() -> tuple[str, ...]:
         if group is not CoresetOptions:
             group._add_argparse_args(beams)
     return tuple(beams._option_string_actions)
+
+
+def _refuse_strays(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+    """Stops at a word that no option takes, such as y of `--columns x y`: without it the answer is another."""
+    for before, word in zip(["", *rest], rest, strict=False):
+        if not word.startswith("-") and (not before.startswith("--") or "=" in before):
+            parser.error(f"{word}: must belong to an option, got none that takes it")
 
 
 def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.console.options import CoresetOptions, SummarizeOptions
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.running import local
@@ -142,3 +143,33 @@ def test_a_command_says_what_its_file_of_options_cannot_be(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ks: must be one of the options in ")
     assert main(["plan", *written(tmp_path, "shards: 0").split()]) == 2
     assert "shards: must be from 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["--columns x y --k 3", "foo", "--k 3 --audit yes", "--runner=DirectRunner foo"])
+def test_words_that_no_option_takes_are_refused(text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parsed(text)
+    assert stop.value.code == 2
+    assert "must belong to an option, got none that takes it" in capsys.readouterr().err
+    assert parsed("--runner DirectRunner --experiments a --k 3")[0].k == 3
+
+
+def test_a_file_of_options_means_what_people_write(tmp_path):
+    """Plain YAML 1.1 reads 2:4 as 124 and 1e0 as a text, and takes the last of two keys."""
+    from beam_coresets.pipelines.solve import SolveOptions
+
+    def solved(text):
+        return parse_alone(written(tmp_path, text).split(), "solve", SolveOptions)
+
+    known = solved("k: 2:4\nz: 1e0\nfrom: 2026-11-21\nmin-size: [50, 60]\ngamma: 7\n")
+    assert (known.k, known.z, known.start, known.min_size, known.gamma) == (
+        (2, 3, 4), 1.0, 1795219200.0, (50.0, 60.0), (7.0,),
+    )  # fmt: skip
+    assert parsed(written(tmp_path, "input: a.csv\ndirect-num-workers: 2"))[0].input == ("a.csv",)
+    with pytest.raises(ValueError, match="k: must be given once, got it twice"):
+        solved("k: 3\nk: 4")
+    with pytest.raises(ValueError, match="input: must have at least one value, got none"):
+        parsed(written(tmp_path, "input: []"))
+    with pytest.raises(ValueError, match="direct_num_workers: must be given once"):
+        parsed(f"{written(tmp_path, 'direct_num_workers: 1')} --direct_num_workers 2")
+    assert parsed(f"{written(tmp_path, 'k: null')} --k 4")[0].k == 4

@@ -64,6 +64,9 @@ class Columns(ColumnParameters):
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
             raise ValueError(f"metric: must be one of {METRICS}, got {self.metric!r}")
+        for name in ("columns", "keep_columns"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}: must be a tuple of names, got {getattr(self, name)!r}")
         if self.columns is not None and self.vector_column is not None:
             raise ValueError(f"columns: must be left out with vector_column {self.vector_column!r}, got {self.columns}")
         if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
