@@ -118,9 +118,10 @@ def parse(
     parser = parser_of(command, kind, description)  # type: ignore[arg-type]
     given, rest = given_by(parser, argv)
     _refuse_strays(parser, rest)
-    file, more = config_of(given.pop("config", None), kind, given, _beams(), rest)
+    beams = _beams()
+    file, more = config_of(given.pop("config", None), kind, given, beams, rest)
     rest = [*rest, *more]
-    _refuse_misspelt(parser, rest)
+    _refuse_misspelt(parser, rest, beams)
     options = PipelineOptions(rest)
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
     options.view_as(SetupOptions).save_main_session = False
@@ -171,12 +172,12 @@ def _refuse_strays(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None
             parser.error(f"{word}: must belong to an option, got none that takes it")
 
 
-def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
+def _refuse_misspelt(parser: argparse.ArgumentParser, rest: Sequence[str], beams: Sequence[str]) -> None:
     """Stops at an option that neither we nor Beam have: Beam only warns, and a job without it gives another answer.
 
     Runners outside of Python have options of their own, so with another runner only near misses of ours stop it.
     """
-    beams, elsewhere = _beams(), not is_local(PipelineOptions(rest))
+    elsewhere = not is_local(PipelineOptions(rest))
     for name in (word.split("=")[0] for word in rest if word.startswith("--")):
         if name in beams:
             continue
