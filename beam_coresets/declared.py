@@ -161,7 +161,8 @@ def add_parameters(parser: argparse.ArgumentParser, kind: type, defaults: bool =
     """Adds an option for each parameter, under its group's heading.
 
     Args:
-      defaults: whether options that are not given have their defaults; else they are absent from the result.
+      defaults: for Beam's options, which must be what JSON holds: options that are not given have their defaults, and
+        lists stand for tuples. Else what is not given is absent from the result.
     """
     groups: dict[str, Any] = {"": parser}
     for parameter in parameters(kind):
@@ -169,15 +170,20 @@ def add_parameters(parser: argparse.ArgumentParser, kind: type, defaults: bool =
         if group is None:
             group = groups[parameter.group] = parser.add_argument_group(parameter.group)
         options: dict[str, Any] = {"dest": parameter.name, "help": help_of(parameter).replace("%", "%%")}
-        options["default"] = parameter.default if defaults else argparse.SUPPRESS
+        options["default"] = _listed(parameter.default) if defaults else argparse.SUPPRESS
         if parameter.flag:
             options["action"] = "store_true"
         else:
-            options |= {"type": parameter.of_text, "choices": parameter.choices or None, "metavar": parameter.metavar}
+            read = (lambda text, of_text=parameter.of_text: _listed(of_text(text))) if defaults else parameter.of_text
+            options |= {"type": read, "choices": parameter.choices or None, "metavar": parameter.metavar}
             if parameter.several:
                 options |= {"nargs": "+", "action": "extend"}
         spellings = dict.fromkeys((parameter.option, parameter.option[:2] + parameter.option[2:].replace("-", "_")))
         group.add_argument(*(spellings if defaults else [parameter.option]), **options)
+
+
+def _listed(value: Any) -> Any:
+    return list(map(_listed, value)) if isinstance(value, tuple) else value
 
 
 def help_of(parameter: Parameter) -> str:

@@ -1,4 +1,7 @@
 """From the command line to the objects that the transforms take."""
+import dataclasses
+import json
+
 import pytest
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, SetupOptions, StandardOptions
 
@@ -101,6 +104,13 @@ def test_they_are_pipeline_options_as_well():
     known = PipelineOptions(["--k=5", "--shards=3"]).view_as(CoresetOptions)
     assert (known.k, known.shards, known.replication) == (5, 3, None)
     assert (known.k, known.shards, known.seed, known.format) == (5, 3, 0, "avro")
+
+
+def test_as_beams_own_they_are_what_json_holds():
+    known = PipelineOptions(["--drop_shards=1,2", "--keep_columns=a,b", "--input", "x", "y"]).view_as(CoresetOptions)
+    values = {field.name: getattr(known, field.name) for field in dataclasses.fields(SummarizeOptions)}
+    assert (values["drop_shards"], values["keep_columns"], values["input"]) == ([1, 2], ["a", "b"], ["x", "y"])
+    assert json.loads(json.dumps(values)) == values, "a portable runner refuses others, tuples too"
 
 
 def written(folder, text):
