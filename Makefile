@@ -65,11 +65,8 @@ job-server: $(FLINK_JAR)
 	ln -sf $(FLINK_JAR) $(CACHE)/flink/job-server.jar
 	@echo $(CACHE)/flink/job-server.jar
 
-BROKER_JAVA := java -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$(KAFKA)/*"
 broker: $(KAFKA)
-	@$(BROKER_JAVA) kafka.tools.StorageTool format --ignore-formatted -t beam-coresets-laptop-x -c $(dir $(BROKER))server.properties
-	@echo "broker on localhost:9092; stop it with Ctrl-C"
-	@$(BROKER_JAVA) kafka.Kafka $(dir $(BROKER))server.properties
+	@$(PYTHON) $(dir $(BROKER))run.py $(KAFKA)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
