@@ -1,4 +1,5 @@
 """How many rows may be refused."""
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,7 +9,9 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 
-Found = tuple[int, dict[str, int], list[str]]  # how many, how many of each kind, some examples
+# where it stood, which is what they are sorted by, and what people read of it
+Example = tuple[tuple[str, tuple[tuple[int, str], ...]], str]
+Found = tuple[int, dict[str, int], list[Example]]  # how many, how many of each kind, the first ones
 
 
 def gate(letters: PCollection, max_bad_rows: int | None) -> tuple[Any, ...]:
@@ -20,8 +23,14 @@ def gate(letters: PCollection, max_bad_rows: int | None) -> tuple[Any, ...]:
     return (AsSingleton(examples | "Tolerate" >> beam.Map(_tolerate, max_bad_rows)),)
 
 
+def place(letter: DeadLetter) -> tuple[str, tuple[tuple[int, str], ...]]:
+    """What dead letters are sorted by: the file, then the position, its numbers by value ("row 9" before "row 10")."""
+    words = re.split(r"(\d+)", letter.position)
+    return letter.source, tuple((int(word), "") if word.isdecimal() else (-1, word) for word in words)
+
+
 class BadRows(beam.CombineFn):
-    """Dead letters -> (number, {reason and column: number}, up to five examples)."""
+    """Dead letters -> (number, {reason and column: number}, the first five by file and position)."""
 
     EXAMPLES = 5
 
@@ -30,12 +39,13 @@ class BadRows(beam.CombineFn):
 
     def add_input(self, total: Found, letter: DeadLetter) -> Found:
         what = f"{letter.reason} in {letter.column!r}" if letter.column else letter.reason
-        return self.merge_accumulators([total, (1, {what: 1}, [f"{letter.source}, {letter.position}: {what}"])])
+        example = place(letter), f"{letter.source}, {letter.position}: {what}"
+        return self.merge_accumulators([total, (1, {what: 1}, [example])])
 
     def merge_accumulators(self, totals: Iterable[Found]) -> Found:
         count = 0
         reasons: dict[str, int] = {}
-        examples: list[str] = []
+        examples: list[Example] = []
         for n, r, e in totals:
             count += n
             examples += e
@@ -60,7 +70,7 @@ def _tolerate(found: Found, limit: int) -> int:
     count, reasons, examples = found
     if count > limit:
         by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
-        first = "; ".join(examples)
+        first = "; ".join(text for _, text in examples)
         raise ValueError(
             f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); "
             f"first: {first}"

@@ -175,8 +175,9 @@ def _validate(schema: Any, options: Columns, coordinates: Sequence[str], source:
              ("group_column", options.group_column, _is_label, "integers or text"))
     wanted += [(option, name, test, what) for option, name, test, what in roles if name is not None]
     wanted += [("keep_columns", name, lambda t: True, "") for name in options.keep_columns]
+    found_names = Counter(schema.names)
     for option, name, test, what in wanted:
-        count = schema.names.count(name)
+        count = found_names[name]
         if count != 1:
             have = ", ".join(schema.names)
             found = f"{name!r}" if not count else f"{name!r} {count} times"
