@@ -22,7 +22,6 @@ from apache_beam.io.filesystems import FileSystems
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
-from beam_coresets.transforms.reading.parquet_vectors import IrregularError, VectorPages
 
 Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]
@@ -139,55 +138,10 @@ def _read_parquet(part: FilePart, layout: Layout, report: Report) -> Iterator[Ba
         for _, run in itertools.groupby(enumerate(mine), lambda pair: pair[1] - pair[0]):
             numbers = [i for _, i in run]
             row = int(first[numbers[0]])
-            for batch in _parquet_batches(file, part.path, numbers, layout):
+            names = list(layout.needed)
+            for batch in file.iter_batches(layout.block_rows, row_groups=numbers, columns=names, use_threads=False):
                 yield Batch(batch, np.arange(row, row + batch.num_rows), part.path, part.key)
                 row += batch.num_rows
-
-
-def _parquet_batches(file: Any, path: str, groups: list[int], layout: Layout) -> Iterator[Any]:
-    """Record batches of consecutive row groups; vectors straight from the pages where they allow it."""
-    vector = layout.options.vector_column
-    if vector is None or not is_local(path):
-        yield from file.iter_batches(
-            layout.block_rows, row_groups=groups, columns=list(layout.needed), use_threads=False
-        )
-        return
-    for group in groups:
-        done = 0
-        try:
-            for batch in _vector_batches(file, path, group, layout):
-                yield batch
-                done += batch.num_rows
-        except IrregularError:
-            for batch in file.iter_batches(
-                layout.block_rows, row_groups=[group], columns=list(layout.needed), use_threads=False
-            ):
-                skip = min(done, batch.num_rows)
-                done -= skip
-                yield batch.slice(skip)
-
-
-def _vector_batches(file: Any, path: str, group: int, layout: Layout) -> Iterator[Any]:
-    """One row group: the vector column by `VectorPages`, the others by Arrow."""
-    name = layout.coordinates[0]
-    leaves = [i for i in range(len(file.schema)) if file.schema.column(i).path.split(".")[0] == name]
-    if len(leaves) != 1:
-        raise IrregularError(f"{len(leaves)} columns under {name!r}")
-    footer = file.metadata.row_group(group)
-    pages = VectorPages(path, footer.column(leaves[0]), file.schema.column(leaves[0]), footer.num_rows, layout.dim)
-    others = [other for other in layout.needed if other != name]
-    rows = layout.block_rows
-    sizes = (pa.nulls(min(rows, footer.num_rows - low)) for low in range(0, footer.num_rows, rows))
-    rest = (
-        file.iter_batches(rows, row_groups=[group], columns=others, use_threads=False)
-        if others
-        else (pa.record_batch([size], names=[""]) for size in sizes)
-    )
-    for batch in rest:
-        values = pages.take(batch.num_rows)
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), layout.dim)
-        arrays = [column, *(batch.column(other) for other in others)]
-        yield pa.record_batch(arrays, names=[name, *others])
 
 
 class _Npy(NamedTuple):
