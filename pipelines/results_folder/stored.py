@@ -14,9 +14,7 @@ from beam_coresets.declared import declare
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.points.scale import Scale
 from beam_coresets.times import moment
-from beam_coresets.transforms.writing.atomic_files import read
-from beam_coresets.transforms.writing.claims import place_of
-from beam_coresets.transforms.writing.stored_tables import files_of
+from beam_coresets.transforms.writing.stored_tables import tables_of
 
 Row = dict[str, Any]
 
@@ -83,7 +81,7 @@ def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
 def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[Identity, Row]]:
     """The rows that the period and the keys leave, file by file."""
     for folder in dict.fromkeys(folders):
-        for table in _tables(folder, "summaries"):
+        for table in tables_of(folder, "summaries"):
             for row in table.to_pylist():
                 start, end, key = row["window_start"], row["window_end"], row["key"] or ""
                 late = known.end is not None and (end is None or end > known.end)
@@ -92,22 +90,13 @@ def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[I
                     yield Identity(folder, start, end, key, row["revision"]), row
 
 
-def _tables(folder: str, name: str) -> Iterator[pa.Table]:
-    """The files of a table one after the other, in the order of their windows, with the table's types."""
-    found = [(path, form) for form in tables.TABLE_FORMATS for path in files_of(folder, name, f".{form}")]
-    if not found:
-        raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
-    for path, form in sorted(found, key=lambda each: place_of(each[0])):
-        yield tables.typed(tables.decode(read(path), form), name)
-
-
 def parts_of(
     folders: Iterable[str], rows: dict[Identity, Row], name: str = "coreset"
 ) -> Iterator[tuple[Identity, pa.Table]]:
     """The rows of a table for each chosen window; a file is in memory at a time."""
     left = set(rows)
     for folder in dict.fromkeys(folders):
-        for table in _tables(folder, name):
+        for table in tables_of(folder, name):
             for identity, part in _runs(folder, table):
                 if identity in left:
                     left.remove(identity)

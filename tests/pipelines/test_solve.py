@@ -322,7 +322,7 @@ def test_inputs_that_are_no_coresets(run, tmp_path, capsys):
     assert solve(tmp_path / "no", tmp_path / "to") == 2
     assert "input: must hold a summaries table" in capsys.readouterr().err
     old = tmp_path / "old"
-    shutil.copytree(run, old)
+    shutil.copytree(run, old, ignore=shutil.ignore_patterns(".claims"))
     table = read_table(str(run), "summaries")
     at = table.column_names.index("evidence")
     (path,) = (old / "summaries").iterdir()

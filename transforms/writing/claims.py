@@ -37,7 +37,7 @@ class Claims:
     Args:
       output: a folder on a filesystem with an atomic create; the tables become folders in it.
       form: "avro", "parquet" or "jsonl".
-      wanted: which tables are written.
+      wanted: which tables are written; none where a folder is only read.
 
     Raises:
       ValueError: an unknown format, or a filesystem on which the first decision can't be told.
@@ -46,9 +46,17 @@ class Claims:
     def __init__(self, output: str, form: str = "avro", wanted: Collection[str] = ORDER) -> None:
         if form not in tables.TABLE_FORMATS:
             raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
-        atomic_files.require_atomic(output)
+        if wanted:
+            atomic_files.require_atomic(output)
         self.output, self.form = output, form
         self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)
+
+    @classmethod
+    def of(cls, folder: str) -> "Claims | None":
+        """Those of a folder that is read; None where it has none, as where another program has made it."""
+        if not any(_is_claim(name) for name in atomic_files.names_in(str(FileSystems.join(folder, ".claims")))):
+            return None
+        return cls(folder, wanted=())
 
     def require_writable(self) -> None:
         """Checks, from here, that the output folder can be written; workers elsewhere must reach it under this name.
@@ -99,8 +107,21 @@ class Claims:
         if table not in claim["files"]:
             raise ValueError(f"table: must be one of {', '.join(claim['files'])}, got {table!r}")
         self._finish(claim)
-        data = atomic_files.read(self._path(*claim["files"][table]["path"].split("/")))
+        file = claim["files"][table]
+        data = _as_claimed(atomic_files.read(path := self._path(*file["path"].split("/"))), file, path, table)
         return tables.typed(tables.decode(data, claim["form"]), table)
+
+    def read_file(self, path: str, table: str) -> bytes:
+        """The content of a file of a table, as it was claimed.
+
+        Raises:
+          ValueError: no claim names it, or it is not what was written.
+        """
+        name, form = path.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)
+        claim = self._claim(name)
+        if claim is None or claim["form"] != form or table not in claim["files"]:
+            raise ValueError(f"{table}: must hold what runs have claimed, got {path!r} without a claim")
+        return _as_claimed(atomic_files.read(path), claim["files"][table], path, table)
 
     def paths(self, window: Window | str) -> list[str]:
         """The files of a claimed window, in the order they were moved.
@@ -112,8 +133,7 @@ class Claims:
 
     def claimed_since(self, seen: Collection[str]) -> list[str]:
         """The names of the decided windows that are not among `seen`, in the order of the windows."""
-        names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims"))
-                 if name.endswith(".json") and not name.startswith("."))  # fmt: skip
+        names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims")) if _is_claim(name))
         return sorted((name for name in names if name not in seen), key=place_of)
 
     def finish_all(self) -> None:
@@ -218,6 +238,21 @@ def place_of(name: str) -> tuple[float, float, str, int, str]:
     if start is None:
         return float("-inf"), float("inf"), key or "", int(revision), name
     return float(start), float(end), key or "", int(revision), name
+
+
+def _is_claim(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith(".")
+
+
+def _as_claimed(data: bytes, file: dict[str, Any], path: str, table: str) -> bytes:
+    """A file's content, held against its claim.
+
+    Raises:
+      ValueError: it is not what was written.
+    """
+    if _digest(data) != file.get("digest", _digest(data)):
+        raise ValueError(f"{table}: must be as it was written, got {path!r} changed or damaged since")
+    return data
 
 
 def _digest(data: bytes) -> str:

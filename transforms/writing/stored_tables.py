@@ -1,10 +1,12 @@
 """Tables that were written: their files, and their rows."""
+from collections.abc import Iterator
+
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import tables
 from beam_coresets.transforms.writing.atomic_files import read
-from beam_coresets.transforms.writing.claims import place_of
+from beam_coresets.transforms.writing.claims import Claims, place_of
 
 
 def files_of(folder: str, name: str, ending: str = "") -> list[str]:
@@ -19,20 +21,32 @@ def files_of(folder: str, name: str, ending: str = "") -> list[str]:
     return sorted((found.path for found in FileSystems.match([pattern])[0].metadata_list), key=place_of)
 
 
-def read_table(folder: str, name: str) -> pa.Table:
-    """All files of one table under an output folder, of whichever formats, in the order of their windows.
+def tables_of(folder: str, name: str) -> Iterator[pa.Table]:
+    """The files of one table under an output folder, of whichever formats, one by one in the order of their windows.
 
-    Known columns have the table's types.
+    Where the folder has claims, each file is held against the digest in its own. Known columns have the table's types.
 
     Raises:
-      ValueError: there is no such table.
+      ValueError: there is no such table, or a file that is not what was written.
     """
-    found = []
-    for form in tables.TABLE_FORMATS:
-        found += [(path, form) for path in files_of(folder, name, f".{form}")]
+    found = [(path, form) for form in tables.TABLE_FORMATS for path in files_of(folder, name, f".{form}")]
     if not found:
         raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
-    parts = []
+    claims = Claims.of(folder) if name in tables.WEAK_TABLES else None
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
-        parts.append(tables.typed(tables.decode(read(path), form), name))
-    return pa.concat_tables(parts, promote_options="permissive")
+        data = read(path) if claims is None else claims.read_file(path, name)
+        try:
+            table = tables.decode(data, form)
+        except Exception as error:  # whatever a decoder makes of what is not its own
+            cause = (str(error).splitlines() or [""])[0]
+            raise ValueError(f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
+        yield tables.typed(table, name)
+
+
+def read_table(folder: str, name: str) -> pa.Table:
+    """All of `tables_of` as one table.
+
+    Raises:
+      ValueError: there is no such table, or a file that is not what was written.
+    """
+    return pa.concat_tables(tables_of(folder, name), promote_options="permissive")
