@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("confluent_kafka")
 from confluent_kafka import Producer
-from streaming_job import StreamingJob, checkpoints_in
+from streaming_job import PATIENCE, StreamingJob, checkpoints_in
 from topics import DIM, Producing, committed, make_topic, messages_in, points_by_window
 
 from beam_coresets.pipelines.main import main
@@ -54,9 +54,9 @@ def windows_in(folder):
     return {row["window_start"]: row for row in rows}
 
 
-def readers_started(job, broker, topic):
+def readers_started(job, broker, topic, seconds=PATIENCE):
     """Waits until every shard's reader has committed its offsets."""
-    job.wait_for(lambda: len(committed(broker, topic, topic, SHARDS)) == SHARDS, "all readers")
+    job.wait_for(lambda: len(committed(broker, topic, topic, SHARDS)) == SHARDS, "all readers", seconds)
 
 
 def decided(folder):
@@ -197,12 +197,32 @@ def test_a_job_killed_twice_counts_every_message_in_exactly_one_window(stream, b
     one_decision_each(broker, heard, folder)
 
 
+HELD_FOR = 10  # seconds
+
+
+def held_after_its_start(stream, broker, folder, *options):
+    """A job whose shard 1 is held once all readers run, its topic, and the seconds from now until it has gone on for a
+    while. The hold counts from the launch, so a job that starts too late for it is given up for another one."""
+    hold_from = 60
+    for attempt in range(3):
+        topic, launched = make_topic(broker), time.monotonic()
+        hold = f"1:{hold_from}s:{HELD_FOR}s"
+        job = stream(f"run-{attempt}", topic, broker, f"--output={folder / topic}", "--hold_shards", hold, *options)
+        readers_started(job, broker, topic, 3 * PATIENCE)
+        took = time.monotonic() - launched
+        if took < hold_from - 10:
+            return job, topic, hold_from + HELD_FOR + 6 - took
+        job.kill()
+        hold_from = round(took) + 60
+    raise AssertionError(f"the readers took {took:.0f} s to start")
+
+
 def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path):
-    topic, folder = make_topic(broker), tmp_path / "out"
-    job = stream("run", topic, broker, "--window=2s", "--deadline=2s", "--replication=1", "--min_shards=3", "--revise",
-                 "--hold_shards", "1:30s:8s")  # fmt: skip
-    readers_started(job, broker, topic)
-    Producing(broker, topic, 60_000, 30).finish()
+    job, topic, seconds = held_after_its_start(
+        stream, broker, tmp_path, "--window=2s", "--deadline=2s", "--replication=1", "--min_shards=3", "--revise"
+    )
+    folder = tmp_path / topic
+    Producing(broker, topic, 20_000, seconds).finish()
     expected = points_by_window(broker, topic, 2)
     job.wait_for(lambda: covers(folder, expected), "a summary for every window")
 
@@ -216,7 +236,7 @@ def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path)
     job.kill()
     first = windows_in(folder)
     second = {row["window_start"]: row for row in rows_in(folder, "summaries") if row["revision"] == 2}
-    assert len(second) >= 2, "8 s hold at least two windows of 2 s with a deadline of 2 s"
+    assert len(second) >= 2, "10 s hold at least two windows of 2 s with a deadline of 2 s"
     for start, row in second.items():
         before = first[start]
         assert (before["stragglers"], before["reason"]) == ([1], "deadline")
