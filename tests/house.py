@@ -38,11 +38,12 @@ MAY_IMPORT = {  # package -> the packages that it may import, besides the root
 }
 BEAM_MAY_IMPORT = {  # of Beam's side: these, and any package of the core
     "transforms.base": "",
-    "transforms.reading": "transforms.base",
+    "transforms.reading.finding": "transforms.base",
+    "transforms.reading": "transforms.reading.finding transforms.base",
     "transforms.streams": "transforms.reading transforms.base",
     "transforms.streams.messages": "transforms.streams transforms.reading transforms.base",
     "transforms.streams.brokers": "transforms.streams.messages transforms.streams transforms.reading transforms.base",
-    "transforms.streams.folder": "transforms.streams transforms.reading transforms.base",
+    "transforms.streams.folder": "transforms.streams transforms.reading.finding transforms.reading transforms.base",
     "transforms.writing": "transforms.base",
     "transforms.shards": "transforms.streams transforms.reading transforms.base",
     "transforms.coordinator": "transforms.writing transforms.base",

@@ -38,7 +38,8 @@ class DataOptions(ColumnParameters):
     """What is read."""
 
     input: tuple[str, ...] = declare(
-        None, "globs: Parquet, CSV, JSON lines, Avro, text or .npy files; .gz too", group="data", several=True
+        None, "files, folders, globs of Parquet, CSV, JSON lines, Avro, text or .npy files; .gz too", group="data",
+        several=True,
     )
     input_format: str | None = declare(
         None, "if the file names don't tell: parquet, csv, jsonl, avro, text, npy", group="data"

@@ -29,6 +29,12 @@ def shards(numbers: list[int]) -> str:
     return f"{shown}, ... ({len(numbers)})" if len(numbers) > 20 else shown or "none"
 
 
+def notes(found: Sequence[str], console: Console) -> None:
+    """What reading leaves out or settles by itself, a line each."""
+    for note in found:
+        console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
+
+
 def result(output: str, seconds: float, console: Console, scaled: bool = True) -> None:
     """What a batch job found: who answered, coverage, cost, and its largest centers.
 

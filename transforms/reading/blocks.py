@@ -6,7 +6,7 @@ How the files are cut into parts, the rows into blocks, and what a row's id is d
 contents alone: not on workers, on the order of a listing, or on the folder that the files stand in.
 """
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -21,6 +21,7 @@ from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import Columns, Layout
+from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import Format, naming
 from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.parts import (
@@ -112,13 +113,14 @@ class ReadBlocks(beam.PTransform):
     can't work fails before anything runs. Blocks have no timestamp of their own (the minimum, as from any file source).
 
     Args:
-      patterns: globs on any Beam filesystem.
+      patterns: paths, folders and globs on any Beam filesystem.
       columns: what to take from a row; by default every numeric column.
       format: "parquet", "npy", "csv", "jsonl", "avro" or "text"; by default told by the files' extension.
       part_bytes: files are cut into parts of at least so many bytes, where their format can be cut.
 
     Attributes:
       files, parts, layout: what was found.
+      notes: which files were left out, in words.
       dim: coordinates of a point.
 
     Raises:
@@ -134,13 +136,14 @@ class ReadBlocks(beam.PTransform):
 
     def __init__(
         self,
-        patterns: str | Sequence[str],
+        patterns: Patterns,
         columns: Columns | None = None,
         format: str | None = None,
         part_bytes: int = MIN_PART_BYTES,
     ) -> None:
         super().__init__()
-        self.files, self.format, self.parts = listed(patterns, format, part_bytes)
+        self.files, self.notes = find(patterns)
+        self.format, self.parts = listed(self.files, format, part_bytes)
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
         self.dim = self.layout.dim
 

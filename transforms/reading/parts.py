@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from apache_beam.io.filesystem import FileMetadata
-from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import hashing
 from beam_coresets.transforms.reading.columns import Columns, Layout, resolve
+from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming, suffix
 from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 
@@ -26,19 +26,13 @@ class Part:
     files: tuple[FilePart, ...]
 
 
-def match(patterns: str | Sequence[str]) -> list[FileMetadata]:
-    """The files of one or several globs, each once, sorted by path.
+def match(patterns: Patterns) -> list[FileMetadata]:
+    """The files of one or several paths, folders and globs, each once, sorted by path; empty ones are left out.
 
     Raises:
       ValueError: a glob matches nothing.
     """
-    found = {}
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        files = FileSystems.match([pattern])[0].metadata_list
-        if not files:
-            raise ValueError(f"input: must match at least one file, got {pattern!r} (0 files)")
-        found.update({file.path: file for file in files})
-    return [found[path] for path in sorted(found)]
+    return find(patterns).files
 
 
 def _relative(paths: Sequence[str]) -> list[str]:
@@ -128,18 +122,15 @@ def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Forma
     return FILE_FORMATS[next(iter(found))]
 
 
-def listed(
-    patterns: str | Sequence[str], format: str | None, part_bytes: int
-) -> tuple[list[FileMetadata], str, list[Part]]:
-    """The files of some globs, the name of their format, and the parts they are read in.
+def listed(files: Sequence[FileMetadata], format: str | None, part_bytes: int) -> tuple[str, list[Part]]:
+    """The name of the files' format, and the parts they are read in.
 
     Raises:
-      ValueError: no files, or no common format.
+      ValueError: no common format.
     """
-    files = match(patterns)
     form = find_format(files, format)
     name = next(name for name, each in FILE_FORMATS.items() if each is form)
-    return files, name, plan_parts(files, form.splittable, part_bytes)
+    return name, plan_parts(files, form.splittable, part_bytes)
 
 
 def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layout:

@@ -218,7 +218,7 @@ def test_what_cannot_be_listed(tmp_path):
     (tmp_path / "b.csv").write_text("x\n1\n")
     with pytest.raises(ValueError, match="input: must be files of one format"):
         ReadBlocks(str(tmp_path / "b.*"))
-    (tmp_path / "c.parquet.gz").write_bytes(b"")
+    (tmp_path / "c.parquet.gz").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"input: must not be compressed as a whole, got '.*c.parquet.gz'"):
         ReadBlocks(str(tmp_path / "c.*"))
 

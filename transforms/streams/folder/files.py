@@ -11,6 +11,7 @@ from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming
 from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.parts import MIN_PART_BYTES, listed, probe, row_names
@@ -241,7 +242,7 @@ class FileParts:
 
     def __init__(
         self,
-        patterns: str | Sequence[str],
+        patterns: Patterns,
         columns: Columns | None = None,
         format: str | None = None,
         part_bytes: int = MIN_PART_BYTES,
@@ -249,7 +250,8 @@ class FileParts:
         time_unit: str | None = None,
     ) -> None:
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
-        self.files, self.format, self.parts = listed(patterns, format, part_bytes)
+        self.files, self.notes = find(patterns)
+        self.format, self.parts = listed(self.files, format, part_bytes)
         try:
             self.layout = probe(self.files, FILE_FORMATS[self.format], self.chunking.read)
         except SchemaError as error:

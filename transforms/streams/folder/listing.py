@@ -7,9 +7,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from apache_beam.io.filesystems import FileSystems
-
 from beam_coresets.hashing import derive_seed
+from beam_coresets.transforms.reading.finding.paths import matching
 
 _LOG = logging.getLogger(__name__)
 _WILD = re.compile(r"[*?\[{]")
@@ -71,7 +70,7 @@ def names_in(pattern: str) -> list[Found]:
     root = pattern[: wild.start() if wild else len(pattern)].rpartition("/")[0]
     root = root + "/" if root else ""
     found = []
-    for file in FileSystems.match([pattern])[0].metadata_list:
+    for file in matching(pattern):
         path = file.path.replace("\\", "/")
         name = path[len(root) :] if path.startswith(root) else path
         if name.endswith(".tmp") or any(word.startswith((".", "_")) for word in name.split("/")):

@@ -1,6 +1,7 @@
 """Files that keep coming into a folder, as an unbounded source."""
 import dataclasses
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from beam_coresets.hashing import hash_integers
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
+from beam_coresets.transforms.reading.finding.paths import on_this_machine
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, naming, suffix
 from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.rows import warm
@@ -83,7 +85,9 @@ class Folder:
                 raise ValueError(f"{name}: must not be negative, got {value}")
         if format is not None and format not in FILE_FORMATS:
             raise ValueError(f"format: must be one of {sorted(FILE_FORMATS)}, got {format!r}")
-        self.pattern = pattern if _WILD.search(pattern) else pattern.rstrip("/") + "/*"
+        pattern = on_this_machine(pattern)
+        folder = os.path.isdir(pattern) or not _WILD.search(pattern)
+        self.pattern = pattern.rstrip("/") + "/*" if folder else pattern
         self.format, self.parts, self.settle, self.poll_seconds = format, parts, settle, poll_seconds
         self.max_ahead, self.max_behind, self.clock = max_ahead, max_behind, clock
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)

@@ -1,0 +1,1 @@
+"""Paths and patterns -> files, and what their folders say of them."""
