@@ -42,7 +42,7 @@ def find(patterns: Patterns) -> Found:
     found: dict[str, FileMetadata] = {}
     aside: list[str] = []
     again: set[str] = set()
-    for pattern in map(os.fspath, several):
+    for pattern in [os.fspath(each) for each in several]:
         files = matching(pattern, aside)
         if not files:
             raise ValueError(f"input: must match at least one file, got {pattern!r} (0 files){_beside(aside)}")
