@@ -22,7 +22,7 @@ _ASIDE = (".", "_")
 Patterns = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-class Found(NamedTuple):
+class FoundFiles(NamedTuple):
     """Attributes:
       files: each once, sorted by path; empty ones are left out.
       notes: what was left out, in words.
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find(patterns: Patterns) -> Found:
+def find(patterns: Patterns) -> FoundFiles:
     """The files of some paths, folders and patterns.
 
     Raises:
@@ -60,7 +60,7 @@ def find(patterns: Patterns) -> Found:
         (empty, "left out (no byte in it)"),
         (sorted(again), "counted once (another name of a file that is there)"),
     ) if names]  # fmt: skip
-    return Found(full, tuple(notes))
+    return FoundFiles(full, tuple(notes))
 
 
 def matching(pattern: str, aside: list[str] | None = None) -> list[FileMetadata]:
