@@ -25,8 +25,8 @@ from beam_coresets.times import length_of_time
 
 Seconds = Annotated[float, "seconds"]  # a length of time; people write "500ms", "5s" or "2m"
 
-INT, NUMBER, TIME = "-?[0-9]+", "-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?", "[0-9]+([.][0-9]+)?(ms|s|m|h|d)?"
-_KEY = "parameter"
+INT, NUMBER, TIME = "-?[0-9]{1,18}", "-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?", "[0-9]+([.][0-9]+)?(ms|s|m|h|d)?"
+_KEY, _LONG = "parameter", "a whole number of 64 bits"
 _WHAT = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 _PATTERNS = {int: INT, float: NUMBER, Seconds: TIME, str: ".+", bool: "(true|false)"}
 
@@ -77,6 +77,8 @@ class Parameter:
 
     def of_text(self, text: str) -> Any:
         """The value of one word. Raises argparse.ArgumentTypeError where it is none."""
+        if self.choices and text not in self.choices:
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(self.choices)}, got {text!r}")
         if self.read is not None:
             return self.read(text)
         item = _item(self.kind)
@@ -174,12 +176,16 @@ def add_parameters(parser: argparse.ArgumentParser, kind: type, defaults: bool =
         if parameter.flag:
             options["action"] = "store_true"
         else:
-            read = (lambda text, of_text=parameter.of_text: _listed(of_text(text))) if defaults else parameter.of_text
+            read = functools.partial(_listed_of_text, parameter) if defaults else parameter.of_text
             options |= {"type": read, "choices": parameter.choices or None, "metavar": parameter.metavar}
             if parameter.several:
                 options |= {"nargs": "+", "action": "extend"}
         spellings = dict.fromkeys((parameter.option, parameter.option[:2] + parameter.option[2:].replace("-", "_")))
         group.add_argument(*(spellings if defaults else [parameter.option]), **options)
+
+
+def _listed_of_text(parameter: Parameter, text: str) -> Any:
+    return _listed(parameter.default if text == parameter.default else parameter.of_text(text))
 
 
 def _listed(value: Any) -> Any:
@@ -231,6 +237,10 @@ def check_ranges(value: Any, kind: type) -> None:
     """Raises ValueError for a parameter of `kind` that is below the least it may be, in an object that has them."""
     for parameter in parameters(kind):
         got = getattr(value, parameter.name)
+        if got is not None and not _is_one(got, type(got)):
+            raise ValueError(f"{parameter.name}: must be a number, got {got}")
+        if type(got) is int and not _fits(got):
+            raise ValueError(f"{parameter.name}: must be {_LONG}, got {got}")
         if parameter.least is not None and got is not None and not got >= parameter.least:
             raise ValueError(f"{parameter.name}: must be at least {parameter.least:g}, got {got}")
 
@@ -261,9 +271,24 @@ def _of_text(kind: Any, text: str) -> Any:
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be a time such as 500ms, 5s or 2m, got {text!r}") from None
     try:
-        return kind(text)
+        found = kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {_WHAT[kind]}, got {text!r}") from None
+        found = None
+    if not _is_one(found, kind):
+        raise argparse.ArgumentTypeError(f"must be {_WHAT[kind]}, got {text!r}")
+    if kind is int and not _fits(found):
+        raise argparse.ArgumentTypeError(f"must be {_LONG}, got {text}")
+    return found
+
+
+def _is_one(value: Any, kind: type) -> bool:
+    """Whether a value is of a type, and no NaN."""
+    return type(value) is kind and bool(value == value)
+
+
+def _fits(value: int) -> bool:
+    """Whether tables hold a whole number."""
+    return -(1 << 63) <= value < 1 << 63
 
 
 def _of_value(name: str, kind: Any, value: Any) -> Any:
@@ -281,6 +306,8 @@ def _of_value(name: str, kind: Any, value: Any) -> Any:
             raise ValueError(f"{name}: must be a time such as 500ms, 5s or 2m, got {value!r}") from None
     if kind is float and type(value) is int:
         return float(value)
-    if type(value) is not kind:
+    if not _is_one(value, kind):
         raise ValueError(f"{name}: must be {_WHAT[kind]}, got {value!r}")
+    if kind is int and not _fits(value):
+        raise ValueError(f"{name}: must be {_LONG}, got {value}")
     return value

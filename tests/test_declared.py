@@ -68,7 +68,7 @@ def test_defaults_and_both_spellings_for_a_parser_of_ones_own():
 @pytest.mark.parametrize(("words", "error"), [
     (["--shards", "x"], "must be a whole number, got 'x'"), (["--share", "x"], "must be a number, got 'x'"),
     (["--wait", "soon"], "must be a time such as 500ms, 5s or 2m, got 'soon'"),
-    (["--kind", "c"], "invalid choice: 'c'"),
+    (["--kind", "c"], "must be one of a, b, got 'c'"),
     (["--several", "2", "3"], "must be even, got 3"), (["--hidden", "1"], "unrecognized arguments"),
 ])  # fmt: skip
 def test_words_that_are_no_values(words, error, capsys):
@@ -157,7 +157,7 @@ def test_a_range_is_said_where_the_parameter_is():
     for value in (None, 0.5, 3):
         check_ranges(Ranged(value), Ranged)
     for value in (0.4, float("nan")):
-        with pytest.raises(ValueError, match=f"share: must be at least 0.5, got {value}"):
+        with pytest.raises(ValueError, match=f"share: must be .*, got {value}"):
             check_ranges(Ranged(value), Ranged)
     with pytest.raises(ValueError, match="max_bad_rows: must be at least 0, got -1"):
         Plan(k=2, max_bad_rows=-1)

@@ -39,11 +39,11 @@ class PlanParameters:
     )
     buckets: int = declare(1024, "that rows are hashed to", group="summary")
     domains: tuple[int, ...] | None = declare(
-        None, "failure domain of each shard, comma-separated", group="summary", pattern="[0-9]+(,[0-9]+)*"
+        None, "failure domain of each shard, comma-separated", group="summary", pattern="[0-9]{1,18}(,[0-9]{1,18})*"
     )
     min_shards: int = declare(1, "fewer answers make a degraded row", group="summary")
     drop_shards: tuple[int, ...] = declare(
-        (), "as if these had not answered, e.g. 1,4", group="summary", pattern="[0-9]+(,[0-9]+)*"
+        (), "as if these had not answered, e.g. 1,4", group="summary", pattern="[0-9]{1,18}(,[0-9]{1,18})*"
     )
     max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data", least=0)
     seed: int = declare(0, "of everything random", group="summary")

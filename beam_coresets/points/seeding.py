@@ -151,7 +151,7 @@ def dz_seeding(
       weights: (n,) non-negative; rows of weight zero are never drawn.
       k: how many rows.
       z: the power of the distance, at least 1.
-      rng: draws k * candidates uniform numbers, however many rows are found.
+      rng: draws min(k, n) * candidates uniform numbers, however many rows are found.
       candidates: draws compared in each step after the first.
 
     Returns:
@@ -168,8 +168,8 @@ def dz_seeding(
         raise ValueError(f"candidates: must be at least 1, got {candidates}")
     if len(weights) != len(points):
         raise ValueError(f"weights: must have {len(points)} rows like points, got {len(weights)}")
-    uniforms = rng.random((k, candidates))
     chosen = np.empty(min(k, len(points)), np.int64)
+    uniforms = rng.random((len(chosen), candidates))
     if not len(points):
         return chosen
     weights = writable(np.asarray(weights, np.float64))
@@ -201,6 +201,7 @@ def dz_draw(
         raise ValueError(f"count: must be at least 1, got {count}")
     if not z >= 1:
         raise ValueError(f"z: must be at least 1, got {z}")
+    count = min(count, len(points))
     per_round = max(1, count // DRAW_ROUNDS) if per_round is None else per_round
     if per_round < 1:
         raise ValueError(f"per_round: must be at least 1, got {per_round}")

@@ -37,6 +37,7 @@ from beam_coresets.sampling.theory_sizes import fitting
 METHODS = ("sensitivity", "lightweight", "uniform", "rings_and_groups", "subspace")
 SEEDED = ("sensitivity", "rings_and_groups")  # with centers of a D^z seeding
 LEFTOVER = ("points", "centers")
+MOST_POWER = 100  # of distances: far below it, double precision still tells which is longer
 SEEDING_ROWS = 2048
 PROJECT_ABOVE = 128
 PROJECTED_DIM = 16
@@ -85,6 +86,8 @@ class Sampler:
             raise ValueError(f"k: must be at least 1, got {self.k}")
         if not self.z >= 1:
             raise ValueError(f"z: must be at least 1, got {self.z}")
+        if self.z > MOST_POWER:
+            raise ValueError(f"z: must be at most {MOST_POWER}, got {self.z:g}")
         if self.size < self.k:
             raise ValueError(f"coreset_size: must be at least k = {self.k}, got {self.size}")
         if self.method not in METHODS:

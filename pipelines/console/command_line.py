@@ -3,7 +3,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -14,9 +14,33 @@ Options = TypeVar("Options")
 EPILOG = "Other options go to Beam: --runner, --direct_num_workers, --flink_master, ..."
 
 
+_OF_ARGPARSE = (
+    (r"argument (?P<name>\S+): expected one argument", "must have one value, got none"),
+    (r"argument (?P<name>\S+): expected at least one argument", "must have at least one value, got none"),
+    (r"argument (?P<name>\S+): ignored explicit argument (?P<got>.*)", "must be without a value, got {got}"),
+    (r"unrecognized arguments: (?P<name>[^\s=]+).*", "must be an option, got none of that name"),
+    (r"argument (?P<name>[^\s/:]+).*?: (?P<said>.*)", "{said}"),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, `name: requirement, got value`, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong, without the usage of all options, and ends the process with code 2."""
+        for pattern, requirement in _OF_ARGPARSE:
+            found = re.fullmatch(pattern, message, re.S)
+            if found is not None:
+                parts = found.groupdict()
+                name = parts["name"] if "unrecognized" in message else parts["name"].strip("-").replace("-", "_")
+                message = f"{name}: {requirement.format(**parts)}"
+                break
+        self.exit(2, f"error: {message}\n")
+
+
 def parser_of(command: str, kind: type, description: str = "", epilog: str = EPILOG) -> argparse.ArgumentParser:
     """The parser of a command's own options: the parameters of `kind`, and --config."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"beam-coresets {command}", description=description, epilog=epilog, allow_abbrev=False
     )
     parser.add_argument(CONFIG, metavar="FILE", help="YAML with options by name; what is given here is not in it")

@@ -34,7 +34,7 @@ def _fair(text: str) -> Fair:
     try:
         return Fair(group, _numbers(low or "0"), _numbers(high or "1"))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
 
 
 def _label(text: str) -> tuple[str, tuple[str, ...]]:

@@ -101,7 +101,7 @@ def test_options_that_say_nothing_are_usage_errors(capsys, option):
     with pytest.raises(SystemExit) as stop:
         main(["stream", *RATE, "--output=out", option])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("beam-coresets stream: error: ")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
 def test_without_the_kafka_client_the_remedy_is_said(tmp_path):
