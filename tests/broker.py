@@ -29,7 +29,8 @@ transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-log.cleaner.enable=false
+log.cleaner.enable={cleaner}
+log.cleaner.backoff.ms=500
 broker.heartbeat.interval.ms=300
 broker.session.timeout.ms=2000
 """
@@ -55,9 +56,10 @@ def free_ports(n):
 
 
 class Broker:
-    """`servers` for everybody, `sasl_servers` for USER with PASSWORD. Not running before `start`."""
+    """`servers` for everybody, `sasl_servers` for USER with PASSWORD. Not running before `start`; compacts topics if
+    it is to `clean`."""
 
-    def __init__(self, jars, folder):
+    def __init__(self, jars, folder, clean=False):
         self._folder = pathlib.Path(folder)
         self._java = ["java", "-Xms128m", "-Xmx384m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         self._java += ["-cp", f"{jars}/*"]
@@ -66,6 +68,7 @@ class Broker:
         self._properties = self._folder / "server.properties"
         self._properties.write_text(PROPERTIES.format(
             port=port, sasl=sasl, controller=controller, logs=self._folder / "logs", user=USER, password=PASSWORD,
+            cleaner=str(clean).lower(),
             module="org.apache.kafka.common.security.plain.PlainLoginModule",
         ))  # fmt: skip
         self._process = self._admin = None

@@ -30,6 +30,7 @@ class ListSource:
     Attributes:
       parts: the messages of each part. bounded: whether parts end. clock: what arrivals are compared to.
       most: messages of a part that a read returns. known: parts that `starts` names; the others are found by reading.
+      cut: what `since` says. asked: the moment up to which all parts are known; None: always.
       bad: (part, offset) of messages that are refused. on_read: called in each read.
     """
 
@@ -40,9 +41,14 @@ class ListSource:
     known: int | None = None
     bad: tuple = ()
     on_read: object = None
+    cut: dict = dataclasses.field(default_factory=dict)
+    asked: float | None = None
 
     def starts(self):
         return dict.fromkeys(range(len(self.parts) if self.known is None else self.known), 0)
+
+    def since(self, starts, now):
+        return self.cut
 
     def part_name(self, part):
         return f"list-{part}"
@@ -115,6 +121,12 @@ class ListReader:
 
     def caught_up(self, part):
         return self.positions[part] >= self._there(part)
+
+    def drained(self, part):
+        return self.caught_up(part)
+
+    def knows_parts(self, since):
+        return self.source.asked is None or self.source.asked >= since
 
     def age(self, part):
         return 0.0

@@ -6,6 +6,7 @@ Two ways lead to the shards' reports, and all after them is the same (`AnswerOnT
     SummarizeUnbounded  any PCollection, its rows shuffled to the shards    ReportStream -> AnswerOnTime
 """
 import dataclasses
+import time
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -34,6 +35,7 @@ from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, R
 from beam_coresets.transforms.shards.report_stream import ReportStream
 from beam_coresets.transforms.shards.shard_restriction import Reading
 from beam_coresets.transforms.streams.beginning import beginning
+from beam_coresets.transforms.streams.clocks import steady
 from beam_coresets.transforms.streams.scaled import ScaledSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.writing.claims import Claims
@@ -96,7 +98,7 @@ class SummarizeStream(beam.PTransform):
 
     def expand(self, begin: PBegin) -> "StreamSummaries":
         stream, plan = self._stream, self._stream.plan
-        starts = self._source.starts()
+        starts, launched = self._source.starts(), stream.clock()
         parts = len(starts)
         merge_reduce = plan.merge_reduce_over(stream.assignment(parts))
         known = None
@@ -111,9 +113,10 @@ class SummarizeStream(beam.PTransform):
             max_parallelism=stream.max_parallelism,
             settled=None if known is None else known.settled,
             clock=stream.clock,
+            even=steady if stream.clock is time.time else None,
         )
         first = beginning(self._source, starts)
-        begins = None if first is None else first - stream.disorder
+        begins = (launched if first is None else min(first, launched)) - stream.disorder
         read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins, starts)
         policy = stream.policy(merge_reduce.assignment, parts)
         answered = read[REPORTS] | "Answer" >> AnswerOnTime(

@@ -303,6 +303,7 @@ def _recovered(
     that are left."""
     barred: dict[int, str] = {}
     heard = reports
+    headless = np.logical_or.reduce([r.headless() for r in reports]) if reports else None
     finished: Mapping[int, Array] = _Finished(reports)
     if len(reports) * policy.assignment.buckets <= FINISHED_BYTES:
         finished = dict(finished)
@@ -316,6 +317,7 @@ def _recovered(
             in_use=in_use,
             whole=policy.whole,
             barred=barred,
+            headless=headless,
         )
         found = audit(heard, policy.assignment, recovery.trusted) if policy.audit else ()
         if not found:

@@ -36,7 +36,7 @@ class Recovery:
       distrusted: responding shards that are not in order, each with its fault (see `Diagnosis.faults`). They still
         count in the buckets where they agree with the trusted; those that an audit has barred count nowhere, and are
         `disputed` or `implausible` (wrong points with a right ledger).
-      trusted: (shards, buckets) bool.
+      trusted: (shards, buckets) bool; of buckets in use.
       covered: (buckets,) bool: some holder is trusted.
       complete: (buckets,) bool: covered, by a holder that has nothing to add.
       coverage: the share of buckets that are complete, of those that are in use.
@@ -113,6 +113,7 @@ def recover(
     in_use: Array | None = None,
     whole: bool = False,
     barred: Mapping[int, str] | None = None,
+    headless: Array | None = None,
 ) -> Recovery:
     """The multipliers with which the responding shards' summaries are merged.
 
@@ -137,6 +138,8 @@ def recover(
         which no part can be left out. `delta` is then over buckets in use.
       barred: faults, by shard number, of shards that have answered and are not to be believed in anything
         (`beam_coresets.coordinator.audit`): neither their points nor their ledgers count.
+      headless: (buckets,) bool, the buckets that a shard has finished without what was there before it began: they
+        count, and are not complete.
 
     Raises:
       ValueError: an option is out of range, or a ledger does not fit the scheme.
@@ -153,6 +156,8 @@ def recover(
         heard = {i: done for i, done in finished.items() if i not in barred}
     diagnosis = diagnose(assignment, {i: ledger for i, ledger in ledgers.items() if i not in barred}, heard)
     used = np.ones(assignment.buckets, np.bool_) if in_use is None else in_use
+    if in_use is not None:  # of others all ledgers agree that they are empty
+        diagnosis = replace(diagnosis, trusted=diagnosis.trusted & used)
     if whole:
         diagnosis = _only_whole(diagnosis, assignment.matrix() & used, heard)
     holders = diagnosis.trusted.sum(axis=0)
@@ -168,6 +173,8 @@ def recover(
     responded, complete = tuple(sorted(ledgers)), covered
     if finished is not None:
         responded, complete = _finished(assignment, finished, used, diagnosis, in_use is not None)
+    if headless is not None:
+        complete = complete & ~headless
     faults = diagnosis.faults | dict(barred)
     return Recovery(
         kind=kind,

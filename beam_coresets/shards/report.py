@@ -29,6 +29,7 @@ class Range:
       rows: how many of the rows read there belong to the window.
       total: if the shard has nothing to add from this part, the rows of all its ranges together; else -1.
       late: the shard had said before that it has nothing to add.
+      headless: reading of the part began after the window had: rows from before are in nobody's hands.
     """
 
     part: int
@@ -37,6 +38,7 @@ class Range:
     rows: int
     total: int = -1
     late: bool = False
+    headless: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,6 +89,12 @@ class ShardReport:
         for part in finished_parts(self.ranges):
             done[slice(None) if part == WHOLE else part] = True
         return done
+
+    def headless(self) -> npt.NDArray[np.bool_]:
+        """The buckets of which it has no rows from before reading began, (buckets,)."""
+        out = np.zeros(self.buckets, np.bool_)
+        out[[r.part for r in self.ranges if r.headless and r.part != WHOLE]] = True
+        return out
 
     def late_rows(self) -> list[tuple[int, int, int, int, int]]:
         """What is lost if it comes to nothing: shard, part, start, stop and how many of the range's rows are in this
@@ -176,6 +184,7 @@ def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
             have.rows + r.rows,
             max(have.total, r.total),
             have.late or r.late,
+            have.headless or r.headless,
         )
     return tuple(out[part] for part in sorted(out))
 

@@ -51,12 +51,13 @@ class PartCursor:
       offset: the next offset.
       high: the latest event time so far.
       lag: seconds from event to arrival, of the last message that came while the part was read to its end; one from a
-        backlog only says that it is at most so much.
+        backlog only says that it is at most so much. Below 0 only where the clock was set back since.
       seen: when the last message came, in wall time.
       live: the part had been read to its end.
       closed: all panes before this one have nothing to come; None before the first.
       told: the coordinator has been told so of all panes before this one.
       begin: where `told` stood before anything was read; an earlier first message lowers it.
+      whole: panes before this one lack what was in the part before reading began; None: none does.
       tallies: of panes that are not told, by pane.
       late: rows of panes that had been told already, by pane.
       floors: for each pane that is not known to be decided, where to go back to in order to read all of it again.
@@ -71,6 +72,7 @@ class PartCursor:
     closed: int | None = None
     told: int | None = None
     begin: int | None = None
+    whole: int | None = None
     tallies: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
     late: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
     floors: Mapping[int, Position] = dataclasses.field(default_factory=dict)
@@ -104,7 +106,7 @@ class PartCursor:
             position=position,
             offset=stop,
             high=top,
-            lag=self._lag(max(0.0, now - high)) if len(panes) else self.lag,
+            lag=self._lag(max(min(0.0, self.lag), now - high)) if len(panes) else self.lag,
             seen=now if len(panes) else self.seen,
             told=told,
             closed=told if self.closed is None else self.closed,
@@ -131,11 +133,20 @@ class PartCursor:
         for pane, tally in self.tallies.items():
             total = tally.rows if pane in ending else -1
             if tally.rows > tally.reported or total >= 0:
-                out[pane] = Range(part, tally.upto, self.offset, tally.rows - tally.reported, total)
+                new = tally.rows - tally.reported
+                out[pane] = Range(part, tally.upto, self.offset, new, total, headless=self._is_headless(pane))
         for pane in ending:
             if pane not in self.tallies:
-                out[pane] = Range(part, self.offset, self.offset, 0, 0)
+                out[pane] = Range(part, self.offset, self.offset, 0, 0, headless=self._is_headless(pane))
         return out
+
+    def _is_headless(self, pane: int) -> bool:
+        return self.whole is not None and pane < self.whole
+
+    def stepped(self, seconds: float) -> PartCursor:
+        """After the wall clock was set by so many seconds: events lag behind it by as much more, and came when they
+        came."""
+        return dataclasses.replace(self, lag=self.lag + seconds, seen=self.seen + seconds)
 
     def _ending(self) -> set[int]:
         """The panes whose end is to be told."""
@@ -173,16 +184,32 @@ class ShardCursor:
     Attributes:
       parts: the parts it holds, by index.
       known: how many parts there are in all, as far as it knows.
+      begin: the pane that the stream begins with, if it is known.
       period: seconds of a pane, by which panes are numbered; 0 where there are none.
     """
 
     parts: Mapping[int, PartCursor]
     known: int = 0
     period: float = 0.0
+    begin: int | None = None
 
     def with_part(self, part: int, cursor: PartCursor) -> ShardCursor:
         """With one part's cursor replaced or added."""
         return dataclasses.replace(self, parts={**self.parts, part: cursor})
+
+    def stepped(self, seconds: float) -> ShardCursor:
+        """After the wall clock was set by so many seconds."""
+        return dataclasses.replace(self, parts={n: c.stepped(seconds) for n, c in self.parts.items()})
+
+    @property
+    def closed(self) -> dict[int, int | None]:
+        """Before which pane all are closed, by part."""
+        return {part: cursor.closed for part, cursor in self.parts.items()}
+
+    def closed_upto(self, panes: Mapping[int, int | None]) -> ShardCursor:
+        """With these in place of `closed`."""
+        parts = {part: dataclasses.replace(cursor, closed=panes[part]) for part, cursor in self.parts.items()}
+        return dataclasses.replace(self, parts=parts)
 
     def paused(self) -> ShardCursor:
         """After a time in which nobody read: what comes next may have waited."""
@@ -197,6 +224,12 @@ class ShardCursor:
     def read_upto(self) -> float:
         """The event time up to which every part has been read; -inf before all of them have begun."""
         return min((cursor.high for cursor in self.parts.values()), default=-math.inf)
+
+    @property
+    def lag(self) -> float:
+        """Seconds that events lag behind where nothing has come: the most of the parts where something has."""
+        lags = [cursor.lag for cursor in self.parts.values() if not math.isinf(cursor.high)]
+        return max(lags or (cursor.lag for cursor in self.parts.values()), default=0.0)
 
     def news(self) -> dict[int, tuple[Range, ...]]:
         """What the coordinator has not been told yet: by pane, the ranges."""
@@ -214,7 +247,7 @@ class ShardCursor:
         """Equal cursors give equal text."""
         parts = {
             str(part): {
-                **{name: getattr(c, name) for name in ("position", "offset", "lag", "live", "closed", "told", "begin")},
+                **{name: getattr(c, name) for name in _PLAIN},
                 **{name: None if math.isinf(getattr(c, name)) else getattr(c, name) for name in ("high", "seen")},
                 "tallies": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.tallies.items())],
                 "late": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.late.items())],
@@ -222,7 +255,7 @@ class ShardCursor:
             }
             for part, c in sorted(self.parts.items())
         }
-        fields = {"parts": parts, "known": self.known, "period": self.period}
+        fields = {"parts": parts, "known": self.known, "period": self.period, "begin": self.begin}
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
@@ -230,7 +263,10 @@ class ShardCursor:
         """The inverse of `to_json`."""
         held = json.loads(text)
         parts = {int(part): _part(fields) for part, fields in held["parts"].items()}
-        return ShardCursor(parts, held["known"], held["period"])
+        return ShardCursor(parts, held["known"], held["period"], held.get("begin"))
+
+
+_PLAIN = ("position", "offset", "lag", "live", "closed", "told", "begin", "whole")
 
 
 def _part(fields: dict[str, Any]) -> PartCursor:
@@ -263,7 +299,14 @@ class Completeness:
                 raise ValueError(f"{name}: must be at least 0 seconds, got {getattr(self, name)}")
 
     def closed(
-        self, cursor: PartCursor, caught_up: bool, ended: bool, lag: float, now: float, age: float = 0.0
+        self,
+        cursor: PartCursor,
+        caught_up: bool,
+        ended: bool,
+        lag: float,
+        now: float,
+        age: float = 0.0,
+        drained: bool = False,
     ) -> PartCursor:
         """The cursor with all panes closed that are complete.
 
@@ -272,14 +315,16 @@ class Completeness:
           ended: nothing will come any more.
           lag: seconds that events lag behind, to assume where this part has had none.
           age: seconds ago it was found out that all has been read.
+          drained: all that can be read has been, whatever else is in the part.
         """
-        cursor = dataclasses.replace(cursor, live=bool(caught_up))
+        cursor = dataclasses.replace(cursor, live=bool(caught_up or drained))
         if ended:
             last = max(cursor.tallies, default=None)
             cursor = cursor if last is None else cursor.closed_at(last + 1)
         if not math.isinf(cursor.high):
             # One event from ahead of the clock must not close what is still to come.
-            cursor = cursor.closed_at(self.windows.pane(min(cursor.high - self.disorder, now)))
+            present = now - min(0.0, cursor.lag)  # the clock may have been set back since
+            cursor = cursor.closed_at(self.windows.pane(min(cursor.high - self.disorder, present)))
         if (caught_up or ended) and now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
             cursor = cursor.closed_at(self.windows.pane(now - age - behind - self.idle))
@@ -288,6 +333,9 @@ class Completeness:
     def begun(self, cursor: PartCursor, time: float) -> PartCursor:
         """The cursor of a part whose first message has this event time: what may still follow is not late."""
         first = self.windows.pane(time - self.disorder)
+        if cursor.whole is not None and math.isinf(cursor.high):  # what precedes it is hardly younger than it
+            whole = self.windows.first_from(time + self.disorder)
+            cursor = dataclasses.replace(cursor, whole=min(cursor.whole, whole))
         if cursor.told is None:
             return cursor.closed_at(first)
         if math.isinf(cursor.high) and cursor.told == cursor.closed == cursor.begin and first < cursor.told:

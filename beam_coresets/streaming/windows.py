@@ -82,6 +82,11 @@ class WindowSpec:
         """The number of the pane that one event time, in seconds, falls into."""
         return int(self.pane_of(np.array([time]))[0])
 
+    def first_from(self, time: float) -> int:
+        """The number of the first pane that begins at a time, in seconds, or later."""
+        pane = self.pane(time)
+        return pane if self.bounds(pane)[0] >= time else pane + 1
+
     def bounds(self, pane: int) -> tuple[float, float]:
         """Start and end of a pane in seconds since the epoch."""
         width = self.ticks(self.period)

@@ -217,6 +217,69 @@ def test_new_partitions_are_found(broker, topic, reader):
     assert one.new_parts() == {}
 
 
+def test_it_is_known_when_all_partitions_were_known(broker, topic, reader):
+    name = topic(2)
+    one = reader(source(broker, name, discover_seconds=3600), {0: 0, 1: 0})
+    wait_for(lambda: one.knows_parts(float("-inf")), one)
+    before = time.monotonic()
+    assert one.knows_parts(before) is False
+    wait_for(lambda: one.knows_parts(before), one)
+    assert one.new_parts() == {}
+    broker.admin().create_partitions([NewPartitions(name, 3)])[name].result(10)
+    after = time.monotonic()
+    wait_for(lambda: one.knows_parts(after), one)
+    assert one.new_parts() == {2: 0}
+
+
+def in_transaction(broker, name, numbers):
+    """A producer with these messages in a transaction that is open, delivered."""
+    producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": uuid.uuid4().hex, "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for i in numbers:
+        producer.produce(name, value(i), partition=0, timestamp=int(1000 * time.time()))
+    assert producer.flush(30) == 0
+    return producer
+
+
+@pytest.mark.parametrize("ending", ["commit_transaction", "abort_transaction"])
+def test_a_partition_with_an_open_transaction_is_not_read_to_its_end(broker, topic, reader, ending):
+    name = topic(2)
+    produce(broker.servers, name, range(5))
+    early = in_transaction(broker, name, range(5, 8))
+    one = reader(source(broker, name), {0: 0, 1: 0})
+    assert read_until(one, enough(5)) == {0: list(range(5))}
+    wait_for(lambda: one.caught_up(1) and one.drained(0), one)
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        assert one.read(0.1) == []
+        assert not one.caught_up(0)
+    getattr(early, ending)(30)
+    committed = [5, 6, 7] if ending == "commit_transaction" else []
+    if committed:
+        assert read_until(one, enough(3)) == {0: committed}
+    wait_for(lambda: one.caught_up(0), one)
+    late = in_transaction(broker, name, [8])  # behind an end that was one
+    wait_for(lambda: not one.caught_up(0), one)
+    late.commit_transaction(30)
+    assert read_until(one, enough(1)) == {0: [8]}
+    wait_for(lambda: one.caught_up(0), one)
+
+
+def test_where_reading_begins_says_what_may_precede(broker, topic):
+    name = topic(2)
+    produce(broker.servers, name, range(5), 1)
+
+    def since(start):
+        kafka = source(broker, name, start=start)
+        return kafka.since(kafka.starts(), 1e9)
+
+    assert since("latest") == since({1: 2}) == {1: 1e9}
+    assert since("earliest") == since("committed") == since({1: 0}) == {}
+    assert since(500.0) == {}
+    assert since(time.time()) == {1: 1e9}
+
+
 def test_a_partition_that_is_not_there_is_an_error(broker, topic, reader):
     name = topic(2)
     produce(broker.servers, name, range(5), 0)

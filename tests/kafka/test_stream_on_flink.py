@@ -249,6 +249,35 @@ def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path)
     assert {start: row["total_weight"] for start, row in last.items() if row["points"]} == exact(expected)
 
 
+def test_windows_wait_for_transactions_that_are_committed_before_the_deadline(stream, broker, tmp_path):
+    """As exactly-once sinks write: nothing is to be seen for seconds, and then all of it."""
+    topic, folder = make_topic(broker, 2), tmp_path / "out"
+    job = stream("run", topic, broker, "--window=2s", "--deadline=60s", "--cap=90s", "--message_format=json",
+                 "--columns=x,y", "--dim=2")  # fmt: skip
+    readers_started(job, broker, topic)
+    producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic, "log_level": 0})
+    producer.init_transactions(30)
+    truth = collections.Counter()
+    for kept in (True, False, True):
+        producer.begin_transaction()
+        began = time.monotonic()
+        while time.monotonic() < began + 5:
+            for part in range(2):
+                at = int(1000 * time.time())
+                producer.produce(topic, json.dumps({"x": at % 7, "y": at % 3}), partition=part, timestamp=at)
+                truth[at // 2000 * 2] += kept
+            producer.poll(0.1)
+        (producer.commit_transaction if kept else producer.abort_transaction)(30)
+    wanted = {(start,) for start, count in truth.items() if count}
+    job.wait_for(lambda: covers(folder, wanted), "a summary for every window")
+    job.kill()
+    rows = windows_in(folder)
+    whole = {start for start, row in rows.items() if row["coverage"] == 1 and row["reason"] == "all"}
+    assert {start: rows[start]["points"] for start in whole} == {start: truth[start] for start in whole}
+    assert whole >= {start for (start,) in wanted}
+    assert all(row["partial"] == 0 for start, row in rows.items() if start in whole)
+
+
 def test_a_broker_that_is_away_is_waited_for(stream, make_broker, tmp_path):
     broker, folder = make_broker(), tmp_path / "out"
     broker.start()

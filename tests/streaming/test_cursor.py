@@ -182,3 +182,37 @@ def test_a_shard_has_read_as_far_as_its_slowest_part():
 def test_rules_that_cannot_work_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name}: must be at least 0 seconds, got {value}"):
         Completeness(RULES.windows, **{name: value})
+
+
+def test_panes_that_began_before_reading_did_are_told_as_headless():
+    cursor = RULES.begun(PartCursor(9, 9, closed=200, told=200, begin=200, whole=203), 1006.0)
+    assert cursor.whole == 202, "nothing of before the first message is in what begins 0.5 s after it"
+    cursor = read(cursor, [201, 202], high=1011.0).closed_at(203)
+    assert {pane: (found.total, found.headless) for pane, found in cursor.news(0).items()} == {
+        200: (0, True), 201: (1, True), 202: (1, False),
+    }  # fmt: skip
+    assert RULES.begun(cursor, 500.0).whole == 202, "only the first message says so"
+    assert RULES.begun(PartCursor(9, whole=203), 5000.0).whole == 203
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+@pytest.mark.parametrize("some", [True, False])
+def test_a_clock_that_is_set_settles_nothing(step, some):
+    """Neither forward, which would close what is to come, nor back, which would hold panes open for as long."""
+    never = ShardCursor({0: RULES.closed(PartCursor(0, closed=200, told=200), True, False, 0.0, 1000.0)}, 1)
+    cursor = never.with_part(0, read(never.parts[0], [200], high=1001.0, now=1001.2)) if some else never
+    for now in (1001.5, 1008.9, 1013.0, 1500.0):
+        expected = RULES.closed(cursor.parts[0], True, False, cursor.lag, now).closed
+        set_ = cursor.stepped(step)
+        assert RULES.closed(set_.parts[0], True, False, set_.lag, now + step).closed == expected
+    after = cursor.stepped(step)
+    after = RULES.closed(after.parts[0], True, False, after.lag, 1001.5 + step)
+    after = read(after, [202], high=1014.0, now=1014.2 + step)
+    assert RULES.closed(after, False, False, 0.0, 1014.2 + step).closed == 202
+    assert read(after, [202], high=1014.1, now=1014.3).lag == pytest.approx(0.2), "and put right again"
+
+
+def test_lag_is_learnt_where_all_that_can_be_read_was_read():
+    """A transaction that others have open, too, does not hide how late messages come."""
+    waiting = RULES.closed(PartCursor(0), False, False, 0.0, 1000.0, drained=True)
+    assert read(waiting, [200], high=1001.0, now=1003.0).lag == 2

@@ -44,6 +44,7 @@ from beam_coresets.transforms.streams.source import Chunk, Position, Source
 REPORTS, DEAD_LETTERS = "reports", "dead_letters"
 FLUSH_BYTES = 8 << 20
 READ_SECONDS = 0.1
+NEW_SECONDS = 15.0  # for so long windows before a part was found are told of by a shard that had none
 
 _WATERMARK = ManualWatermarkEstimator.default_provider()
 
@@ -95,20 +96,25 @@ class ReadShards(beam.PTransform):
 
     def _first_cursors(self, starts: Mapping[int, Any]) -> dict[int, ShardCursor]:
         told, completeness = (0, None) if self._reading.completeness is None else (None, self._reading.completeness)
-        if completeness is not None and self._begin is not None:
-            told = completeness.windows.pane(self._begin)
+        whole: dict[int, int] = {}
+        if completeness is not None:
+            since = self._source.since(starts, self._reading.clock())
+            whole = {part: completeness.windows.first_from(time) for part, time in since.items()}
+            told = None if self._begin is None else completeness.windows.pane(self._begin)
         assignment = self._merge_reduce.assignment
         return {
             shard: ShardCursor(
                 {
                     part: PartCursor(
-                        starts[part], first_offset(starts[part]), closed=told, told=told, begin=told
+                        starts[part], first_offset(starts[part]), closed=told, told=told, begin=told,
+                        whole=whole.get(part),
                     )
                     for part in assignment.held_by(shard).tolist()
                     if part in starts
                 },
                 len(starts),
                 0.0 if completeness is None else completeness.windows.period,
+                told,
             )
             for shard in range(assignment.shards)
         }
@@ -155,7 +161,8 @@ class _Read(beam.DoFn, RestrictionProvider):
         if self._version != __version__:
             raise ValueError(f"workers: must have beam-coresets {self._version} installed, got {__version__}")
         self._limit = threadpool_limits(1, "blas")
-        self._readers = OpenReaders(self._job, self._source, self._merge_reduce.assignment.shards)
+        shards = self._merge_reduce.assignment.shards
+        self._readers = OpenReaders(self._job, self._source, shards, self._reading.even)
         self._readers.close_idle()
         names = ("points_read", "messages_read", "reports_sent", "dead_letters")
         self._counters = {name: Metrics.counter("beam_coresets", name) for name in names}
@@ -185,6 +192,7 @@ class _Read(beam.DoFn, RestrictionProvider):
     def _poll(self, element: str, tracker: Any, watermark: Any) -> Iterator[Any]:
         """Reads until a pane is complete, for `poll` seconds, or to the end; then says what there was."""
         shard, clock, at_once = shard_of(element), self._reading.clock, self._at_once
+        even = self._reading.even or clock
         cursor = tracker.current_restriction().cursor.paused()
         if self._source.bounded and not cursor.parts:
             return
@@ -193,18 +201,18 @@ class _Read(beam.DoFn, RestrictionProvider):
             raise ValueError(f"window: must be of {cursor.period:g} s as in the checkpoint, got {period:g} s")
         self._stand_still(shard)
         self._worst = {}
-        until = clock() + (self._reading.poll if not at_once else self._reading.deadline or math.inf)
+        until = even() + (self._reading.poll if not at_once else self._reading.deadline or math.inf)
         rows = PaneBuffer()
         with self._readers.at(shard, cursor.positions) as held:
             while True:
-                chunks = self._read(held, max(0.0, min(READ_SECONDS, until - clock())))
+                chunks = self._read(held, max(0.0, min(READ_SECONDS, until - even())))
                 ahead = self._advanced(shard, cursor, chunks, held, clock())
                 if not tracker.try_claim(ahead):
                     held.forget()  # somebody else reads on from where the last claim ended
                     break
                 cursor, held.positions = ahead, ahead.positions
                 yield from self._taken(shard, rows, chunks)
-                if clock() >= until or self._is_over(cursor, held):
+                if even() >= until or self._is_over(cursor, held):
                     break
                 if rows.nbytes > FLUSH_BYTES:
                     yield from self._reports(shard, cursor, rows)
@@ -226,6 +234,8 @@ class _Read(beam.DoFn, RestrictionProvider):
         self, shard: int, cursor: ShardCursor, chunks: Sequence[Chunk], held: OpenReader, now: float
     ) -> ShardCursor:
         """The cursor after `chunks`, with the panes closed that are complete by now."""
+        moment, step = time.monotonic(), held.steps.since(now)
+        cursor = cursor.stepped(step) if step else cursor
         for chunk in chunks:
             panes = self._panes(chunk)
             top = float(chunk.times.max()) if len(panes) else -math.inf
@@ -234,10 +244,11 @@ class _Read(beam.DoFn, RestrictionProvider):
             )
             cursor = cursor.with_part(chunk.part, part)
         for part_number, position in sorted(held.reader.new_parts().items()):
-            cursor = self._with_new_part(shard, cursor, part_number, position, held)
-        lag = max((c.lag for c in cursor.parts.values() if not math.isinf(c.high)), default=0.0)
+            cursor = self._with_new_part(shard, cursor, part_number, position, held, now)
+        lag = cursor.lag
         parts = {number: self._closed(c, number, held, lag, now) for number, c in cursor.parts.items()}
-        return self._settled(dataclasses.replace(cursor, parts=parts), held)
+        ahead = dataclasses.replace(cursor, parts=parts)
+        return self._settled(ahead if self._source.bounded else held.confirmed(cursor, ahead, moment), held)
 
     def _begun(self, part: PartCursor, chunk: Chunk) -> PartCursor:
         completeness = self._reading.completeness
@@ -246,7 +257,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         return completeness.begun(part, float(chunk.times.min()))
 
     def _with_new_part(
-        self, shard: int, cursor: ShardCursor, part: int, position: Any, held: OpenReader
+        self, shard: int, cursor: ShardCursor, part: int, position: Any, held: OpenReader, now: float
     ) -> ShardCursor:
         assignment = self._merge_reduce.assignment
         if part >= assignment.buckets:
@@ -255,6 +266,8 @@ class _Read(beam.DoFn, RestrictionProvider):
         cursor = dataclasses.replace(cursor, known=max(cursor.known, part + 1))
         if part not in cursor.parts and assignment.matrix()[shard, part]:
             told = min((c.told for c in cursor.parts.values() if c.told is not None), default=None)
+            if told is None and cursor.begin is not None and self._reading.completeness is not None:
+                told = max(cursor.begin, self._reading.completeness.windows.pane(now - NEW_SECONDS))
             cursor = cursor.with_part(part, PartCursor(position, first_offset(position), closed=told, told=told))
             held.reader.seek(cursor.positions)
         return cursor
@@ -264,7 +277,9 @@ class _Read(beam.DoFn, RestrictionProvider):
         if self._reading.completeness is None:
             return part.closed_at(1) if ended else part
         reader = held.reader
-        return self._reading.completeness.closed(part, reader.caught_up(number), ended, lag, now, reader.age(number))
+        return self._reading.completeness.closed(
+            part, reader.caught_up(number), ended, lag, now, reader.age(number), reader.drained(number)
+        )
 
     def _settled(self, cursor: ShardCursor, held: OpenReader) -> ShardCursor:
         """The cursor without what need not be read again; looks at most once a second."""

@@ -91,6 +91,7 @@ class Reading:
       settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that
         its messages are done with. By default a pane counts as settled once it was reported.
       clock: seconds since the epoch.
+      even: seconds of a clock that never jumps, by which it waits and notices that `clock` was set; None: `clock`.
 
     Raises:
       ValueError: poll is not positive, groups less than one, or a deadline is given for an unbounded source.
@@ -106,6 +107,7 @@ class Reading:
     max_parallelism: int = MAX_PARALLELISM
     settled: Settled | None = None
     clock: Clock = time.time
+    even: Clock | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.poll < math.inf:

@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from beam_coresets.streaming.cursor import ShardCursor
+from beam_coresets.transforms.streams.clocks import Steps
 from beam_coresets.transforms.streams.source import Position, Reader, Source
 
 IDLE_SECONDS = 120.0
@@ -19,16 +21,39 @@ class OpenReader:
       positions: where it stands; None if that is not known.
       used: when it was last used, in seconds of the process's own clock.
       settled_at: when it was last asked which panes are settled.
+      ripe: by part up to where panes were complete at a moment of the process's own clock, that moment first: they are
+        closed once all parts of that moment are known.
+      steps: notices when the wall clock is set.
     """
 
     reader: Reader
     positions: Mapping[int, Position] | None = None
     used: float = 0.0
     settled_at: float = 0.0
+    ripe: tuple[float, Mapping[int, int | None]] | None = None
+    steps: Steps = dataclasses.field(default_factory=lambda: Steps(None))
 
     def forget(self) -> None:
         """It may have read on from what was claimed."""
-        self.positions = None
+        self.positions = self.ripe = None
+
+    def confirmed(self, cursor: ShardCursor, ahead: ShardCursor, moment: float) -> ShardCursor:
+        """`ahead` of `cursor` at a moment (`time.monotonic`), with no pane closed of which a part may have rows that is
+        not known yet: only those that were complete at a moment of which all parts are known."""
+        before = cursor.closed
+        if self.ripe is None and ahead.closed != before:
+            self.ripe = moment, ahead.closed
+        if self.ripe is None or not self.reader.knows_parts(self.ripe[0]):
+            return ahead.closed_upto(before)
+        if max(self.reader.new_parts(), default=-1) >= cursor.known:
+            return ahead.closed_upto(before)  # the answer has come a moment ago, with a part that is to be taken up
+        ripe, self.ripe = self.ripe[1], None
+        return ahead.closed_upto({part: _later(pane, ripe.get(part)) for part, pane in before.items()})
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    """The later of two panes; None before the first."""
+    return max((pane for pane in (one, other) if pane is not None), default=None)
 
 
 _OPEN: dict[tuple[str, int], OpenReader] = {}
@@ -40,10 +65,11 @@ class OpenReaders:
 
     Args:
       job: a name for the job, unlike all others in this process.
+      even: of `Reading`.
     """
 
-    def __init__(self, job: str, source: Source, shards: int) -> None:
-        self._job, self._source, self._shards = job, source, shards
+    def __init__(self, job: str, source: Source, shards: int, even: Callable[[], float] | None = None) -> None:
+        self._job, self._source, self._shards, self._even = job, source, shards, even
 
     @contextlib.contextmanager
     def at(self, shard: int, positions: Mapping[int, Position]) -> Iterator[OpenReader]:
@@ -51,7 +77,7 @@ class OpenReaders:
         with _LOCK:
             held = _OPEN.pop((self._job, shard), None)
         if held is None:
-            held = OpenReader(self._source.reader(shard, self._shards))
+            held = OpenReader(self._source.reader(shard, self._shards), steps=Steps(self._even))
         try:
             if held.positions != positions:
                 held.reader.seek(positions)

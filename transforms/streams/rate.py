@@ -121,6 +121,9 @@ class RateSource:
     def starts(self) -> Mapping[int, int]:
         return dict.fromkeys(range(self.parts), 0)
 
+    def since(self, starts: Mapping[int, int], now: float) -> Mapping[int, float]:
+        return {}
+
     def part_name(self, part: int) -> str:
         return f"rate-{part}"
 
@@ -208,6 +211,12 @@ class RateReader:
 
     def caught_up(self, part: int) -> bool:
         return part in self._seen and self._positions[part] >= self._seen[part]
+
+    def drained(self, part: int) -> bool:
+        return self.caught_up(part)
+
+    def knows_parts(self, since: float) -> bool:
+        return True
 
     def age(self, part: int) -> float:
         return 0.0

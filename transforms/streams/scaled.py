@@ -29,6 +29,9 @@ class ScaledSource:
         begins = getattr(self.source, "begins", None)
         return None if begins is None else begins()
 
+    def since(self, starts: Mapping[int, Position], now: float) -> Mapping[int, float]:
+        return self.source.since(starts, now)
+
     def part_name(self, part: int) -> str:
         return self.source.part_name(part)
 
@@ -46,6 +49,7 @@ class ScaledReader:
         self._reader, self._scale = reader, scale
         self.seek, self.caught_up, self.age, self.ended = reader.seek, reader.caught_up, reader.age, reader.ended
         self.new_parts, self.commit, self.close = reader.new_parts, reader.commit, reader.close
+        self.drained, self.knows_parts = reader.drained, reader.knows_parts
 
     def read(self, seconds: float) -> list[Chunk]:
         """See `Reader`."""

@@ -77,6 +77,9 @@ class Reader(Protocol):
     def caught_up(self, part: int) -> bool:
         """Whether everything that was in the part a moment ago has been returned by `read`."""
 
+    def drained(self, part: int) -> bool:
+        """Whether everything that can be read by now has been; more may be there that can't be yet."""
+
     def age(self, part: int) -> float:
         """How many seconds ago `caught_up` was found out: whatever the source has got since is not known of."""
 
@@ -86,6 +89,10 @@ class Reader(Protocol):
     def new_parts(self) -> Mapping[int, Position]:
         """Parts of the source that have come into being since the reader was made, with their first positions; asks the
         source only every so often. The shard may not hold them."""
+
+    def knows_parts(self, since: float) -> bool:
+        """Whether all parts that there were at a moment of `time.monotonic` are known, by `new_parts` at the latest; if
+        not, the source is being asked."""
 
     def commit(self, positions: Mapping[int, Position]) -> None:
         """Notes down with the source that everything before these positions is done with; for sources that can."""
@@ -107,6 +114,10 @@ class Source(Protocol):
         Raises:
           ValueError: what can't work, such as an unknown topic.
         """
+
+    def since(self, starts: Mapping[int, Position], now: float) -> Mapping[int, float]:
+        """Of the parts of which something may come before the `starts`, as these were found at `now`: the event time,
+        in seconds since the epoch, from which on all of it comes after them."""
 
     def part_name(self, part: int) -> str:
         """A part's name for people: in printed ids, in late reports, in messages."""

@@ -641,6 +641,9 @@ def test_a_folder_that_can_not_be_listed_is_waited_for(inbox, monkeypatch):
     reader = open_all(source)
     inbox.settle(reader)
     assert reader.caught_up(0)
+    seen = reader.age(0)
+    inbox.clock.now += 0.25
+    assert reader.age(0) == pytest.approx(seen + 0.25), "what has come since the listing was begun is not known of"
     with monkeypatch.context() as patch:
         patch.setattr("beam_coresets.transforms.streams.folder.listing.names_in", lambda pattern: [][0])
         assert inbox.settle(reader) == {}

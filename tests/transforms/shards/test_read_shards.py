@@ -1,4 +1,5 @@
 """ReadShards: every row of a part is reported once by each of its holders, however reading is cut up."""
+import math
 import pickle
 import threading
 
@@ -449,3 +450,43 @@ def test_types_pickling_and_display_data():
     assert (shown["parts"], shown["poll"]) == (2, 5.0)
     out = beam.Pipeline() | step
     assert out[REPORTS].element_type == tuple[str, ShardReport] or "ShardReport" in str(out[REPORTS].element_type)
+
+
+def answered(source, key, cursors=(0, 1, 2), until=1020.0):
+    """The decision on a window that all three shards have reported by then."""
+    hands = [Hand(source(), shard).until(until) for shard in cursors]
+    reports = [partial_reports.decidable(MERGE_REDUCE, [r for k, r in hand.reports if k == key])[""] for hand in hands]
+    assert all(hand.is_final(key) for hand in hands)
+    return decide([report for mine in reports for report in mine], Policy(SCHEME, parts=4))
+
+
+def test_a_window_that_began_before_reading_did_says_so():
+    """All shards answer at once, and what was there before they began is nobody's."""
+    def source():
+        return ListSource(steady(4, 50), bounded=False, cut={0: 1002.0, 2: 1002.0})
+
+    first, second = (answered(source, window_key(start, start + 5, "")) for start in (1000.0, 1005.0))
+    assert first.recovery.responded == second.recovery.responded == (0, 1, 2)
+    assert (first.recovery.coverage, second.recovery.coverage) == (0.5, 1.0)
+    assert np.flatnonzero(first.recovery.covered & ~first.recovery.complete).tolist() == [0, 2]
+    assert not (second.recovery.covered & ~second.recovery.complete).any(), "of parts that may come there is nothing"
+    assert first.points > 0
+
+
+def test_no_pane_is_complete_before_all_parts_of_its_time_are_known():
+    source = ListSource(steady(4, 50), bounded=False, asked=-math.inf)
+    hand = Hand(source).until(1012.0)
+    assert not hand.is_final(window_key(1000.0, 1005.0, ""))
+    source.asked = math.inf
+    hand.until(1013.0)
+    assert hand.is_final(window_key(1000.0, 1005.0, ""))
+    assert not hand.is_final(window_key(1010.0, 1015.0, ""))
+
+
+def test_a_part_that_is_found_with_the_answer_is_in_the_report():
+    source = ListSource(steady(4, 50), bounded=False, known=3, asked=-math.inf)
+    hand = Hand(source).until(1012.0)
+    source.asked = math.inf
+    hand.until(1013.0)
+    final = [r for k, r in hand.reports if k == window_key(1000.0, 1005.0, "") and any(g.total >= 0 for g in r.ranges)]
+    assert {r.parts for r in final} == {4}

@@ -4,6 +4,7 @@ Offsets live in the runner's checkpoints. They are also committed, each shard's 
 monitoring and for jobs that go on from there.
 """
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from beam_coresets.transforms.streams.brokers.kafka_config import (
     SERVERS,
     Complaints,
     check_config,
+    compacted,
     denied,
     open_consumer,
     read_config,
@@ -25,6 +27,7 @@ from beam_coresets.transforms.streams.times import time_of_text
 
 __all__ = ["KafkaReader", "KafkaSource", "read_config"]
 
+LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 EARLIEST, LATEST, COMMITTED = "earliest", "latest", "committed"
@@ -108,6 +111,16 @@ class KafkaSource:
         """
         return _Launch(self).starts()
 
+    def since(self, starts: Mapping[int, int], now: float) -> Mapping[int, float]:
+        """What was committed comes after windows that are decided; of a partition's first offset nothing comes before;
+        of a time, all from then on comes after it."""
+        if self.start == COMMITTED:
+            return {}
+        time = now
+        if self.start not in (EARLIEST, LATEST) and not isinstance(self.start, Mapping):
+            time = min(now, start_time(self.start))
+        return {part: time for part, offset in starts.items() if offset > 0}
+
     def part_name(self, part: int) -> str:
         return f"{self.topic}/{part}"
 
@@ -158,6 +171,10 @@ class _Launch:
         consumer = self._open(0)
         try:
             parts = self._ask(consumer, lambda: self._partitions(consumer))
+            if compacted(self._source.settings, self._source.topic):
+                LOG.warning(
+                    "%s: is compacted: windows hold what was left of it when they were read", self._source.topic
+                )
             kept = {p: self._ask(consumer, lambda p=p: self._kept(consumer, p)) for p in parts}  # type: ignore[misc]
             return self._resolve(consumer, kept)
         finally:
@@ -170,7 +187,7 @@ class _Launch:
         if denied(error) or error.code() == KafkaError._SSL:
             self._refusal = error.str()
         else:
-            self._complaints.say(f"{self._source.topic}: waiting for the broker ({error.str()})")
+            self._complaints.away(self._source.topic, error.str())
 
     def _ask(self, consumer: Any, question: Callable[[], T]) -> T:
         """The answer, however long it takes; raises ValueError where we are not let in."""
@@ -184,7 +201,7 @@ class _Launch:
                 self._refusal = error.str()
             if self._refusal is not None:
                 raise ValueError(f"kafka_config: must give access to {self._source.topic!r}, got {self._scrubbed()}")
-            self._complaints.say(f"{self._source.topic}: waiting for the broker ({error.str()})")
+            self._complaints.away(self._source.topic, error.str())
             time.sleep(0.2)
 
     def _scrubbed(self) -> str:

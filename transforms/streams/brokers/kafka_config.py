@@ -12,7 +12,7 @@ from beam_coresets.transforms.streams.messages.registry import PREFIX
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin import AdminClient, ConfigResource
 except ImportError as _error:
     raise ImportError("confluent_kafka: must be installed (pip install 'beam-coresets[kafka]'), got none") from _error
 
@@ -115,17 +115,36 @@ def open_admin(config: Mapping[str, Any]) -> Any:
     return AdminClient({**own, "log_level": 0, "error_cb": lambda error: None})
 
 
+def compacted(config: Mapping[str, Any], topic: str) -> bool:
+    """Whether the broker says of a topic that it deletes messages that later ones replace."""
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        policy = open_admin(config).describe_configs([asked], request_timeout=3)[asked].result()["cleanup.policy"]
+    except (KafkaException, KeyError):  # not everybody may ask
+        return False
+    return "compact" in policy.value.split(",")
+
+
 def denied(error: Any) -> bool:
     """Whether an error says that we are not let in, which waiting does not change."""
     return error.code() in _DENIED
 
 
 class Complaints:
-    """Warnings about one matter, at most one in ten seconds, without secrets."""
+    """Warnings about one matter, the first at once and then one in ten seconds, without secrets."""
 
     def __init__(self, config: Mapping[str, Any], clock: Callable[[], float] = time.monotonic) -> None:
         self._config, self._clock = config, clock
-        self._said = float("-inf")
+        self._said = self._away = self._since = float("-inf")
+
+    def away(self, name: str, error: str) -> None:
+        """That the servers are waited for in order to read something, and for how long by now."""
+        now = self._clock()
+        if now - self._away > 3 * SAY_SECONDS:
+            self._since = now
+        self._away = now
+        servers = self._config.get(SERVERS, "")
+        self.say(f"{name}: waiting for the broker at {servers} ({error}), {now - self._since:.0f} s by now")
 
     def say(self, text: str) -> None:
         if self._clock() - self._said >= SAY_SECONDS:

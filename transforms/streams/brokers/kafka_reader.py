@@ -1,13 +1,15 @@
 """Reads the Kafka partitions that one shard holds, from exact offsets."""
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from beam_coresets.transforms.streams.brokers.kafka_config import Complaints, denied, open_admin, open_consumer, scrub
+from beam_coresets.transforms.streams.brokers.partition_ends import PartitionEnds
+from beam_coresets.transforms.streams.clocks import LatestClock
 from beam_coresets.transforms.streams.messages.decoding import Messages
 from beam_coresets.transforms.streams.messages.registry import RegistryUnavailableError
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
@@ -15,11 +17,11 @@ from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 _OVERHEAD = 128  # what a message costs beside its value, bytes
 _MOST = 20_000  # messages taken from the client at once
 _LINGER = 0.005
-_ASK_SECONDS = 0.5  # between questions where an idle partition ends
 _ANSWER_SECONDS = 2.0
 _UNHEARD_SECONDS = 10.0  # a question that has not even failed by then never will
-_STALE_SECONDS = 3.0  # an end that was seen longer ago proves nothing
-_SETTLE_SECONDS = 10.0  # the most that producers get after an outage to bring what they have kept back
+_SILENT_SECONDS = 5.0  # a broker that is not heard of for so long is told of
+_BLOCKED_SECONDS = 10.0  # a transaction that is open for longer is told of
+_LOOK_SECONDS = 1.0  # between questions for partitions while there is none to read
 _CLOSE_SECONDS = 2.0
 _HOLD_SECONDS = 1.0  # before the schema registry is asked again for a partition
 
@@ -28,34 +30,27 @@ _LOST = (
     KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.TOPIC_EXCEPTION, KafkaError.MSG_SIZE_TOO_LARGE,
 )  # fmt: skip
-_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
-
-
-class _End(NamedTuple):
-    """The end of a partition: its next offset, and when (monotonic) it was known to be there."""
-
-    offset: int
-    seen: float
+_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION)
 
 
 class KafkaReader:
     """See `source.Reader`. One client with all partitions, its buffer `buffer` bytes.
 
-    An idle partition is asked twice a second where it ends: while a broker does not answer, nothing is `caught_up`, and
-    after that not before producers have had as long again to bring what they kept back, whatever its end is meanwhile.
+    An idle partition is asked twice a second where all that was written ends, open transactions included: while a
+    broker does not answer, nothing is `caught_up`, and after that not before producers have had as long again to bring
+    what they kept back, whatever its end is meanwhile (`PartitionEnds`).
     """
 
-    def __init__(self, source: Any, shard: int, buffer: int, clock: Callable[[], float] = time.time) -> None:
-        self._source, self._clock = source, clock
+    def __init__(self, source: Any, shard: int, buffer: int, clock: Callable[[], float] | None = None) -> None:
+        self._source, self._clock = source, LatestClock() if clock is None else clock
         self._topic = source.topic
         self._next: dict[int, int] = {}
-        self._ends: dict[int, _End] = {}
-        self._heard: dict[int, float] = {}  # when (monotonic) anything was last known of a partition
-        self._settling: dict[int, float] = {}  # partitions that are back from an outage, until when (monotonic)
+        self._ends = PartitionEnds()
         self._held: dict[int, float] = {}  # partitions that wait for the schema registry, until when (monotonic)
         self._fatal: str | None = None
-        self._lost: tuple[int, Any] | None = None
+        self._lost: tuple[int, str] | None = None
         self._commits = 0
+        self._read_at = self._resumed = float("-inf")  # when it read last; and began to, after a pause
         self._complaints = Complaints(source.settings)
         self._uncommitted = source.settings.get("isolation.level") == "read_uncommitted"
         self._group, self._buffer = source.group_of(shard), buffer
@@ -64,7 +59,7 @@ class KafkaReader:
         self._admin, self._admin_since = open_admin(source.settings), time.monotonic()
         self._questions: dict[int, tuple[float, Any]] = {}
         self._discovery: Any = None
-        self._discovered = float("-inf")
+        self._discovered = self._known = float("-inf")  # when it was last asked what partitions there are; answered
         self._partitions = self._absences = 0
 
     def seek(self, positions: Mapping[int, int]) -> None:
@@ -75,8 +70,8 @@ class KafkaReader:
         self._assign()
 
     def _assign(self) -> None:
-        self._ends, self._held, self._settling = {}, {}, {}
-        self._heard = dict.fromkeys(self._next, time.monotonic())
+        self._held = {}
+        self._ends.begin(self._next, time.monotonic())
         if self._consumer is None:  # not earlier: partitions given to a client that has stood idle wait up to a second
             self._consumer = open_consumer(
                 self._source.settings,
@@ -91,6 +86,9 @@ class KafkaReader:
         self._raise()
         self._ask()
         self._release()
+        now = time.monotonic()
+        self._resumed = now if now - self._read_at >= _SILENT_SECONDS else self._resumed
+        self._read_at = now
         groups = self._consume(seconds)
         chunks = []
         for part in sorted(groups):
@@ -104,12 +102,19 @@ class KafkaReader:
                 chunks.append(chunk)
         if not chunks:
             self._raise()
+            self._tell_silence(time.monotonic())
         return chunks
+
+    def _tell_silence(self, now: float) -> None:
+        """Says that nothing is heard of any partition, not even a refusal."""
+        silent = now - max(self._ends.heard(), self._resumed)
+        if silent >= _SILENT_SECONDS and self._next.keys() - self._held.keys():
+            self._complaints.away(self._topic, f"nothing heard for {silent:.0f} s")
 
     def _hold(self, part: int) -> None:
         """Leaves alone, for a while, a partition that can't be decoded; the others go on."""
         self._held[part] = time.monotonic() + _HOLD_SECONDS
-        self._ends.pop(part, None)
+        self._ends.forget(part)
         self._consumer.incremental_unassign([TopicPartition(self._topic, part)])
 
     def _release(self) -> None:
@@ -122,12 +127,13 @@ class KafkaReader:
             self._consumer.incremental_assign([TopicPartition(self._topic, part, self._next[part]) for part in due])
 
     def caught_up(self, part: int) -> bool:
-        end, now = self._ends.get(part), time.monotonic()
-        return end is not None and now - end.seen < _STALE_SECONDS and now >= self._settling.get(part, 0.0)
+        return self._ends.caught_up(part, time.monotonic())
+
+    def drained(self, part: int) -> bool:
+        return self._ends.drained(part, time.monotonic())
 
     def age(self, part: int) -> float:
-        end = self._ends.get(part)
-        return 0.0 if end is None else time.monotonic() - end.seen
+        return self._ends.age(part, time.monotonic())
 
     def ended(self, part: int) -> bool:
         return False
@@ -136,6 +142,12 @@ class KafkaReader:
         """Partitions that `seek` did not name: also those that came while no reader was there, and others' parts."""
         self._discover()
         return {part: 0 for part in range(self._partitions) if part not in self._next}
+
+    def knows_parts(self, since: float) -> bool:
+        if self._known < since and self._discovery is None:
+            self._discovered = float("-inf")
+        self._discover()
+        return self._known >= since
 
     def commit(self, positions: Mapping[int, int]) -> None:
         offsets = [TopicPartition(self._topic, part, position) for part, position in positions.items()]
@@ -175,49 +187,41 @@ class KafkaReader:
                 group = groups.get(part)
                 if group is None:
                     groups[part] = group = []
-                    self._ends.pop(part, None)
-                    self._hear(part)
+                    self._ends.read(part, time.monotonic())
                 group.append(message)
                 room -= len(message) + _OVERHEAD
                 taken += 1
             if (taken and len(got) < asked) or (not taken and time.monotonic() >= until) or self._fatal:
                 break
-        self._forget_passed_ends(groups)
-        return groups
-
-    def _forget_passed_ends(self, groups: Mapping[int, list[Any]]) -> None:
         for part, group in groups.items():
-            end = self._ends.get(part)
-            if end is not None and group[-1].offset() >= end.offset:
-                del self._ends[part]
+            self._ends.passed(part, group[-1].offset())
+        return groups
 
     def _event(self, message: Any) -> None:
         error, part = message.error(), message.partition()
         if part not in self._next or part in self._held:
             return
         if error.code() == KafkaError._PARTITION_EOF:
-            self._ends[part] = _End(message.offset(), time.monotonic())
-            self._hear(part)
+            self._ends.reached(part, message.offset(), self._written(part, message.offset()), time.monotonic())
         elif error.code() in _OUT_OF_RANGE:
-            self._lost = part, error
+            self._lost = part, error.str()
         elif error.code() in _LOST or denied(error):
             self._fatal = f"{self._source.part_name(part)}: must be readable, got {error.str()}"
         else:
-            self._complaints.say(f"{self._source.part_name(part)}: waiting for the broker ({error.str()})")
+            self._complaints.away(self._source.part_name(part), error.str())
 
-    def _hear(self, part: int) -> None:
-        """Notes that the broker has told something of a partition; if that was away, its producers were, too."""
-        now = time.monotonic()
-        away = now - self._heard.get(part, now)
-        if away >= _STALE_SECONDS:
-            self._settling[part] = now + min(away, _SETTLE_SECONDS)
-        self._heard[part] = now
+    def _written(self, part: int, end: int) -> int:
+        """Where all that is written of a partition ended at its last answer, if messages end at `end`."""
+        if self._uncommitted:
+            return end
+        _, written = self._consumer.get_watermark_offsets(TopicPartition(self._topic, part), cached=True)
+        return int(written)
 
     def _on_error(self, error: Any) -> None:
         if denied(error) or error.fatal():
             self._fatal = f"{self._topic}: must be readable, got {error.str()}"
         else:
-            self._complaints.say(f"{self._topic}: waiting for the broker ({error.str()})")
+            self._complaints.away(self._topic, error.str())
 
     def _on_commit(self, error: Any, partitions: Any) -> None:
         self._commits -= 1
@@ -226,12 +230,12 @@ class KafkaReader:
 
     def _raise(self) -> None:
         if self._lost is not None:
-            part, error = self._lost
+            part, said = self._lost
             try:
                 low, high = self._consumer.get_watermark_offsets(TopicPartition(self._topic, part), timeout=5)
                 there = f"{low} to {high}"
             except KafkaException:
-                there = f"unknown: {error.str()}"
+                there = f"unknown: {said}"
             raise ValueError(
                 f"offset: must be in what the broker has of {self._source.part_name(part)} ({there}),"
                 f" got partition {part} at offset {self._next[part]}"
@@ -264,29 +268,38 @@ class KafkaReader:
         return chunk
 
     def _ask(self) -> None:
-        """Asks, beside the reading, where idle partitions end by now, each alone; takes the answers that are there.
-
-        An end that stays where it was is seen again; one that moved on means that messages are on their way.
-        """
+        """Asks, beside the reading, where idle partitions end by now, each alone; takes the answers that are there."""
         now = time.monotonic()
         for part, (asked, question) in list(self._questions.items()):
             unheard = now - asked >= _UNHEARD_SECONDS
             if not question.done() and not unheard:
                 continue
             del self._questions[part]
-            known = self._ends.get(part)
-            if unheard or _refused(question):
+            if unheard or _is_refused(question):
                 self._ask_anew(now)
-            elif question.exception() is None and known is not None and question.result().offset == known.offset:
-                self._ends[part] = _End(known.offset, asked)
-                self._hear(part)
-        due = [p for p, end in self._ends.items() if now - end.seen >= _ASK_SECONDS and p not in self._questions]
+            elif question.exception() is None and part in self._next:
+                self._ends.answered(part, question.result().offset, asked, now)
+        due = [part for part in self._ends.due(now) if part not in self._questions]
         if due:
             latest = {TopicPartition(self._topic, part): OffsetSpec.latest() for part in due}
-            level = IsolationLevel.READ_UNCOMMITTED if self._uncommitted else IsolationLevel.READ_COMMITTED
-            found = self._admin.list_offsets(latest, isolation_level=level, request_timeout=_ANSWER_SECONDS)
+            found = self._admin.list_offsets(
+                latest, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER_SECONDS
+            )
             self._questions |= {where.partition: (now, question) for where, question in found.items()}
+        self._tell_ends(now)
         self._discover()
+
+    def _tell_ends(self, now: float) -> None:
+        """Says which partitions wait for an open transaction, and gives up those that have lost what was read."""
+        cut = self._ends.cut()
+        if cut is not None and self._lost is None:
+            self._lost = cut[0], f"its log was cut to {cut[1]}"
+        for part, (seconds, offset) in self._ends.blocked(now).items():
+            if seconds >= _BLOCKED_SECONDS:
+                self._complaints.say(
+                    f"{self._source.part_name(part)}: waiting for the transaction that is open at offset {offset}, "
+                    f"{seconds:.0f} s by now"
+                )
 
     def _ask_anew(self, now: float) -> None:
         """Another client for questions, which knows nothing yet: after a change of leaders librdkafka would go on
@@ -300,7 +313,8 @@ class KafkaReader:
             self._count(self._discovery)
             self._discovery = None
         now = time.monotonic()
-        if self._discovery is None and now - self._discovered >= self._source.discover_seconds:
+        often = self._source.discover_seconds if self._next else min(_LOOK_SECONDS, self._source.discover_seconds)
+        if self._discovery is None and now - self._discovered >= often:
             self._discovered = now
             topics = TopicCollection([self._topic])
             self._discovery = self._admin.describe_topics(topics, request_timeout=_ANSWER_SECONDS)[self._topic]
@@ -310,7 +324,7 @@ class KafkaReader:
         problem = answer.exception()
         if problem is None:
             there = len(answer.result().partitions)
-            self._partitions = max(self._partitions, there)
+            self._partitions, self._known = max(self._partitions, there), self._discovered
         elif isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             there = 0
         else:
@@ -322,7 +336,9 @@ class KafkaReader:
             self._fatal = f"topic: must have the partitions that are read, got none of {names}"
 
 
-def _refused(question: Any) -> bool:
-    """Whether a broker has answered with an error; not that none has answered."""
+def _is_refused(question: Any) -> bool:
+    """Whether a broker has answered with an error, or with no offset; not that none has answered."""
     problem = question.exception()
+    if problem is None:
+        return bool(question.result().offset < 0)
     return isinstance(problem, KafkaException) and problem.args[0].code() > 0

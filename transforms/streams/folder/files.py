@@ -280,6 +280,9 @@ class FileParts:
     def starts(self) -> Mapping[int, int]:
         return {part.index: 0 for part in self.parts}
 
+    def since(self, starts: Mapping[int, int], now: float) -> Mapping[int, float]:
+        return {}
+
     def part_name(self, part: int) -> str:
         return self._names[part]
 
@@ -337,6 +340,12 @@ class FileReader:
 
     def caught_up(self, part: int) -> bool:
         return self.ended(part)
+
+    def drained(self, part: int) -> bool:
+        return self.caught_up(part)
+
+    def knows_parts(self, since: float) -> bool:
+        return True
 
     def age(self, part: int) -> float:
         return 0.0

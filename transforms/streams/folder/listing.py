@@ -3,12 +3,14 @@ import dataclasses
 import logging
 import re
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from beam_coresets.hashing import derive_seed
 from beam_coresets.transforms.reading.finding.paths import matching
+from beam_coresets.transforms.streams.clocks import steady
 
 _LOG = logging.getLogger(__name__)
 _WILD = re.compile(r"[*?\[{]")
@@ -42,6 +44,7 @@ class Snapshot:
 
     Attributes:
       version: counts listings from 1; 0 if there was none yet.
+      at: when it was begun, in seconds of the listing's clock.
       failed: the folder could not be listed since; all else is as it was.
       files: the settled files by key, in the order in which they were found.
       by_part: the same by part.
@@ -51,6 +54,7 @@ class Snapshot:
     """
 
     version: int = 0
+    at: float = 0.0
     failed: bool = False
     files: Mapping[int, Found] = dataclasses.field(default_factory=dict)
     by_part: Mapping[int, tuple[Found, ...]] = dataclasses.field(default_factory=dict)
@@ -92,6 +96,10 @@ class Listing:
         self._files: dict[int, Found] = {}
         self._waiting: dict[int, tuple[Found, float]] = {}  # what was seen of a file, and since when
         self._snapshot = Snapshot()
+
+    def age(self, snapshot: Snapshot) -> float:
+        """Seconds since a listing was begun: what has come since then is not in it."""
+        return max(0.0, self._clock() - snapshot.at)
 
     def look(self) -> Snapshot:
         """The newest listing; makes another one if it is time and no other thread is at it."""
@@ -142,6 +150,7 @@ class Listing:
             by_part.setdefault(file.key % self._parts, []).append(file)
         return Snapshot(
             self._snapshot.version + 1,
+            self._at,
             False,
             dict(self._files),
             {part: tuple(files) for part, files in by_part.items()},
@@ -159,6 +168,7 @@ def listing_of(
     pattern: str, parts: int, settle: float, poll_seconds: float, clock: Callable[[], float]
 ) -> Listing:
     """The process's one listing of a folder, for as long as anyone holds it."""
+    clock = steady if clock is time.time else clock  # one that is set must not settle what is being written
     settings = pattern, parts, settle, poll_seconds, clock
     with _MAKING:
         listing = _LISTINGS.get(settings)

@@ -173,6 +173,9 @@ class Folder:
     def starts(self) -> Mapping[int, Any]:
         return {part: {"offset": 0, "file": None, "row": 0, "stamp": None, "done": []} for part in range(self.parts)}
 
+    def since(self, starts: Mapping[int, Any], now: float) -> Mapping[int, float]:
+        return {}
+
     def part_name(self, part: int) -> str:
         return f"{self.pattern}[{part}]"
 
@@ -353,8 +356,14 @@ class FolderReader:
         fresh = snapshot.version > 0 and not snapshot.failed and progress.version == snapshot.version
         return fresh and progress.file is None and not progress.queue and part not in snapshot.arriving
 
+    def drained(self, part: int) -> bool:
+        return self.caught_up(part)
+
+    def knows_parts(self, since: float) -> bool:
+        return True
+
     def age(self, part: int) -> float:
-        return 0.0
+        return self._listing.age(self._snapshot)
 
     def ended(self, part: int) -> bool:
         return False
