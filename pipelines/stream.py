@@ -21,6 +21,7 @@ from beam_coresets.pipelines.console.stream_options import (
     kafka_config,
     pubsub_of,
     refuse_unused,
+    skipped_of,
     source_of,
     stream_of,
     warnings_of,
@@ -72,6 +73,8 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     runners.require_runner(beam_options, known.shards)
     claims = Claims(known.output, known.format)
     claims.require_writable()
+    for line in skipped_of(known, claims.claimed_since(())):
+        console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     if known.detach:
         console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
         return 0

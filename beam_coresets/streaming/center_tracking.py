@@ -121,6 +121,11 @@ class CenterHistory:
         unknown = np.full(len(centers), np.nan)
         return CenterHistory(key, (WindowCenters(-np.inf, centers, unknown, unknown, names, unknown),))
 
+    @property
+    def dim(self) -> int | None:
+        """Coordinates of its centers; None without any."""
+        return self.windows[-1].centers.shape[1] if self.windows else None
+
     def start_from(self, window_end: float) -> Array | None:
         """The centers (k, d) of the last window before this one, to start solving from; None if none is known."""
         before = self._before(window_end)

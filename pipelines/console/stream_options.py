@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from beam_coresets.pipelines.console.options import JobOptions
 from beam_coresets.pipelines.running.runners import RunnerOptions
 from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import WindowSpec
-from beam_coresets.times import length_of_time
+from beam_coresets.times import iso, length_of_time
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.brokers.pubsub import ReadPubSub
 from beam_coresets.transforms.streams.folder.source import Folder
@@ -31,7 +31,8 @@ from beam_coresets.transforms.streams.messages.formats import (
 )
 from beam_coresets.transforms.streams.rate import RateSource
 from beam_coresets.transforms.streams.source import Source
-from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND
+from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, time_of_text
+from beam_coresets.transforms.writing.claims import place_of
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 
@@ -254,6 +255,25 @@ def warnings_of(known: StreamOptions) -> list[str]:
     return [
         f"window: {known.window} comes more often than the deadline of {known.deadline:g} s passes: while a shard is "
         f"late, {waiting} windows wait for it at a time"
+    ]
+
+
+def skipped_of(known: StreamOptions, decided: Sequence[str]) -> list[str]:
+    """Which windows lie between the last of those decided (their names), by an earlier run, and where this one starts.
+
+    A start in the middle of what has not been decided is a wish that can be granted; that it leaves windows out has to
+    be said.
+    """
+    if not known.topic or known.resume_from:
+        return []
+    ends = [end for _, end, *_ in map(place_of, decided) if math.isfinite(end)]
+    begins = time.time() if known.start == "latest" else time_of_text(known.start)
+    if not ends or not max(ends) < begins:
+        return []
+    first, last = (iso(at, "seconds", "Z") for at in (max(ends), begins))
+    return [
+        f"start: {known.start} leaves out the windows from {first}, where the last run in {known.output} ended, to "
+        f"{last}; --start committed reads them"
     ]
 
 

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.stream_options import StreamOptions, warnings_of
+from beam_coresets.pipelines.console.stream_options import StreamOptions, skipped_of, warnings_of
 from beam_coresets.pipelines.main import main
+from beam_coresets.streaming.windows import Window
 
 FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
 SOURCES = "topic, pubsub_subscription, rate, input: must be one of them"
@@ -123,3 +124,16 @@ def test_a_window_shorter_than_the_deadline_is_warned_of(window, deadline, waiti
     known, _ = options.parse(words, "stream", StreamOptions)
     found = warnings_of(known)
     assert [waiting in line for line in found] == ([] if waiting is None else [True])
+
+
+def test_windows_that_a_new_start_leaves_out_are_named():
+    def said(start, ends=(120.0, 60.0), **more):
+        known = StreamOptions(topic="t", start=start, output="out", **more)
+        return skipped_of(known, [Window(end - 60, end).name for end in ends])
+
+    (line,) = said("latest")
+    assert "1970-01-01T00:02:00Z" in line
+    assert "--start committed" in line
+    assert said("1970-01-01T00:05:00Z")
+    assert said("latest", ends=()) == said("committed") == said("earliest") == said("100") == said("offsets.json") == []
+    assert said("latest", resume_from="chk-1") == []

@@ -18,7 +18,7 @@ from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.coordinator.replicas import in_lane
-from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.claims import Claims, place_of
 
 DECIDED, ELSEWHERE = "decided", "elsewhere"
 REMEMBERED = 64  # windows after which a key that says nothing is forgotten
@@ -30,7 +30,7 @@ class SolveInOrder(beam.PTransform):
 
     Centers are solved from those of the last window before, and matched with them by shared mass (`center_tracking`).
     Where another decision of the window is claimed already, as after a restart, later windows follow the claimed
-    one.
+    one; a run that begins anew follows the last windows that are claimed.
 
     Args:
       question: k, z, metric and how the coreset was made.
@@ -101,14 +101,16 @@ class _SolveInOrder(beam.DoFn):
         self, element: tuple[str, Verdict], state: Any = beam.DoFn.StateParam(HISTORIES)
     ) -> Iterator[Any]:
         verdict, held = element[1], state.read()
-        histories = {} if held is None else _unpacked(held)
         window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
+        histories = self._from_claims(window) if held is None else _unpacked(held)
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
         claimed = {} if winner is None else self._claimed(window)
         summaries = []
         for key, decision in () if elsewhere else verdict.decisions.items():
             history = histories.get(key) or self._first(key)
+            if decision.points and history.dim not in (None, decision.coreset.dim):
+                history = self._first(key)
             summary, after = self._answer(verdict, key, decision, history)
             summaries.append(summary)
             histories[key] = after
@@ -121,6 +123,18 @@ class _SolveInOrder(beam.DoFn):
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
             yield summary_of_keys(window, summaries, verdict.replica)
+
+    def _from_claims(self, window: Window) -> dict[str, CenterHistory]:
+        """What an earlier run has left in the tables: of each key the last centers before the window."""
+        if self._claims is None:
+            return {}
+        found: dict[str, CenterHistory] = {}
+        for name in self._claims.before(window)[:REMEMBERED]:
+            mine = self._claimed(name)
+            found |= {key: CenterHistory(key).with_window(one) for key, one in mine.items() if key not in found}
+            if mine and "" in found:
+                break
+        return found
 
     def _first(self, key: str) -> CenterHistory:
         return CenterHistory(key) if self._init is None else CenterHistory.starting_from(*self._init, key=key)
@@ -150,14 +164,14 @@ class _SolveInOrder(beam.DoFn):
         ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
         return with_identities(summary, found.ids, found.born, found.split_from, ended), after
 
-    def _claimed(self, window: Window) -> dict[str, WindowCenters]:
-        """The centers of the claimed decision of this window, by key."""
+    def _claimed(self, window: Window | str) -> dict[str, WindowCenters]:
+        """The centers of the claimed decision of this window, or of the window of this name, by key."""
         assert self._claims is not None
         rows = [row for row in self._claims.read(window, "centers").to_pylist() if row["index"] is not None]
         by_key: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_key.setdefault(row["key"], []).append(row)
-        end, z = float(window.end or 0.0), self._question.sampler.z
+        end, z = place_of(window if isinstance(window, str) else window.name)[1], self._question.sampler.z
         return {key: _window_centers(end, mine, z, self._scale) for key, mine in by_key.items()}
 
 

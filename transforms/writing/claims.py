@@ -136,6 +136,13 @@ class Claims:
         names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims")) if _is_claim(name))
         return sorted((name for name in names if name not in seen), key=place_of)
 
+    def before(self, window: Window) -> list[str]:
+        """The names of the decided windows of the same group that end before it does, newest first."""
+        group, end = place_of(window.name)[2], window.end or 0.0
+        places = [place_of(name) for name in self.claimed_since(())]
+        found = [place for place in places if place[2] == group and place[1] < end]
+        return [name for *_, name in sorted(found, key=lambda place: place[1:4:2], reverse=True)]
+
     def finish_all(self) -> None:
         """Puts into their places what earlier runs had claimed when they were stopped."""
         for name in atomic_files.folders_in(self._path(".staging")):

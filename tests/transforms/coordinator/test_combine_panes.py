@@ -210,3 +210,30 @@ def read_all(folder, name, form):
     files = sorted((folder / name).rglob(f"*.{form}"))
     assert len(files) == 2
     return [typed(decode(file.read_bytes(), form), name).to_pylist() for file in files]
+
+
+@pytest.mark.parametrize("keys", [("",), ("a", "b")])
+def test_a_run_that_begins_anew_follows_the_last_windows_that_are_claimed(tmp_path, keys):
+    """The centers are who they were, after windows that were left out and some that nothing fell into."""
+    claims = Claims(str(tmp_path), "jsonl")
+
+    def at(pane, **more):
+        return dataclasses.replace(verdict(0, keys=keys, **more), start=5.0 * pane, end=5.0 * (pane + 1))
+
+    def solved(*verdicts):
+        solve, histories = _SolveInOrder(Question(SAMPLER), None, None, claims), Value()
+        for one in verdicts:
+            (summary,) = solve.process(("007", one), histories)
+            assert claims.publish(summary)
+        rows = claims.read(Window(verdicts[-1].start, verdicts[-1].end, "007"), "centers").to_pylist()
+        return [(row["key"], row["center_id"], row["born"]) for row in rows if row["index"] is not None]
+
+    before = solved(at(0), at(1))
+    assert len(before) == len(keys)
+    assert {born for *_, born in before} == {5.0}
+    solved(at(1), at(3, rows=0))
+    assert solved(at(9)) == before
+    assert [claims.before(Window(25.0, 30.0, "007"))[0], claims.before(Window(0.0, 5.0, "007"))] == [
+        Window(15.0, 20.0, "007").name, []
+    ]  # fmt: skip
+    assert claims.before(Window(25.0, 30.0, "008")) == []
