@@ -254,7 +254,7 @@ def test_windows_wait_for_transactions_that_are_committed_before_the_deadline(st
     topic, folder = make_topic(broker, 2), tmp_path / "out"
     job = stream("run", topic, broker, "--window=2s", "--deadline=60s", "--cap=90s", "--message_format=json",
                  "--columns=x,y", "--dim=2")  # fmt: skip
-    readers_started(job, broker, topic)
+    job.wait_for(lambda: decided(folder), "a window of an empty topic", 3 * PATIENCE)
     producer = Producer({"bootstrap.servers": broker.servers, "transactional.id": topic, "log_level": 0})
     producer.init_transactions(30)
     truth = collections.Counter()
@@ -269,7 +269,7 @@ def test_windows_wait_for_transactions_that_are_committed_before_the_deadline(st
             producer.poll(0.1)
         (producer.commit_transaction if kept else producer.abort_transaction)(30)
     wanted = {(start,) for start, count in truth.items() if count}
-    job.wait_for(lambda: covers(folder, wanted), "a summary for every window")
+    job.wait_for(lambda: covers(folder, wanted), "a summary for every window", 2 * PATIENCE)
     job.kill()
     rows = windows_in(folder)
     whole = {start for start, row in rows.items() if row["coverage"] == 1 and row["reason"] == "all"}
