@@ -27,8 +27,9 @@ class CombinePanes(beam.PTransform):
     """Verdicts of panes -> verdicts of windows; fixed windows are their panes and pass as they are.
 
     A pane that is revised, or comes after a sliding window was answered without it, revises the windows it is in. Until
-    then their coverage is less by the share of panes that are missing (of those since the first one). A running summary
-    takes each pane once, and the first revision of it; one that comes after later ones is in the next report.
+    then their coverage is less by the share of panes that are missing: of those since the first one, or of all if that
+    is not whole itself. A running summary takes each pane once, and the first revision of it; one that comes after
+    later ones is in the next report.
 
     Args:
       windows: how the stream is cut.
@@ -133,6 +134,8 @@ class _Slide(_Panes):
 
     def _window(self, progress: SlidingProgress, newest: Mapping[int, Verdict], last: int, revision: int) -> Verdict:
         wanted = progress.inside(last, self._windows.panes)
+        if _is_headless(newest.get(wanted[0])):  # what was there before it is missing as well
+            wanted = range(last - self._windows.panes + 1, last + 1)
         inside = [newest[p] for p in wanted if p in newest]
         end = self._windows.bounds(last)[1]
         whole = _merge_verdicts(inside, end - self._windows.size, end, revision, self._sampler, self._seed)
@@ -208,6 +211,11 @@ def _merge_verdicts(
     decisions = _merge_keys([(pane, 1.0) for pane in panes], lambda _: sampler, seed)
     at = max(pane.decided_at for pane in panes)
     return Verdict(start, end, panes[0].group, revision, reason, at, decisions, panes[0].replica)
+
+
+def _is_headless(first: Verdict | None) -> bool:
+    """Whether a stream may have begun in the middle of its first pane: not all of that is there."""
+    return first is not None and any(one.recovery.coverage < 1 for one in first.decisions.values())
 
 
 def _covering(decision: Decision, share: float) -> Decision:

@@ -237,3 +237,18 @@ def test_a_run_that_begins_anew_follows_the_last_windows_that_are_claimed(tmp_pa
         Window(15.0, 20.0, "007").name, []
     ]  # fmt: skip
     assert claims.before(Window(25.0, 30.0, "008")) == []
+
+
+def test_windows_from_before_a_stream_that_began_in_the_middle_are_not_whole():
+    """What was before the first pane is missing as what was in it before reading began."""
+    def coverages(first):
+        found, _ = answers(slide("20s/5s"), [first, *(verdict(pane) for pane in range(4, 8))])
+        return {one.start: one.decisions[""].recovery.coverage for each in found for one in each if one.revision == 1}
+
+    begun = verdict(3)
+    (decided,) = begun.decisions.values()
+    half = dataclasses.replace(decided, recovery=dataclasses.replace(decided.recovery, coverage=0.5))
+    assert set(coverages(begun).values()) == {1.0}
+    assert coverages(dataclasses.replace(begun, decisions={"": half})) == pytest.approx(
+        {0.0: 0.125, 5.0: 0.375, 10.0: 0.625, 15.0: 0.875, 20.0: 1.0}
+    )
