@@ -267,6 +267,7 @@ def test_windows_wait_for_transactions_that_are_committed_before_the_deadline(st
                 producer.produce(topic, json.dumps({"x": at % 7, "y": at % 3}), partition=part, timestamp=at)
                 truth[at // 2000 * 2] += kept
             producer.poll(0.1)
+        assert producer.flush(60) == 0
         (producer.commit_transaction if kept else producer.abort_transaction)(30)
     wanted = {(start,) for start, count in truth.items() if count}
     job.wait_for(lambda: covers(folder, wanted), "a summary for every window", 2 * PATIENCE)
