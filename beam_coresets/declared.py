@@ -114,7 +114,7 @@ class Parameter:
     def regex(self) -> str:
         """An anchored extended regular expression for the text of it, several words separated by spaces."""
         if self.choices:
-            return f"^({'|'.join(self.choices)})$"
+            return f"^({'|'.join(self.choices).replace('.', '[.]')})$"
         item = _item(self.kind)
         one = self.pattern or _PATTERNS[self.kind if item is None else item]
         if item is not None and not self.several and not self.pattern:

@@ -167,6 +167,7 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
         options.require(known, "group_column")
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     show.notes(source.notes, console)
+    source.require_rows()
     if source.dim != clusters.centers.shape[1]:
         raise ValueError(f"input: must have the centers' {clusters.centers.shape[1]} coordinates, got {source.dim}")
     job, began = AssignJob(known, beam_options, clusters, source, console), time.monotonic()

@@ -66,6 +66,7 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
     plan, columns = options.plan_of(known, constraint_of(known)), options.columns_of(known)
     source = ReadBlocks(known.input, columns, known.input_format)
     show.notes(source.notes, console)
+    source.require_rows()
     if plan.r >= source.dim:
         raise ValueError(f"r: must be below d = {source.dim}, got {plan.r}")
     coordinators = ONE if known.explain else _prepared(known, beam_options, streaming, console)

@@ -80,6 +80,7 @@ def verify(
         centers, points = scale.apply(centers), scale.apply(points)
     source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
     show.notes(source.notes, console)
+    source.require_rows()
     if source.dim != points.shape[1]:
         raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))

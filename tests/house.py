@@ -38,8 +38,9 @@ MAY_IMPORT = {  # package -> the packages that it may import, besides the root
 }
 BEAM_MAY_IMPORT = {  # of Beam's side: these, and any package of the core
     "transforms.base": "",
+    "transforms.text": "",
     "transforms.reading.finding": "transforms.base",
-    "transforms.reading": "transforms.reading.finding transforms.base",
+    "transforms.reading": "transforms.reading.finding transforms.text transforms.base",
     "transforms.streams": "transforms.reading transforms.base",
     "transforms.streams.messages": "transforms.streams transforms.reading transforms.base",
     "transforms.streams.brokers": "transforms.streams.messages transforms.streams transforms.reading transforms.base",

@@ -21,6 +21,7 @@ from beam_coresets.pipelines.running import launch
 from beam_coresets.pipelines.running.local import is_local, local_by_default
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
+from beam_coresets.transforms.text.dialects import TextParameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ResultOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataOptions(ColumnParameters):
+class DataOptions(TextParameters, ColumnParameters):
     """What is read."""
 
     input: tuple[str, ...] = declare(
@@ -47,7 +48,8 @@ class DataOptions(ColumnParameters):
     metric: str | None = declared_as(  # type: ignore[assignment]
         ColumnParameters, "metric", None, help="of distances (default: euclidean)"
     )
-    no_header: bool = declare(False, "CSV files begin with data; columns are f0, f1, ...", group="data")
+    no_header: bool = declare(False, "CSV files begin with data; columns are f0, f1, ...", group="text files")
+    header: bool = declare(False, "CSV files begin with names, even if these are numbers", group="text files")
     max_bad_rows: int = declared_as(PlanParameters, "max_bad_rows", 0)
     scale: str = declare("none", "bring columns to one scale first", group="data", choices=("none", "standard"))
 
@@ -207,7 +209,10 @@ def columns_of(known: DataOptions) -> Columns:
         raise ValueError("metric: must be given with --vector-column (euclidean or cosine), got nothing")
     if known.scale != "none" and known.metric == "cosine":
         raise ValueError(f"scale: must be none with --metric cosine, got {known.scale!r}")
-    return Columns(**_asked(Columns, known), header=not known.no_header)
+    if known.header and known.no_header:
+        raise ValueError("header: must be left out with --no-header, got both")
+    asked = {**_asked(Columns, known), "header": False if known.no_header else (known.header or None)}
+    return Columns(**asked)
 
 
 def apart(plan: Plan, domains: tuple[int, ...] | None) -> Plan:

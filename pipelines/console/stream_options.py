@@ -32,6 +32,7 @@ from beam_coresets.transforms.streams.messages.formats import (
 from beam_coresets.transforms.streams.rate import RateSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, time_of_text
+from beam_coresets.transforms.text.dialects import TextParameters
 from beam_coresets.transforms.writing.claims import place_of
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -184,6 +185,12 @@ def _check_one_source(known: StreamOptions) -> None:
     named = [name for name in names if getattr(known, name)]
     if len(named) != 1:
         raise ValueError(f"{', '.join(names)}: must be one of them, got {', '.join(named) or 'none'}")
+    if not known.input:
+        of_files = [*(field.name for field in dataclasses.fields(TextParameters)), "header", "no_header"]
+        for field in dataclasses.fields(known):
+            value = getattr(known, field.name)
+            if field.name in of_files and value != field.default:
+                raise ValueError(f"{field.name}: must be left out without --input, got {value!r}")
     if known.time_attribute and not known.pubsub_subscription:
         raise ValueError(f"time_attribute: must be left out without Pub/Sub, got {known.time_attribute!r}")
 

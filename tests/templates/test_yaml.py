@@ -16,6 +16,7 @@ from beam_coresets.declared import of_values
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.transforms import yaml_transforms
 from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.text.dialects import TextParameters
 from beam_coresets.transforms.yaml_transforms import (
     BATCH_OPTIONS,
     STREAM_OPTIONS,
@@ -93,7 +94,8 @@ def test_options_are_the_fields():
         "id_column": "name", "weak": True,
     }  # fmt: skip
     names = {field.name for kind in (Plan, Columns) for field in dataclasses.fields(kind)}
-    assert {option.name for option in BATCH_OPTIONS} == names - {"constraint", "header"}
+    of_files = {field.name for field in dataclasses.fields(TextParameters)} | {"header"}
+    assert {option.name for option in BATCH_OPTIONS} == names - {"constraint"} - of_files
 
 
 @pytest.mark.parametrize(("options", "error"), [

@@ -23,8 +23,8 @@ from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import Format, naming
-from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
 from beam_coresets.transforms.reading.parts import (
+    FILE_FORMATS,
     MIN_PART_BYTES,
     Part,
     in_lanes,
@@ -36,6 +36,7 @@ from beam_coresets.transforms.reading.parts import (
 )
 from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size
 from beam_coresets.transforms.reading.rows import build, empty_block, regroup, warm
+from beam_coresets.transforms.text.dialects import notes_of
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
 
@@ -120,7 +121,7 @@ class ReadBlocks(beam.PTransform):
 
     Attributes:
       files, parts, layout: what was found.
-      notes: which files were left out, in words.
+      notes: which files were left out, and what was told from the first one's beginning, in words.
       dim: coordinates of a point.
 
     Raises:
@@ -145,6 +146,7 @@ class ReadBlocks(beam.PTransform):
         self.files, self.notes = find(patterns)
         self.format, self.parts = listed(self.files, format, part_bytes)
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
+        self.notes += notes_of(columns or Columns(), self.layout.options, self.files[0].path)
         self.dim = self.layout.dim
 
     def expand(self, begin: PBegin) -> "DoOutputsTuple":
@@ -157,6 +159,19 @@ class ReadBlocks(beam.PTransform):
         )
         outputs[DEAD_LETTERS].element_type = DeadLetter
         return outputs
+
+    def require_rows(self) -> None:
+        """Raises ValueError if there is not a single row, refused ones included; reads no further than the first.
+
+        Where a file can't be read, the job itself will say so.
+        """
+        try:
+            empty = not any(isinstance(found, DeadLetter) or len(found) for found in self.here())
+        except ValueError:
+            return
+        if empty:
+            names = ", ".join(repr(file.path) for file in self.files[:3]) + (", ..." if len(self.files) > 3 else "")
+            raise ValueError(f"input: must have at least one row, got none in {names}")
 
     def here(self) -> Iterator[PointBlock | DeadLetter]:
         """What the transform reads, part after part, in this process and without a pipeline."""

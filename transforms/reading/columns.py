@@ -13,6 +13,7 @@ from beam_coresets.declared import declare, declared_as, described
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.points import block
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.text.dialects import TextParameters
 
 METRICS = ("euclidean", "cosine")
 _OUTPUT = set(tables.CORESET.names) - {"id", "group"}
@@ -44,11 +45,12 @@ class ColumnParameters:
 
 @described
 @dataclasses.dataclass(frozen=True)
-class Columns(ColumnParameters):
+class Columns(TextParameters, ColumnParameters):
     """What to take from a row.
 
     Attributes:
-      header: CSV files begin with a line of names; else columns are f0, f1, ...
+      header: CSV files begin with a line of names; else columns are f0, f1, ...; None: they do, but a line that may as
+        well be data is refused.
 
     Vectors are lists or fixed-size lists (float16, float32, float64, integers). With metric cosine points are scaled to
     unit length. Weights are not negative, ids and labels integers or text; a label becomes the block's `groups`, a
@@ -59,9 +61,10 @@ class Columns(ColumnParameters):
       ValueError: contradicting or unknown choices.
     """
 
-    header: bool = True
+    header: bool | None = None
 
     def __post_init__(self) -> None:
+        self.check_dialect()
         if self.metric not in METRICS:
             raise ValueError(f"metric: must be one of {METRICS}, got {self.metric!r}")
         for name in ("columns", "keep_columns"):

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import lzma
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ Report = Callable[[DeadLetter], None]
 
 SAMPLE_ROWS = 1000
 _AVRO_ROWS = 8192
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+_COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz"}
 _AVRO_TYPES = {
     "int": pa.int64(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_(),
     "string": pa.string(), "enum": pa.string(), "bytes": pa.binary(), "fixed": pa.binary(), "null": pa.null(),
@@ -54,9 +55,11 @@ class Format:
       label: its name in messages.
       suffixes: the file names it goes by, without compression.
       splittable: parts of a file can be read alone.
-      compressible: whole files may be compressed (.gz, .bz2, .zst).
+      compressible: whole files may be compressed (.gz, .bz2, .zst, .xz).
       probe: (path, options) -> (Arrow schema, sample RecordBatch or None).
       read: (part, layout, report) -> batches; rows that can't even be parsed go to `report`.
+      settle: (path, options) -> the options with what a look at the file tells of its dialect.
+      dialect: the options of `TextParameters` that it goes by.
     """
 
     label: str
@@ -65,6 +68,8 @@ class Format:
     compressible: bool
     probe: Callable[[str, Columns], tuple[Any, Any]]
     read: Callable[[FilePart, Layout, Report], Iterator[Batch]]
+    settle: Callable[[str, Columns], Columns] = lambda path, options: options
+    dialect: tuple[str, ...] = ()
 
 
 def is_local(path: str) -> bool:
@@ -80,6 +85,34 @@ def suffix(path: str) -> tuple[str, str | None]:
     return last, None
 
 
+class _Xz(io.RawIOBase):
+    """What .xz holds, stream after stream; unlike `lzma.open` it refuses what stands behind them."""
+
+    def __init__(self, raw: Any) -> None:
+        super().__init__()
+        self._raw, self._stream, self._held = raw, lzma.LZMADecompressor(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream.eof:
+                self._held = self._stream.unused_data or self._raw.read(1 << 16)
+                if not self._held:
+                    return 0
+                self._stream = lzma.LZMADecompressor()
+            elif self._stream.needs_input and not self._held:
+                self._held = self._raw.read(1 << 16)
+                if not self._held:
+                    raise EOFError("the .xz stream is not whole")
+            given, self._held = self._held, b""
+            text = self._stream.decompress(given, len(buffer))
+            if text:
+                buffer[: len(text)] = text
+                return len(text)
+
+
 def open_bytes(path: str) -> pa.NativeFile:
     """The file's decompressed bytes as a pyarrow stream, on any Beam filesystem."""
     if is_local(path):
@@ -87,6 +120,8 @@ def open_bytes(path: str) -> pa.NativeFile:
     else:
         raw = pa.PythonFile(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED), mode="r")
     compression = suffix(path)[1]
+    if compression == "xz":  # which Arrow has not
+        return pa.PythonFile(io.BufferedReader(_Xz(raw)), mode="r")
     return raw if compression is None else pa.CompressedInputStream(raw, compression)
 
 

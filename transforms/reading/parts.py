@@ -10,9 +10,11 @@ from apache_beam.io.filesystem import FileMetadata
 from beam_coresets import hashing
 from beam_coresets.transforms.reading.columns import Columns, Layout, resolve
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
-from beam_coresets.transforms.reading.formats import FilePart, Format, naming, suffix
-from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
+from beam_coresets.transforms.reading.formats import AVRO, NPY, PARQUET, FilePart, Format, naming, suffix
+from beam_coresets.transforms.reading.json_lines import JSON_LINES
+from beam_coresets.transforms.reading.text_formats import CSV, TEXT
 
+FILE_FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}
 MIN_PART_BYTES = 64 << 20
 MAX_PARTS = 512
 LANES = 4
@@ -136,6 +138,8 @@ def listed(files: Sequence[FileMetadata], format: str | None, part_bytes: int) -
 def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layout:
     """The layout that all parts are read with, from the first file that is not empty."""
     first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
+    columns.check_goes_with(form.dialect, form.label)
     with naming(form.label, first):
+        columns = form.settle(first, columns)
         schema, sample = form.probe(first, columns)
     return resolve(schema, columns, first, sample)

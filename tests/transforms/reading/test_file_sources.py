@@ -439,7 +439,7 @@ def test_a_broken_file_is_one_letter_and_the_stream_goes_on(inbox):
     assert all(letter.reason.startswith("unreadable: ") for letter in letters)
     assert "must be a readable Parquet file" in letters[0].reason
     assert "got 'x2'" in letters[1].reason
-    assert len(points) == 65_536 + 10  # a block of the truncated file
+    assert len(points) == 2 * 65_536 + 10  # two blocks of the truncated file
     np.testing.assert_array_equal(points[:-5], np.r_[rows_of(0, 5), rows_of(1, 200_000)][: len(points) - 5])
     np.testing.assert_array_equal(points[-5:], rows_of(2, 5))
     assert reader.caught_up(0)

@@ -13,8 +13,7 @@ from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaErro
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import FilePart, Format, naming
-from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
-from beam_coresets.transforms.reading.parts import MIN_PART_BYTES, listed, probe, row_names
+from beam_coresets.transforms.reading.parts import FILE_FORMATS, MIN_PART_BYTES, listed, probe, row_names
 from beam_coresets.transforms.reading.rows import build_placed, regroup, warm
 from beam_coresets.transforms.streams.source import Chunk
 from beam_coresets.transforms.streams.times import UNITS, seconds_of

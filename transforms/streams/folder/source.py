@@ -16,7 +16,7 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.finding.paths import on_this_machine
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, naming, suffix
-from beam_coresets.transforms.reading.known_formats import FILE_FORMATS
+from beam_coresets.transforms.reading.parts import FILE_FORMATS
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
 from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snapshot, key_of, listing_of, names_in
@@ -151,6 +151,7 @@ class Folder:
     def _layout_found(self, path: str) -> Layout:
         form, columns = self.form(path), self.chunking.read
         with naming(form.label, path):
+            columns = form.settle(path, columns)
             schema, sample = form.probe(path, columns)
         # A field that a line of JSON does not have is null, so one that no line has is null too.
         if form is FILE_FORMATS["jsonl"]:

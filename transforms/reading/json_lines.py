@@ -1,0 +1,169 @@
+"""JSON lines, or one JSON array of objects, to batches of rows.
+
+JSON lines that a whole chunk can't be parsed as is halved until the bad line stands alone: it costs itself.
+"""
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json as pajson
+
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.columns import Columns, Layout
+from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.formats import (
+    SAMPLE_ROWS,
+    FilePart,
+    Format,
+    Report,
+    open_bytes,
+    python_batch,
+    python_column,
+)
+from beam_coresets.transforms.reading.text_formats import head_of, lines_of
+from beam_coresets.transforms.text.json_arrays import elements, is_array
+from beam_coresets.transforms.text.records import pieces_of
+
+_SMALL_CHUNK = 1 << 16
+_MOST_SHOWN = 500
+_NOTHING = re.compile(rb"(?:^|[\n}])[ \t]*null")  # for an object: where it comes first Arrow's reader ends the process
+
+
+def _chunks(path: str, options: Columns) -> Iterator[bytes]:
+    """Whole lines, LF behind each."""
+    with open_bytes(path) as file:
+        for chunk in lines_of(file, options):
+            text = _with_line_feeds(chunk)
+            yield text if text.endswith(b"\n") else text + b"\n"
+
+
+def _with_line_feeds(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def _settle(path: str, options: Columns) -> Columns:
+    return head_of(path, options)[1]
+
+
+def _lines(chunk: bytes) -> list[bytes]:
+    return [line for line in chunk.split(b"\n") if line.strip()]
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _json_type(values: list[Any]) -> pa.DataType:
+    """The type most of the values have; whole numbers only if all numbers are."""
+    values = [v for v in values if v is not None]
+    kinds = Counter("number" if type(v) in (int, float) else type(v).__name__ for v in values)
+    most = max(kinds, key=lambda kind: (kinds[kind], kind), default="")
+    if most == "number":
+        return pa.float64() if any(type(v) is float for v in values) else pa.int64()
+    if most == "list":
+        return pa.list_(pa.float64())
+    return {"str": pa.string(), "bool": pa.bool_(), "": pa.null()}.get(most, pa.struct([]))
+
+
+def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
+    head, _ = head_of(path, options)
+    if is_array(head):
+        with open_bytes(path) as file:
+            values = next(elements(pieces_of(file, options.encoding)), [])[:SAMPLE_ROWS]
+    else:
+        values = [_object(line) for line in _lines(_with_line_feeds(head))[:SAMPLE_ROWS]]
+    records = [record for record in values if isinstance(record, dict)]
+    if not records:
+        raise ValueError("no line with an object in it, and no array of objects")
+    names = dict.fromkeys(name for record in records for name in record)
+    types = {name: _json_type([record.get(name) for record in records]) for name in names}
+    for name, kind in types.items():
+        if kind == pa.int64() and (name not in options.roles or name == options.weight_column):
+            types[name] = pa.float64()
+    sample = None
+    if options.vector_column in types:
+        vectors = [record.get(options.vector_column) for record in records]
+        column, _ = python_column(vectors, types[options.vector_column])
+        sample = pa.record_batch([column], names=[options.vector_column])
+    return pa.schema(list(types.items())), sample
+
+
+def _json_batches(chunk: bytes, row: int, part: FilePart, layout: Layout, report: Report) -> Iterator[tuple[int, Any]]:
+    """(lines taken, Batch or None): the chunk at once if it is clean, else its halves, else line by line."""
+    options = pajson.ParseOptions(explicit_schema=layout.schema, unexpected_field_behavior="ignore")
+    read = pajson.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
+    lines = chunk.count(b"\n")
+    try:
+        if b"null" in chunk and _NOTHING.search(chunk):
+            raise pa.ArrowInvalid("no object")
+        table = pajson.read_json(pa.BufferReader(chunk), read, options)
+        table.validate(full=True)  # text may be no UTF-8
+        if len(table) == lines or len(table) == len(_lines(chunk)):
+            batch = table.combine_chunks().to_batches()[0]
+            yield len(table), Batch(batch, np.arange(row, row + len(table)), part.path, part.key)
+            return
+    except pa.ArrowInvalid:
+        pass
+    middle = chunk.find(b"\n", len(chunk) // 2) + 1
+    if len(chunk) > _SMALL_CHUNK and 0 < middle < len(chunk):
+        for half in (chunk[:middle], chunk[middle:]):
+            for taken, batch in _json_batches(half, row, part, layout, report):
+                yield taken, batch
+                row += taken
+        return
+    yield _json_lines(_lines(chunk), row, part, layout, report)
+
+
+def _json_lines(lines: list[bytes], row: int, part: FilePart, layout: Layout, report: Report) -> tuple[int, Any]:
+    values = [(_object(line), line) for line in lines]
+    for i, (record, line) in enumerate(values):
+        if record is None:
+            _refuse(line.decode("utf-8", "replace"), row + i, part, report)
+    return len(lines), _batch_of([record for record, _ in values], row, part, layout)
+
+
+def _refuse(text: str, row: int, part: FilePart, report: Report) -> None:
+    report(DeadLetter("unparsable", "", part.path, f"row {row}", text[:_MOST_SHOWN]))
+
+
+def _batch_of(values: list[Any], row: int, part: FilePart, layout: Layout) -> Batch | None:
+    """The objects among some values; `row` numbers the first value."""
+    rows = [i for i, value in enumerate(values) if isinstance(value, dict)]
+    if not rows:
+        return None
+    records = [values[i] for i in rows]
+    return python_batch(records, layout, row + np.array(rows, np.int64), part.path, part.key)
+
+
+def _read_json(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
+    """Whole files, one object a line, or one array of objects; a field that an object does not have is null."""
+    row = 0
+    if is_array(head_of(part.path, layout.options)[0]):
+        with open_bytes(part.path) as file:
+            for values in elements(pieces_of(file, layout.options.encoding)):
+                for i, value in enumerate(values):
+                    if not isinstance(value, dict):
+                        _refuse(json.dumps(value), row + i, part, report)
+                batch = _batch_of(values, row, part, layout)
+                row += len(values)
+                if batch is not None:
+                    yield batch
+        return
+    for chunk in _chunks(part.path, layout.options):
+        for taken, batch in _json_batches(chunk, row, part, layout, report):
+            row += taken
+            if batch is not None:
+                yield batch
+
+
+JSON_LINES = Format(
+    "JSON lines", (".jsonl", ".json", ".ndjson"), False, True, _probe_json, _read_json, _settle, ("encoding",)
+)

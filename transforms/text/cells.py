@@ -1,0 +1,72 @@
+"""Cells of text to numbers."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+NULLS = ("", "na", "n/a", "#n/a", "null", "none", "<na>")
+_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?(?i:inf|infinity|nan)$"
+_COMMA_NUMBER = r"^[-+]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*)(,[0-9]*)?([eE][-+]?[0-9]+)?$|^[-+]?(?i:inf|infinity|nan)$"
+
+
+def parse_numbers(
+    cells: Any, decimal: str = ".", nulls: Sequence[str] = ()
+) -> tuple[Any, npt.NDArray[np.bool_] | None]:
+    """Text as a float64 Arrow array; cells that are no numbers are null in it and marked in the mask (or None).
+
+    Args:
+      cells: Arrow strings.
+      decimal: "." or ","; with a comma, points may separate thousands ("1.234,5").
+      nulls: texts that stand for nothing, besides the usual ones.
+    """
+    if decimal == "." and not nulls:
+        try:
+            return pc.cast(cells, pa.float64()), None
+        except pa.ArrowInvalid:
+            pass
+    text = pc.utf8_trim_whitespace(cells)
+    nothing = pc.is_in(pc.utf8_lower(text), value_set=pa.array([*NULLS, *map(str.lower, nulls)], pa.string()))
+    text = pc.if_else(nothing, pa.scalar(None, pa.string()), text)
+    if decimal == ",":
+        fits = pc.match_substring_regex(text, _COMMA_NUMBER)
+        plain = pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
+        text = pc.if_else(fits, plain, "?")
+    fits = pc.match_substring_regex(text, _NUMBER)
+    numbers = pc.cast(pc.if_else(fits, text, pa.scalar(None, pa.string())), pa.float64())
+    bad = np.asarray(pc.invert(fits).fill_null(False))
+    return numbers, bad if bad.any() else None
+
+
+def as_columns(
+    data: bytes, width: int, take: Mapping[int, Any], rows: int, delimiter: str, quote: str | None, decimal: str = "."
+) -> Any:
+    """Records of `width` cells each as an Arrow RecordBatch of some of their columns, called by their numbers.
+
+    Args:
+      data: the records, as UTF-8.
+      take: number of a column -> its Arrow type; columns that are not in it are not decoded.
+      rows: how many records there are.
+
+    Raises:
+      pa.ArrowInvalid: a cell is not of its column's type; bytes always are.
+      ValueError: Arrow finds another number of rows.
+    """
+    table = pacsv.read_csv(
+        pa.BufferReader(data),
+        pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(map(str, range(width)))),
+        pacsv.ParseOptions(
+            delimiter=delimiter, quote_char=quote or False,
+            newlines_in_values=quote is not None and quote.encode() in data,
+        ),
+        pacsv.ConvertOptions(
+            column_types={str(j): kind for j, kind in take.items()}, include_columns=list(map(str, take)),
+            strings_can_be_null=True, null_values=[""], decimal_point=decimal,
+        ),
+    )  # fmt: skip
+    if len(table) != rows:
+        raise ValueError(f"rows: must be {rows} in {len(data)} bytes, got {len(table)}")
+    return table.combine_chunks().to_batches()[0]

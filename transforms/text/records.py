@@ -1,0 +1,259 @@
+"""The bytes of a text file to whole records, every one of which is handed on or refused.
+
+Arrow's CSV reader takes what follows an opening quote for one cell, up to the next quote or the end of the file, and it
+can't say where a row that it refuses has bytes that are no UTF-8. So records are told apart here, in one pass over the
+bytes, and it gets those only that have the right number of cells.
+"""
+import codecs
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets._jit import kernel
+
+Array = npt.NDArray[Any]
+
+PIECE_BYTES = 4 << 20
+MOST_BYTES = 32 << 20  # of one record
+_BEGINNING_BYTES = 1 << 20
+NONE = -1  # no such character, any width
+_MOST_SHOWN = 500
+_MARKS = (  # byte order marks, the longer ones first
+    (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
+)  # fmt: skip
+_COMMENT, _OPEN, _WIDTH = range(3)
+
+
+class Refused(NamedTuple):
+    """A record that can't be split into cells: its number, the reason, its text."""
+
+    number: int
+    reason: str
+    text: str
+
+
+class Records(NamedTuple):
+    """Consecutive records of a file.
+
+    Attributes:
+      data: those with the right number of cells, as UTF-8.
+      numbers: (n,) int64, their numbers in the file.
+      refused: the others among them.
+    """
+
+    data: bytes
+    numbers: Array
+    refused: list[Refused]
+
+
+def encoding_of(head: bytes, asked: str | None = None) -> tuple[str, int]:
+    """The encoding of a text that begins so, and the bytes of its byte order mark, which goes before what is asked."""
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            return name, len(mark)
+    if asked is not None:
+        return codecs.lookup(asked).name, 0
+    zeros = np.frombuffer(head[: len(head[:4096]) & ~1], np.uint8).reshape(-1, 2) == 0
+    if len(zeros):
+        even, odd = zeros.mean(axis=0)
+        if max(even, odd) > 0.7 and min(even, odd) == 0:  # Western text in two bytes a character
+            return ("utf-16-le" if odd > even else "utf-16-be"), 0
+    return "utf-8", 0
+
+
+def pieces_of(file: Any, encoding: str | None = None) -> Iterator[bytes]:
+    """The text of an open file in pieces of some MB, as UTF-8 without a byte order mark.
+
+    Raises:
+      ValueError: bytes that are none of the encoding's; UTF-8 itself is not looked into.
+    """
+    head = file.read(PIECE_BYTES)
+    name, skip = encoding_of(head, encoding)
+    head = head[skip:]
+    if name == "utf-8":
+        while head:
+            yield head
+            head = file.read(PIECE_BYTES)
+        return
+    decoder, done = codecs.getincrementaldecoder(name)(), skip
+    while True:
+        try:
+            text = decoder.decode(head, final=not head)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"encoding: must be the file's, got {name}, and byte {done} or later is none") from error
+        done += len(head)
+        if text:
+            yield text.encode("utf-8", "replace")
+        if not head:
+            return
+        head = file.read(PIECE_BYTES)
+
+
+def beginning(pieces: Iterable[bytes]) -> bytes:
+    """The first MB of a text, whole lines if there is more."""
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= _BEGINNING_BYTES:
+            return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
+    return head
+
+
+@kernel
+def _scan(data, last, width, most, longest, special, delimiter, quote, comment, odd):  # type: ignore[no-untyped-def]
+    """Finds records, at most `most`; `odd` (m, 5) gets (kind, begin, end, number, cells) of those to leave out.
+
+    Returns the bytes taken, the records, how many rows of `odd` are used, and whether the last one is unfinished.
+    """
+    n = len(data)
+    taken = 0
+    records = 0
+    found = 0
+    i = 0
+    while i < n and records < most:
+        if data[i] == 10 or data[i] == 13:
+            i += 1
+            taken = i
+            continue
+        begin = i
+        kind = -1
+        cells = 1
+        if data[i] == comment:
+            kind = 0
+        else:
+            while i < n:
+                if data[i] == quote:  # a cell begins with it
+                    i += 1
+                    while i < n:
+                        if data[i] == quote:
+                            if i + 1 < n and data[i + 1] == quote:
+                                i += 1
+                            else:
+                                break
+                        i += 1
+                    if i >= n or (i + 1 >= n and not last):
+                        if not last and n - begin <= longest:
+                            return taken, records, found
+                        if i >= n:
+                            kind = 1
+                            break
+                    i += 1
+                    while i < n and data[i] == 32 and delimiter != 32:
+                        i += 1
+                    if i < n and data[i] != delimiter and data[i] != 10 and data[i] != 13:
+                        kind = 1
+                        break
+                else:
+                    while i < n and not special[data[i]]:
+                        i += 1
+                if i >= n or data[i] != delimiter:
+                    break
+                cells += 1
+                i += 1
+        if kind >= 0:
+            i = begin
+            while i < n and data[i] != 10 and data[i] != 13:
+                i += 1
+        if i >= n and not last:
+            break
+        if kind < 0 and width >= 0 and cells != width:
+            kind = 2
+        if kind >= 0:
+            odd[found, 0], odd[found, 1], odd[found, 2], odd[found, 3], odd[found, 4] = kind, begin, i, records, cells
+            found += 1
+        records += kind != 0
+        i += 1
+        taken = min(i, n)
+    return taken, records, found
+
+
+class RecordReader:
+    """The records of a text, piece by piece.
+
+    Args:
+      pieces: the text, as UTF-8.
+      delimiter, quote, comment: one ASCII character each, or None; without a delimiter a line is one cell. A line that
+        begins with `comment` is no record, nor is an empty one. Line ends are LF, CR LF or CR.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterable[bytes],
+        delimiter: str | None = None,
+        quote: str | None = None,
+        comment: str | None = None,
+    ) -> None:
+        self._pieces = iter(pieces)
+        self._delimiter, self._quote, self._comment = (
+            NONE if each is None else ord(each) for each in (delimiter, quote, comment)
+        )
+        self._special = np.zeros(256, np.bool_)
+        self._special[[10, 13] if delimiter is None else [10, 13, self._delimiter]] = True
+        self._rest = b""
+        self._ended = False
+        self._records = 0
+
+    def first(self) -> bytes | None:
+        """The next record alone, not numbered; None where there is none. Raises ValueError for an open quote in it."""
+        while True:
+            self._more()
+            taken, records, odd = self._scanned(NONE, 1)
+            data, self._rest = self._rest[:taken], self._rest[taken:]
+            if any(kind == _OPEN for kind, *_ in odd):
+                raise ValueError("a quote in the first line that is not closed")
+            if records:
+                begin = max((end for kind, _, end, _, _ in odd), default=0)
+                return data[begin:].strip(b"\r\n")
+            if self._ended:
+                return None
+
+    def batches(self, width: int = NONE) -> Iterator[Records]:
+        """What is left, refusing records of another width. Raises ValueError for one of more than 32 MB."""
+        while not (self._ended and not self._rest):
+            self._more()
+            taken, records, odd = self._scanned(width, np.iinfo(np.int64).max)
+            data, self._rest = self._rest[:taken], self._rest[taken:]
+            if len(self._rest) > MOST_BYTES:
+                most = f"{MOST_BYTES >> 20} MB"
+                raise ValueError(f"row {self._records + records} has more than {most} without a line end")
+            if self._ended:
+                assert not self._rest
+            if records:
+                yield self._made(data, records, odd, width)
+                self._records += records
+
+    def _more(self) -> None:
+        piece = b"" if self._ended else next(self._pieces, b"")
+        self._ended = self._ended or not piece
+        self._rest = self._rest + piece if self._rest else piece
+
+    def _scanned(self, width: int, most: int) -> tuple[int, int, Array]:
+        data = self._rest
+        room = data.count(b"\n") + data.count(b"\r") + 2
+        odd = np.empty((room, 5), np.int64)
+        flat = np.frombuffer(data, np.uint8)
+        taken, records, found = _scan(  # type: ignore[no-untyped-call]
+            flat, self._ended, width, most, MOST_BYTES // 2, self._special,
+            self._delimiter, self._quote, self._comment, odd,
+        )  # fmt: skip
+        return taken, records, odd[:found]
+
+    def _made(self, data: bytes, records: int, odd: Array, width: int) -> Records:
+        good = np.ones(records, bool)
+        refused, pieces, at = [], [], 0
+        for kind, begin, end, number, cells in odd.tolist():
+            pieces.append(data[at:begin])
+            at = end
+            if kind == _COMMENT:
+                continue
+            good[number] = False
+            reason = f"columns: must be {width}, got {cells}"
+            if kind == _OPEN:
+                reason = "quote: must be closed at the end of its cell, got one that is not"
+            shown = data[begin : min(end, begin + _MOST_SHOWN)].decode("utf-8", "replace")
+            refused.append(Refused(self._records + number, reason, shown))
+        kept = b"".join([*pieces, data[at:]]) if pieces else data
+        return Records(kept, self._records + np.flatnonzero(good), refused)
