@@ -49,6 +49,8 @@ class Question:
             raise ValueError("affine: must be left out without r, got True")
         if self.candidates and self.candidates < self.sampler.k:
             raise ValueError(f"candidates: must be at least k = {self.sampler.k}, got {self.candidates}")
+        if self.constraint is not None:
+            self.constraint.check_clusters(self.sampler.k)
         if self.constraint is not None and (self.r or self.kind != "coreset"):
             what = f"r = {self.r}" if self.r else f"summary {self.kind}"
             raise ValueError(f"constraint: must be on centers of a coreset, got {what}")

@@ -180,6 +180,8 @@ def first_cause(error: BaseException) -> str:
     for mark, remedy in _OF_WORKERS:
         if mark in text:
             return remedy
+    if isinstance(error, MemoryError):
+        return f"memory: must be enough for what the options ask for, got none left ({text.partition(' [while')[0]})"
     found = list(_ERROR.finditer(text))
     if found:
         name, text = found[-1].group(1), found[-1].group(2)

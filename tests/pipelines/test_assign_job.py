@@ -264,7 +264,7 @@ def test_workers_may_be_other_processes(run, tmp_path, options):
     ("--keys a", None, "input: must have windows in the period, got none of"),
     ("", "fair=f:0.1:0.4", "group_column: must be given (--group-column), got nothing"),
     ("--group-column sex", "fair=x:0.1:0.4", "fair: group must be in the data (there: f, m), got 'x'"),
-    ("--group-column sex", "diversity=3:most", "diversity: needs at least 3 labels in the data, got 2"),
+    ("--group-column sex", "diversity=3:most", "diversity: must be at most 2, the labels in the data, got 3"),
     ("", "max_size=700.0", "max_size: must be possible to meet together with the rest, got bounds that miss it by at "
                            "least 200 of the total weight 3000"),
     ("", "gamma=1.0,1.0,1.0,1.0", "gamma: must add up to the total weight 3000, got 4"),

@@ -286,7 +286,7 @@ def test_candidates_of_a_weak_coreset_are_where_centers_come_from(tmp_path, caps
     ("--keys no", "input: must have windows in the period, got none of"),
     ("--balanced -0.1", "balanced: must be a share of at least 0, got -0.1"),
     ("--fair x=0.1:0.2", "fair: group must be in the data (there: f, m), got 'x'"),
-    ("--diversity 3", "diversity: needs at least 3 labels in the data, got 2"),
+    ("--diversity 3", "diversity: must be at most 2, the labels in the data, got 3"),
     ("--diversity-reading least", "diversity_reading: must be left out without --diversity, got least"),
     ("--label-groups f=a", "label_groups: must be left out without --fair, got 1 labels"),
     ("--fair a=0:0.5 --label-groups f=a", "groups: must say the groups of every label in the data, got none for 'm'"),

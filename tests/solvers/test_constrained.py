@@ -256,7 +256,7 @@ def test_whole_points():
         ({"exhaustive": True, "k": 5}, "exhaustive: must be of at most 1,000,000 tuples of candidates, got"),
         ({"constraint": Constraint(min_size=30)}, "min_size: must be possible to meet together with the rest"),
         ({"constraint": Constraint(fair=(Fair("d"),))}, "fair: group must be in the data (there: a, b, c), got 'd'"),
-        ({"constraint": Constraint(diversity=4)}, "diversity: needs at least 4 labels in the data, got 3"),
+        ({"constraint": Constraint(diversity=4)}, "diversity: must be at most 3, the labels in the data, got 4"),
         ({"z": 0.5}, "z: must be at least 1, got 0.5"),
         ({"k": 0}, "k: must be at least 1, got 0"),
         ({"sample": sample_of(np.zeros((9, 2))), "constraint": Constraint(diversity=2)},

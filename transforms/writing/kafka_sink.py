@@ -132,7 +132,8 @@ class _Announce(beam.DoFn):
     def finish_bundle(self) -> Iterator[Any]:
         if not self._windows:
             return
-        self._producer.flush()
+        if self._producer is not None:  # windows without a row have no message
+            self._producer.flush()
         self._raise_failures()
         for window in self._windows.values():
             self._claims.mark_announced(window)

@@ -13,6 +13,8 @@ from scipy.optimize import linprog
 
 Array = npt.NDArray[Any]
 
+_BEYOND = 1e6  # of the total weight: no bound is met that lies so far away, and a linear program is sure of it
+
 BOUND_SLACK = 1e-7  # share of the total weight that bounds may be missed by and still be possible
 TABLE_ROUNDING = 1e-9  # share of the total weight by which missing a bound is rounding
 
@@ -104,8 +106,9 @@ class Bounds:
         unit = sparse.identity(rows, format="csr")
         equal = sparse.bmat([[per_label, None, None, None], [self.matrix, unit, -unit, -unit]], format="csr")
         cost = np.concatenate([np.zeros(m * k), np.ones(2 * rows), np.zeros(rows)])
-        lower = np.concatenate([np.zeros(m * k + 2 * rows), self.low / total])
-        upper = np.concatenate([np.full(m * k + 2 * rows, np.inf), np.maximum(self.low, self.high) / total])
+        low, high = (np.minimum(bound / total, _BEYOND) for bound in (self.low, np.maximum(self.low, self.high)))
+        lower = np.concatenate([np.zeros(m * k + 2 * rows), low])
+        upper = np.concatenate([np.full(m * k + 2 * rows, np.inf), high])
         right = np.concatenate([self.label_weights / total, np.zeros(rows)])
         found = linprog(cost, A_eq=equal, b_eq=right, bounds=np.stack([lower, upper], axis=1), method="highs")
         if found.status != 0:

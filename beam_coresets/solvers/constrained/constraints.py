@@ -105,6 +105,14 @@ class Constraint:
         """Whether labels matter to it."""
         return bool(self.fair) or self.diversity is not None
 
+    def check_clusters(self, k: int) -> None:
+        """Raises ValueError for bounds that are given one for each of another number of clusters than k."""
+        named = [(name, getattr(self, name)) for name in ("min_size", "max_size", "gamma")]
+        named += [(f"fair {fair.group}", bound) for fair in self.fair for bound in (fair.low, fair.high)]
+        for name, numbers in named:
+            if isinstance(numbers, tuple) and len(numbers) != k:
+                raise ValueError(f"{name}: must be one number or one for each of {k} clusters, got {len(numbers)}")
+
     def text(self) -> str:
         """The constraint in one line, such as `balanced=0.2 fair=red:0.3:0.6`; names are percent-encoded."""
         parts = [
@@ -173,6 +181,7 @@ class Constraint:
                              f"got {label_weights}")  # fmt: skip
         if k < 1:
             raise ValueError(f"k: must be at least 1, got {k}")
+        self.check_clusters(k)
         rows = RowsOfBounds(len(labels), k)
         self._add_sizes(rows, float(weights.sum()))
         members = self._members(labels)
@@ -216,10 +225,9 @@ class Constraint:
             return
         least, m = self.diversity_reading == "least", len(labels)
         if m < self.diversity and not least:
-            raise ValueError(f"diversity: needs at least {self.diversity} labels in the data, got {m}")
+            raise ValueError(f"diversity: must be at most {m}, the labels in the data, got {self.diversity}")
         if m > self.diversity and least:
-            raise ValueError(f"diversity: every label can have 1/{self.diversity} of a cluster only where there are at "
-                             f"most {self.diversity} labels, got {m}")  # fmt: skip
+            raise ValueError(f"diversity: must be at least {m}, the labels in the data, if least, got {self.diversity}")
         share = np.full(rows.k, 1 / self.diversity)
         for j, label in enumerate(labels):
             low, high = (share, np.ones(rows.k)) if least else (np.zeros(rows.k), share)
@@ -247,8 +255,6 @@ def _pairs(low: Numbers, high: Numbers, name: str) -> list[tuple[float, float]]:
 
 def _each(name: str, numbers: Numbers, k: int) -> Array:
     """(k,) float64: one number for each cluster."""
-    if isinstance(numbers, tuple) and len(numbers) != k:
-        raise ValueError(f"{name}: must be one number or one for each of {k} clusters, got {len(numbers)}")
     return np.broadcast_to(np.asarray(numbers, np.float64), (k,))
 
 

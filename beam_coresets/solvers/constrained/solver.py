@@ -226,6 +226,9 @@ def solve_constrained(
         candidates than k, points of another width, too many tuples, or what `solve_centers` refuses.
     """
     points, weights = sample.points, sample.weights
+    most = int(np.count_nonzero(weights > 0))
+    if k > most:
+        raise ValueError(f"k: must be at most the {most} points there are to choose from under a constraint, got {k}")
     labels, label = labels_of(sample, constraint)
     bounds = constraint.bounds(labels, np.bincount(label, weights, len(labels)), k)
     bounds.check()
@@ -265,6 +268,8 @@ def _places(points: Array, weights: Array, k: int, z: float, seed: int, candidat
     places = np.asarray(candidates, np.float64)
     if places.ndim != 2 or places.shape[1] != points.shape[1] or not np.isfinite(places).all():
         raise ValueError(f"candidates: must be finite points of {points.shape[1]} columns, got shape {places.shape}")
+    if len(places) < k and candidates is None:
+        raise ValueError(f"k: must be at most the {len(places)} distinct points under a constraint, got {k}")
     if len(places) < k:
         raise ValueError(f"candidates: must be at least k = {k}, got {len(places)}")
     return places
