@@ -2,7 +2,6 @@
 import csv
 import dataclasses
 import io
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +25,7 @@ from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks
 from beam_coresets.pipelines.results_folder.replacing import replacing
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_another_folder
-from beam_coresets.pipelines.running import launch
+from beam_coresets.pipelines.running import ending, launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -321,4 +320,4 @@ def _by_name(bounds: Bounds, missed: Array) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

@@ -3,7 +3,6 @@ answer."""
 import argparse
 import pathlib
 import shutil
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.table import Table
 from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.pipelines import summarize, verify
 from beam_coresets.pipelines.console import show
+from beam_coresets.pipelines.running import ending
 from beam_coresets.points.nearest import nearest
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -75,4 +75,4 @@ def compare(output: str, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

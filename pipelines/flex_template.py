@@ -2,13 +2,12 @@
 import argparse
 import importlib
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 
 from beam_coresets.pipelines.console import command_line
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.console.stream_options import StreamOptions
-from beam_coresets.pipelines.running import launch
+from beam_coresets.pipelines.running import ending, launch
 
 COMMANDS: dict[str, type] = {"stream": StreamOptions, "summarize": SummarizeOptions}
 
@@ -76,4 +75,4 @@ def without_setup(parameters: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

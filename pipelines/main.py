@@ -1,12 +1,10 @@
 """`beam-coresets WORD ...`: each word is a module of this folder with a `main(argv)`."""
-import atexit
 import importlib
-import logging
-import os
 import sys
 from collections.abc import Sequence
 
 from beam_coresets import __version__
+from beam_coresets.pipelines.running import ending, logs
 
 WORDS = {
     "summarize": "files -> coreset, centers and certificate",
@@ -43,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  {word:<10} {what}", file=stream)
         return 0 if asked_for_help else 2
     if "--verbose" not in args:
-        logging.basicConfig(level=logging.ERROR)
-    module = importlib.import_module(f"beam_coresets.pipelines.{args[0]}")
-    code: int = module.main(args[1:])
-    if argv is None and args[0] == "stream":
-        _leave(code)
+        logs.ours_alone()
+    if argv is None:
+        ending.run_and_leave(lambda: _run(args))
+    return _run(args)
+
+
+def _run(args: Sequence[str]) -> int:
+    code: int = importlib.import_module(f"beam_coresets.pipelines.{args[0]}").main(args[1:])
     return code
 
 
@@ -61,15 +62,6 @@ def _completion(args: Sequence[str]) -> int:
         return 2
     print(script(args[0], WORDS))
     return 0
-
-
-def _leave(code: int) -> None:
-    """Ends the process at once: threads of workers in it are still somewhere in native code, and Python's own way out
-    would pull it from under them."""
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 if __name__ == "__main__":

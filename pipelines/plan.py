@@ -13,6 +13,7 @@ from rich.table import Table
 
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.console.command_line import parse_alone
+from beam_coresets.pipelines.running import ending
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.shards import local_centers, pca
 from beam_coresets.shards.assignment import SCHEMES, Assignment
@@ -313,4 +314,4 @@ def _waiting_table(chosen: Assignment, options: PlanOptions) -> Group:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

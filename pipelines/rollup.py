@@ -1,7 +1,6 @@
 """The coresets of many windows or keys -> one for the whole period, with centers and certificate, from their tables."""
 import dataclasses
 import itertools
-import sys
 import time
 from collections.abc import Iterable, Sequence
 
@@ -25,6 +24,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     parts_of,
     require_another_folder,
 )
+from beam_coresets.pipelines.running import ending
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unpack_candidates
@@ -204,4 +204,4 @@ def _show(summary: Summary, output: str, elapsed: float, console: Console) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

@@ -5,7 +5,6 @@ import csv
 import dataclasses
 import io
 import re
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     parts_of,
     require_another_folder,
 )
+from beam_coresets.pipelines.running import ending
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
@@ -337,4 +337,4 @@ def _show_curve(rows: list[Row], windows: int, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

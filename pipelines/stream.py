@@ -2,7 +2,6 @@
 generated points."""
 import dataclasses
 import logging
-import sys
 import time
 from collections.abc import Sequence
 
@@ -27,7 +26,7 @@ from beam_coresets.pipelines.console.stream_options import (
     warnings_of,
 )
 from beam_coresets.pipelines.results_folder.scale_file import scale_of
-from beam_coresets.pipelines.running import launch, runners
+from beam_coresets.pipelines.running import ending, launch, runners
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
@@ -37,6 +36,7 @@ from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims, p
 from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import files_of
+from beam_coresets.transforms.writing.stream_letters import StreamLetters
 from beam_coresets.transforms.writing.write_by_time import WriteByTime
 
 _LOG = logging.getLogger(__name__)
@@ -104,8 +104,11 @@ def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
             | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         )
         require_topic(config, known.output_topic)
-    for name, rows, schema in (("dead_letters", result.dead_letters, LETTERS), ("late", result.late, LATE_COLUMNS)):
-        _ = rows | f"Write {name}" >> WriteByTime(known.output, name, schema, known.format)
+    _ = result.late | "Write late" >> WriteByTime(known.output, "late", LATE_COLUMNS, known.format)
+    if known.pubsub_subscription:  # readers of parts write theirs with their windows
+        _ = result.dead_letters | "Write dead_letters" >> WriteByTime(
+            known.output, "dead_letters", LETTERS, known.format
+        )
     return pipeline
 
 
@@ -116,7 +119,8 @@ def _summarized(
     scale = scale_of(known.scale, known.scale_file)
     init = init_of(known, scale)
     if not known.pubsub_subscription:
-        return pipeline | "Stream" >> SummarizeStream(source_of(known), stream, scale, init, claims)
+        letters = StreamLetters(known.output, known.format)
+        return pipeline | "Stream" >> SummarizeStream(source_of(known), stream, scale, init, claims, letters)
     runner = str(pipeline.options.get_all_options().get("runner")).rpartition(".")[2]
     if runner in ("FlinkRunner", "PrismRunner"):
         raise ValueError(f"runner: must be DataflowRunner with --pubsub-subscription, got {runner}")
@@ -180,4 +184,4 @@ def _show(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

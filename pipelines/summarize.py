@@ -1,7 +1,6 @@
 """The main job: files -> summaries, centers and a coreset, redundantly sharded, whichever shards answer."""
 import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from beam_coresets.pipelines.console.constraint_options import constraint_of
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.results_folder.replacing import remove_result, replacing
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
-from beam_coresets.pipelines.running import launch, local, runners
+from beam_coresets.pipelines.running import ending, launch, local, runners
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured
@@ -259,4 +258,4 @@ def _warn_of_spreads(block: PointBlock | None, layout: Layout, console: Console)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

@@ -2,7 +2,6 @@
 certificate."""
 import dataclasses
 import functools
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import combine_blocks
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.pipelines.running import ending
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
@@ -152,4 +152,4 @@ def write_csv(path: str, measured: list[Measured]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run_and_leave(main)

@@ -39,6 +39,7 @@ from beam_coresets.transforms.streams.clocks import steady
 from beam_coresets.transforms.streams.scaled import ScaledSource
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.stream_letters import StreamLetters
 
 
 class StreamSummaries(NamedTuple):
@@ -70,6 +71,8 @@ class SummarizeStream(beam.PTransform):
       init: (m, d) centers to begin with and their ids (`SolveInOrder`).
       claims: where decisions are claimed (`WriteSummaries.claims`): then the source is told which messages are done
         with only after their windows are claimed, and later windows follow the claimed ones after a restart.
+      letters: where readers write what they refuse, each once, before a window can be decided that it belongs to; the
+        output `dead_letters` has it all the same, from every holder of a part.
 
     Raises:
       ValueError: a scale with the cosine metric; centers to begin with that can't be; while the graph is made, what the
@@ -91,8 +94,10 @@ class SummarizeStream(beam.PTransform):
         scale: Scale | None = None,
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
+        letters: StreamLetters | None = None,
     ) -> None:
         super().__init__()
+        self._letters = letters
         self._source: Source = source if scale is None else ScaledSource(source, scale)
         self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
 
@@ -112,6 +117,7 @@ class SummarizeStream(beam.PTransform):
             parallelism=stream.parallelism,
             max_parallelism=stream.max_parallelism,
             settled=None if known is None else known.settled,
+            letters=None if self._letters is None else self._letters.write,
             clock=stream.clock,
             even=steady if stream.clock is time.time else None,
         )

@@ -4,6 +4,7 @@ import logging
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -11,17 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, JobServerOptions, PipelineOptions, StandardOptions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from beam_coresets import __version__
+from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.pipelines.running.runners import cluster_of
 from beam_coresets.transforms.base.progress import PROGRESS
 
 LOOK_SECONDS = 0.2
+STOP_SECONDS = 3.0  # for a cancelled job on this machine to end
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
 _STEP = re.compile(r" \[while running '[^']*'\]")
 _PLAIN = ("ValueError", "TypeError", "SchemaError")  # what this project raises, as `name: requirement, got value`
@@ -117,7 +120,7 @@ class Job:
             with contextlib.suppress(Exception):  # it may have ended by now, and nothing is left to do about it
                 self._cancel()
             # A cluster has accepted it, and goes on cancelling for as long as a worker is stuck.
-            self.over.wait(10 if self._cluster is None else 0.5)
+            self.over.wait(STOP_SECONDS if self._cluster is None else 0.5)
 
     def _cancel(self) -> None:
         job = None if self._cluster is None else self._cluster.job_named(self._name)
@@ -128,6 +131,7 @@ class Job:
 
 
 def _submitted(pipeline: beam.Pipeline) -> Any:
+    _tie_job_server(pipeline.options)
     # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.
     meant = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -136,6 +140,15 @@ def _submitted(pipeline: beam.Pipeline) -> Any:
         raise JobError(first_cause(error)) from error
     finally:
         signal.signal(signal.SIGINT, meant)
+
+
+def _tie_job_server(options: PipelineOptions) -> None:
+    """Lets a Java job server that Beam starts end with this process, and keep its temporary files beside ours."""
+    server = options.view_as(JobServerOptions)
+    if server.job_server_java_launcher != sys.executable:  # as it is if this was done before
+        server.job_server_java_launcher, before = ending.tied(server.job_server_java_launcher)
+        given = server.job_server_jvm_properties or []
+        server.job_server_jvm_properties = [*before, f"-Djava.io.tmpdir={tempfile.gettempdir()}", *given]
 
 
 def named(options: PipelineOptions) -> str:
@@ -158,6 +171,7 @@ def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
     if cluster is None and not on_dataflow:
         raise ValueError("detach: must be left out unless the job goes to a cluster (it would end at once), got it")
     name = named(pipeline.options)
+    _tie_job_server(pipeline.options)
     try:
         pipeline.run()
         if cluster is None and cloud.template_location:
@@ -190,21 +204,25 @@ def first_cause(error: BaseException) -> str:
 
 
 def quiet(verbose: bool) -> None:
-    """Leaves errors to the one line that a job prints about them: Beam logs each with its stack."""
-    logging.basicConfig(level=logging.ERROR)
-    logging.getLogger("apache_beam").setLevel(logging.NOTSET if verbose else logging.CRITICAL)
+    """Leaves errors to the one line that a job prints about them, unless everything is asked for."""
+    logs.all_there_is() if verbose else logs.ours_alone()
 
 
 def exit_code(word: Callable[[], int]) -> int:
-    """What `word` returns; 2 for what can't work, 1 for a job that failed, 130 if interrupted: each in a line."""
-    try:
-        return word()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except JobError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+    """What `word` returns; 2 for what can't work, 1 for a job that failed, 130 if interrupted, 143 if ended by SIGTERM:
+    each in a line. Temporary files are gone by then."""
+    with logs.quiet_threads(), ending.told_by_signals() as signals:
+        try:
+            with ending.own_folder():
+                code = word()
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 2
+        except JobError as error:
+            print(f"error: {error}", file=sys.stderr)
+            code = 1
+        except KeyboardInterrupt:
+            if signals.number is None:
+                print("stopped", file=sys.stderr)
+            code = 130
+        return code if signals.number is None else 128 + signals.number

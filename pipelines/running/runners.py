@@ -283,12 +283,15 @@ def _flink(
             setattr(streaming, name, value)
             lines.append(f"{name} = {value}: {why}")
     lines += _workers_here(options)
+    kept = "checkpoints are kept here; see --resume-from"
     if embedded and not checkpoint_dir:
         checkpoint_dir = tempfile.mkdtemp(prefix="beam-coresets-checkpoints-")
+        atexit.register(shutil.rmtree, checkpoint_dir, ignore_errors=True)
+        kept = "checkpoints go away with the job; --checkpoint-dir keeps them"
     checkpoint = existing(resume_from) if resume_from else None
     if checkpoint and not streaming.savepoint_path:
         streaming.savepoint_path = checkpoint
-    settings = _cluster_settings(shards, embedded, _uri(checkpoint_dir) if checkpoint_dir else None, checkpoint)
+    settings = _cluster_settings(shards, embedded, _uri(checkpoint_dir) if checkpoint_dir else None, checkpoint, kept)
     return lines + _write_settings(streaming, settings)
 
 
@@ -346,7 +349,7 @@ def _uri(folder: str) -> str:
 
 
 def _cluster_settings(
-    shards: int, embedded: bool, checkpoints: str | None, resume_from: str | None
+    shards: int, embedded: bool, checkpoints: str | None, resume_from: str | None, kept: str
 ) -> list[tuple[str, Any, str]]:
     """Settings that only Flink's own configuration has."""
     least, most = _NETWORK_MB
@@ -362,7 +365,7 @@ def _cluster_settings(
             ("state.checkpoints.num-retained", 3, "the newest may be damaged when a machine goes down"),
         ]
     if checkpoints:
-        found.append(("state.checkpoints.dir", checkpoints, "checkpoints are kept here; see --resume-from"))
+        found.append(("state.checkpoints.dir", checkpoints, kept))
     if resume_from:
         found.append(("execution.savepoint.path", resume_from, "the job goes on from here"))
     return found

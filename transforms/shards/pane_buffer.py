@@ -9,7 +9,10 @@ import pyarrow as pa
 from beam_coresets._jit import kernel
 from beam_coresets.points.block import concatenate_extras
 from beam_coresets.shards.assignment import part_ids
+from beam_coresets.streaming.cursor import ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
+from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.shards.shard_restriction import Reading
 from beam_coresets.transforms.streams.source import Chunk
 
 Array = npt.NDArray[Any]
@@ -29,9 +32,14 @@ def _numbered(offsets, counts, out):  # type: ignore[no-untyped-def]
 
 
 class PaneBuffer:
-    """Collects chunks, cut where panes change."""
+    """Collects chunks, cut where panes change.
+
+    Attributes:
+      letters: what was refused, with the bounds of its pane.
+    """
 
     def __init__(self) -> None:
+        self.letters: list[tuple[DeadLetter, tuple[float, float] | None]] = []
         self._pieces: dict[int, list[Chunk]] = {}
         self.nbytes = 0
 
@@ -43,6 +51,18 @@ class PaneBuffer:
         for pane in np.unique(panes).tolist():
             inside = panes == pane
             self._pieces.setdefault(pane, []).append(chunk if inside.all() else _messages(chunk, inside))
+
+    def refuse(self, chunks: Sequence[Chunk], before: ShardCursor, reading: Reading) -> None:
+        """Takes in what was refused in chunks that come after the cursor `before`, where it is to be written."""
+        if reading.letters is None or reading.completeness is None:
+            return
+        windows = reading.completeness.windows
+        for chunk in chunks:
+            part, times = before.parts[chunk.part], chunk.times_of_letters(before.parts[chunk.part].high)
+            at = np.zeros(len(times)) if chunk.letter_offsets is None else chunk.letter_offsets
+            for i in np.argsort(at, kind="stable").tolist():
+                pane = windows.pane(float(times[i])) if np.isfinite(times[i]) else part.begin
+                self.letters.append((chunk.letters[i], None if pane is None else windows.bounds(pane)))
 
     def rows(self, pane: int, names: Names) -> PaneRows:
         """All rows of a pane; `names` gives the name of a part for printed ids."""

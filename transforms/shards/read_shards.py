@@ -210,6 +210,7 @@ class _Read(beam.DoFn, RestrictionProvider):
                 if not tracker.try_claim(ahead):
                     held.forget()  # somebody else reads on from where the last claim ended
                     break
+                rows.refuse(chunks, cursor, self._reading)
                 cursor, held.positions = ahead, ahead.positions
                 yield from self._taken(shard, rows, chunks)
                 if even() >= until or self._is_over(cursor, held):
@@ -342,7 +343,9 @@ class _Read(beam.DoFn, RestrictionProvider):
         return not self._at_once or int(self._merge_reduce.assignment.matrix()[:, part].argmax()) == shard
 
     def _reports(self, shard: int, cursor: ShardCursor, rows: PaneBuffer) -> Iterator[tuple[str, ShardReport]]:
-        """What the coordinator has not been told, one report for each pane and key group."""
+        """What the coordinator has not been told, one report for each pane and key group; letters come before."""
+        if self._reading.letters is not None:
+            self._reading.letters(rows.letters)
         for pane, ranges in cursor.news().items():
             start, end = (0.0, 0.0)
             if self._reading.completeness is not None:

@@ -2,17 +2,19 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from apache_beam.coders import Coder
 from apache_beam.io.iobase import RestrictionProgress, RestrictionTracker
 
 from beam_coresets.streaming.cursor import Completeness, ShardCursor
 from beam_coresets.streaming.placement import MAX_PARALLELISM
+from beam_coresets.transforms.base.dead_letter import DeadLetter
 
 SETTLE_SECONDS = 1.0
 Clock = Callable[[], float]
 Settled = Callable[[float, float], bool]
+Letters = Callable[[Sequence[tuple[DeadLetter, tuple[float, float] | None]]], object]  # with the bounds of its pane
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Reading:
       max_parallelism: of the runner: the placement depends on it (`placement`).
       settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that
         its messages are done with. By default a pane counts as settled once it was reported.
+      letters: writes what is refused (`StreamLetters.write`), before its neighbours are reported; None: nowhere.
       clock: seconds since the epoch.
       even: seconds of a clock that never jumps, by which it waits and notices that `clock` was set; None: `clock`.
 
@@ -106,6 +109,7 @@ class Reading:
     parallelism: int | None = None
     max_parallelism: int = MAX_PARALLELISM
     settled: Settled | None = None
+    letters: Letters | None = None
     clock: Clock = time.time
     even: Clock | None = None
 

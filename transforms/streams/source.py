@@ -32,7 +32,9 @@ class Chunk:
       ids: (n,) uint64 hashes of the user's id column, or None: rows are known by part, offset and number.
       groups: (n,) int32 or None.
       extras: pyarrow Table of n rows (the user's id, label and kept columns), or None.
-      letters: what was refused.
+      letters: what was refused, in the order of the part.
+      letter_offsets: (k,) int64, where each letter stood; None: where they stood is not told.
+      letter_times: (k,) float64, its event time where one could be read, else NaN; None: none could.
     """
 
     part: int
@@ -49,14 +51,35 @@ class Chunk:
     groups: Array | None = None
     extras: Any = None
     letters: tuple[DeadLetter, ...] = ()
+    letter_offsets: npt.NDArray[np.int64] | None = None
+    letter_times: npt.NDArray[np.float64] | None = None
+
+    def times_of_letters(self, high: float) -> npt.NDArray[np.float64]:
+        """Event times, (k,), by which letters get their windows: their own, or that of what had been read before them.
+
+        However the part is cut into chunks, a letter gets the same.
+
+        Args:
+          high: the latest event time of the part before this chunk; -inf if there was none, which is then passed on.
+        """
+        k = len(self.letters)
+        times = np.full(k, np.nan) if self.letter_times is None else self.letter_times
+        at = np.full(k, self.start) if self.letter_offsets is None else self.letter_offsets
+        latest = np.maximum.accumulate(np.append(high, self.times))
+        return np.where(np.isnan(times), latest[np.searchsorted(self.offsets, at)], times)
 
     def __post_init__(self) -> None:
-        n, m = len(self.points), len(self.offsets)
-        for names, size in ((("weights", "ids", "groups", "extras"), n), (("counts", "times", "keys"), m)):
+        n, m, k = len(self.points), len(self.offsets), len(self.letters)
+        for names, size in (
+            (("weights", "ids", "groups", "extras"), n),
+            (("counts", "times", "keys"), m),
+            (("letter_offsets", "letter_times"), k),
+        ):
             for name in names:
                 value = getattr(self, name)
                 if value is not None and len(value) != size:
-                    raise ValueError(f"{name}: must be {size} for {n} rows in {m} messages, got {len(value)}")
+                    what = f"{n} rows in {m} messages, {k} letters"
+                    raise ValueError(f"{name}: must be {size} for {what}, got {len(value)}")
 
 
 class Reader(Protocol):

@@ -166,6 +166,29 @@ def test_a_bounded_source_is_read_to_its_end_by_every_holder():
     assert counted["dead_letters"] == 2
 
 
+def test_what_is_refused_is_written_before_the_reports_of_its_window():
+    """By the window of the latest message before it, from every holder, before anybody can decide on the reports."""
+    parts = steady(2, 30)
+    bad = ((0, 0), (0, 14), (1, 5))
+    hand, told = None, []
+
+    def write(letters):
+        told.extend((letter.source, letter.position, bounds, len(hand.reports)) for letter, bounds in letters)
+
+    shard = next(shard for shard in range(3) if len(held(shard, 2)) == 2)
+    hand = Hand(ListSource(parts, bounded=False, bad=bad), shard=shard, letters=write)
+    hand.until(1020.0)
+    assert [letter[:3] for letter in sorted(told)] == [
+        ("list-0", "0", (1000.0, 1005.0)),  # nothing came before it: the window that reading began with
+        ("list-0", "14", (1005.0, 1010.0)),
+        ("list-1", "5", (1000.0, 1005.0)),
+    ]
+    for _, _, (start, end), before in told:
+        first = next(i for i, (key, r) in enumerate(hand.reports) if key == window_key(start, end) and r.ranges)
+        assert before <= first or before < len(hand.reports)
+    assert hand.is_final(window_key(1005.0, 1010.0))
+
+
 def test_a_bounded_shard_past_its_deadline_reports_what_it_has_finished():
     parts = steady(4, 40, lag=-1000)
     parts[0], parts[3] = parts[0][:4], parts[3][:4]

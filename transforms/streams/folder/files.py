@@ -62,6 +62,12 @@ class FileRows:
         raise IndexError(f"i: must be less than {len(self.places)}, got {i}")
 
 
+def _offset(letter: DeadLetter, rows: FileRows) -> int:
+    """Where a letter of the rows of one file stood."""
+    number = letter.position.removeprefix("row ")
+    return int(number) if number.isdecimal() else rows.start
+
+
 class _Unparsed:
     """Rows that could not even be parsed, with their offsets; readers may report them ahead of their neighbours."""
 
@@ -207,6 +213,8 @@ class Chunking:
             weights=None if self.columns.weight_column is None else block.weights,
             ids=None if self.columns.id_column is None else block.ids,
             groups=block.groups, extras=extras, letters=letters,
+            letter_offsets=np.array([base + _offset(letter, rows) for letter in letters], np.int64),
+            letter_times=None if self.time_field is not None else np.full(len(letters), time),
         )  # fmt: skip
 
     def _messages(self, rows: FileRows) -> npt.NDArray[np.int64]:

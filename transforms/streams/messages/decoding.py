@@ -111,11 +111,13 @@ class Decoding:
       messages: all of them.
       clock, now: how event times are judged, and when, in seconds since the epoch.
       keys: (m,) object array of the messages' own keys as text, once `read_keys` was called; else None.
+      times: (m,) event times, NaN where none is known or it was refused.
     """
 
     def __init__(self, messages: Messages, clock: EventTime, now: float) -> None:
         self.messages, self.clock, self.now = messages, clock, now
         self.keys: Array | None = None
+        self.times = np.full(len(messages), np.nan)
         self._whole: set[int] = set()
         self._found: list[tuple[int, int, DeadLetter]] = []
 
@@ -156,7 +158,16 @@ class Decoding:
 
     def letters(self) -> tuple[DeadLetter, ...]:
         """In the order of the messages."""
-        return tuple(letter for *_, letter in sorted(self._found, key=lambda found: found[:2]))
+        return tuple(letter for *_, letter in self._in_order())
+
+    def _in_order(self) -> list[tuple[int, int, DeadLetter]]:
+        return sorted(self._found, key=lambda found: found[:2])
+
+    def tell_times(self, times: Array, refused: Mapping[int, str], index: Array | None = None) -> None:
+        """Notes down event times, of all messages or those of `index`, so far as they are not `refused` by place."""
+        times = np.array(times, np.float64)
+        times[list(refused)] = np.nan
+        self.times[slice(None) if index is None else index] = times
 
     def chunk(
         self, points: Array, index: Array, counts: Array, times: Array | None = None, keys: Array | None = None,
@@ -171,9 +182,11 @@ class Decoding:
         messages, (start, stop) = self.messages, self.messages.offsets_read
         times = messages.times[index] if times is None else times
         keys = self.keys[index] if keys is None and self.keys is not None else keys
+        refused = np.array([i for i, *_ in self._in_order()], np.int64)
         return Chunk(
             messages.part, start, stop, stop, points, messages.offsets[index], counts, times,
-            keys=keys, letters=self.letters(), **columns,
+            keys=keys, letters=self.letters(), letter_offsets=messages.offsets[refused],
+            letter_times=self.times[refused], **columns,
         )  # fmt: skip
 
 
@@ -203,7 +216,9 @@ class MessageFormat(abc.ABC):
         if self.key_column == MESSAGE_KEY:
             decoding.read_keys()
         if clock.column is None:
-            decoding.refuse_others(clock.refuse(messages.times, now))
+            untimely = clock.refuse(messages.times, now)
+            decoding.tell_times(messages.times, untimely)
+            decoding.refuse_others(untimely)
         return self._chunk(decoding)
 
     @abc.abstractmethod

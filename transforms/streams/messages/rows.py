@@ -187,6 +187,7 @@ class RowFormat(MessageFormat):
         if clock.column is not None:
             times = np.concatenate([np.empty(0), *(p.columns.column(TIME).to_numpy(False) for p in pieces)])
             reasons = clock.refuse(times, decoding.now, decoding.messages.times[index])
+            decoding.tell_times(times, reasons, index)
             decoding.refuse_others({int(index[i]): reason for i, reason in reasons.items()}, clock.column)
         if (column := self._key_column()) is not None:
             keys = np.empty(len(index), object)

@@ -1,0 +1,56 @@
+"""What is said on the console beside a command's own lines."""
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+class _OfMainThread:
+    """A stream on which only the main thread writes: workers in this process print the stack of each bundle."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes what the main thread says; the others' is lost."""
+        if threading.current_thread() is threading.main_thread():
+            self._stream.write(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Keeps threads other than the main one from standard error, if it is the main one that asks, until
+    `all_there_is`."""
+    before = sys.stderr
+    if threading.current_thread() is threading.main_thread():
+        sys.stderr = _OfMainThread(before)
+    try:
+        yield
+    finally:
+        sys.stderr = before
+
+
+def ours_alone() -> None:
+    """Lets only this package's errors through: runners, brokers' clients and gRPC report each of theirs with pages of
+    stack, from whichever thread, and what went wrong is told in one line in the end."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    handler = logging.StreamHandler()
+    handler.addFilter(logging.Filter("beam_coresets"))
+    logging.basicConfig(level=logging.ERROR, handlers=[handler])
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    threading.excepthook = lambda _: None
+
+
+def all_there_is() -> None:
+    """Lets everything through, for --verbose."""
+    while isinstance(sys.stderr, _OfMainThread):
+        sys.stderr = sys.stderr._stream
+    logging.basicConfig(level=logging.ERROR)
+    logging.getLogger("apache_beam").setLevel(logging.NOTSET)
