@@ -2,6 +2,7 @@
 certificate."""
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,8 +52,10 @@ def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -
       JobError: a pass over the data failed.
     """
     options.require(known, "input", "coreset")
+    if known.csv is not None:
+        require_file(known.csv)
     summary, measured = verify(known, known.coreset, beam_options, console)
-    if known.csv:
+    if known.csv is not None:
         write_csv(known.csv, measured)
     return show_measured(summary, measured, console)
 
@@ -142,6 +145,13 @@ def show_measured(summary: dict[str, Any], measured: list[Measured], console: Co
         soft_wrap=True,
     )
     return 0
+
+
+def require_file(path: str) -> None:
+    """Raises ValueError where no file of this name can be written: before minutes are spent on what is to be in it."""
+    folder = os.path.dirname(path) or "."
+    if not path or os.path.isdir(path) or not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ValueError(f"csv: must be a file that can be written, got {path!r}")
 
 
 def write_csv(path: str, measured: list[Measured]) -> None:

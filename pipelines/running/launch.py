@@ -221,6 +221,9 @@ def exit_code(word: Callable[[], int]) -> int:
         except JobError as error:
             print(f"error: {error}", file=sys.stderr)
             code = 1
+        except MemoryError as error:
+            print(f"error: {first_cause(error)}", file=sys.stderr)
+            code = 1
         except KeyboardInterrupt:
             if signals.number is None:
                 print("stopped", file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.running.launch import JobError, first_cause
+from beam_coresets.pipelines.running.launch import JobError, exit_code, first_cause
 
 K = ("--k", "2")
 
@@ -297,3 +297,12 @@ def test_a_job_that_fails_while_overwriting_leaves_the_old_result(source, tmp_pa
     bad.write_text("a,b\n1,2\n3,x\n4,5\n")
     assert summarize_files(str(bad), tmp_path / "out", "--columns", "a,b", *K, "--overwrite") == 1
     assert {p: p.read_bytes() for p in sorted((tmp_path / "out").rglob("*")) if p.is_file()} == before
+
+
+def test_memory_that_can_not_be_had_is_said_in_a_line(capsys):
+    def word():
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    assert exit_code(word) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: memory: must be enough for what the options ask for, got none left (Unable to")

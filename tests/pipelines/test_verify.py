@@ -124,3 +124,12 @@ def test_a_run_without_centers(tmp_path, capsys):
     assert summarize_files(source, tmp_path / "out", "--k", "2", "--max_bad_rows", "20") == 0
     assert main(["verify", "--input", source, "--coreset", f"{tmp_path}/out"]) == 2
     assert "coreset: must have centers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/m.csv", "."])
+def test_a_file_that_can_not_be_written_is_refused_before_the_data_are_read(run, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(job, "ReadBlocks", None)
+    monkeypatch.chdir(tmp_path)
+    source, output = run
+    assert main(["verify", "--input", source, "--coreset", str(output), f"--csv={name}"]) == 2
+    assert capsys.readouterr().err == f"error: csv: must be a file that can be written, got {name!r}\n"

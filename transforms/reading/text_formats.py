@@ -82,6 +82,7 @@ def _settle_text(path: str, options: Columns) -> Columns:
 def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
     """Types of text columns from a first look: numbers where at least half of the cells that aren't empty are."""
     labels = {options.id_column, options.group_column, *options.keep_columns}
+    labels -= {*(options.columns or ()), options.weight_column}  # what is to be a number, too, is one
     fields = []
     for name, cells in zip(sample.schema.names, sample.columns, strict=True):
         kind = pa.string()

@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 
 POOL = 32
 _POOL_BYTES = 8 << 20
+_LEAST_PERIOD = 1e-6  # seconds from one message of a part to the next
 _LONGEST_WAIT = 0.05  # the clock may be another than the one that sleeps
 
 
@@ -74,6 +75,9 @@ class RateSource:
             raise ValueError(f"drift: must be finite, got {self.drift}")
         if any(not 0 <= part < self.parts for part in self.idle_parts) or self.active < 1:
             raise ValueError(f"idle_parts: must be some of 0 to {self.parts - 1}, got {self.idle_parts}")
+        if self.period < _LEAST_PERIOD:  # event times could not tell messages apart
+            most = self.rows * self.active / _LEAST_PERIOD
+            raise ValueError(f"rate: must be at most {most:g} with {self.active} parts, got {self.rate:g}")
         if self.t0 is None:  # settled here, before workers get copies
             object.__setattr__(self, "t0", float(math.floor(self.clock())))
 

@@ -173,6 +173,16 @@ def test_a_bad_csv_cell_or_line_costs_one_row(tmp_path, name):
     assert {letter.row for letter in letters} >= {"1,2,3", "{'x': 'abc', 'y': '3'}"}
 
 
+@pytest.mark.parametrize("role", ["columns", "weight_column"])
+def test_a_number_of_a_csv_file_may_be_kept_as_well(tmp_path, role):
+    (tmp_path / "a.csv").write_text("x,y\n1.5,2\n3,4\n")
+    named = {"columns": ("x",), "weight_column": "y"}
+    kept = "x" if role == "columns" else "y"
+    _, _, (block,), letters = read(tmp_path / "a.csv", Columns(**named, keep_columns=(kept,)))
+    assert letters == []
+    assert block.extras.column(kept).to_pylist() == ([1.5, 3.0] if kept == "x" else [2.0, 4.0])
+
+
 def test_malformed_csv_rows_keep_their_numbers_across_blocks(tmp_path):
     """Row numbers stay right when the reader cuts the file: 5 MB is more than one of its blocks."""
     lines = [f"{i},{'1' * 40}" for i in range(120_000)]

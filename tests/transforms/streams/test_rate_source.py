@@ -165,6 +165,7 @@ def test_the_start_is_settled_at_launch():
     [
         ({"rate": 0.0}, "rate: must be positive, got 0.0"),
         ({"rate": float("inf")}, "rate: must be positive, got inf"),
+        ({"rate": 1e300}, "rate: must be at most"),
         ({"parts": 0}, "parts: must be at least 1, got 0"),
         ({"rows": 0}, "rows: must be at least 1, got 0"),
         ({"stop": -1}, "stop: must not be negative, got -1"),
