@@ -1,7 +1,6 @@
 """When a Kafka partition is read to its end: by what was written, not by what may be read."""
 import pytest
 
-pytest.importorskip("confluent_kafka")
 from beam_coresets.transforms.streams.brokers.partition_ends import PartitionEnds
 
 
