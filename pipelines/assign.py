@@ -22,9 +22,9 @@ from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks
-from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
-from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_another_folder
+from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_apart
 from beam_coresets.pipelines.running import ending, launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.solvers.constrained.bounds import Bounds
@@ -153,8 +153,9 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
       JobError: a pass over the data failed; an old result in --output is as it was.
     """
     options.require(known, "input", "centers", "output")
-    require_another_folder(known.output, [known.centers])
-    clusters = read_clusters(known)
+    require_apart(known.output, folders=[known.centers])
+    with reading([known.centers]):
+        clusters = read_clusters(known)
     if known.metric not in (None, clusters.metric):
         raise ValueError(f"metric: must be that of the centers, {clusters.metric}, got {known.metric}")
     if known.scale != "none":
@@ -169,13 +170,15 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
     source.require_rows()
     if source.dim != clusters.centers.shape[1]:
         raise ValueError(f"input: must have the centers' {clusters.centers.shape[1]} coordinates, got {source.dim}")
-    job, began = AssignJob(known, beam_options, clusters, source, console), time.monotonic()
-    with replacing(known.output, known.overwrite):
+    require_apart(known.output, known.input)
+    began = time.monotonic()
+    with owning(known.output, known.overwrite, "assign") as place:
+        job = AssignJob(dataclasses.replace(known, output=place.folder), beam_options, clusters, source, console)
         if clusters.constraint is None:
             sizes, bounds, passes = job.write(clusters.nearest), None, 1
         else:
             sizes, bounds, passes = _constrained(job, clusters.constraint)
-        _write_csv(known.output, sizes, bounds)
+        _write_csv(place.folder, sizes, bounds)
     _show(known, clusters, sizes, bounds, passes, time.monotonic() - began, console)
     return 0
 

@@ -13,7 +13,7 @@ from beam_coresets.parameters.plan import POINTS_PER_CENTER, PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
-from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
     Identity,
@@ -22,7 +22,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     common_scale,
     newest,
     parts_of,
-    require_another_folder,
+    require_apart,
 )
 from beam_coresets.pipelines.running import ending
 from beam_coresets.results.question import Question
@@ -62,12 +62,12 @@ def run(known: RollupOptions, console: Console) -> int:
       ValueError: something that can't work; an old result in --output is as it was.
     """
     options.require(known, "input", "output")
-    require_another_folder(known.output, known.input)
-    order = WEAK_ORDER if _weak(known.input) else ORDER
-    claims, began = Claims(known.output, known.format, order), time.monotonic()
-    summary = rolled_up(known)
-    with replacing(known.output, known.overwrite):
-        copy_scale(known.input[0], known.output)
+    require_apart(known.output, folders=known.input)
+    began = time.monotonic()
+    with owning(known.output, known.overwrite, "rollup") as place, reading(known.input):
+        claims = Claims(place.folder, known.format, WEAK_ORDER if _weak(known.input) else ORDER)
+        summary = rolled_up(known)
+        copy_scale(known.input[0], place.folder)
         claims.publish(summary)
     _show(summary, known.output, time.monotonic() - began, console)
     return 0

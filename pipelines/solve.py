@@ -22,7 +22,7 @@ from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import CONSTRAINTS, ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
-from beam_coresets.pipelines.results_folder.replacing import replacing
+from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
     Identity,
@@ -31,7 +31,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     common_scale,
     newest,
     parts_of,
-    require_another_folder,
+    require_apart,
 )
 from beam_coresets.pipelines.running import ending
 from beam_coresets.points.coreset import Coreset
@@ -140,22 +140,22 @@ def run(known: SolveOptions, console: Console) -> int:
     """
     options.require(known, "input", "output")
     began, folder = time.monotonic(), _folder(known.input)
-    require_another_folder(known.output, [folder])
+    require_apart(known.output, folders=[folder])
     constraint = constraint_of(known)
     if known.rounded and constraint is None:
         raise ValueError("rounded: must be left out without a constraint, got --rounded")
-    scale, rows = common_scale([folder]), _rows(folder, known)
-    numbers = known.k or (max(row["k"] for row in rows.values()),)
-    _warn(known, list(rows.values()), numbers[-1], constraint, console)
-    with replacing(known.output, known.overwrite):
+    with owning(known.output, known.overwrite, "solve") as place, reading([folder]):
+        scale, rows = common_scale([folder]), _rows(folder, known)
+        numbers = known.k or (max(row["k"] for row in rows.values()),)
+        _warn(known, list(rows.values()), numbers[-1], constraint, console)
         solved = [_solved(known, piece, numbers, constraint, scale) for piece in _pieces(folder, rows, scale)]
         for i, k in enumerate(numbers):
-            output = known.output if len(numbers) == 1 else FileSystems.join(known.output, f"k={k:02d}")
+            output = place.folder if len(numbers) == 1 else FileSystems.join(place.folder, f"k={k:02d}")
             copy_scale(folder, output)
             claims = Claims(output, known.format, _tables(folder, numbers))
             _publish(claims, [answers[i].summary for answers in solved])
         if len(numbers) > 1:
-            _write_curve(known.output, solved)
+            _write_curve(place.folder, solved)
     _show(known, solved, time.monotonic() - began, console)
     return 0
 

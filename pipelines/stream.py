@@ -25,7 +25,10 @@ from beam_coresets.pipelines.console.stream_options import (
     stream_of,
     warnings_of,
 )
+from beam_coresets.pipelines.results_folder.ownership import holding
 from beam_coresets.pipelines.results_folder.scale_file import scale_of
+from beam_coresets.pipelines.results_folder.stored import require_apart
+from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
 from beam_coresets.pipelines.running import ending, launch, runners
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
@@ -61,6 +64,7 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     """
     logging.getLogger("beam_coresets").setLevel(logging.WARNING)  # such as that a broker is waited for
     options.require(known, "k", "output")
+    require_apart(known.output, known.input or ())
     refuse_unused(known)
     lines = runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from)
     replicas, more = runners.coordinators_of(beam_options, known.shards, known.coordinator_replicas)
@@ -73,12 +77,14 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     runners.require_runner(beam_options, known.shards)
     claims = Claims(known.output, known.format)
     claims.require_writable()
-    for line in skipped_of(known, claims.claimed_since(())):
-        console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
-    if known.detach:
-        console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
-        return 0
-    return follow(pipeline, claims, known, console)
+    with holding(known.output, "stream"):
+        require_same_stream(claims, known.window, known.key_column or ("key" if known.keys else None))
+        for line in skipped_of(known, claims.claimed_since(())):
+            console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
+        if known.detach:
+            console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
+            return 0
+        return follow(pipeline, claims, known, console)
 
 
 def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
@@ -134,8 +140,6 @@ def _summarized(
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Console) -> int:
     """Runs the job and prints a line for each window that is decided."""
-    if any("/global-r" in path.replace("\\", "/") for path in files_of(known.output, "summaries")):
-        raise ValueError(f"output: must not hold a batch job's result, got {known.output!r}")
     claims.finish_all()
     seen = set(claims.claimed_since(()))
     if seen:

@@ -9,7 +9,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.pvalue import AsSingleton
+from apache_beam.pvalue import AsSingleton, PCollection
 from rich.console import Console
 from rich.markup import escape
 
@@ -19,8 +19,9 @@ from beam_coresets.pipelines import verify
 from beam_coresets.pipelines.console import explain, options, show
 from beam_coresets.pipelines.console.constraint_options import constraint_of
 from beam_coresets.pipelines.console.options import SummarizeOptions
-from beam_coresets.pipelines.results_folder.replacing import remove_result, replacing
+from beam_coresets.pipelines.results_folder.ownership import Run, owning
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
+from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.running import ending, launch, local, runners
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
@@ -75,22 +76,29 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
         parts = FileParts(known.input, columns, known.input_format, size)
         if streaming:
             plan = options.apart(plan, runners.domains_of(beam_options, plan.shards))
-        pipeline = build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None)
-    else:
-        pipeline = build(known, beam_options, plan, source)
+
+    def built(known: SummarizeOptions, alone: Run | None = None) -> beam.Pipeline:
+        if parts is None:
+            return build(known, beam_options, plan, source, alone)
+        return build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None, alone)
+
     if known.explain:
-        explain.show(pipeline, plan, parts or source, console)
+        explain.show(built(known), plan, parts or source, console)
         return 0
+    require_apart(known.output, known.input)
     if plan.theory is not None:
         console.print(_asked(plan, source.dim), highlight=False, soft_wrap=True)
-    require_place(known, beam_options)
-    with replacing(known.output, known.overwrite):
+    if not local.is_local(beam_options):
+        runners.require_runner(beam_options, known.shards)
+    with owning(known.output, known.overwrite, "summarize", known.detach) as run:
+        here = dataclasses.replace(known, output=run.folder)
+        pipeline = built(here, run if known.detach else None)
         if known.scale == "none":
             warn_of_spreads(source, console)
         if known.detach:
             console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
             return 0
-        seconds = (run_until_decided if streaming else _run)(pipeline, known, console)
+        seconds = (run_until_decided if streaming else _run)(pipeline, here, console)
     show.result(known.output, seconds, console, scaled=not known.shard_readers)
     if plan.theory is not None:
         _verify(plan, source, known, beam_options, console)
@@ -126,17 +134,6 @@ def _prepared(
     return found
 
 
-def require_place(known: SummarizeOptions, beam_options: PipelineOptions) -> None:
-    """Holds the job against its cluster and its output folder before it is submitted.
-
-    Raises:
-      ValueError: what `require_runner` and `Claims.require_writable` find.
-    """
-    if not local.is_local(beam_options):
-        runners.require_runner(beam_options, known.shards)
-        Claims(known.output, known.format).require_writable()
-
-
 def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console: Console) -> float:
     """Runs a streaming job until its answer is claimed, then ends it; the seconds until then.
 
@@ -155,7 +152,6 @@ def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console:
     try:
         tolerate(take_letters(known.output, known.format), known.max_bad_rows)
     except ValueError as error:
-        remove_result(known.output)
         raise launch.JobError(str(error)) from None
     return seconds
 
@@ -186,23 +182,25 @@ def _reached(plan: Plan, summary: dict[str, Any], measured: Sequence[Measured], 
     return f"epsilon: asked for {plan.epsilon:g}, measured {error:.2g} over {len(measured)} center sets   ({size})"
 
 
-def build(known: SummarizeOptions, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks) -> beam.Pipeline:
-    """The job's graph."""
+def build(
+    known: SummarizeOptions, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks, alone: Run | None = None
+) -> beam.Pipeline:
+    """The job's graph; the run is given where it ends alone, as nobody waits for it."""
     pipeline = beam.Pipeline(options=beam_options)
-    scale = None
+    scale, written = None, []
     if known.scale == "standard":
         first_pass = ReadBlocks(known.input, options.columns_of(known), known.input_format)
         moments = (
             (pipeline | "ReadForScale" >> first_pass)["blocks"]
             | "Moments" >> beam.CombineGlobally(StandardScale()).with_output_types(Scale)
         )
-        _ = moments | "WriteScale" >> beam.Map(write_scale, known.output or "", source.layout.coordinates)
+        written = [moments | "WriteScale" >> beam.Map(write_scale, known.output or "", source.layout.coordinates)]
         scale = AsSingleton(moments)
     read = pipeline | "Read" >> source
     result = read["blocks"] | "Summarize" >> Summarize(
         plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=()
     )
-    write(result, known)
+    end_alone([*written, *write(result, known)], alone)
     return pipeline
 
 
@@ -212,11 +210,13 @@ def build_of_parts(
     plan: Plan,
     parts: FileParts,
     coordinators: Coordinators | None = None,
+    alone: Run | None = None,
 ) -> beam.Pipeline:
     """The graph of the job with --shard-readers; `coordinators` decide where it streams."""
     pipeline = beam.Pipeline(options=beam_options)
     if coordinators is None:
-        write(pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=()), known)
+        result = pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=())
+        end_alone(write(result, known), alone)
         return pipeline
     claims = Claims(known.output or "", known.format)
     on_time = OnTime(claims, time.time(), known.deadline, plan.min_shards, coordinators)
@@ -226,10 +226,18 @@ def build_of_parts(
     return pipeline
 
 
-def write(result: Summaries, known: SummarizeOptions) -> None:
-    """Adds the sinks."""
-    _ = result.decided | "Write" >> write_tables(known)
-    _ = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
+def write(result: Summaries, known: SummarizeOptions) -> list[PCollection]:
+    """Adds the sinks; what they say when they have written."""
+    tables = result.decided | "Write" >> write_tables(known)
+    letters = result.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(known.output or "", known.format)
+    return [tables.paths, letters]
+
+
+def end_alone(written: list[PCollection], run: Run | None) -> None:
+    """Lets a run that nobody waits for put its result into place, once all is written."""
+    if run is not None:
+        commit = beam.Map(lambda _: run.commit())
+        _ = written | beam.Flatten() | "All written" >> beam.combiners.Count.Globally() | "Commit" >> commit
 
 
 def write_tables(known: SummarizeOptions) -> WriteSummaries:

@@ -16,6 +16,7 @@ from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
 from beam_coresets.pipelines.passes import combine_blocks
+from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.running import ending
 from beam_coresets.points.scale import Scale
@@ -54,7 +55,8 @@ def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -
     options.require(known, "input", "coreset")
     if known.csv is not None:
         require_file(known.csv)
-    summary, measured = verify(known, known.coreset, beam_options, console)
+    with reading([known.coreset]):
+        summary, measured = verify(known, known.coreset, beam_options, console)
     if known.csv is not None:
         write_csv(known.csv, measured)
     return show_measured(summary, measured, console)
@@ -155,10 +157,18 @@ def require_file(path: str) -> None:
 
 
 def write_csv(path: str, measured: list[Measured]) -> None:
-    """The measurements, a row a center set."""
-    with open(path, "w") as file:
-        file.write("centers,data,coreset,distortion\n")
-        file.writelines(f"{m.name},{m.data!r},{m.coreset!r},{m.distortion!r}\n" for m in measured)
+    """The measurements, a row a center set.
+
+    Raises:
+      ValueError: the file can't be written.
+    """
+    try:
+        with open(path, "w") as file:
+            file.write("centers,data,coreset,distortion\n")
+            file.writelines(f"{m.name},{m.data!r},{m.coreset!r},{m.distortion!r}\n" for m in measured)
+    except OSError as error:
+        raise ValueError(f"csv: must be a file that can be written, got {path!r} ({error.strerror})") from None
+
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@ import json
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets.pipelines.results_folder.result_files import as_recorded
 from beam_coresets.points.scale import Scale
-from beam_coresets.transforms.writing.atomic_files import read, write_once
+from beam_coresets.transforms.writing.atomic_files import write_once
 
 VERSION = 1  # of the file; one without a number is of this one
 
@@ -16,17 +17,16 @@ def read_scale(folder: str) -> Scale | None:
       ValueError: a file of a later version, or none that a run writes.
     """
     path = FileSystems.join(folder, "scale.json")
-    if not FileSystems.exists(path):
+    if (data := as_recorded(folder, "scale.json")) is None:
         return None
     try:
-        return _scale_in(path)
+        return _scale_of(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"scale.json: must be what summarize writes, got {path!r} ({error})") from None
 
 
-def _scale_in(path: str) -> Scale:
-    with FileSystems.open(path) as file:
-        found = json.loads(file.read())
+def _scale_of(data: bytes) -> Scale:
+    found = json.loads(data)
     if (version := found.get("version", VERSION)) != VERSION:
         raise ValueError(f"version: must be {VERSION}, got {version!r}")
     origin, divisor = (tuple(map(float, found[name])) for name in ("origin", "divisor"))
@@ -44,8 +44,8 @@ def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
 
 def copy_scale(folder: str, output: str) -> None:
     """Writes beside new tables what the columns had been scaled by, if they had."""
-    if read_scale(folder) is not None:
-        write_once(FileSystems.join(output, "scale.json"), read(FileSystems.join(folder, "scale.json")))
+    if (data := as_recorded(folder, "scale.json")) is not None:
+        write_once(FileSystems.join(output, "scale.json"), data)
 
 
 def scale_of(scale: str, scale_file: str | None) -> Scale | None:
@@ -55,6 +55,7 @@ def scale_of(scale: str, scale_file: str | None) -> Scale | None:
     if not scale_file:
         return None
     try:
-        return _scale_in(scale_file)
+        with FileSystems.open(scale_file) as file:
+            return _scale_of(file.read())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"scale_file: must be a scale.json, got {scale_file!r} ({error})") from None

@@ -3,11 +3,13 @@ import argparse
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from apache_beam.io.filesystem import FileSystem
 
 from beam_coresets import tables
 from beam_coresets.declared import declare
@@ -133,16 +135,51 @@ def common_scale(folders: Iterable[str]) -> Scale | None:
     return scales.pop()
 
 
-def require_another_folder(output: str, inputs: Iterable[str]) -> None:
-    """Raises ValueError where the results would replace what they are made from."""
-    for path in inputs:
-        if _plain(path) == _plain(output):
+def require_folder(output: str) -> None:
+    """Raises ValueError for what is no folder's name, or a file's."""
+    if not output:
+        raise ValueError(f"output: must be the name of a folder, got {output!r}")
+    if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
+        raise ValueError(f"output: must be a folder, got {output!r}, which is a file")
+
+
+def require_apart(output: str, patterns: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
+    """Holds an output folder against what is read: globs of files, and other runs' folders.
+
+    Raises:
+      ValueError: one of them is in the folder, or what is written there would be read.
+    """
+    require_folder(output)
+    place = _plain(output)
+    for path in folders:
+        if _plain(path) == place:
             raise ValueError(f"output: must not be what is read, got {output!r}")
+        if any(_within(place, _plain(path) + f"/{name}") for name in tables.WEAK_TABLES):
+            raise ValueError(f"output: must not be in what is read, got {output!r} in {path!r}")
+        if _within(_plain(path), place):
+            raise ValueError(f"output: must not hold what is read, got {output!r} with {path!r}")
+    for pattern in patterns:
+        if _within(_plain(_root(pattern)), place):
+            raise ValueError(f"output: must not hold what is read, got {output!r} with {pattern!r}")
+        read = re.compile(FileSystem.translate_pattern(_plain(pattern)))
+        written = (f"{place}/{name}/global-r1.{form}" for name in tables.TABLES for form in tables.TABLE_FORMATS)
+        if _within(place, _plain(pattern)) or any(read.match(path) for path in written):
+            raise ValueError(f"output: must not be in what is read, got {output!r} in {pattern!r}")
+
+
+def _root(pattern: str) -> str:
+    """The folder below which all is that a glob may name."""
+    return (re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0] or ("/" if pattern[:1] == "/" else "."))
 
 
 def _plain(path: str) -> str:
     """One spelling of a folder's name."""
+    path = path.removeprefix("file://")
     return path.rstrip("/") if "://" in path else os.path.realpath(path)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def seconds(text: str) -> float:

@@ -216,6 +216,7 @@ def test_results_of_batch_jobs_with_scaled_columns(tmp_path):
         points = clusters(900, i, np.float64) * [1, 1000, 1e5] + [0, 0, 1.7e9]
         source = write_parquet(tmp_path / f"data{i}", {f"x{j}": points[:, j] for j in range(3)})
         assert summarize_files(source, tmp_path / f"in{i}", "--k", "4", "--shards", "4", "--scale", "standard") == 0
+    (tmp_path / "in1" / ".claims" / "run-000001.end").unlink()  # it would say that this is not the run's own scale
     shutil.copy(tmp_path / "in0" / "scale.json", tmp_path / "in1" / "scale.json")
     assert rollup(f"{tmp_path}/in0 {tmp_path}/in1", tmp_path / "out") == 0
     (row,) = rows_in(tmp_path / "out", "summaries")

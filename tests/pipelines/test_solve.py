@@ -107,7 +107,7 @@ def test_assign_says_what_a_constrained_solution_costs(run, tmp_path, capsys):
 def test_a_range_of_k_is_a_curve(run, tmp_path, capsys):
     assert solve(run, tmp_path / "to", "--k", "2:11:3", "--format", "parquet") == 0
     folders = [f"k={k:02d}" for k in (2, 5, 8, 11)]
-    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == ["curve.csv", *folders]
+    assert sorted(path.name for path in (tmp_path / "to").glob("[!.]*")) == ["curve.csv", *folders]
     with open(tmp_path / "to" / "curve.csv") as file:
         curve = list(csv.DictReader(file))
     for folder, line in zip(folders, curve, strict=True):

@@ -321,7 +321,8 @@ def test_overwriting_makes_a_decision_of_its_own(source, tmp_path, capsys):
     assert coreset_bytes(tmp_path) != first
     assert summary_row(tmp_path)["seed"] == 1
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    assert files == [".claims/global-r1.json", *(f"{name}/global-r1.avro" for name in sorted(tables.TABLES))]
+    shown = [f"{name}/global-r1.avro" for name in sorted(tables.TABLES)]
+    assert files == [".claims/global-r1.json", ".claims/run-000002.end", *shown]
 
 
 def test_what_a_stopped_run_has_claimed_but_not_shown_is_no_result(source, tmp_path):

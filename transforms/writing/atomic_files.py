@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from typing import Any
 
@@ -11,6 +12,8 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
+
+_ABANDONED = 60.0  # seconds after which nobody will give a file its name
 
 
 def scheme_of(path: str) -> str:
@@ -68,6 +71,17 @@ def write(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def replace(path: str, data: bytes) -> None:
+    """Writes a file that only this process writes, again and again; whoever reads it sees one content or the next."""
+    if not scheme_of(path):
+        temporary = _beside(path)
+        write(temporary, data)
+        os.replace(temporary, path)
+        return
+    with FileSystems.create(path, mime_type="application/octet-stream", compression_type="uncompressed") as file:
+        file.write(data)
+
+
 def read(path: str) -> bytes:
     """The whole content.
 
@@ -119,6 +133,28 @@ def folders_in(folder: str) -> list[str]:
     return sorted({path.split("/")[0] for path in below if "/" in path})
 
 
+def files_under(folder: str) -> list[str]:
+    """The files in a folder and below, as parts of paths from there on; none if there is no such folder."""
+    if not scheme_of(folder):
+        found = (os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names)
+        return sorted(name.replace(os.sep, "/") for name in found)
+    listed = FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list
+    return sorted(metadata.path.removeprefix(folder).lstrip("/") for metadata in listed)
+
+
+def remove(folder: str, name: str) -> None:
+    """Removes a file below a folder, unless somebody has, and the folders in between that it was the last file of."""
+    path = str(FileSystems.join(folder, *name.split("/")))
+    if scheme_of(folder):
+        if FileSystems.exists(path):
+            FileSystems.delete([path])
+        return
+    pathlib.Path(path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # what is not empty stays
+        while (name := os.path.dirname(name)):
+            os.rmdir(os.path.join(folder, name))
+
+
 def remove_folder(folder: str) -> None:
     """Removes a folder with all that is in it, or as much of it as others have left."""
     if not scheme_of(folder):
@@ -127,6 +163,16 @@ def remove_folder(folder: str) -> None:
     found = FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list
     with contextlib.suppress(OSError):
         FileSystems.delete([metadata.path for metadata in found])
+
+
+def remove_remains(folder: str) -> None:
+    """Removes what writers that were killed have left of files that never got their names."""
+    for name in [] if scheme_of(folder) else names_in(folder):
+        if name.startswith(".") and name.endswith(".tmp"):
+            path = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - os.path.getmtime(path) > _ABANDONED:
+                    os.unlink(path)
 
 
 def _beside(path: str) -> str:

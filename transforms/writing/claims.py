@@ -123,6 +123,14 @@ class Claims:
             raise ValueError(f"{table}: must hold what runs have claimed, got {path!r} without a claim")
         return _as_claimed(atomic_files.read(path), claim["files"][table], path, table)
 
+    def form_of(self, window: Window | str) -> str:
+        """The format of a claimed window's files.
+
+        Raises:
+          ValueError: it is not decided.
+        """
+        return str(self._claimed(window)["form"])
+
     def paths(self, window: Window | str) -> list[str]:
         """The files of a claimed window, in the order they were moved.
 

@@ -1,0 +1,73 @@
+"""Which stream an output folder is of: its windows, keys and format, noted down once and held against later streams."""
+import json
+import math
+from typing import Any
+
+from apache_beam.io.filesystems import FileSystems
+
+from beam_coresets.pipelines.results_folder.result_files import CLAIMS, standing
+from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.transforms.writing import atomic_files
+from beam_coresets.transforms.writing.claims import Claims, place_of
+
+VERSION = 1
+_NOTE = "stream"
+
+
+def require_same_stream(claims: Claims, window: str, key_column: str | None) -> None:
+    """Holds a stream against what an earlier one has written to the folder that it owns now, and notes it down.
+
+    Raises:
+      ValueError: the folder is another stream's, or a batch job's.
+    """
+    output, spec = claims.output, WindowSpec.parse(window)
+    found = standing(output)
+    names = claims.claimed_since(())
+    if (found is not None and not found[1]["failed"]) or any(place_of(name)[1] == math.inf for name in names):
+        raise ValueError(f"output: must not hold a batch job's result, got {output!r}")
+    asked = {
+        "format": claims.form, "window": [spec.kind, spec.size, spec.period], "key_column": key_column or None,
+    }  # fmt: skip
+    path = str(FileSystems.join(output, CLAIMS, _NOTE))
+    if names:
+        _hold(output, asked, _noted(path) or _shown_by(claims, names[-1], asked))
+    atomic_files.replace(path, json.dumps({"version": VERSION, **asked}, indent=1).encode() + b"\n")
+
+
+def _hold(output: str, asked: dict[str, Any], there: dict[str, Any]) -> None:
+    for name, value in asked.items():
+        if there.get(name, value) != value:
+            raise ValueError(
+                f"{name}: must be {_said(there[name])} as in the windows that {output!r} holds, got {_said(value)}"
+            )
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        kind, size, period = value
+        return {"fixed": f"{size:g}s", "sliding": f"{size:g}s/{period:g}s"}.get(kind, f"global/{period:g}s")
+    return "none" if value is None else str(value)
+
+
+def _noted(path: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(atomic_files.read(path))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise ValueError(f"output: must hold whole notes of its stream, got {path!r} damaged") from None
+    if found.get("version") != VERSION:
+        raise ValueError(f"output: must hold a stream's note of version {VERSION}, got {path!r}")
+    return found
+
+
+def _shown_by(claims: Claims, name: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """What the last window of an older version's stream tells, which left no note."""
+    start, end, key, *_ = place_of(name)
+    shown: dict[str, Any] = {"format": claims.form_of(name)}
+    kind, size, _ = asked["window"]
+    if kind != "global" and not math.isclose(end - start, size):
+        shown["window"] = ["fixed", end - start, end - start]
+    if key and asked["key_column"] is None:
+        shown["key_column"] = "some column's, such as " + repr(key)
+    return shown
