@@ -9,6 +9,7 @@ import json
 import pickle
 import struct
 import threading
+import time
 
 import fastavro
 import numpy as np
@@ -19,6 +20,7 @@ from hypothesis.extra import numpy as arrays
 
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.streams.messages import registry as registries
 from beam_coresets.transforms.streams.messages.formats import (
     MESSAGE_KEY,
     Avro,
@@ -246,16 +248,28 @@ def test_avro_takes_all_numbers_but_the_key_and_the_time_for_coordinates():
 
 
 class _Registry(http.server.BaseHTTPRequestHandler):
-    """Schema 7 is SCHEMA, 8 is Protobuf, 500 is trouble; `asked` has the questions."""
+    """Schema 7 is SCHEMA, 8 is Protobuf, from 300 to 599 are those statuses; `asked` has the questions.
+
+    1000 is too large, 1001 is no JSON, 1002 never ends, 1003 is cut off.
+    """
 
     def do_GET(self):
         self.server.asked.append((self.path, self.headers.get("Authorization")))
         found = {"/schemas/ids/7": {"schema": json.dumps(SCHEMA)},
                  "/schemas/ids/8": {"schema": "syntax", "schemaType": "PROTOBUF"}}.get(self.path)  # fmt: skip
-        status = 500 if self.path.endswith("/500") else 401 if self.path.endswith("/401") else 404
-        self.send_response(200 if found else status)
+        number = int(self.path.rpartition("/")[2])
+        self.send_response(200 if found or number >= 1000 else number if 300 <= number < 600 else 404)
+        if 300 <= number < 400:
+            self.send_header("Location", "/schemas/ids/7")
+        if number == 1003:
+            self.send_header("Content-Length", "1000")
         self.end_headers()
-        self.wfile.write(json.dumps(found or {}).encode())
+        with contextlib.suppress(OSError):
+            while number == 1002:
+                self.wfile.write(b" ")
+                self.wfile.flush()
+                time.sleep(0.05)
+            self.wfile.write({1000: b" " * (5 << 20), 1001: b"<html>"}.get(number) or json.dumps(found or {}).encode())
 
     def log_message(self, *_):
         pass
@@ -312,6 +326,36 @@ def test_a_registry_in_trouble_is_no_fault_of_the_message(registry):
     registry.server_close()
     with pytest.raises(RegistryUnavailableError, match="no answer from"):
         decode(AvroRegistry(XY, None, SchemaRegistry(url)), [framed(7, b"")])
+
+
+@pytest.mark.parametrize("number", [400, 404, 406, 409, 410, 422, 451, 1000, 1001])
+def test_a_schema_that_the_registry_has_no_good_answer_for_is_a_letter_and_the_others_go_on(registry, number):
+    form = AvroRegistry(XY, None, SchemaRegistry(url_of(registry)))
+    body = as_avro({"x": 1, "y": 2, "at": 1, "user": "a"})[0]
+    got = decode(form, [framed(7, body), framed(number, body), framed(7, body)])
+    assert got.offsets.tolist() == [10, 12]
+    assert [letter.reason.split(" is ")[0] for letter in got.letters] == [f"unparsable: schema {number}"]
+
+
+@pytest.mark.parametrize("number", [408, 425, 429, 500, 503, 1002, 1003])
+def test_what_may_be_answered_later_is_asked_again(registry, monkeypatch, number):
+    monkeypatch.setattr(registries, "_DEADLINE", 0.5)
+    with pytest.raises(RegistryUnavailableError):
+        SchemaRegistry(url_of(registry)).fetch(number)
+
+
+@pytest.mark.parametrize("number", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(registry, number):
+    with pytest.raises(ValueError, match=rf"must answer itself, got HTTP {number} \(a redirect\)"):
+        SchemaRegistry(url_of(registry), "bob:hush-4711").fetch(number)
+    assert [path for path, _ in registry.asked] == [f"/schemas/ids/{number}"]
+
+
+@pytest.mark.parametrize("url", ["bob:hush@host:1", "//bob:hush@host", "http://bob:hush@host", "http://h/?t=hush", "x"])
+def test_a_wrong_url_is_refused_without_its_secrets(url):
+    with pytest.raises(ValueError, match=r"schema.registry.url: must be") as refused:
+        SchemaRegistry(url)
+    assert "hush" not in str(refused.value)
 
 
 def test_an_unknown_schema_is_asked_for_again_after_a_minute(registry):

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.json as pajson
 
+from beam_coresets.bounded import DEEPEST, depth
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.streams.messages.decoding import Array, Decoding
@@ -19,12 +20,8 @@ from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, Mal
 from beam_coresets.transforms.streams.times import event_times
 
 _SMALL = 64
-_DEEPEST = 100
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NO_JSON = re.compile(rb"[\s:,\[](?:-NaN|-?Inf(?!inity))")  # numbers to Arrow, none to Python
 _MINUS_ZERO = tuple(b"-0" + end for end in (b",", b"}", b"]", b" ", b"\t", b"\r", b"\n"))  # of an int, 0 to Python
-_STEPS = np.zeros(256, np.int8)
-_STEPS[list(b"[{")], _STEPS[list(b"]}")] = 1, -1
 
 
 class Json(NamedRows):
@@ -133,21 +130,13 @@ def _plain(lines: bytes, values: list[Any]) -> bool:
     except UnicodeDecodeError:
         return False
     opened = lines.count(b"{") + lines.count(b"[")  # at least one a message
-    return opened < len(values) + _DEEPEST or all(_depth(value) <= _DEEPEST for value in values)
-
-
-def _depth(value: bytes) -> int:
-    """How deep a message is nested, counted only where it may be deeper than `_DEEPEST`."""
-    if value.count(b"{") + value.count(b"[") <= _DEEPEST:
-        return 0
-    codes = np.frombuffer(_STRING.sub(b"", value), np.uint8)
-    return int(np.cumsum(_STEPS[codes], dtype=np.int64).max(initial=0))
+    return opened < len(values) + DEEPEST or all(depth(value) <= DEEPEST for value in values)
 
 
 def _object(value: bytes) -> dict[str, Any]:
     """The object that a message is; raises MalformedError where it is none, or one that can't be written again."""
-    if (depth := _depth(value)) > _DEEPEST:
-        raise MalformedError(f"must be nested at most {_DEEPEST} deep, got {depth}")
+    if (deep := depth(value)) > DEEPEST:
+        raise MalformedError(f"must be nested at most {DEEPEST} deep, got {deep}")
     try:
         text = value.decode()
         try:

@@ -1,21 +1,26 @@
 """A Confluent-style schema registry over HTTP: Avro schemas by the number that messages carry."""
 import base64
+import contextlib
 import dataclasses
+import http.client
 import json
+import socket
 import ssl
+import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import fastavro
+from beam_coresets.bounded import avro_schema
 
 PREFIX = "schema.registry."  # its keys in a Kafka configuration file
 _FORGET_SECONDS = 60.0  # a number that the registry does not know may become known
 _MOST_UNKNOWN = 10_000
-_TIMEOUT = 5.0
+_TIMEOUT = 5.0  # seconds without a byte
+_DEADLINE = 10.0  # seconds for an answer as a whole
+_MOST_BYTES = 4 << 20  # of an answer
+_LATER = (408, 425, 429)  # of the statuses that blame the question, those that mean "not now"
 
 
 class RegistryUnavailableError(ConnectionError):
@@ -36,7 +41,7 @@ class SchemaRegistry:
       ca: file of the certificate authority for https, or empty: the system's.
 
     Raises:
-      ValueError: a URL that is not http or https, or has a password in it.
+      ValueError: a URL that is not http or https, or has a password or a query in it.
     """
 
     url: str
@@ -45,10 +50,13 @@ class SchemaRegistry:
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
+        shown = repr(self.url) if "@" not in self.url else "another, not shown as it may have a password"
         if parts.username is not None or parts.password is not None:
             raise ValueError(f"{PREFIX}url: must be without user and password ({PREFIX}basic.auth.user.info), got some")
         if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise ValueError(f"{PREFIX}url: must be http://... or https://..., got {self.url!r}")
+            raise ValueError(f"{PREFIX}url: must be http://... or https://..., got {shown}")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{PREFIX}url: must be without a query, got one with")
 
     @staticmethod
     def from_config(config: Mapping[str, str]) -> "SchemaRegistry | None":
@@ -67,41 +75,81 @@ class SchemaRegistry:
     def fetch(self, number: int) -> Any:
         """The parsed schema `number`.
 
+        Redirects are not followed.
+
         Raises:
-          UnknownSchemaError: the registry has none, or one that is no Avro record.
-          RegistryUnavailableError: no answer.
-          ValueError: the registry refuses us.
+          UnknownSchemaError: the registry has none, does not like the question, or has one that is no Avro record.
+          RegistryUnavailableError: no answer, or not now.
+          ValueError: the registry refuses us, or sends us elsewhere.
         """
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/schemas/ids/{number}")
+        status, raw = self._get(f"/schemas/ids/{number}")
+        if status != 200:
+            raise self._refusal(number, status)
+        if len(raw) > _MOST_BYTES:
+            raise UnknownSchemaError(f"schema {number} is of more than {_MOST_BYTES:,} bytes")
+        return _parsed(number, raw)
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        """Status and content of an answer, which is cut off at the deadline, however slowly it comes in."""
+        parts = urllib.parse.urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=_TIMEOUT)
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self.ca or None)
+            connection = http.client.HTTPSConnection(parts.netloc, timeout=_TIMEOUT, context=context)
+        headers = {"Connection": "close"}
         if self.user_info:
-            word = base64.b64encode(self.user_info.encode()).decode()
-            request.add_unredirected_header("Authorization", f"Basic {word}")
-        context = ssl.create_default_context(cafile=self.ca) if self.ca else None
+            headers["Authorization"] = f"Basic {base64.b64encode(self.user_info.encode()).decode()}"
+        late, sockets = threading.Event(), list[socket.socket]()
+
+        def cut_off() -> None:
+            late.set()
+            for one in sockets:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_DEADLINE, cut_off)
+        timer.daemon = True
+        timer.start()
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT, context=context) as answer:
-                found = json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise UnknownSchemaError(f"schema {number} is unknown") from error
-            if error.code in (401, 403):
-                raise ValueError(f"{PREFIX}url: must let us in, got HTTP {error.code} from {self.url}") from error
-            raise RegistryUnavailableError(f"HTTP {error.code} from {self.url}") from error
-        except (OSError, ValueError) as error:
-            raise RegistryUnavailableError(f"no answer from {self.url} ({error})") from error
-        return _parsed(number, found)
+            connection.connect()
+            sockets.append(connection.sock)  # the connection forgets it with the answer's first line
+            connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+            answer = connection.getresponse()
+            raw = answer.read(_MOST_BYTES + 1)
+            cut = late.is_set() or (answer.length and len(raw) <= _MOST_BYTES)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            why = f"not in {_DEADLINE:g} s" if late.is_set() else str(error)
+            raise RegistryUnavailableError(f"no answer from {self.url} ({why})") from error
+        finally:
+            timer.cancel()
+            connection.close()
+        if cut:
+            raise RegistryUnavailableError(f"no whole answer from {self.url}")
+        return answer.status, raw
+
+    def _refusal(self, number: int, status: int) -> Exception:
+        """What a status other than 200 means for this schema."""
+        if status in (401, 403):
+            return ValueError(f"{PREFIX}url: must let us in, got HTTP {status} from {self.url}")
+        if 300 <= status < 400:
+            return ValueError(f"{PREFIX}url: must answer itself, got HTTP {status} (a redirect) from {self.url}")
+        if 400 <= status < 500 and status not in _LATER:
+            return UnknownSchemaError(f"schema {number} is unknown" + (f" (HTTP {status})" if status != 404 else ""))
+        return RegistryUnavailableError(f"HTTP {status} from {self.url}")
 
 
-def _parsed(number: int, found: Any) -> Any:
+def _parsed(number: int, raw: bytes) -> Any:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        found = None
     kind = found.get("schemaType", "AVRO") if isinstance(found, dict) else "nothing"
     if kind != "AVRO":
-        raise UnknownSchemaError(f"schema {number} is {kind}")
+        raise UnknownSchemaError(f"schema {number} is {str(kind)[:100]}")
     try:
-        schema = fastavro.parse_schema(json.loads(found["schema"]))
-        if schema["type"] != "record":
-            raise ValueError("no record")
+        return avro_schema(str(found["schema"]))
     except Exception as error:  # whatever a library says about a schema that others wrote
         raise UnknownSchemaError(f"schema {number} is no Avro record: {str(error)[:100]}") from error
-    return schema
 
 
 class SchemaCache:

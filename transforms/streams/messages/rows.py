@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import fastavro
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets.bounded import avro_schema
 from beam_coresets.points.block import LARGEST_NARROW, Span
 from beam_coresets.transforms.reading import formats
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, fits_float32, resolve
@@ -71,33 +72,7 @@ def _avro_layout(columns: Columns, schema: str, aside: tuple[str, ...]) -> Layou
     return resolve(arrow, columns, found.get("name", "schema"))
 
 
-def _record_schema(text: str) -> Any:
-    try:
-        schema = fastavro.parse_schema(json.loads(text))
-    except Exception as error:  # fastavro's own kinds, and what broken schemas make of it
-        raise ValueError(f"schema: must be an Avro schema, got {text[:200]!r} ({str(error)[:100]})") from error
-    if not isinstance(schema, dict) or schema.get("type") != "record":
-        raise ValueError(f"schema: must be an Avro record, got {text[:200]!r}")
-    if recursive(schema):
-        raise ValueError(f"schema: must not be recursive, got {text[:200]!r}")
-    return schema
-
-
-def recursive(schema: Any, around: frozenset[str] = frozenset()) -> bool:
-    """Whether an Avro schema, as fastavro parsed it, has a type within itself: deep records of it crash the reader."""
-    if isinstance(schema, str):
-        return schema in around
-    if isinstance(schema, list):
-        return any(recursive(one, around) for one in schema)
-    within = around | {schema["name"]} if schema.get("type") in ("record", "error") else around
-    parts = [field["type"] for field in schema.get("fields", ())]
-    parts += [schema[name] for name in ("items", "values") if name in schema]
-    if isinstance(schema.get("type"), (dict, list)):
-        parts.append(schema["type"])
-    return any(recursive(part, within) for part in parts)
-
-
-_parsed = functools.lru_cache(maxsize=16)(_record_schema)
+_parsed = functools.lru_cache(maxsize=16)(avro_schema)
 
 
 def read_schema(path: str) -> str:
@@ -108,7 +83,7 @@ def read_schema(path: str) -> str:
     """
     with FileSystems.open(path) as file:
         text = str(file.read().decode("utf-8", "replace"))
-    _record_schema(text)
+    avro_schema(text)
     return text
 
 
@@ -353,12 +328,8 @@ class AvroRegistry(NamedRows):
     def _schemas(self) -> SchemaCache:
         return SchemaCache(self.registry)
 
-    @functools.cached_property
-    def _recursive(self) -> Callable[[int], bool]:
-        return functools.cache(lambda number: recursive(self._schemas.get(number)))
-
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_schemas", "_recursive")}
+        return {name: value for name, value in self.__dict__.items() if name != "_schemas"}
 
     def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
         records, rows = [], []
@@ -369,8 +340,6 @@ class AvroRegistry(NamedRows):
                     raise MalformedError("must begin with a zero byte and a schema number")
                 number = int.from_bytes(value[1:5], "big")
                 schema = self._schemas.get(number)
-                if self._recursive(number):
-                    raise MalformedError(f"schema {number} is recursive")
                 records.append(_record(value[5:], schema))
                 rows.append(i)
             except (MalformedError, UnknownSchemaError) as error:
