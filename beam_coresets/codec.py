@@ -5,16 +5,25 @@
 The header holds the record's kind, its small fields, and name, dtype and shape of each array. Equal records give equal
 bytes: JSON keys are sorted and padding is zero. Little-endian throughout.
 """
+import contextlib
+import functools
 import json
+import math
+import re
 import struct
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets import bounded
+
 MAGIC = b"BCS"
 VERSION = 1
+MOST_OF_NOTHING, MOST_AXES = 1 << 24, 3  # an array without elements may say any shape
+_NUMBERS = re.compile(r"[<|][biuf][1248]")
+T = TypeVar("T")
 
 Array = npt.NDArray[Any]
 
@@ -38,7 +47,7 @@ def pack(kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array | None
 
 
 def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Array | None]]:
-    """Decodes one record; the arrays are writable copies.
+    """Decodes one record; the arrays are writable copies, and never larger than the data.
 
     Raises:
       ValueError: `data` is not a record of this kind, or comes from a newer version.
@@ -50,20 +59,67 @@ def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Array | No
     if len(data) < 8:
         raise ValueError(f"data: must have a header of at least 8 bytes, got {len(data)}")
     (length,) = struct.unpack_from("<I", data, 4)
-    found, fields, specs = json.loads(data[8 : 8 + length])
+    try:
+        if length > len(data) - 8 or bounded.depth(data[8 : 8 + length]) > bounded.DEEPEST:
+            raise ValueError("it is cut off, or nested too deep")
+        found, fields, specs = json.loads(data[8 : 8 + length])
+        specs = [(str(name), dtype, tuple(shape)) for name, dtype, shape in specs]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"header: must be a record's, got another ({error})") from None
     if found != kind:
-        raise ValueError(f"kind: must be {kind!r}, got {found!r}")
+        raise ValueError(f"kind: must be {kind!r}, got {str(found)[:50]!r}")
+    if not isinstance(fields, dict):
+        raise ValueError(f"fields: must be named, got {type(fields).__name__}")
     arrays: dict[str, Array | None] = {}
     offset = 8 + length
     for name, dtype, shape in specs:
         if dtype is None:
             arrays[name] = None
             continue
-        count = int(np.prod(shape, dtype=np.int64))
-        array = np.frombuffer(data, dtype, count, offset)
-        arrays[name] = array.reshape(shape).copy()
-        offset += array.nbytes + (-array.nbytes % 8)
+        size = _size_of(name, dtype, shape)
+        if size > len(data) - offset:
+            raise ValueError(f"{name}: must be within the {len(data)} bytes there are, got {shape} of {dtype}")
+        flat = np.frombuffer(data, dtype, math.prod(shape), offset) if size else np.empty(0, dtype)
+        arrays[name] = flat.reshape(shape).copy()
+        offset += size + (-size % 8)
     return fields, arrays
+
+
+def _size_of(name: str, dtype: Any, shape: tuple[Any, ...]) -> int:
+    """The bytes of an array; raises ValueError where it can't be one of a record."""
+    if not isinstance(dtype, str) or not _NUMBERS.fullmatch(dtype):
+        raise ValueError(f"{name}: must be numbers, got {str(dtype)[:50]!r}")
+    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > MOST_AXES:
+        raise ValueError(f"{name}: must have up to {MOST_AXES} sizes, none negative, got {str(shape)[:50]}")
+    if 0 in shape and max(shape) > MOST_OF_NOTHING:
+        raise ValueError(f"{name}: must have up to {MOST_OF_NOTHING} columns, got {str(shape)[:50]}")
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def decoder(kind: str) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
+    """Marks a function from bytes to a record: whatever is wrong with the bytes is a ValueError that names the kind."""
+
+    def of(function: Callable[[bytes], T]) -> Callable[[bytes], T]:
+        @functools.wraps(function)
+        def decode(data: bytes) -> T:
+            with refusing(kind):
+                return function(data)
+
+        return decode
+
+    return of
+
+
+@contextlib.contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Turns whatever comes of reading bytes that are no record of ours into a ValueError that names it."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{what}: must be a record that this version reads, got one that is not ({said})") from error
 
 
 def table_to_bytes(table: Any) -> Array | None:
@@ -86,4 +142,6 @@ def table_from_bytes(raw: Array | None) -> Any:
         return None
     import pyarrow as pa
 
-    return pa.ipc.open_stream(pa.py_buffer(raw.tobytes())).read_all()
+    table = pa.ipc.open_stream(pa.py_buffer(raw.tobytes())).read_all()
+    table.validate(full=True)
+    return table

@@ -1,15 +1,18 @@
 """Passes over the data whose small results come back to whoever runs the job."""
-import pickle
+import dataclasses
 import tempfile
 import uuid
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PCollection
 from rich.console import Console
 
+from beam_coresets import codec
+from beam_coresets.assigning.dual_prices import Survey
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.options import DataOptions
 from beam_coresets.pipelines.running import launch, local
@@ -20,6 +23,7 @@ from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.writing.atomic_files import write_once
 
+_RECORDS = (Scale, Survey)
 LOCAL_RUNNERS = (local.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
 
 
@@ -32,7 +36,7 @@ class Result:
 
     def __init__(self, beam_options: PipelineOptions, folder: str) -> None:
         local = beam_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
-        self._path = FileSystems.join(tempfile.gettempdir() if local else folder, f".pass-{uuid.uuid4().hex}.pickle")
+        self._path = FileSystems.join(tempfile.gettempdir() if local else folder, f".pass-{uuid.uuid4().hex}.bcs")
 
     def keep(self, values: PCollection, *gate: Any) -> PCollection:
         """Keeps the one value of a PCollection, once the side inputs `gate` are there."""
@@ -42,13 +46,53 @@ class Result:
     def get(self) -> Any:
         """The value, after the pipeline has run."""
         with FileSystems.open(self._path, compression_type="uncompressed") as file:
-            value = pickle.loads(file.read())
+            value = value_of(file.read())
         FileSystems.delete([self._path])
         return value
 
 
 def _keep(value: Any, path: str) -> None:
-    write_once(path, pickle.dumps(value))
+    write_once(path, bytes_of(value))
+
+
+def bytes_of(value: Any) -> bytes:
+    """A result as bytes: numbers, text, arrays, `Scale` and `Survey`, in tuples, lists and dicts of each other."""
+    arrays: dict[str, Any] = {}
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, np.ndarray):
+            arrays[str(len(arrays))] = part
+            return ["array", str(len(arrays) - 1)]
+        if type(part) in _RECORDS:
+            return [type(part).__name__, *(plain(getattr(part, field.name)) for field in dataclasses.fields(part))]
+        if isinstance(part, (tuple, list)):
+            return [type(part).__name__, *map(plain, part)]
+        if isinstance(part, dict):
+            return ["dict", *([plain(key), plain(one)] for key, one in part.items())]
+        return part.item() if isinstance(part, np.generic) else part
+
+    fields = {"value": plain(value)}
+    return codec.pack("Pass", fields, arrays)
+
+
+@codec.decoder("Pass")
+def value_of(data: bytes) -> Any:
+    """What `bytes_of` was given. The file may be where others write: nothing in it is run."""
+    fields, arrays = codec.unpack(data, "Pass")
+    records = {kind.__name__: kind for kind in _RECORDS}
+
+    def whole(part: Any) -> Any:
+        if not isinstance(part, list):
+            return part
+        name, *rest = part
+        if name == "array":
+            return arrays[rest[0]]
+        if name == "dict":
+            return {whole(key): whole(one) for key, one in rest}
+        found = tuple(map(whole, rest))
+        return records[name](*found) if name in records else list(found) if name == "list" else found
+
+    return whole(fields["value"])
 
 
 def blocks_of(
