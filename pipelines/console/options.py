@@ -17,6 +17,7 @@ from beam_coresets.declared import Seconds, add_parameters, declare, declared_as
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.pipelines.console.command_line import Options, config_of, given_by, parse_alone, parser_of
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import launch
 from beam_coresets.pipelines.running.local import is_local, local_by_default
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -140,7 +141,7 @@ def run_job(
     def main() -> int:
         known, beam_options = parse(argv, command, kind, description)
         launch.quiet(getattr(known, "verbose", False))
-        return run(known, beam_options, Console())
+        return run(known, beam_options, Terminal())
 
     return launch.exit_code(main)
 
@@ -154,7 +155,7 @@ def run_alone(
     def main() -> int:
         known = parse_alone(argv, command, kind, description, epilog)
         launch.quiet(getattr(known, "verbose", False))
-        return run(known, Console())
+        return run(known, Terminal())
 
     return launch.exit_code(main)
 

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import GoogleCloudOptions, JobServerOptions, PipelineOptions, StandardOptions
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from beam_coresets import __version__
+from beam_coresets.bounded import printable
 from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
@@ -208,24 +211,40 @@ def quiet(verbose: bool) -> None:
     logs.all_there_is() if verbose else logs.ours_alone()
 
 
+_TOLD = (ValueError, JobError, OSError, BeamIOError, pa.ArrowException, MemoryError)
+
+
+def _told(error: BaseException) -> int:
+    """Says in a line what a command ends with; returns its exit code."""
+    wrong = isinstance(error, ValueError)
+    said = error if wrong or isinstance(error, JobError) else _of_machine(error)
+    print(f"error: {printable(str(said))}", file=sys.stderr)
+    return 2 if wrong else 1
+
+
+def _of_machine(error: BaseException) -> str:
+    """What a file system, or a library that reads from it, says: one line, with the file's name if it is known."""
+    if isinstance(error, MemoryError):
+        return first_cause(error)
+    details = getattr(error, "exception_details", None)
+    path, cause = getattr(error, "filename2", None) or getattr(error, "filename", None), error
+    if isinstance(details, dict) and details:
+        path, cause = next(iter(details.items()))
+    said = getattr(cause, "strerror", None) or (str(cause).splitlines() or [""])[0] or type(cause).__name__
+    return f"file: must be there and usable, got {str(path or 'one')!r} ({said})"
+
+
 def exit_code(word: Callable[[], int]) -> int:
-    """What `word` returns; 2 for what can't work, 1 for a job that failed, 130 if interrupted, 143 if ended by SIGTERM:
-    each in a line. Temporary files are gone by then."""
+    """What `word` returns; 2 for what can't work, 1 for what failed on the way, 130 if interrupted, 143 if ended by
+    SIGTERM: each in a line. Temporary files are gone by then."""
     with logs.quiet_threads(), ending.told_by_signals() as signals:
         try:
             with ending.own_folder():
                 code = word()
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = 2
-        except JobError as error:
-            print(f"error: {error}", file=sys.stderr)
-            code = 1
-        except MemoryError as error:
-            print(f"error: {first_cause(error)}", file=sys.stderr)
-            code = 1
         except KeyboardInterrupt:
             if signals.number is None:
                 print("stopped", file=sys.stderr)
             code = 130
+        except _TOLD as error:
+            code = _told(error)
         return code if signals.number is None else 128 + signals.number
