@@ -35,7 +35,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_coresets import __version__
+from beam_coresets import __version__, bounded
 
 TABLE_FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
@@ -149,15 +149,30 @@ def encode(table: pa.Table, form: str) -> bytes:
 
 
 def decode(data: bytes, form: str) -> pa.Table:
-    """The inverse of `encode`."""
+    """The inverse of `encode`, for bytes that others may have written.
+
+    Raises:
+      ValueError: an unknown format, or (as do the libraries, by their own errors) bytes that are not of it.
+    """
     source = io.BytesIO(data)
     if form == "parquet":
-        return pq.read_table(source)
+        return _parquet(source, bounded.most(10 * len(data)))
     if form == "avro":
-        return pa.Table.from_pylist(list(fastavro.reader(source)))
+        return pa.Table.from_pylist(list(bounded.AvroReader(source)))
     if form == "jsonl":
         return pa.Table.from_pylist([json.loads(line) for line in source])
     raise ValueError(f"format: must be one of {', '.join(TABLE_FORMATS)}, got {form!r}")
+
+
+def _parquet(source: io.BytesIO, limit: int) -> pa.Table:
+    """All rows, where they take at most `limit` bytes: a few bytes of Parquet can stand for any number of them."""
+    file, batches, size = pq.ParquetFile(source), [], 0
+    for batch in file.iter_batches():
+        batches.append(batch)
+        size += batch.nbytes
+        if size > limit:
+            raise ValueError(f"parquet: must expand to at most {limit:,} bytes, got more")
+    return pa.Table.from_batches(batches, file.schema_arrow)
 
 
 def json_lines(table: pa.Table) -> Iterator[bytes]:

@@ -170,6 +170,5 @@ def write_csv(path: str, measured: list[Measured]) -> None:
         raise ValueError(f"csv: must be a file that can be written, got {path!r} ({error.strerror})") from None
 
 
-
 if __name__ == "__main__":
     ending.run_and_leave(main)

@@ -152,6 +152,7 @@ class Decision:
         return codec.pack("Decision", fields, arrays | evidence.sample.arrays("sample_"))
 
     @staticmethod
+    @codec.decoder("Decision")
     def from_bytes(data: bytes) -> Decision:
         """The Decision that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "Decision")
@@ -203,6 +204,7 @@ class Verdict:
         return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
 
     @staticmethod
+    @codec.decoder("Verdict")
     def from_bytes(data: bytes) -> Verdict:
         """The Verdict that `to_bytes` was given."""
         at = 8 + int.from_bytes(data[:8], "little")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import codec, tables
+from beam_coresets import bounded, codec, tables
 from beam_coresets.coordinator.decision import Decision, Evidence, decision_from, fields_of, recovery_from
 from beam_coresets.coordinator.merge import normalization
 from beam_coresets.coordinator.recovery import Recovery, packed, unpacked
@@ -63,19 +63,36 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
             f"evidence: must be in the summaries table to merge windows, got none (written by version "
             f"{row.get('version') or 'unknown'})"
         )
-    try:
-        fields, arrays = codec.unpack(zlib.decompress(row["evidence"]), "Evidence")
-    except (ValueError, zlib.error) as error:
-        raise ValueError(f"evidence: must be a record that this version reads, got one that is not ({error})") from None
-    recovery = _unpacked_recovery(fields, arrays)
-    rows, dim, dtype, normalization = fields["sample"]
+    with codec.refusing("evidence"):
+        fields, arrays = codec.unpack(bounded.expand(row["evidence"], "zlib"), "Evidence")
+        recovery = _unpacked_recovery(fields, arrays)
+        rows, dim, dtype, normalization = _sample(fields)
     if len(coreset) != rows:
         raise ValueError(f"coreset: must have the {rows} rows of this window, got {len(coreset)}")
+    with codec.refusing("evidence and coreset"):
+        return _decision(fields, recovery, coreset, dim, np.dtype(dtype), normalization, scale)
+
+
+def _sample(fields: Mapping[str, Any]) -> tuple[int, int, str, float]:
+    """Rows, coordinates, type and normalization of the points."""
+    rows, dim, dtype, normalization = fields["sample"]
+    if dtype not in ("<f4", "<f8"):
+        raise ValueError(f"sample: must be of float32 or float64, got {str(dtype)[:50]}")
+    return int(rows), int(dim), str(dtype), float(normalization)
+
+
+def _decision(
+    fields: dict[str, Any], recovery: Recovery, coreset: pa.Table, dim: int, dtype: np.dtype[Any],
+    normalization: float, scale: Scale | None,
+) -> Decision:  # fmt: skip
     shard, bucket = (coreset.column(name).to_numpy().astype(np.int64) for name in ("shard", "bucket"))
+    for name, found, there in zip(("shard", "bucket"), (shard, bucket), recovery.trusted.shape, strict=True):
+        if len(found) and not 0 <= found.min() <= found.max() < there:
+            raise ValueError(f"{name}: must be from 0 to {there - 1}, got {found.min()} to {found.max()}")
     factors = recovery.multiplier(shard, bucket) * recovery.scale
     extras = _extras(coreset)
     sample = Coreset(
-        _points(coreset, dim, np.dtype(dtype), scale),
+        _points(coreset, dim, dtype, scale),
         coreset.column("weight").to_numpy() / (factors * normalization),
         coreset.column("weight_ht").to_numpy() / factors,
         hashed_ids(extras.column("id")),
@@ -90,7 +107,9 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
 def _unpacked_recovery(fields: Mapping[str, Any], arrays: Mapping[str, Array | None]) -> Recovery:
     s, V = fields["shape"]
     counts, origin = np.asarray(arrays["counts"]), arrays["origin"]
-    trusted = unpacked(np.asarray(arrays["trusted"]), (s, V))
+    trusted = unpacked(np.asarray(arrays["trusted"]), (int(s), int(V)))
+    if counts.shape != (V,) or not (fields["assignment"]["buckets"] == V if origin is None else origin.shape == (V,)):
+        raise ValueError(f"counts: must be of {V} buckets, got {counts.shape}")
     unequal = None
     if arrays["multipliers"] is not None:
         unequal = np.zeros((s, V))

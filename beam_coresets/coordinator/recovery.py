@@ -22,6 +22,7 @@ from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 
 RECOVERIES = ("exact", "uniform", "lp")
+MOST_PLACES = 1 << 28  # ten thousand shards of ten thousand buckets are 100 MB
 
 Array = npt.NDArray[Any]
 
@@ -95,10 +96,21 @@ def packed(matrix: npt.NDArray[np.bool_]) -> Array:
 
 
 def unpacked(held: Array, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The inverse of `packed`."""
+    """The inverse of `packed`.
+
+    Raises:
+      ValueError: a shape of more than `MOST_PLACES`, or one that is not that of what is held.
+    """
+    cells = shape[0] * shape[1]
+    if min(shape) < 0 or cells > MOST_PLACES:
+        raise ValueError(f"shape: must be at most {MOST_PLACES} shards times buckets, got {shape}")
     if held.dtype == np.uint8:
-        return np.unpackbits(held, count=shape[0] * shape[1]).reshape(shape).view(np.bool_)
-    matrix = np.zeros(shape[0] * shape[1], np.bool_)
+        if len(held) != -(-cells // 8):
+            raise ValueError(f"trusted: must be {-(-cells // 8)} bytes for {shape}, got {len(held)}")
+        return np.unpackbits(held, count=cells).reshape(shape).view(np.bool_)
+    if len(held) and not 0 <= held.min() <= held.max() < cells:
+        raise ValueError(f"trusted: must be places in {shape}, got {held.min()} to {held.max()}")
+    matrix = np.zeros(cells, np.bool_)
     matrix[held] = True
     return matrix.reshape(shape)
 

@@ -57,8 +57,9 @@ class PointBlock:
                 f"points: must be 2-d float32 or float64, got {self.points.ndim}-d {self.points.dtype}"
             )
         for name, dtype in (("weights", np.float64), ("ids", np.uint64)):
-            if getattr(self, name).dtype != dtype:
-                raise TypeError(f"{name}: must be {np.dtype(dtype)}, got {getattr(self, name).dtype}")
+            value = getattr(self, name)
+            if value.dtype != dtype or value.ndim != 1:
+                raise TypeError(f"{name}: must be 1-d {np.dtype(dtype)}, got {value.ndim}-d {value.dtype}")
         for name in ("points", "weights", "groups", "extras"):
             value = getattr(self, name)
             if value is not None and len(value) != n:
@@ -101,6 +102,7 @@ class PointBlock:
         return codec.pack("PointBlock", {"span": span}, arrays)
 
     @staticmethod
+    @codec.decoder("PointBlock")
     def from_bytes(data: bytes) -> PointBlock:
         """The block that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "PointBlock")

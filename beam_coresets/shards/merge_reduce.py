@@ -82,6 +82,7 @@ class ShardState:
         return b"".join([len(head).to_bytes(8, "little"), head, *blocks])
 
     @staticmethod
+    @codec.decoder("ShardState")
     def from_bytes(data: bytes) -> ShardState:
         """The state that `to_bytes` was given."""
         size = int.from_bytes(data[:8], "little")

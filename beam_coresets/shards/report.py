@@ -147,12 +147,16 @@ class ShardReport:
         return codec.pack("ShardReport", fields, self.coreset.arrays() | ledger | {"bounds": self.bounds})
 
     @staticmethod
+    @codec.decoder("ShardReport")
     def from_bytes(data: bytes) -> ShardReport:
         """The report that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "ShardReport")
         counts, checksums, weights = (np.asarray(arrays[name]) for name in ("counts", "checksums", "totals"))
         entries = Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays))
-        ledger = sparse(np.asarray(arrays["held"], np.int64), entries, fields["entries"])
+        held = np.asarray(arrays["held"], np.int64)
+        if held.shape != counts.shape or not all(np.diff(np.r_[-1, held, int(fields["entries"])]) > 0):
+            raise ValueError(f"held: must be {len(counts)} rising buckets below {fields['entries']}, got others")
+        ledger = sparse(held, entries, int(fields["entries"]))
         ranges = tuple(Range(*r) for r in fields["ranges"])
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)

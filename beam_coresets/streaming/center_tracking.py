@@ -193,6 +193,7 @@ class CenterHistory:
         return codec.pack(_STORED_AS, fields, arrays)
 
     @staticmethod
+    @codec.decoder("CenterHistory")
     def from_bytes(data: bytes) -> CenterHistory:
         """The history that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, _STORED_AS)

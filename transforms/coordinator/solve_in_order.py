@@ -197,6 +197,7 @@ def _packed(histories: Mapping[str, CenterHistory]) -> bytes:
     return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
 
 
+@codec.decoder("Lineages")
 def _unpacked(data: bytes) -> dict[str, CenterHistory]:
     at = 8 + int.from_bytes(data[:8], "little")
     fields, _ = codec.unpack(data[8:at], "Lineages")

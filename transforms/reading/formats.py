@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import fastavro
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets.bounded import AvroReader, Careful
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
@@ -28,6 +28,7 @@ Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]
 
 SAMPLE_ROWS = 1000
+MOST_COLUMNS = 1_000_000
 _AVRO_ROWS = 8192
 _COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz"}
 _AVRO_TYPES = {
@@ -186,15 +187,26 @@ class _Npy(NamedTuple):
     offset: int
 
 
-def _npy_header(file: Any) -> _Npy:
+def _npy_header(file: Any, path: str) -> _Npy:
+    """What a file says of its array, if the array is there."""
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(file)
+    careful = Careful(file)
+    version = np.lib.format.read_magic(careful)
     if version not in read:
         raise ValueError(f"version: must be 1.0 or 2.0, got {version}")
-    shape, fortran, dtype = read[version](file)
+    shape, fortran, dtype = read[version](careful)
     if len(shape) != 2 or dtype.kind not in "iuf":
         raise ValueError(f"array: must be (n, d) numbers, got shape {shape} of {dtype}")
-    return _Npy(shape, dtype, fortran, file.tell())
+    if shape[1] > MOST_COLUMNS:
+        raise ValueError(f"array: must have at most {MOST_COLUMNS:,} columns, got shape {shape} (is it transposed?)")
+    offset, size = file.tell(), _size_of(path)
+    if min(shape) < 0 or size - offset < shape[0] * shape[1] * dtype.itemsize:
+        raise ValueError(f"array: must have all of its {shape} numbers in the file, got {size - offset:,} bytes")
+    return _Npy(shape, dtype, fortran, offset)
+
+
+def _size_of(path: str) -> int:
+    return os.path.getsize(path) if is_local(path) else int(FileSystems.match([path])[0].metadata_list[0].size_in_bytes)
 
 
 def _npy_schema(header: _Npy) -> pa.Schema:
@@ -204,7 +216,7 @@ def _npy_schema(header: _Npy) -> pa.Schema:
 
 def _probe_npy(path: str, options: Columns) -> tuple[Any, Any]:
     with open_bytes(path) as file:
-        return _npy_schema(_npy_header(file)), None
+        return _npy_schema(_npy_header(file, path)), None
 
 
 def _npy_rows(part: FilePart, header: _Npy, size: int) -> Iterator[tuple[int, Array]]:
@@ -236,7 +248,7 @@ def _npy_rows(part: FilePart, header: _Npy, size: int) -> Iterator[tuple[int, Ar
 def _read_npy(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
     """Rows that begin in the part; columns are called f0, f1, ..."""
     with open_bytes(part.path) as file:
-        header = _npy_header(file)
+        header = _npy_header(file, part.path)
     layout.check(_npy_schema(header), part.path)
     if header.shape[1] != len(layout.file_columns):
         wanted = len(layout.file_columns)
@@ -275,7 +287,7 @@ def _avro_schema(reader: Any) -> pa.Schema:
 
 def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
     with open_bytes(path) as file:
-        reader = fastavro.reader(file)
+        reader = AvroReader(file)
         schema, sample = _avro_schema(reader), None
         if options.vector_column in schema.names:
             field = schema.field(options.vector_column)
@@ -286,7 +298,7 @@ def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
 
 def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
     with open_bytes(part.path) as file:
-        reader = fastavro.reader(file)
+        reader = AvroReader(file)
         schema = _avro_schema(reader)
         layout.check(schema, part.path)
         row = 0

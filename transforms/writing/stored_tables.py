@@ -36,11 +36,11 @@ def tables_of(folder: str, name: str) -> Iterator[pa.Table]:
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
         data = read(path) if claims is None else claims.read_file(path, name)
         try:
-            table = tables.decode(data, form)
+            table = tables.typed(tables.decode(data, form), name)
         except Exception as error:  # whatever a decoder makes of what is not its own
             cause = (str(error).splitlines() or [""])[0]
             raise ValueError(f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
-        yield tables.typed(table, name)
+        yield table
 
 
 def read_table(folder: str, name: str) -> pa.Table:
