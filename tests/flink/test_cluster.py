@@ -57,7 +57,8 @@ def stopped_in_turn(stream, dim):
         time.sleep(2 * WINDOW)
     producing.finish()
     rows = whole(job)
-    lags = job.lags()
+    begun = min(start for start, row in rows.items() if row["points"])  # before it the readers had not started
+    lags = {start: lag for start, lag in job.lags().items() if start >= begun}
     job.close()
     return lags, rows, times
 
