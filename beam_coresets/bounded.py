@@ -119,7 +119,8 @@ def _snappy(data: bytes, limit: int) -> bytes:
 
 
 def _zstandard(data: bytes, limit: int) -> bytes:
-    return Careful(pa.CompressedInputStream(pa.BufferReader(data), "zstd")).read(limit + 1)
+    with pa.CompressedInputStream(pa.BufferReader(data), "zstd") as stream:
+        return Careful(stream).read(limit + 1)
 
 
 _EXPAND: dict[str, Callable[[bytes, int], bytes]] = {
@@ -162,7 +163,10 @@ def avro_schema(text: str) -> Any:
         raise ValueError(f"schema: must be an Avro schema, got {text[:200]!r} ({str(error)[:100]})") from error
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise ValueError(f"schema: must be an Avro record, got {text[:200]!r}")
-    least_bytes(schema)
+    try:
+        least_bytes(schema)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"schema: must be an Avro schema, got {text[:200]!r} ({type(error).__name__})") from None
     return schema
 
 
@@ -190,6 +194,8 @@ def _least(schema: Any, known: dict[str, int], around: frozenset[str]) -> int:
         known[schema["name"]] = sum(_least(field["type"], known, within) for field in schema["fields"])
         return known[schema["name"]]
     if kind == "fixed":
+        if type(schema["size"]) is not int or schema["size"] < 0:
+            raise ValueError(f"schema: must have fixed types of a size, got {str(schema['size'])[:50]}")
         known[schema["name"]] = schema["size"]
         return int(schema["size"])
     if kind == "array" and not _least(schema["items"], known, around):

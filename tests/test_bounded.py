@@ -72,6 +72,7 @@ def test_a_block_that_holds_another_number_of_records_is_an_error(count):
     {"type": "array", "items": "null"}, {"type": "array", "items": {"type": "record", "name": "e", "fields": []}},
     {"type": "map", "values": {"type": "array", "items": {"type": "fixed", "name": "f", "size": 0}}},
     ["null", {"type": "array", "items": {"type": "record", "name": "e", "fields": [{"name": "n", "type": "null"}]}}],
+    *({"type": "fixed", "name": "f", "size": size} for size in (-1, float("inf"), None, [], {}, "3")),
     {"type": "record", "name": "tree", "fields": [{"name": "next", "type": ["null", "tree"]}]},
 ])  # fmt: skip
 def test_schemas_by_which_few_bytes_are_any_number_of_values_are_refused(kind):

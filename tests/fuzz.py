@@ -1,0 +1,351 @@
+"""Feeds mutated inputs to a decoder: `python tests/fuzz.py TARGET [--inputs N] [--seed S]`; without one, lists them.
+
+An input may end in a ValueError. Anything else, a second of CPU time, a signal, or more memory than ten times the
+input and 64 MB is a finding: the input is printed as hexadecimal, and the exit code is 1. Where atheris is installed,
+`--guided` lets coverage choose the mutations.
+"""
+import argparse
+import contextlib
+import io
+import json
+import mmap
+import os
+import random
+import re
+import resource
+import signal
+import sys
+import time
+import zlib
+
+import fastavro
+import numpy as np
+
+os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the other ones reserve a gigabyte of addresses
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_coresets import bounded, tables
+from beam_coresets.coordinator.decision import Decision, Policy, Verdict, decide
+from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
+from beam_coresets.pipelines.passes import bytes_of, value_of
+from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
+from beam_coresets.shards.report import ShardReport
+from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
+from beam_coresets.transforms.reading import formats
+from beam_coresets.transforms.reading.columns import Columns, resolve
+from beam_coresets.transforms.streams.messages import registry
+from beam_coresets.transforms.streams.messages.formats import Avro, EventTime, Json, Messages, message_format
+
+SCRATCH = f"/dev/shm/fuzz-{os.getpid()}" if os.path.isdir("/dev/shm") else f"/tmp/fuzz-{os.getpid()}"
+LARGEST = 1 << 16
+NUMBERS = (0, 1, -1, 127, 128, 255, 256, 65535, 1 << 20, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1)
+RECORD = {"type": "record", "name": "r", "fields": [
+    {"name": "x", "type": "double"}, {"name": "y", "type": ["null", "double"]}, {"name": "t", "type": "string"},
+    {"name": "v", "type": {"type": "array", "items": "float"}},
+    {"name": "m", "type": {"type": "map", "values": "long"}},
+    {"name": "e", "type": {"type": "enum", "name": "e", "symbols": ["a", "b"]}},
+    {"name": "f", "type": {"type": "fixed", "name": "f", "size": 3}}]}  # fmt: skip
+ROWS = [{"x": i, "y": i or None, "t": "t" * i, "v": [1.0] * i, "m": {"a": i}, "e": "a", "f": b"abc"} for i in range(9)]
+
+
+def block(n=40, dim=2, extras=True):
+    rng = np.random.default_rng(n)
+    more = pa.table({"id": [str(i) for i in range(n)]}) if extras else None
+    ids = rng.integers(0, 1 << 60, n).astype(np.uint64)
+    return PointBlock(rng.normal(size=(n, dim)).astype(np.float32), np.ones(n), ids, Span(0, 0, True), None, more)
+
+
+SCHEME = Assignment(3, 2, "cyclic", 6)
+LOGIC = MergeReduce(Sampler(2, 8), SCHEME)
+REPORTS = list(shard_reports([block()], LOGIC))
+DECISION = decide(REPORTS, Policy(SCHEME))
+
+
+def summary_tables():
+    """A row of summaries with evidence, and its coreset."""
+    coreset, shard, bucket = DECISION.coreset, DECISION.evidence.shard, DECISION.evidence.bucket
+    found = {name: pa.nulls(len(coreset), kind) for name, kind in zip(
+        tables.CORESET.names, tables.CORESET.types, strict=True)}  # fmt: skip
+    found |= {"id": pa.array([str(i) for i in range(len(coreset))]), "coordinates": pa.array(coreset.points.tolist()),
+              "weight": pa.array(coreset.weights), "weight_ht": pa.array(coreset.weights_ht),
+              "shard": pa.array(shard), "bucket": pa.array(bucket),
+              "revision": pa.array([1] * len(coreset))}  # fmt: skip
+    return {"evidence": pack_evidence(DECISION), "summary": "coreset"}, pa.table(found)
+
+
+ROW, CORESET = summary_tables()
+EVIDENCE = zlib.decompress(ROW["evidence"])
+
+
+def evidence(data):
+    unpack_evidence({"evidence": data, "summary": "coreset"}, CORESET)
+
+
+def of_file(form, suffix, columns):
+    """Probes and reads a file with these bytes."""
+    path = f"{SCRATCH}.{suffix}"
+
+    def run(data):
+        with open(path, "wb") as file:
+            file.write(data)
+        with formats.naming(form.label, path):
+            schema, sample = form.probe(path, columns)
+            layout = resolve(schema, columns, path, sample)
+            for _ in form.read(formats.FilePart(path, 0, 1 << 60, 1), layout, lambda letter: None):
+                pass
+
+    return run
+
+
+def table(form):
+    """Reads a file of a table as `tables_of` does."""
+
+    def run(data):
+        with contextlib.suppress(Exception):  # the libraries' own errors are made a ValueError there
+            tables.typed(tables.decode(data, form), "coreset")
+
+    return run
+
+
+def message(form):
+    """Between two good messages, which stay."""
+    good = SEEDS_OF_MESSAGES[form.name]
+
+    def run(data):
+        values = [good, data, good]
+        times = np.full(3, 1.7e9)
+        chunk = form.decode(Messages("t", "p", np.arange(3), times, [None] * 3, values), EventTime(None), 1.7e9)
+        assert {0, 2} <= set(chunk.offsets.tolist()), "a good message was lost"
+
+    return run
+
+
+def avro(rows=ROWS, codec="null"):
+    out = io.BytesIO()
+    fastavro.writer(out, RECORD, rows, codec=codec, sync_marker=b"0123456789abcdef")
+    return out.getvalue()
+
+
+def one_record():
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(RECORD), ROWS[3])
+    return out.getvalue()
+
+
+def parquet(**options):
+    out = io.BytesIO()
+    vectors = pa.array(np.random.default_rng(0).normal(size=(300, 4)).astype("f4").tolist(), pa.list_(pa.float32(), 4))
+    pq.write_table(pa.table({"v": vectors, "t": [str(i) for i in range(300)]}), out, **options)
+    return out.getvalue()
+
+
+def npy(array):
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def history():
+    centers = np.arange(4.0).reshape(2, 2)
+    one = WindowCenters(10.0, centers, np.ones(2), np.ones(2) / 2, ("1", "2"), np.zeros(2))
+    return CenterHistory("k", (one,)).to_bytes()
+
+
+XY = Columns(columns=("x", "y"))
+VECTOR = Columns(vector_column="v", metric="euclidean")
+SEEDS_OF_MESSAGES = {"json": b'{"x": 1, "y": [2.5e3, null, "a\\u00e9"], "t": {"a": true}}', "avro": one_record(),
+                     "float32": np.ones(2, "<f4").tobytes(), "block": np.ones((3, 2), "<f4").tobytes()}  # fmt: skip
+SEEDS_OF_MESSAGES["json"] = b'{"x": 1, "y": 2.5e3, "t": {"a": [true, null, "\\u00e9"]}}'
+STATE = LOGIC.update(ShardState(), 0, split(block(), SCHEME)[0])
+
+TARGETS = {
+    "block": (PointBlock.from_bytes, [block().to_bytes(), block(3, 1, False).to_bytes()]),
+    "state": (ShardState.from_bytes, [ShardState(0, {(0, 0): [block(5)]}).to_bytes(), STATE.to_bytes()]),
+    "report": (ShardReport.from_bytes, [report.to_bytes() for report in REPORTS]),
+    "decision": (Decision.from_bytes, [DECISION.to_bytes()]),
+    "verdict": (Verdict.from_bytes, [Verdict(0.0, 1.0, "", 1, "all", 2.0, {"a": DECISION}).to_bytes()]),
+    "history": (CenterHistory.from_bytes, [history()]),
+    "pass": (value_of, [bytes_of({"a": np.ones((3, 2)), "": (1.0, [True, None])})]),
+    "evidence": (lambda data: evidence(zlib.compress(data, 1)), [EVIDENCE]),
+    "evidence-compressed": (evidence, [ROW["evidence"]]),
+    "avro-file": (of_file(formats.AVRO, "avro", XY), [avro(), avro(codec="deflate")]),
+    "parquet-file": (of_file(formats.PARQUET, "parquet", VECTOR), [
+        parquet(), parquet(compression="none", use_dictionary=False), parquet(data_page_version="2.0")]),
+    "npy-file": (of_file(formats.NPY, "npy", Columns()), [
+        npy(np.ones((5, 3))), npy(np.asfortranarray(np.ones((4, 2), "f4"))), npy(np.ones((9, 1), ">i2"))]),
+    "avro-table": (table("avro"), [tables.encode(CORESET, "avro")]),
+    "parquet-table": (table("parquet"), [tables.encode(CORESET, "parquet")]),
+    "jsonl-table": (table("jsonl"), [tables.encode(CORESET, "jsonl")]),
+    "json-message": (message(Json(XY)), [SEEDS_OF_MESSAGES["json"]]),
+    "avro-message": (message(Avro(XY, None, json.dumps(RECORD))), [SEEDS_OF_MESSAGES["avro"]]),
+    "float32-message": (message(message_format("float32", Columns(dim=2))), [SEEDS_OF_MESSAGES["float32"]]),
+    "block-message": (message(message_format("block", Columns(dim=2))), [SEEDS_OF_MESSAGES["block"]]),
+    "avro-schema": (lambda data: bounded.avro_schema(data.decode("utf-8", "replace")), [json.dumps(RECORD).encode()]),
+    "registry-answer": (lambda data: answer(data), [json.dumps({"schema": json.dumps(RECORD)}).encode()]),
+    **{f"expand-{name}": (lambda data, name=name: bounded.expand(data, name), [packed]) for name, packed in {
+        "zlib": zlib.compress(EVIDENCE), "deflate": zlib.compress(EVIDENCE)[2:-4],
+        "zstandard": pa.Codec("zstd").compress(EVIDENCE, asbytes=True),
+        "snappy": pa.Codec("snappy").compress(EVIDENCE, asbytes=True) + zlib.crc32(EVIDENCE).to_bytes(4, "big"),
+        "lz4": len(EVIDENCE).to_bytes(4, "little") + pa.Codec("lz4_raw").compress(EVIDENCE, asbytes=True),
+    }.items()},
+}  # fmt: skip
+
+
+def answer(data):
+    with contextlib.suppress(registry.UnknownSchemaError):
+        registry._parsed(7, data)
+
+
+def mutated(seeds, rng):
+    """One of the seeds with one to five changes: bits, sizes, pieces, numbers written out."""
+    data = bytearray(rng.choice(seeds))
+    for _ in range(1 + rng.randrange(5)):
+        if not data:
+            break
+        at, size, kind = rng.randrange(len(data)), 1 + rng.randrange(16), rng.randrange(9)
+        if kind == 0:
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            data[at] = rng.randrange(256)
+        elif kind == 2:
+            width = rng.choice((2, 4, 8))
+            data[at : at + width] = (rng.choice(NUMBERS) & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+        elif kind == 3:
+            data[at : at + 1] = bounded._long(rng.choice(NUMBERS))
+        elif kind == 4:
+            del data[at : at + size * rng.randrange(20)]
+        elif kind == 5:
+            data[at:at] = data[at : at + size] * rng.randrange(1, 40)
+        elif kind == 6:
+            other = rng.choice(seeds)
+            low = rng.randrange(len(other))
+            data[at : at + size] = other[low : low + size]
+        elif kind == 7:
+            digits = [found.span() for found in re.finditer(rb"-?\d+", data[:4096])]
+            if digits:
+                low, high = rng.choice(digits)
+                data[low:high] = rng.choice((b"1e400", b"null", b"[]", b"{}", b'""', str(rng.choice(NUMBERS)).encode()))
+        else:
+            data[at:] = rng.randbytes(rng.randrange(9))
+    return bytes(data[:LARGEST])
+
+
+class Slow(BaseException):
+    """A second of CPU time is over."""
+
+
+def tried(run, data):
+    """What is wrong with the way in which `run` takes the input; empty: nothing."""
+    try:
+        signal.setitimer(signal.ITIMER_PROF, 1.0)
+        run(data)
+    except ValueError:
+        pass
+    except BaseException as error:  # every other one is a finding
+        return f"{type(error).__name__}: {error}"
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return ""
+
+
+def pages_of_this_process():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0])
+
+
+def some(name, seed, first, last, shared, report):
+    """In a process of its own: the inputs from `first` on; the one that is tried stands in `shared`."""
+    run, seeds = TARGETS[name]
+
+    def stop(*_):
+        raise Slow
+
+    signal.signal(signal.SIGPROF, stop)
+    for one in seeds:
+        assert not tried(run, one), tried(run, one)
+    room = pages_of_this_process() * mmap.PAGESIZE + (64 << 20) + 10 * LARGEST
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    for i in range(first, last):
+        data = mutated(seeds, random.Random(f"{seed}/{i}"))
+        shared[:16] = i.to_bytes(8, "little") + len(data).to_bytes(8, "little")
+        shared[16 : 16 + len(data)] = data
+        if said := tried(run, data):
+            os.write(report, f"{name} {i} {said[:200]} {data[:1000].hex()}\n".encode())
+        if i % 50_000 == 49_999:
+            os.write(2, f"{name}: {i + 1:,} so far\n".encode())
+    shared[:8] = last.to_bytes(8, "little")
+
+
+def fuzz(name, inputs, seed):
+    """The number of findings."""
+    shared, found, at, began = mmap.mmap(-1, 16 + LARGEST), 0, 0, time.monotonic()
+    while at < inputs:
+        ours, theirs = os.pipe()
+        shared[:16] = at.to_bytes(8, "little") + bytes(8)
+        if not (child := os.fork()):
+            try:
+                some(name, seed, at, min(inputs, at + 50_000), shared, theirs)
+            except BaseException as error:
+                os.write(theirs, f"{name} harness {type(error).__name__}: {error}\n".encode())
+                os._exit(3)
+            os._exit(0)
+        os.close(theirs)
+        with os.fdopen(ours) as lines:
+            for line in lines:
+                found += 1
+                print(line.strip()[:4000], flush=True)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        at = int.from_bytes(shared[:8], "little")
+        if status == 3:
+            return found
+        if status:
+            found += 1
+            size = int.from_bytes(shared[8:16], "little")
+            print(f"{name} {at} ended by signal {-status} {bytes(shared[16 : 16 + size]).hex()}", flush=True)
+            at += 1
+    print(f"{name}: {at:,} inputs, {found} findings, {time.monotonic() - began:.0f} s", flush=True)
+    return found
+
+
+def guided(name, arguments):
+    """By atheris, which has arguments of its own."""
+    import atheris
+
+    run = TARGETS[name][0]
+    atheris.instrument_all()
+
+    def once(data):
+        with contextlib.suppress(ValueError):
+            run(data)
+
+    corpus = f"{SCRATCH}-corpus"
+    os.makedirs(corpus, exist_ok=True)
+    for i, seed in enumerate(TARGETS[name][1]):
+        with open(f"{corpus}/{i}", "wb") as file:
+            file.write(seed)
+    atheris.Setup([sys.argv[0], "-timeout=2", "-rss_limit_mb=2048", *arguments, corpus], once)
+    atheris.Fuzz()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", nargs="*")
+    parser.add_argument("--inputs", type=int, default=1_000_000)
+    parser.add_argument("--seed", default="0")
+    parser.add_argument("--guided", action="store_true")
+    known, rest = parser.parse_known_args()
+    if not known.target:
+        print("\n".join(TARGETS))
+        return 2
+    if known.guided:
+        return guided(known.target[0], [f"-runs={known.inputs}", *rest])
+    return int(any([fuzz(name, known.inputs, known.seed) for name in known.target]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
