@@ -35,7 +35,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_coresets import __version__, bounded
+from beam_coresets import __version__, bounded, values
 
 TABLE_FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
@@ -257,7 +257,7 @@ def _avro_type(kind: pa.DataType) -> Any:
         return "long"
     if pa.types.is_floating(kind):
         return "double"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return "bytes"
     return "string"
 
@@ -282,11 +282,14 @@ def _plain_column(column: pa.Array) -> list[Any]:
 
 
 def _portable_rows(table: pa.Table, binary: bool = True) -> list[dict[str, Any]]:
-    """Rows for Avro and JSON: what they have no type for becomes text; bytes do (base64) unless `binary`."""
+    """Rows for Avro (`binary`) and JSON: bytes are bytes and base64, records and maps JSON text and objects.
+
+    All else that they have no type for is text.
+    """
     columns = []
     for column in table.columns:
         if _needs_change(column.type) or _has_gaps(column):
-            columns.append([_portable(value, column.type, binary) for value in column.to_pylist()])
+            columns.append([_portable(value, column.type, binary) for value in values.portable(column, binary)])
         else:
             columns.append(_plain_column(column.combine_chunks()))
     return _rows(table, columns)
@@ -306,12 +309,10 @@ def _has_gaps(column: pa.ChunkedArray) -> bool:
 
 
 def _portable(value: Any, kind: pa.DataType, binary: bool) -> Any:
+    """A value as `values.portable` has it: Avro's has reals and nothing else in lists of reals, and JSON in text."""
     if value is None:
         return None
     if _is_list(kind):
         missing = float("nan") if pa.types.is_floating(kind.value_type) else None
         return [missing if v is None else _portable(v, kind.value_type, binary) for v in value]
-    form = _avro_type(kind)
-    if form == "bytes" and not binary:
-        return base64.b64encode(value).decode()
-    return str(value) if form == "string" else value
+    return values.text(value) if binary and _avro_type(kind) == "string" else value

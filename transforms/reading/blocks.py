@@ -121,7 +121,7 @@ class ReadBlocks(beam.PTransform):
 
     Attributes:
       files, parts, layout: what was found.
-      notes: which files were left out, and what was told from the first one's beginning, in words.
+      notes: which files and columns were left out, and what was told from the first file's beginning, in words.
       dim: coordinates of a point.
 
     Raises:
@@ -143,10 +143,11 @@ class ReadBlocks(beam.PTransform):
         part_bytes: int = MIN_PART_BYTES,
     ) -> None:
         super().__init__()
-        self.files, self.notes = find(patterns)
+        self.files, notes = find(patterns)
         self.format, self.parts = listed(self.files, format, part_bytes)
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
-        self.notes += notes_of(columns or Columns(), self.layout.options, self.files[0].path)
+        told = notes_of(columns or Columns(), self.layout.options, self.files[0].path)
+        self.notes = (*notes, *told, *self.layout.notes)
         self.dim = self.layout.dim
 
     def expand(self, begin: PBegin) -> "DoOutputsTuple":

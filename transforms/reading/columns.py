@@ -13,6 +13,7 @@ from beam_coresets.declared import declare, declared_as, described
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.points import block
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading.types import kinds
 from beam_coresets.transforms.text.dialects import TextParameters
 
 METRICS = ("euclidean", "cosine")
@@ -32,7 +33,7 @@ class ColumnParameters:
     """What `Columns` and the commands that read rows take."""
 
     columns: tuple[str, ...] | None = declare(
-        None, "coordinates, comma-separated (default: all numeric columns)", group="data"
+        None, "coordinates, comma-separated (default: all numeric columns without another use)", group="data"
     )
     vector_column: str | None = declare(None, "one column of vectors instead; asks for --metric", group="data")
     metric: str = declared_as(PlanParameters, "metric", "euclidean")
@@ -103,6 +104,7 @@ class Layout:
       dim: coordinates of a point.
       schema: Arrow types of the columns to read, as found in the first file.
       file_columns: all columns of the first file.
+      left_out: the columns, with their types, that are no coordinates as they hold no numbers, where none were named.
     """
 
     options: Columns
@@ -110,6 +112,14 @@ class Layout:
     dim: int
     schema: Any
     file_columns: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says which columns are coordinates and which are left out, where the types have settled it."""
+        if not self.left_out:
+            return ()
+        return (f"columns: {_some(self.coordinates)}; left out: {_some(self.left_out)}",)
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -117,84 +127,87 @@ class Layout:
         return tuple(self.schema.names)
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that are more than kept."""
+        options = self.options
+        named = (options.weight_column, options.id_column, options.group_column)
+        return (*self.coordinates, *(name for name in named if name is not None))
+
+    @property
     def block_rows(self) -> int:
         """Rows read for one block; fewer are in it where some were refused."""
         types = [self.schema.field(name).type for name in self.coordinates]
-        return block.block_rows(self.dim, 4 if all(map(fits_float32, types)) else 8)
+        return block.block_rows(self.dim, 4 if all(map(kinds.fits_float32, types)) else 8)
 
     def check(self, schema: Any, source: str) -> None:
         """Raises SchemaError, naming `source`, where another file's columns can't be read as the first file's were."""
         _validate(schema, self.options, self.coordinates, source)
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind) or _is_list(kind):
-        return _value_type(kind.value_type)
-    return kind
-
-
-def _is_list(kind: Any) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_vector(kind: Any) -> bool:
-    return _is_list(kind) and _is_number(kind.value_type)
-
-
-def _is_number(kind: Any) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def is_bytes(kind: Any) -> bool:
-    """Whether an Arrow type holds bytes."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def _is_label(kind: Any) -> bool:
-    """Integers, text and bytes: what can identify a row or a group."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
-    return bool(text or is_bytes(kind) or pa.types.is_integer(kind))
-
-
-def fits_float32(kind: Any) -> bool:
-    """Whether float32 holds every number of an Arrow type exactly."""
-    kind = _value_type(kind)
-    small = (pa.int8(), pa.int16(), pa.uint8(), pa.uint16(), pa.float16(), pa.float32())
-    return any(kind == t for t in small)
-
-
 def _validate(schema: Any, options: Columns, coordinates: Sequence[str], source: str) -> None:
-    """Every column that is asked for is there, once, with a type that its role can use."""
+    """Every column that is asked for is there, once, with a type that its role can use; all that are not are named."""
     wanted: list[tuple[str, str, Callable[[Any], bool], str]] = []
     for name in coordinates:
         if options.vector_column is not None:
-            wanted.append(("vector_column", name, _is_vector, "lists of numbers"))
+            wanted.append(("vector_column", name, kinds.is_vector, "lists of numbers"))
         else:
-            wanted.append(("columns", name, lambda t: _is_number(t) or pa.types.is_null(t), "numbers"))
-    roles = (("weight_column", options.weight_column, _is_number, "numbers"),
-             ("id_column", options.id_column, _is_label, "integers or text"),
-             ("group_column", options.group_column, _is_label, "integers or text"))
+            wanted.append(("columns", name, kinds.is_measure, "numbers"))
+    roles = (("weight_column", options.weight_column, kinds.is_number, "numbers"),
+             ("id_column", options.id_column, kinds.is_label, "integers or text"),
+             ("group_column", options.group_column, kinds.is_label, "integers or text"))
     wanted += [(option, name, test, what) for option, name, test, what in roles if name is not None]
     wanted += [("keep_columns", name, lambda t: True, "") for name in options.keep_columns]
     found_names = Counter(schema.names)
+    missing: dict[str, list[str]] = {}
+    for option, name, _, _ in wanted:
+        if (count := found_names[name]) != 1:
+            missing.setdefault(option, []).append(repr(name) if not count else f"{name!r} {count} times")
+    for option, names in missing.items():
+        have = _some(schema.names)
+        raise SchemaError(f"{option}: must be among the columns of {source!r} ({have}), got {', '.join(names)}")
+    unfit: dict[tuple[str, str], list[Any]] = {}
     for option, name, test, what in wanted:
-        count = found_names[name]
-        if count != 1:
-            have = ", ".join(schema.names)
-            found = f"{name!r}" if not count else f"{name!r} {count} times"
-            raise SchemaError(f"{option}: must be among the columns of {source!r} ({have}), got {found}")
-        kind = schema.field(name).type
-        if not test(kind):
-            hint = _remedy(name, kind) if option == "columns" else ""
-            raise SchemaError(f"{option}: must hold {what}, got {name!r} ({kind}) in {source!r}{hint}")
+        if not test(schema.field(name).type):
+            unfit.setdefault((option, what), []).append(schema.field(name))
+    said = []
+    for (option, what), fields in unfit.items():
+        hint = _remedy(fields) if option == "columns" else ""
+        said.append(f"{option}: must hold {what}, got {_described(fields)} in {source!r}{hint}")
+    if said:
+        raise SchemaError("; ".join(said))
 
 
-def _remedy(name: str, kind: Any) -> str:
-    if _is_list(kind):
-        return f": name it in --vector-column, or leave {name!r} out with --columns"
-    return f": name it in --keep-columns, or leave {name!r} out with --columns"
+def _described(fields: Sequence[Any]) -> str:
+    return ", ".join(f"{field.name!r} ({_type_of(field)})" for field in fields)
+
+
+def _type_of(field: Any) -> str:
+    """The type of a column as its file has it."""
+    own = (field.metadata or {}).get(kinds.FILE_TYPE)
+    return own.decode() if own else "empty" if pa.types.is_null(field.type) else str(field.type)
+
+
+def _some(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names):,} in all)" if len(names) > most else "")
+
+
+def _remedy(fields: Sequence[Any]) -> str:
+    one = len(fields) == 1
+    it, leave = ("it", repr(fields[0].name)) if one else ("them", "them")
+    option = "--vector-column" if one and kinds.is_vector(fields[0].type) else "--keep-columns"
+    return f": name {it} in {option}, or leave {leave} out with --columns"
+
+
+def _numeric(schema: Any, options: Columns, source: str) -> tuple[str, ...]:
+    """The columns that are coordinates if none are named."""
+    free = [f for f in schema if f.name not in options.roles and not f.name.startswith(_PANDAS_INDEX)]
+    names = tuple(field.name for field in free if kinds.is_number(field.type))
+    if not names:
+        vectors = [field.name for field in free if kinds.is_vector(field.type)]
+        hint = f": name one in --vector-column ({_some(vectors)})" if vectors else ": name some in --columns"
+        got = _some([_described([field]) for field in free]) or "none but those with another use"
+        raise SchemaError(f"columns: must hold numbers, at least one in {source!r}, got {got}{hint}")
+    return names
 
 
 def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> Layout:
@@ -208,21 +221,18 @@ def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> L
     elif options.columns is not None:
         coordinates = tuple(options.columns)
     else:
-        coordinates = tuple(n for n in schema.names if n not in options.roles and not n.startswith(_PANDAS_INDEX))
-        if not coordinates:
-            raise SchemaError(f"columns: must leave at least one coordinate in {source!r}, got {schema.names}")
+        coordinates = _numeric(schema, options, source)
     _validate(schema, options, coordinates, source)
-    if options.columns is None and options.vector_column is None:
-        for name in coordinates:
-            if pa.types.is_null(schema.field(name).type):
-                hint = _remedy(name, pa.null())
-                raise SchemaError(f"columns: must hold numbers, got {name!r} (empty) in {source!r}{hint}")
     dim = len(coordinates)
     if options.vector_column is not None:
         kind = schema.field(options.vector_column).type
         dim = options.dim or _common_width(kind, options.vector_column, sample, source)
     needed = dict.fromkeys((*coordinates, *options.roles))
-    return Layout(options, coordinates, dim, pa.schema([schema.field(name) for name in needed]), tuple(schema.names))
+    read = pa.schema([pa.field(name, kinds.readable_type(schema.field(name).type)) for name in needed])
+    out: tuple[str, ...] = ()
+    if options.columns is None and options.vector_column is None:
+        out = tuple(f"{f.name} ({_type_of(f)})" for f in schema if f.name not in needed)
+    return Layout(options, coordinates, dim, read, tuple(schema.names), out)
 
 
 def _common_width(kind: Any, name: str, sample: Any, source: str) -> int:

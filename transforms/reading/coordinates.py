@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from beam_coresets._jit import fast_kernel
 from beam_coresets.transforms.base.dead_letter import DeadLetter
-from beam_coresets.transforms.reading.columns import Layout, fits_float32
+from beam_coresets.transforms.reading.columns import Layout
+from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers
 
 Array = npt.NDArray[Any]
 
@@ -120,21 +121,11 @@ class _Cells(NamedTuple):
     unparsable: Array
 
 
-def _numbers(column: Any) -> Array:
-    """An Arrow column of numbers as NumPy; nulls become NaN."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        column = column.cast(pa.float64())
-    values: Array = column.to_numpy(zero_copy_only=False)
-    return values
-
-
 def cells_of(pieces: Sequence[Batch], name: str) -> _Cells:
     """One column of the pieces as float64, with what is null and what could not be read."""
     nulls = [np.asarray(p.columns.column(name).is_null()) for p in pieces]
     unparsable = [p.unparsable.get(name, np.zeros(len(p), bool)) for p in pieces]
-    values = [_numbers(p.columns.column(name)).astype(np.float64) for p in pieces]
+    values = [numbers(p.columns.column(name)).astype(np.float64) for p in pieces]
     return _Cells(np.concatenate(values), np.concatenate(nulls), np.concatenate(unparsable))
 
 
@@ -153,7 +144,7 @@ def _scalar_points(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> A
             target[:] = piece.matrix
         else:
             for j, name in enumerate(layout.coordinates):
-                target[:, j] = _numbers(piece.columns.column(name))
+                target[:, j] = numbers(piece.columns.column(name))
         low += len(piece)
     if not np.isfinite(out).all():
         _explain_scalars(out, pieces, layout, faults)
@@ -231,7 +222,7 @@ def _fill(column: Any, out: Array, missing: Array | None) -> Array:
         widths = np.nan_to_num(pc.list_value_length(column).to_numpy(zero_copy_only=False)).astype(np.int64)
         offsets = column.offsets.to_numpy().astype(np.int64)[:n]
         values = column.values
-    flat = _numbers(values)
+    flat = numbers(values)
     good = np.flatnonzero(widths == dim)
     if len(good) == n and n and (np.diff(offsets) == dim).all():
         out[:] = flat[offsets[0] : offsets[0] + n * dim].reshape(n, dim)

@@ -9,7 +9,7 @@ import io
 import itertools
 import lzma
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets import values
 from beam_coresets.bounded import AvroReader, Careful
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.types import avro, kinds
 
 Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]
@@ -31,11 +33,6 @@ SAMPLE_ROWS = 1000
 MOST_COLUMNS = 1_000_000
 _AVRO_ROWS = 8192
 _COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz"}
-_AVRO_TYPES = {
-    "int": pa.int64(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(), "boolean": pa.bool_(),
-    "string": pa.string(), "enum": pa.string(), "bytes": pa.binary(), "fixed": pa.binary(), "null": pa.null(),
-    "timestamp-millis": pa.timestamp("ms", "UTC"), "timestamp-micros": pa.timestamp("us", "UTC"), "date": pa.date32(),
-}  # fmt: skip
 _MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -138,19 +135,78 @@ def naming(label: str, path: str) -> Iterator[None]:
         raise ValueError(f"input: must be a readable {label} file, got {path!r} ({said})") from error
 
 
-def _open_parquet(path: str) -> pq.ParquetFile:
+def _open_parquet(path: str, plain: bool = False) -> pq.ParquetFile:
+    """A Parquet file; `plain`: as its own types say, without what Arrow wrote of its types beside them."""
+    footer = None
+    if plain:
+        with open_bytes(path) as file:
+            footer = _without_arrow_types(file)
     if is_local(path):
-        return pq.ParquetFile(path, memory_map=True, pre_buffer=False)
-    return pq.ParquetFile(open_bytes(path), pre_buffer=False)
+        return pq.ParquetFile(path, memory_map=True, pre_buffer=False, metadata=footer)
+    return pq.ParquetFile(open_bytes(path), pre_buffer=False, metadata=footer)
+
+
+def _without_arrow_types(file: Any) -> Any:
+    file.seek(file.size() - 8)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(file.size() - 8 - length)
+    footer, end = file.read(length), length.to_bytes(4, "little") + b"PAR1"
+    return pq.read_metadata(io.BytesIO(b"PAR1" + footer.replace(b"ARROW:schema", b"arrow.schema") + end))
+
+
+def _gappy(file: Any, names: Sequence[str]) -> list[str]:
+    """The columns with lists of fixed size, some of which may be missing: Arrow can't read these from Parquet."""
+    leaves: dict[str, list[int]] = {}
+    for i in range(len(file.schema)):
+        leaves.setdefault(file.schema.column(i).path.split(".")[0], []).append(i)
+    footer, found = file.metadata, []
+    for name in names:
+        if not kinds.has_fixed_lists(file.schema_arrow.field(name).type):
+            continue
+        for group, leaf in itertools.product(range(footer.num_row_groups), leaves.get(name, ())):
+            counted = footer.row_group(group).column(leaf).statistics
+            if counted is None or not counted.has_null_count or counted.null_count:
+                found.append(name)
+                break
+    return found
 
 
 def _probe_parquet(path: str, options: Columns) -> tuple[Any, Any]:
     with _open_parquet(path) as file:
         schema, sample = file.schema_arrow, None
-        if options.vector_column in schema.names:
-            batches = file.iter_batches(SAMPLE_ROWS, columns=[options.vector_column], use_threads=False)
+        name = options.vector_column
+        if name in schema.names and not pa.types.is_fixed_size_list(kinds.plain_type(schema.field(name).type)):
+            batches = file.iter_batches(SAMPLE_ROWS, columns=[name], use_threads=False)
             sample = next(batches, None)
         return schema, sample
+
+
+def _parquet_batches(file: Any, path: str, groups: list[int], layout: Layout) -> Iterator[Any]:
+    """Record batches of some row groups."""
+    names = list(layout.needed)
+    options: dict[str, Any] = {"row_groups": groups, "use_threads": False}
+    gappy = _gappy(file, names)
+    if not gappy:
+        yield from file.iter_batches(layout.block_rows, columns=names, **options)
+        return
+    with _open_parquet(path, plain=True) as other:
+        lists = other.iter_batches(layout.block_rows, columns=gappy, **options)
+        names = [name for name in names if name not in gappy]
+        if names:
+            yield from _side_by_side(lists, file.iter_batches(layout.block_rows, columns=names, **options))
+        else:
+            yield from lists
+
+
+def _side_by_side(left: Iterator[Any], right: Iterator[Any]) -> Iterator[Any]:
+    """Batches of the columns of both, which have the same rows, cut where either is cut."""
+    one, other = next(left, None), next(right, None)
+    while one is not None and other is not None:
+        n = min(len(one), len(other))
+        parts = (one.slice(0, n), other.slice(0, n))
+        yield pa.record_batch({name: part.column(name) for part in parts for name in part.schema.names})
+        one = one.slice(n) if n < len(one) else next(left, None)
+        other = other.slice(n) if n < len(other) else next(right, None)
 
 
 def row_group_start(group: Any) -> int:
@@ -161,10 +217,7 @@ def row_group_start(group: Any) -> int:
 
 
 def _read_parquet(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Row groups that begin in the part; a row's number counts the groups before it, from the footer.
-
-    Arrow can't read fixed-size lists with null rows from Parquet: such a file is an error, plain lists are not.
-    """
+    """Row groups that begin in the part; a row's number counts the groups before it, from the footer."""
     with _open_parquet(part.path) as file:
         layout.check(file.schema_arrow, part.path)
         footer = file.metadata
@@ -174,8 +227,7 @@ def _read_parquet(part: FilePart, layout: Layout, report: Report) -> Iterator[Ba
         for _, run in itertools.groupby(enumerate(mine), lambda pair: pair[1] - pair[0]):
             numbers = [i for _, i in run]
             row = int(first[numbers[0]])
-            names = list(layout.needed)
-            for batch in file.iter_batches(layout.block_rows, row_groups=numbers, columns=names, use_threads=False):
+            for batch in _parquet_batches(file, part.path, numbers, layout):
                 yield Batch(batch, np.arange(row, row + batch.num_rows), part.path, part.key)
                 row += batch.num_rows
 
@@ -264,25 +316,11 @@ def _read_npy(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
         yield Batch(batch, np.arange(row, row + len(rows)), part.path, part.key, matrix=matrix)
 
 
-def _avro_type(kind: Any) -> pa.DataType:
-    """An Avro type as Arrow's; what no role can use becomes a struct."""
-    if isinstance(kind, list):
-        rest = [k for k in kind if k != "null"]
-        return _avro_type(rest[0]) if len(rest) == 1 else pa.struct([])
-    if isinstance(kind, dict):
-        if kind["type"] == "array":
-            return pa.list_(_avro_type(kind["items"]))
-        if "logicalType" in kind:
-            return _AVRO_TYPES.get(kind["logicalType"], pa.struct([]))
-        kind = kind["type"]
-    return _AVRO_TYPES.get(kind, pa.struct([])) if isinstance(kind, str) else _avro_type(kind)
-
-
 def _avro_schema(reader: Any) -> pa.Schema:
-    fields = (reader.writer_schema or {}).get("fields")
-    if fields is None:
+    schema = reader.writer_schema
+    if not isinstance(schema, dict) or "fields" not in schema:
         raise ValueError("schema: must be a record")
-    return pa.schema([(field["name"], _avro_type(field["type"])) for field in fields])
+    return avro.arrow_schema(schema)
 
 
 def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
@@ -291,8 +329,8 @@ def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
         schema, sample = _avro_schema(reader), None
         if options.vector_column in schema.names:
             field = schema.field(options.vector_column)
-            values = [record[field.name] for record in itertools.islice(reader, SAMPLE_ROWS)]
-            sample = pa.record_batch([python_column(values, field.type)[0]], names=[field.name])
+            cells = [record[field.name] for record in itertools.islice(reader, SAMPLE_ROWS)]
+            sample = pa.record_batch([python_column(cells, field.type)[0]], names=[field.name])
         return schema, sample
 
 
@@ -308,32 +346,35 @@ def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch
 
 
 def python_batch(records: list[Any], layout: Layout, rows: Array, source: str, key: int | None) -> Batch:
-    """A batch from dictionaries, one array a column."""
+    """A batch from dictionaries, one array a column; what a text column is only to keep becomes text, or JSON."""
     columns, unparsable = {}, {}
+    only_kept = set(layout.options.keep_columns).difference(layout.used)
     for field in layout.schema:
-        values = [record.get(field.name) for record in records]
-        columns[field.name], bad = python_column(values, field.type)
+        cells = [record.get(field.name) for record in records]
+        if field.name in only_kept and pa.types.is_string(field.type):
+            cells = [values.text(cell) for cell in cells]
+        columns[field.name], bad = python_column(cells, field.type)
         if bad is not None:
             unparsable[field.name] = bad
     return Batch(pa.record_batch(columns), rows, source, key, unparsable=unparsable, raw=records)
 
 
-def python_column(values: list[Any], kind: Any) -> tuple[Any, Array | None]:
+def python_column(cells: list[Any], kind: Any) -> tuple[Any, Array | None]:
     """Python objects as an Arrow array; a cell that does not fit is null in it and marked in the mask (or None)."""
-    truths = not {bool, np.bool_}.isdisjoint(map(type, values))
+    truths = not {bool, np.bool_}.isdisjoint(map(type, cells))
     if not truths or pa.types.is_boolean(kind):  # as a number Arrow takes True for 1
         with contextlib.suppress(*_MISFITS):
-            return pa.array(values, kind), None
-    cells = [_cell(value, kind) for value in values]
-    bad = np.array([value is not None and cell is None for value, cell in zip(values, cells, strict=True)])
-    return pa.array(cells, kind), bad
+            return pa.array(cells, kind), None
+    fitting = [_cell(cell, kind) for cell in cells]
+    bad = np.array([cell is not None and fit is None for cell, fit in zip(cells, fitting, strict=True)])
+    return pa.array(fitting, kind), bad
 
 
 def _cell(value: Any, kind: Any) -> Any:
     if isinstance(value, (bool, np.bool_)) and not pa.types.is_boolean(kind):
         return None
-    if pa.types.is_string(kind) and not isinstance(value, (bytes, dict, list, float, type(None))):
-        return str(value)
+    if pa.types.is_string(kind):
+        return None if isinstance(value, (dict, list, float)) else values.label(value)
     if pa.types.is_floating(kind) and isinstance(value, int):
         with contextlib.suppress(OverflowError):
             return float(value)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from beam_coresets import hashing
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.reading.columns import is_bytes
+from beam_coresets.transforms.reading.types import kinds
 
 Array = npt.NDArray[Any]
 
@@ -38,27 +38,15 @@ def content_ids(rows: Array) -> Array:
     return out
 
 
-def as_text(column: pa.Array) -> pa.Array:
-    """An Arrow column of integers, text or bytes as text; bytes that are no UTF-8 as hexadecimal."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if is_bytes(column.type):
-        try:
-            return column.cast(pa.binary()).cast(pa.string())
-        except pa.ArrowInvalid:
-            return pa.array([None if v is None else v.hex() for v in column.to_pylist()], pa.string())
-    return column.cast(pa.string())
-
-
 def hash_labels(column: Any) -> Array:
-    """(n,) uint64 hashes of an Arrow column of integers (by value), text or bytes; nulls hash to anything."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    """(n,) uint64 hashes of a column of labels: integers by value, others by bytes or text; nulls by anything."""
+    column = kinds.plain_column(column)
     if pa.types.is_integer(column.type):
         return hashing.hash_integers(column.fill_null(0).to_numpy(zero_copy_only=False))
     if pa.types.is_fixed_size_binary(column.type):
         column = column.cast(pa.binary())
-    column = column.cast(pa.large_binary())
+    text = kinds.is_bytes(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    column = (column if text else kinds.labels(column)).cast(pa.large_binary())
     _, offsets, data = column.buffers()
     bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1] if len(column) else [0]
     raw = np.zeros(1, np.uint8) if data is None or not data.size else np.frombuffer(data, np.uint8)

@@ -25,6 +25,7 @@ from beam_coresets.transforms.reading.formats import (
     python_column,
 )
 from beam_coresets.transforms.reading.text_formats import head_of, lines_of
+from beam_coresets.transforms.reading.types.kinds import integer_type
 from beam_coresets.transforms.text.json_arrays import elements, is_array
 from beam_coresets.transforms.text.records import pieces_of
 
@@ -61,15 +62,16 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _json_type(values: list[Any]) -> pa.DataType:
-    """The type most of the values have; whole numbers only if all numbers are."""
+def _json_type(values: list[Any], exact: bool) -> pa.DataType:
+    """The type most of the values have: float64 for numbers, but integers (or text) where they are to stay `exact`."""
     values = [v for v in values if v is not None]
     kinds = Counter("number" if type(v) in (int, float) else type(v).__name__ for v in values)
     most = max(kinds, key=lambda kind: (kinds[kind], kind), default="")
     if most == "number":
-        return pa.float64() if any(type(v) is float for v in values) else pa.int64()
+        return integer_type([v for v in values if type(v) in (int, float)]) if exact else pa.float64()
     if most == "list":
-        return pa.list_(pa.float64())
+        items = {type(item) for v in values if type(v) is list for item in v}
+        return pa.list_(pa.float64()) if items <= {int, float, type(None)} else pa.struct([])
     return {"str": pa.string(), "bool": pa.bool_(), "": pa.null()}.get(most, pa.struct([]))
 
 
@@ -84,10 +86,8 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     if not records:
         raise ValueError("no line with an object in it, and no array of objects")
     names = dict.fromkeys(name for record in records for name in record)
-    types = {name: _json_type([record.get(name) for record in records]) for name in names}
-    for name, kind in types.items():
-        if kind == pa.int64() and (name not in options.roles or name == options.weight_column):
-            types[name] = pa.float64()
+    exact = set(options.roles) - {options.weight_column, *(options.columns or ())}
+    types = {name: _json_type([record.get(name) for record in records], name in exact) for name in names}
     sample = None
     if options.vector_column in types:
         vectors = [record.get(options.vector_column) for record in records]

@@ -15,7 +15,8 @@ from beam_coresets.points.block import PointBlock, Span, narrow
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch, Faults, cells_of, points_of, unit_rows
-from beam_coresets.transforms.reading.identities import as_text, content_ids, hash_labels
+from beam_coresets.transforms.reading.identities import content_ids, hash_labels
+from beam_coresets.transforms.reading.types.kinds import labels, plain_column
 
 Array = npt.NDArray[Any]
 
@@ -61,13 +62,25 @@ def _weights(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> Array:
 
 def _concatenate(pieces: Sequence[Batch], name: str, kind: pa.DataType) -> pa.Array:
     """One column of all pieces as one Arrow array of the given type."""
-    arrays = [p.columns.column(name) for p in pieces]
-    try:
-        arrays = [a if a.type == kind else a.cast(kind) for a in arrays]
-    except pa.ArrowInvalid as error:
-        source = pieces[0].source
-        raise SchemaError(f"{name}: must be {kind} like in the first file, got {error} in {source!r}") from error
+    arrays = []
+    for piece in pieces:
+        column = plain_column(piece.columns.column(name))
+        try:
+            arrays.append(column if column.type == kind else _exactly(column, kind))
+        except pa.ArrowException as error:
+            got = f"{column.type} in {piece.source!r} ({str(error)[:200]})"
+            raise SchemaError(f"{name}: must be {kind} like in the first file, got {got}") from error
     return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def _exactly(column: Any, kind: pa.DataType) -> Any:
+    """The column as another type; raises ArrowInvalid where a value can't be the same in it."""
+    cast = column.cast(kind)
+    if pa.types.is_floating(kind) and pa.types.is_floating(column.type):
+        back, values = cast.cast(pa.float64()).to_numpy(False), column.cast(pa.float64()).to_numpy(False)
+        if not np.array_equal(back, values, equal_nan=True):
+            raise pa.ArrowInvalid("digits would be lost")
+    return cast
 
 
 def _ids(pieces: Sequence[Batch], layout: Layout, coordinates: Array, faults: Faults) -> Array:
@@ -99,12 +112,12 @@ def _labels(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[Ar
     table: dict[str, Any] = {}
     groups = None
     if options.id_column is not None:
-        table["id"] = as_text(_concatenate(pieces, options.id_column, layout.schema.field(options.id_column).type))
+        table["id"] = labels(_concatenate(pieces, options.id_column, layout.schema.field(options.id_column).type))
     if options.group_column is not None:
         column = _concatenate(pieces, options.group_column, layout.schema.field(options.group_column).type)
         faults.add(_unparsable(pieces, options.group_column), options.group_column, "unparsable")
         faults.add(np.asarray(column.is_null()), options.group_column, "null")
-        table["group"] = as_text(column)
+        table["group"] = labels(column)
         groups = (hash_labels(table["group"]) >> np.uint64(33)).astype(np.int32)
     for name in options.keep_columns:
         faults.add(_unparsable(pieces, name), name, "unparsable")

@@ -6,6 +6,7 @@ import apache_beam as beam
 
 from beam_coresets.results.summary import Summary
 from beam_coresets.tables import plain_rows
+from beam_coresets.values import texts
 
 
 class SummaryRow(NamedTuple):
@@ -109,13 +110,13 @@ for _row in ROWS.values():
 
 def rows_of(summary: Summary, table: str) -> Iterator[Any]:
     """The rows of one table of a summary, as the NamedTuples in `ROWS`."""
-    kind = ROWS[table]
-    for values in plain_rows(summary.table(table)):
-        yield _row_of(kind, values)
-
-
-def _row_of(kind: Any, values: dict[str, Any]) -> Any:
-    known = {name: values.pop(name) for name in kind._fields if name != "kept"}
-    if kind is CoresetRow:
-        known["kept"] = {name: None if v is None else str(v) for name, v in values.items()}
-    return kind(**known)
+    kind: Any = ROWS[table]
+    found = summary.table(table)
+    known = [name for name in kind._fields if name != "kept"]
+    rows = plain_rows(found.select(known))
+    if kind is not CoresetRow:
+        yield from (kind(**row) for row in rows)
+        return
+    kept = {name: texts(found.column(name)) for name in found.column_names if name not in known}
+    for i, row in enumerate(rows):
+        yield kind(**row, kept={name: column[i] for name, column in kept.items()})

@@ -289,15 +289,22 @@ def test_fixed_size_vectors_of_another_width_than_declared(tmp_path):
     assert {letter.reason for letter in letters} == {"width: must be 3, got 2"}
 
 
-def test_fixed_size_vectors_with_null_rows_are_a_clear_error(tmp_path):
+@pytest.mark.parametrize("where", ["", "elsewhere://"])
+def test_fixed_size_vectors_with_null_rows(tmp_path, where):
     """Arrow itself can't read them from Parquet."""
-    column = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.float32(), 2))
+    kind = pa.list_(pa.float32(), 2)
+    vectors = [[1, 2], None, [3, 4], None, [5, 6]]
+    table = pa.table({"v": pa.array(vectors, kind), "w": pa.array(vectors, kind), "n": pa.array(["a", "b"] * 2 + ["a"],
+                      pa.dictionary(pa.int8(), pa.string()))})  # fmt: skip
     try:
-        pq.write_table(pa.table({"v": column}), tmp_path / "a.parquet")
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
     except pa.ArrowNotImplementedError:
         pytest.skip(f"pyarrow {pa.__version__} does not write them either")
-    with pytest.raises(ValueError, match=r"input: must be a readable Parquet file, got '.*a.parquet' \(.*size=2"):
-        read(tmp_path / "a.parquet", Columns(vector_column="v"))
+    columns = Columns(vector_column="v", keep_columns=("w", "n"))
+    points, _, blocks, letters = read(f"{where}{tmp_path}/a.parquet", columns)
+    np.testing.assert_array_equal(points, [[1, 2], [3, 4], [5, 6]])
+    assert blocks[0].extras.to_pydict() == {"w": [[1, 2], [3, 4], [5, 6]], "n": ["a", "a", "a"]}
+    assert reasons(letters) == [("row 1", "v", "null"), ("row 3", "v", "null")]
 
 
 def test_cosine_reaches_unit_length_over_the_whole_range(tmp_path):
@@ -340,13 +347,14 @@ def test_null_ids_and_integer_ids(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (Columns(), r"columns: must hold numbers, got 'name' \(string\) in '.*a.parquet': name it in --keep-columns"),
+        (Columns(columns=("x", "name")), r"columns: must hold numbers, got 'name' \(string\) in '.*parquet': name it"),
         (Columns(columns=("x", "q")), r"columns: must be among the columns of '.*parquet' \(x, name, v, ok\), got 'q'"),
         (Columns(vector_column="x"), "vector_column: must hold lists of numbers, got 'x'"),
-        (Columns(keep_columns=("name", "ok")), r"got 'v' \(list.*name it in --vector-column"),
-        (Columns(keep_columns=("name", "v")), r"columns: must hold numbers, got 'ok' \(bool\)"),
+        (Columns(columns=("v",)), r"got 'v' \(list.*name it in --vector-column"),
+        (Columns(columns=("name", "v")), r"columns: must hold numbers, got 'name' \(string\), 'v' \(.*name them"),
+        (Columns(weight_column="x"), r"columns: must hold numbers, at least one in .*'name' \(string\).*: name one in"),
         (Columns(columns=("x",), id_column="x"), r"id_column: must hold integers or text, got 'x' \(double\)"),
-        (Columns(columns=("x",), id_column="ok"), r"id_column: must hold integers or text, got 'ok' \(bool\)"),
+        (Columns(columns=("x",), id_column="v", group_column="x"), r"id_column: .*'v' \(list.*; group_column: .*'x'"),
         (Columns(columns=("x",), weight_column="name"), "weight_column: must hold numbers, got 'name'"),
         (Columns(columns=("x",), keep_columns=("q",)), "keep_columns: must be among the columns of"),
     ],

@@ -603,7 +603,6 @@ def test_times_of_a_field_are_seconds_milliseconds_or_iso(value, seconds, n):
     (lambda: message_format("avro", XY, schema='"string"'), "schema: must be an Avro record"),
     (lambda: message_format("avro", XY, "who", json.dumps(SCHEMA)), r"key_column: must be among the fields.*'who'"),
     (lambda: Avro(XY, None, json.dumps(SCHEMA)).check_time("when"), r"time: must be among the fields.*'when'"),
-    (lambda: Avro(Columns(), "user", json.dumps(SCHEMA)).check_time(None), "columns: must hold numbers, got 'at'"),
     (lambda: Block(2).check_time("when"), "time: must be 'message' for messages without columns"),
     (lambda: Block(0), "dim: must be at least 1, got 0"),
     (lambda: Float32(2, "manhattan"), "metric: must be one of"),

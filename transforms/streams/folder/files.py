@@ -257,7 +257,7 @@ class FileParts:
         time_unit: str | None = None,
     ) -> None:
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
-        self.files, self.notes = find(patterns)
+        self.files = find(patterns).files
         self.format, self.parts = listed(self.files, format, part_bytes)
         try:
             self.layout = probe(self.files, FILE_FORMATS[self.format], self.chunking.read)

@@ -16,8 +16,9 @@ from beam_coresets.bounded import DEEPEST, depth
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.streams.messages.decoding import Array, Decoding
-from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, MalformedError, NamedRows, as_text
+from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, MalformedError, NamedRows
 from beam_coresets.transforms.streams.times import event_times
+from beam_coresets.values import text
 
 _SMALL = 64
 _NO_JSON = re.compile(rb"[\s:,\[](?:-NaN|-?Inf(?!inity))")  # numbers to Arrow, none to Python
@@ -112,7 +113,7 @@ def _cast(column: Any, kind: Any) -> Any:
         values: Array = column.to_numpy(zero_copy_only=False)
         if (np.abs(values) >= EXACT).any():
             raise pa.ArrowInvalid("digits may be lost")
-        return pa.array([as_text(value) for value in column.to_pylist()], pa.string())
+        return pa.array([text(value) for value in column.to_pylist()], pa.string())
     return column if column.type == kind else column.cast(kind)
 
 

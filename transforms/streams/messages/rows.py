@@ -8,7 +8,6 @@ import abc
 import dataclasses
 import functools
 import io
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +16,15 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets import values
 from beam_coresets.bounded import avro_schema
 from beam_coresets.points.block import LARGEST_NARROW, Span
 from beam_coresets.transforms.reading import formats
-from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, fits_float32, resolve
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.rows import build
+from beam_coresets.transforms.reading.types import avro
+from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers
 from beam_coresets.transforms.streams.messages.decoding import (
     MESSAGE_KEY,
     Array,
@@ -64,7 +66,7 @@ def _named_layout(columns: Columns) -> Layout:
 def _avro_layout(columns: Columns, schema: str, aside: tuple[str, ...]) -> Layout:
     """The layout of one schema; the columns `aside` are no coordinates unless named."""
     found = _parsed(schema)
-    arrow = pa.schema([(field["name"], formats._avro_type(field["type"])) for field in found["fields"]])
+    arrow = avro.arrow_schema(found)
     named = {*columns.roles, *(columns.columns or ())}
     arrow = pa.schema([field for field in arrow if field.name in named or field.name not in aside])
     if columns.vector_column is not None and columns.dim is None:
@@ -226,19 +228,10 @@ def _exact(points: Array, pieces: list[Batch], layout: Layout, good: Array) -> A
         low += len(piece)
         columns = [piece.columns.column(name).take(pa.array(rows)) for name in layout.coordinates]
         if layout.options.vector_column is None:
-            parts.append(np.column_stack([column.cast(pa.float64()).to_numpy(False) for column in columns]))
+            parts.append(np.column_stack([numbers(column).astype(np.float64) for column in columns]))
         else:
             parts.append(columns[0].flatten().cast(pa.float64()).to_numpy(False).reshape(-1, layout.dim))
     return np.concatenate(parts)
-
-
-def as_text(value: Any) -> str | None:
-    """A kept value of any kind as text; the same for a number however it was read."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
-        value = int(value)
-    return json.dumps(value, default=str)
 
 
 class NamedRows(RowFormat):
@@ -255,7 +248,9 @@ class NamedRows(RowFormat):
 
     def _cells(self, records: list[Any], layout: Layout) -> list[Any]:
         kept = self._kept(layout)
-        return [record | {name: as_text(record.get(name)) for name in kept} for record in records] if kept else records
+        if not kept:
+            return records
+        return [record | {name: values.text(record.get(name)) for name in kept} for record in records]
 
 
 class MalformedError(ValueError):
