@@ -1,7 +1,7 @@
 """Arrow and Python values of any type as plain text and JSON: nothing is lost, nothing looks like Python.
 
 Times are ISO 8601 (UTC where they have a zone), durations ISO 8601 too (PT1.5S), decimals and UUIDs their text, records
-and maps JSON objects.
+and maps JSON objects. Integers of 64 bits without a sign are text, as many readers of JSON have no such numbers.
 """
 from __future__ import annotations
 
@@ -64,20 +64,26 @@ def _mapping(pairs: list[Any]) -> Any:
 def _scalars(column: Any, kind: Any, binary: bool) -> list[Any]:
     if pa.types.is_timestamp(kind):
         zone = None if kind.tz is None else "UTC"
-        texts = column.cast(pa.timestamp(kind.unit, zone)).cast(pa.string()).to_pylist()
-        return [None if text is None else text.replace(" ", "T") for text in texts]
-    if pa.types.is_date(kind) or pa.types.is_time(kind):
-        found: list[Any] = column.cast(pa.string()).to_pylist()
-        return found
+        column = column.cast(pa.timestamp(kind.unit, zone))
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
+        return [None if text is None else _time(text) for text in column.cast(pa.string()).to_pylist()]
     if pa.types.is_duration(kind):
         counts, digits = column.cast(pa.int64()).to_pylist(), _PER_SECOND[kind.unit]
         return [None if count is None else _duration(count, digits) for count in counts]
     cells = column.to_pylist()
+    if kind == pa.uint64():
+        return [None if cell is None else str(cell) for cell in cells]
     if pa.types.is_decimal(kind):
         return [None if cell is None else f"{cell:f}" for cell in cells]
     if not binary and any(isinstance(cell, bytes) for cell in cells):
         return [base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell for cell in cells]
     return cells
+
+
+def _time(text: str) -> str:
+    """ISO 8601 from what Arrow writes, without zeros behind the seconds."""
+    text, zone = (text[:-1], "Z") if text.endswith("Z") else (text, "")
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace(" ", "T") + zone
 
 
 def _duration(count: int, digits: int) -> str:
