@@ -121,9 +121,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return label(value)
     if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        return value.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z")
+        return _time(value.astimezone(datetime.timezone.utc).isoformat().replace("+00:00", "Z"))
     if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
+        return _time(value.isoformat())
     if isinstance(value, datetime.timedelta):
         return _duration(value // datetime.timedelta(microseconds=1), 6)
     if hasattr(value, "tolist"):
