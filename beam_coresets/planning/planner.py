@@ -230,7 +230,8 @@ def theorem6_replication(delta: float, buckets: int, straggle_probability: float
         raise ValueError(f"delta: must be positive and finite, got {delta}")
     if not 0 <= straggle_probability < 1:
         raise ValueError(f"straggle_probability: must be from 0 to below 1, got {straggle_probability}")
-    return 6 * (2 + delta) ** 2 / delta**2 * math.log(math.sqrt(2) * buckets) / (1 - straggle_probability)
+    ratio = 1 + 2 / delta
+    return 6 * ratio * ratio * math.log(math.sqrt(2) * buckets) / (1 - straggle_probability)
 
 
 def no_loss_probability(assignment: Assignment, straggle_probability: float) -> float | None:

@@ -22,7 +22,9 @@ class Scale:
     divisor: tuple[float, ...]
 
     def apply(self, points: Array) -> Array:
-        """Scaled points; (n, d) float64."""
+        """Scaled points; (n, d) float64. Raises ValueError for points of another number of coordinates."""
+        if points.shape[-1] != len(self.origin):
+            raise ValueError(f"scale: must be of {points.shape[-1]} coordinates, got {len(self.origin)}")
         return (points - np.asarray(self.origin)) / np.asarray(self.divisor)
 
     def undo(self, points: Array) -> Array:

@@ -28,3 +28,8 @@ def test_bases_come_back_orthonormal_and_span_the_same_flats(r):
     again = Flats(SCALE.apply(undone.centers), SCALE.apply_bases(undone.bases))
     for j in range(3):
         assert nearest_flat(points[j], again.take([j]))[1].max() < 1e-18
+
+
+def test_a_scale_of_other_columns_is_refused():
+    with pytest.raises(ValueError, match="scale: must be of 3 coordinates, got 4"):
+        SCALE.apply(np.zeros((2, 3)))

@@ -260,7 +260,7 @@ def test_whole_points():
         ({"z": 0.5}, "z: must be at least 1, got 0.5"),
         ({"k": 0}, "k: must be at least 1, got 0"),
         ({"sample": sample_of(np.zeros((9, 2))), "constraint": Constraint(diversity=2)},
-         "constraint: needs points with labels (a group column), got points without"),
+         "constraint: must have points with labels (a group column), got points without"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_solved_is_refused(more, message):

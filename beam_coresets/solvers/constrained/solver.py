@@ -56,7 +56,7 @@ def labels_of(sample: Coreset, constraint: Constraint) -> tuple[tuple[str, ...],
         return ("",), np.zeros(len(sample), np.int64)
     extras = sample.extras
     if extras is None or "group" not in extras.column_names:
-        raise ValueError("constraint: needs points with labels (a group column), got points without")
+        raise ValueError("constraint: must have points with labels (a group column), got points without")
     named = np.array(["" if name is None else str(name) for name in extras.column("group").to_pylist()], dtype=object)
     labels, index = np.unique(named, return_inverse=True)
     return tuple(labels.tolist()), index.astype(np.int64)

@@ -55,6 +55,9 @@ def _named_layout(columns: Columns) -> Layout:
         types = dict.fromkeys(names, pa.float64())
     else:
         raise SchemaError("columns: must be named (or a vector_column) for messages without a fixed schema, got none")
+    for role in ("id_column", "group_column"):
+        if getattr(columns, role) in (*names, columns.weight_column or ()):
+            raise SchemaError(f"{role}: must not be a column of numbers of messages, got {getattr(columns, role)!r}")
     if columns.weight_column is not None:
         types.setdefault(columns.weight_column, pa.float64())
     for name in columns.roles:
