@@ -199,7 +199,7 @@ class _TypedRows:
         self._decimal = layout.options.decimal or "."
         self._at_once = not layout.options.null
 
-    def batch(self, data: bytes, numbers: Array, width: int) -> Batch:
+    def batch(self, data: Any, numbers: Array, width: int) -> Batch:
         kinds = {f.name: pa.string() if pa.types.is_string(f.type) else pa.float64() for f in self._layout.schema}
         if self._at_once:
             try:
@@ -252,7 +252,7 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
 def lines_of(file: Any, options: Columns) -> Iterator[bytes]:
     """Whole lines of a file, some MB at a time, without comments."""
     for records in RecordReader(pieces_of(file, options.encoding), comment=options.comment).batches():
-        yield records.data
+        yield bytes(records.data)
 
 
 def _probe_text(path: str, options: Columns) -> tuple[Any, Any]:

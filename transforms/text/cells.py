@@ -42,12 +42,12 @@ def parse_numbers(
 
 
 def as_columns(
-    data: bytes, width: int, take: Mapping[int, Any], rows: int, delimiter: str, quote: str | None, decimal: str = "."
+    data: Any, width: int, take: Mapping[int, Any], rows: int, delimiter: str, quote: str | None, decimal: str = "."
 ) -> Any:
     """Records of `width` cells each as an Arrow RecordBatch of some of their columns, called by their numbers.
 
     Args:
-      data: the records, as UTF-8.
+      data: the records, as UTF-8; bytes or a view of some.
       take: number of a column -> its Arrow type; columns that are not in it are not decoded.
       rows: how many records there are.
 
@@ -60,7 +60,7 @@ def as_columns(
         pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(map(str, range(width)))),
         pacsv.ParseOptions(
             delimiter=delimiter, quote_char=quote or False,
-            newlines_in_values=quote is not None and quote.encode() in data,
+            newlines_in_values=quote is not None,
         ),
         pacsv.ConvertOptions(
             column_types={str(j): kind for j, kind in take.items()}, include_columns=list(map(str, take)),

@@ -95,8 +95,8 @@ def _check_encoding(name: str) -> None:
 
 
 def names_of(line: bytes, delimiter: str, quote: str | None) -> list[str]:
-    """The cells of a first line; bytes that are no UTF-8 stand as \\xfc in them."""
-    return _rows(line.decode("utf-8", "backslashreplace"), delimiter, quote)[0]
+    """The cells of a first line without blanks around them; bytes that are no UTF-8 stand as \\xfc in them."""
+    return [cell.strip() for cell in _rows(line.decode("utf-8", "backslashreplace"), delimiter, quote)[0]]
 
 
 def guessed(
@@ -123,7 +123,7 @@ def guessed(
             found["delimiter"] = delimiter
     if asked.decimal is None:
         rows = _rows("\n".join(lines), delimiter, quote)
-        wanted = [j for j, name in enumerate(rows[0]) if name in named] if rows and header and named else None
+        wanted = [j for j, name in enumerate(rows[0]) if name.strip() in named] if rows and header and named else None
         if decimal_of(rows[1:] if header else rows, wanted, delimiter) == ",":
             found["decimal"] = ","
     return found
@@ -162,7 +162,7 @@ def _delimiter(lines: Sequence[str], quote: str | None, named: Collection[str], 
     readings = {}
     for delimiter in dict.fromkeys((usual, *_DELIMITERS)):
         rows = _rows(text, delimiter, quote)
-        if rows and _even(rows) and set(named) <= set(rows[0]):
+        if rows and _even(rows) and set(named) <= set(map(str.strip, rows[0])):
             readings[delimiter] = rows
     if not readings and " " in text:
         rows = _rows(text, " ", quote)

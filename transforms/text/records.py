@@ -20,6 +20,7 @@ MOST_BYTES = 32 << 20  # of one record
 _BEGINNING_BYTES = 1 << 20
 NONE = -1  # no such character, any width
 _MOST_SHOWN = 500
+_MOST_ODD = 1 << 12  # records left out at a time
 _MARKS = (  # byte order marks, the longer ones first
     (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -39,12 +40,12 @@ class Records(NamedTuple):
     """Consecutive records of a file.
 
     Attributes:
-      data: those with the right number of cells, as UTF-8.
+      data: those with the right number of cells, as UTF-8; bytes or a view of some.
       numbers: (n,) int64, their numbers in the file.
       refused: the others among them.
     """
 
-    data: bytes
+    data: Any
     numbers: Array
     refused: list[Refused]
 
@@ -104,16 +105,16 @@ def beginning(pieces: Iterable[bytes]) -> bytes:
 
 @kernel
 def _scan(data, last, width, most, longest, special, delimiter, quote, comment, odd):  # type: ignore[no-untyped-def]
-    """Finds records, at most `most`; `odd` (m, 5) gets (kind, begin, end, number, cells) of those to leave out.
+    """Finds at most `most` records; `odd` (m, 5) gets (kind, begin, end, number, cells) of at most m to leave out.
 
-    Returns the bytes taken, the records, how many rows of `odd` are used, and whether the last one is unfinished.
+    Returns the bytes taken, the records, and how many rows of `odd` are used.
     """
     n = len(data)
     taken = 0
     records = 0
     found = 0
     i = 0
-    while i < n and records < most:
+    while i < n and records < most and found < len(odd):
         if data[i] == 10 or data[i] == 13:
             i += 1
             taken = i
@@ -192,7 +193,9 @@ class RecordReader:
         )
         self._special = np.zeros(256, np.bool_)
         self._special[[10, 13] if delimiter is None else [10, 13, self._delimiter]] = True
-        self._rest = b""
+        self._quote_sign = (quote or "").encode()
+        self._rest: Any = b""
+        self._held: Any = b""
         self._ended = False
         self._records = 0
 
@@ -201,7 +204,7 @@ class RecordReader:
         while True:
             self._more()
             taken, records, odd = self._scanned(NONE, 1)
-            data, self._rest = self._rest[:taken], self._rest[taken:]
+            data, self._rest = bytes(self._rest[:taken]), self._rest[taken:]
             if any(kind == _OPEN for kind, *_ in odd):
                 raise ValueError("a quote in the first line that is not closed")
             if records:
@@ -212,36 +215,43 @@ class RecordReader:
 
     def batches(self, width: int = NONE) -> Iterator[Records]:
         """What is left, refusing records of another width. Raises ValueError for one of more than 32 MB."""
-        while not (self._ended and not self._rest):
-            self._more()
+        full = False
+        while self._rest or self._held or not self._ended:
+            if not full:
+                self._more()
             taken, records, odd = self._scanned(width, np.iinfo(np.int64).max)
-            data, self._rest = self._rest[:taken], self._rest[taken:]
+            full = len(odd) == _MOST_ODD
+            data, self._rest = memoryview(self._rest)[:taken], self._rest[taken:]
             if len(self._rest) > MOST_BYTES:
                 most = f"{MOST_BYTES >> 20} MB"
                 raise ValueError(f"row {self._records + records} has more than {most} without a line end")
-            if self._ended:
-                assert not self._rest
             if records:
                 yield self._made(data, records, odd, width)
                 self._records += records
 
     def _more(self) -> None:
-        piece = b"" if self._ended else next(self._pieces, b"")
-        self._ended = self._ended or not piece
-        self._rest = self._rest + piece if self._rest else piece
+        """Reads on. A line that was cut comes alone: to copy it is cheaper than to copy a whole piece."""
+        rest, self._held, held = bytes(self._rest), b"", self._held
+        if not held:
+            held = b"" if self._ended else next(self._pieces, b"")
+            self._ended = self._ended or not held
+            cut = held.find(b"\n") + 1 if rest else 0
+            if cut and not (self._quote_sign and self._quote_sign in rest + held[:cut]):
+                held, self._held = held[:cut], memoryview(held)[cut:]
+        self._rest = b"".join((rest, held)) if rest else held
 
     def _scanned(self, width: int, most: int) -> tuple[int, int, Array]:
-        data = self._rest
-        room = data.count(b"\n") + data.count(b"\r") + 2
-        odd = np.empty((room, 5), np.int64)
-        flat = np.frombuffer(data, np.uint8)
+        odd = np.empty((_MOST_ODD, 5), np.int64)
+        flat = np.frombuffer(self._rest, np.uint8)
         taken, records, found = _scan(  # type: ignore[no-untyped-call]
             flat, self._ended, width, most, MOST_BYTES // 2, self._special,
             self._delimiter, self._quote, self._comment, odd,
         )  # fmt: skip
         return taken, records, odd[:found]
 
-    def _made(self, data: bytes, records: int, odd: Array, width: int) -> Records:
+    def _made(self, data: memoryview, records: int, odd: Array, width: int) -> Records:
+        if not len(odd):
+            return Records(data, np.arange(self._records, self._records + records), [])
         good = np.ones(records, bool)
         refused, pieces, at = [], [], 0
         for kind, begin, end, number, cells in odd.tolist():
@@ -253,7 +263,6 @@ class RecordReader:
             reason = f"columns: must be {width}, got {cells}"
             if kind == _OPEN:
                 reason = "quote: must be closed at the end of its cell, got one that is not"
-            shown = data[begin : min(end, begin + _MOST_SHOWN)].decode("utf-8", "replace")
+            shown = bytes(data[begin : min(end, begin + _MOST_SHOWN)]).decode("utf-8", "replace")
             refused.append(Refused(self._records + number, reason, shown))
-        kept = b"".join([*pieces, data[at:]]) if pieces else data
-        return Records(kept, self._records + np.flatnonzero(good), refused)
+        return Records(b"".join([*pieces, data[at:]]), self._records + np.flatnonzero(good), refused)

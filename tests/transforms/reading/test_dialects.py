@@ -54,6 +54,7 @@ def test_what_is_certain_is_guessed(tmp_path, delimiter, decimal, encoding, end)
         ("1,2\n3,4\n", {"header": False}, [[1, 2], [3, 4]]),
         ("1,2\n3,4\n", {"header": True}, [[3, 4]]),
         ("1990,1991\n3,4\n", {"columns": ("1991",)}, [[4]]),
+        ("x, y\n 1, 2 \n", {"columns": ("y",)}, [[2]]),
         ("land,1990\nDE,4\nFR,5\n", {"columns": ("1990",)}, [[4], [5]]),
     ],
 )

@@ -15,7 +15,7 @@ def split(data, width=NONE, size=1 << 30, **signs):
     signs = {"delimiter": ",", "quote": '"', "comment": None} | signs
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
     found = list(RecordReader(pieces, **signs).batches(width))
-    kept = b"".join(each.data + b"\n" for each in found).replace(b"\r", b"\n")
+    kept = b"".join(bytes(each.data) + b"\n" for each in found).replace(b"\r", b"\n")
     kept = b"".join(line + b"\n" for line in kept.split(b"\n") if line)
     return kept, [int(n) for each in found for n in each.numbers], [r for each in found for r in each.refused]
 
@@ -53,10 +53,19 @@ def test_comments_are_no_records_wherever_they_stand():
 def test_the_first_record_is_taken_alone():
     reader = RecordReader([b"\n#c\n", b'"a\n', b'b",x\r', b"\n1,2\n"], ",", '"', "#")
     assert reader.first() == b'"a\nb",x'
-    assert [each.data.strip() for each in reader.batches(2)] == [b"1,2"]
+    assert [bytes(each.data).strip() for each in reader.batches(2)] == [b"1,2"]
     assert RecordReader([b"\n\n"], ",", '"').first() is None
     with pytest.raises(ValueError, match="first line that is not closed"):
         RecordReader([b'"a,b\n1,2\n'], ",", '"').first()
+
+
+def test_more_records_are_left_out_than_are_noted_at_a_time(monkeypatch):
+    monkeypatch.setattr(records, "_MOST_ODD", 3)
+    data = b"".join(b"1,2\n" if i % 5 == 0 else b"1\n" if i % 5 == 1 else b"#\n" for i in range(100))
+    kept, numbers, refused = split(data, 2, size=64, comment="#")
+    assert numbers == list(range(0, 40, 2))
+    assert [r.number for r in refused] == list(range(1, 40, 2))
+    assert kept == b"1,2\n" * 20
 
 
 def test_a_line_without_an_end_is_not_gathered_for_ever(monkeypatch):
