@@ -100,13 +100,12 @@ def _json_batches(chunk: bytes, row: int, part: FilePart, layout: Layout, report
     """(lines taken, Batch or None): the chunk at once if it is clean, else its halves, else line by line."""
     options = pajson.ParseOptions(explicit_schema=layout.schema, unexpected_field_behavior="ignore")
     read = pajson.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
-    lines = chunk.count(b"\n")
     try:
         if b"null" in chunk and _NOTHING.search(chunk):
             raise pa.ArrowInvalid("no object")
         table = pajson.read_json(pa.BufferReader(chunk), read, options)
         table.validate(full=True)  # text may be no UTF-8
-        if len(table) == lines or len(table) == len(_lines(chunk)):
+        if len(table) == len(_lines(chunk)):
             batch = table.combine_chunks().to_batches()[0]
             yield len(table), Batch(batch, np.arange(row, row + len(table)), part.path, part.key)
             return
