@@ -4,6 +4,7 @@ Every shard reads its parts to the end, so every window is final and is decided 
 process that does nothing else.
 """
 
+import functools
 import json
 import time
 
@@ -84,9 +85,15 @@ class _Topic(kafka.KafkaSource):
         return _TopicReader(self)
 
 
+@functools.cache
+def _begin():
+    """When the topic's first messages came: the same for every reader of this process."""
+    return time.time() // 1 - _AGE
+
+
 class _TopicReader:
     def __init__(self, source):
-        self._source, self._positions, self._begin = source, {}, time.time() // 1 - _AGE
+        self._source, self._positions, self._begin = source, {}, _begin()
 
     def seek(self, positions):
         self._positions = dict(positions)
