@@ -91,8 +91,10 @@ def test_rows_are_assigned_to_stored_centers(golden, tmp_path, name):
     found = rows_in(tmp_path / "rows", "assigned")
     assert len(found) == 239
     if name == "weak":
-        stored = {row["id"]: (row["cluster"], row["distance"]) for row in rows_in(golden / "assigned", "assigned")}
-        assert {row["id"]: (row["cluster"], row["distance"]) for row in found} == stored
+        stored = {row["id"]: row for row in rows_in(golden / "assigned", "assigned")}
+        assert {row["id"]: row["cluster"] for row in found} == {name: row["cluster"] for name, row in stored.items()}
+        for row in found:  # earlier versions measured in float32
+            assert row["distance"] == pytest.approx(stored[row["id"]]["distance"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", BATCHES)

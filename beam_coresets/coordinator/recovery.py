@@ -18,6 +18,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 
 from beam_coresets.coordinator.ledger_check import Diagnosis, diagnose
+from beam_coresets.points.magnitude import unit_of
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 
@@ -289,6 +290,8 @@ def loss_factor(recovery: Recovery) -> float:
     weights, counts = recovery.weights[recovery.covered], recovery.counts[recovery.covered]
     if not counts.sum():
         return 0.0
+    one = unit_of(weights)  # squares of weights may leave the range
+    weights = weights / one
     unit = weights.sum() / counts.sum()
     spread = weights.var(ddof=1) / weights.mean() if len(weights) > 1 else unit
-    return float(max(unit, spread) * (1 - f) / f**2)
+    return float(max(unit, spread) * (1 - f) / f**2) * one

@@ -235,11 +235,9 @@ def concatenate_extras(tables: Sequence[Any]) -> Any:
 
 
 def narrow(points: Array) -> Array:
-    """Points as float32 where that loses nothing that matters, else as float64.
+    """Points as float32 where that is exact, else as float64.
 
-    float32 keeps 24 bits. A column is narrowed if it is exactly representable or if its rounding is below 1e-4 of the
-    column's standard deviation in this block; epoch seconds and large offsets fail that, and the block stays float64.
-    So does one whose squared distances would leave the range of float32, up or down; float32 is widened there.
+    A block whose squared distances would leave the range of float32, up or down, is float64, too.
     """
     if not points.size:
         return np.ascontiguousarray(points, np.float32)
@@ -249,7 +247,4 @@ def narrow(points: Array) -> Array:
     small = np.ascontiguousarray(points, np.float32)
     if points.dtype == np.float32:
         return small
-    rounding = np.abs(points - small).max(axis=0)
-    if ((rounding == 0) | (rounding <= 1e-4 * points.std(axis=0))).all():
-        return small
-    return np.ascontiguousarray(points)
+    return small if np.array_equal(small, points) else np.ascontiguousarray(points)

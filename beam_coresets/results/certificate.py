@@ -36,6 +36,7 @@ from scipy import sparse, special
 
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import Recovery, loss_factor
+from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import Metric
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
@@ -58,7 +59,8 @@ class Interval:
       standard_error: of the estimate.
       degrees: of freedom (Satterthwaite).
       basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", "exact" (no
-        error: every row is there), or "none"; or what proves it: "triangle inequality", "relaxed coresets".
+        error: every row is there), "out of range" (more than 1.8e308), or "none"; or what proves it: "triangle
+        inequality", "relaxed coresets".
     """
 
     estimate: float
@@ -169,6 +171,14 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis)
 
 
+def in_range(interval: Interval) -> Interval:
+    """The interval, or NaN with basis "out of range" where costs are beyond what a float64 holds."""
+    if interval.basis == "none" or np.isfinite(interval.estimate):
+        return interval
+    nan = float("nan")
+    return Interval(nan, nan, nan, nan, nan, "out of range")
+
+
 def nothing_drawn(decision: Decision) -> bool:
     """Whether the evidence holds every covered row, and nothing is scaled over: what it costs is known."""
     evidence, recovery = decision.evidence, decision.recovery
@@ -265,7 +275,10 @@ def _without(decision: Decision, left_out: Array) -> Array:
 def _interval(decision: Decision, cost: Array) -> Interval:
     """The interval from the cost (m,) of each point of the evidence."""
     evidence, recovery = decision.evidence, decision.recovery
-    value = evidence.sample.weights_ht * cost
+    # In units in which the largest weight and cost are about one, as squares of them are needed.
+    unit, own = unit_of(evidence.sample.weights_ht), unit_of(cost)
+    cost = cost / own
+    value = evidence.sample.weights_ht / unit * cost
     shard, bucket, cell = _cells(decision)
     e = np.bincount(cell, value, len(bucket))
     holders = recovery.holders
@@ -274,7 +287,7 @@ def _interval(decision: Decision, cost: Array) -> Interval:
     if basis == "sample":
         variance = _sample_variance(decision, value / np.maximum(holders[evidence.bucket], 1))
     second = value * cost / np.maximum(holders[evidence.bucket], 1)
-    loss = loss_factor(recovery) * float(second.sum())
+    loss = loss_factor(recovery) / unit * float(second.sum())
     estimate = float(mean.sum()) * recovery.scale
     sampling = variance * recovery.scale**2
     total = sampling + loss
@@ -282,7 +295,9 @@ def _interval(decision: Decision, cost: Array) -> Interval:
         degrees = degrees * (total / sampling) ** 2
     error = float(np.sqrt(total))
     half = _quantile(degrees) * error
-    return Interval(estimate, max(0.0, estimate - half), estimate + half, error, float(degrees), basis)
+    low, high = max(0.0, estimate - half), estimate + half
+    estimate, low, high, error = (np.array([estimate, low, high, error]) * unit * own).tolist()
+    return Interval(estimate, low, high, error, float(degrees), basis)
 
 
 def _replica_variance(
@@ -299,7 +314,9 @@ def _replica_variance(
     s, m = len(recovery.trusted), holders[several]
     r = np.bincount(shard, (e - mean[bucket]) / np.sqrt(holders * (holders - 1.0))[bucket], s)
     variance = float(r @ r)
-    # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom.
+    # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom. Under a
+    # constraint costs include prices, and may be negative.
+    mean = np.abs(mean)
     share = mean[several] / (m * (m - 1.0))
     held: Any = recovery.trusted[:, several] if s <= DENSE else _sparse(shard, (np.cumsum(several) - 1)[bucket])
     covariance = -((held * (share / m)) @ held.T)

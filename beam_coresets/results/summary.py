@@ -27,7 +27,7 @@ from beam_coresets.results.answer_rows import (
     schema_of,
     summary_row,
 )
-from beam_coresets.results.certificate import Interval, model_interval
+from beam_coresets.results.certificate import Interval, in_range, model_interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
@@ -151,11 +151,16 @@ def summarize(
       decided_at: seconds since the epoch; None in batch.
       candidates: of windows that were merged; else, where the question wants some, they are drawn from the points of a
         shard that can be spared, and all else is said of the coreset without it.
+
+    Raises:
+      ValueError: weights that add up to more than a number can be; a constraint that the points can't meet.
     """
     if question.candidates and candidates is None:
         decision, candidates = weak_coreset.divided(
             decision, question.candidates, question.sampler.z, question.seed, question.metric
         )
+    if not np.isfinite(decision.total_weight):
+        raise ValueError(f"weight_column: must add up to less than 1.8e308, got {decision.total_weight}")
     coreset = decision.coreset
     ids = printed_ids(coreset, names or {})
     nan = float("nan")
@@ -163,10 +168,12 @@ def summarize(
     model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
         model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
-        interval = model_interval(decision, model, question.quick)
+        with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is said so
+            interval = in_range(model_interval(decision, model, question.quick))
     row = summary_row(decision, question, interval, len(model.centers))
     row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack_evidence(decision)}
-    centers = centers_table(coreset, model, ids, scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)
     sampled, extras = coreset_table(decision, ids, scale)

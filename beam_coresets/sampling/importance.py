@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from beam_coresets._jit import kernel
 from beam_coresets.hashing import generator
+from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import distances_to, nearest, power_of_distance, writable
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.sampling import rings_and_groups, subspace_sampling
@@ -132,7 +133,8 @@ class Sampler:
             return np.arange(len(points)), weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0)
-        space = self._space(points)
+        unit = unit_of(weights)
+        weights, space = weights / unit, self._space(points)
         count = self._center_count(size, THIN_CENTERS)
         if self.method == "subspace":
             found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, THIN_CANDIDATES)
@@ -146,7 +148,7 @@ class Sampler:
         out = np.empty(len(points))
         starts = rng.random((int(strata.max()) + 1) * clusters * RINGS)
         kept = draw_in_one_pass(index, strata, cost, weights, probability, clusters, starts, rows, out)
-        return rows[:kept].copy(), out[:kept].copy()
+        return rows[:kept].copy(), out[:kept] * unit
 
     def finish(
         self, points: Array, weights: Array, strata: Array, rng: np.random.Generator
@@ -162,9 +164,15 @@ class Sampler:
             return np.arange(len(points)), weights, weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0), np.empty(0)
+        unit = unit_of(weights)
+        finish = self._finish_on_flats if self.method == "subspace" else self._finish_on_places
+        rows, unbiased, calibrated = finish(points, weights / unit, strata, size, rng)
+        return rows, unbiased * unit, calibrated * unit
+
+    def _finish_on_places(
+        self, points: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
         space = self._space(points)
-        if self.method == "subspace":
-            return self._finish_on_flats(space, weights, strata, size, rng)
         centers = self._centers(space, weights, self._center_count(size, FINISH_CENTERS), rng)
         index, cost = self._labels(space, centers)
         probability = self._keeping(index, cost, weights, len(centers), size)
@@ -180,9 +188,9 @@ class Sampler:
         return rows, unbiased, calibrate(space, weights, index, cost, rows, unbiased)
 
     def _finish_on_flats(
-        self, space: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
+        self, points: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        count = self._center_count(size, FINISH_FLATS)
+        count, space = self._center_count(size, FINISH_FLATS), self._space(points)
         found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, FINISH_CANDIDATES)
         clusters = len(found.flats.centers)
         probability = self._keeping(found.index, found.cost, weights, clusters, size)
@@ -207,7 +215,8 @@ class Sampler:
             return np.arange(len(points)), weights, points
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0), points[:0]
-        space = self._space(points)
+        unit = unit_of(weights)
+        weights, space = weights / unit, self._space(points)
         centers = self._centers(space, weights, self._center_count(size, THIN_CENTERS), rng)
         index, cost = self._labels(space, centers)
         group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
@@ -223,7 +232,7 @@ class Sampler:
         order = np.argsort(rows)
         found = points[rows]
         found[len(drawn) :] = _means_of(points, weights, index, len(centers))[names % len(centers)]
-        return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order], found[order]
+        return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order] * unit, found[order]
 
     def _keeping(self, index: Array, cost: Array, weights: Array, clusters: int, size: int) -> Array:
         """The probability (n,) that each point is kept."""
@@ -247,16 +256,17 @@ class Sampler:
         return np.ascontiguousarray(points @ matrix.astype(points.dtype))
 
     def _labels(self, space: Array, centers: Array) -> tuple[Array, Array]:
-        """Cluster (n,) and dist**z to its center (n,)."""
+        """Cluster (n,) and dist**z to its center (n,), in some unit: only its shares count."""
         index, dist_sq = nearest(space, centers)
-        return index, power_of_distance(dist_sq, self.z)
+        return index, power_of_distance(dist_sq / dist_sq.dtype.type(unit_of(dist_sq)), self.z)
 
     def _cost_to_means(self, points: Array, weights: Array, index: Array) -> Array:
         """dist**z (n,) of each point to its cluster's mean in all dimensions: what calibration has to keep, not what a
         projection makes of it."""
         clusters = int(index.max()) + 1
         means = _means_of(points, weights, index, clusters)
-        return power_of_distance(distances_to(points, means, index), self.z)
+        dist_sq = distances_to(points, means, index)
+        return power_of_distance(dist_sq / dist_sq.dtype.type(unit_of(dist_sq)), self.z)
 
     def _cost_share(self) -> float:
         shares = {"uniform": 0.0, "lightweight": 0.5, "subspace": subspace_sampling.SUBSPACE_COST_SHARE}
@@ -277,7 +287,8 @@ class Sampler:
         sample, sample_weights = space[rows], weights[rows]
         if not sample_weights.any():
             sample, sample_weights = space, weights
-        centers = sample[dz_seeding(sample, sample_weights, count, self.z, rng)]
+        seeded = sample / sample.dtype.type(unit_of(sample))
+        centers = sample[dz_seeding(seeded, sample_weights, count, self.z, rng)]
         for _ in range(3):
             centers = _means(sample, sample_weights, centers)
         return centers

@@ -25,6 +25,7 @@ _SEARCH_TOL = 1e-4  # relative gain of an iteration below which a descent inside
 _FREEZE = 1e-5  # a judged swap leaves centers alone that would gain less than this share of the cost per center
 _BUDGET = 1e9  # multiply-adds for the first part of a search, by default; four times as many for the judged swaps
 _MOST_RESTARTS = 8
+ROUNDING_SQ = 1e-30  # squared distance, at unit scale, that is only rounding
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,8 +138,8 @@ def _solution(data: _Data, problem: CentersProblem, state: Clustering, iteration
     """Back to the user's coordinates; the cost is measured on the user's own rows."""
     if state.cost <= problem.floor:  # more centers than distinct points: some are repetitions
         state = problem.clustering(state.centers[np.unique(state.index)])
-    centers = problem.outward(state.centers)
     kept = data.points[data.kept]
+    centers = _at_points(problem, state, problem.outward(state.centers), kept)
     dist_sq = np.empty(len(kept))
     exact_dist_sq(kept, centers, state.index, dist_sq)
     cost = total_cost(0.5 * dist_sq if problem.cosine else dist_sq, problem.weights, problem.z)
@@ -147,6 +148,18 @@ def _solution(data: _Data, problem: CentersProblem, state: Clustering, iteration
     if not data.kept.all():
         index[~data.kept] = nearest(problem.inside(data.points[~data.kept]), state.centers)[0]
     return Solution(centers, cost, index, iterations)
+
+
+def _at_points(problem: CentersProblem, state: Clustering, centers: Array, points: Array) -> Array:
+    """The centers, where they lie on a point at just that point: there and back they may have been rounded."""
+    if problem.points.dtype != np.float64:
+        return centers
+    order = np.lexsort((state.dist_sq, state.index))
+    used, at = np.unique(state.index[order], return_index=True)
+    rows = order[at]
+    on = state.dist_sq[rows] <= ROUNDING_SQ
+    centers[used[on]] = points[rows[on]]
+    return centers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,8 +201,24 @@ class _Data:
                 raise ValueError(f"points: rows must have length 1 for cosine, got {norms[np.abs(norms - 1).argmax()]}")
         return _Data(writable(points), weights, kept)
 
-    def problem(self, z: float, metric: Metric) -> CentersProblem:
-        return CentersProblem.of(self.points[self.kept], self.weights[self.kept], z, metric == "cosine")
+    def problem(self, z: float, metric: Metric, double: bool = False) -> CentersProblem:
+        points = self.points[self.kept]
+        points = points.astype(np.float64) if double else points
+        return CentersProblem.of(points, self.weights[self.kept], z, metric == "cosine")
+
+    def sharpened(
+        self, problem: CentersProblem, state: Clustering, metric: Metric, max_iter: int, tol: float
+    ) -> tuple[CentersProblem, Clustering, int]:
+        """What a search has found, after a descent in float64: for z = 2 centers are the means of the rows as they are,
+        also where nothing is gained any more but digits."""
+        iterations = 0
+        if problem.points.dtype == np.float32:
+            problem = self.problem(problem.z, metric, double=True)
+            state, iterations = problem.descend(problem.clustering(state.centers), max_iter, tol)
+        if problem.z == 2 and max_iter:
+            means = problem.clustering(problem.step(state))
+            state = means if means.cost <= state.cost * (1 + 1e-12) else state
+        return problem, state, iterations
 
 
 def _checked_centers(name: str, centers: Array, dim: int, most: int | None = None) -> Array:
@@ -254,6 +283,9 @@ def solve_centers(
     for restart in range(effort.restarts):
         rng = generator(seed, "solve_centers", restart)
         centers = _start(problem, k, first if restart == 0 else None, rng)
+        if len(centers) < k and problem.points.dtype == np.float32:  # in float32 distinct points may be one
+            problem = data.problem(z, metric, double=True)
+            centers = _start(problem, k, first if restart == 0 else None, generator(seed, "solve_centers", restart))
         if len(centers) < k:  # every distinct point is a center
             return _solution(data, problem, problem.clustering(centers), 0)
         state, used = _search(problem, problem.clustering(centers), effort.trials, rng)
@@ -263,9 +295,10 @@ def solve_centers(
     assert best is not None
     best, used = _judged_swaps(problem, best, effort.judged, generator(seed, "solve_centers", "judged"))
     best, more = problem.descend(best, max_iter, 1e-9)
+    problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
     if z == 1 and metric == "euclidean":
         best = _snapped(problem, best)
-    return _solution(data, problem, best, iterations + used + more)
+    return _solution(data, problem, best, iterations + used + more + last)
 
 
 def refine(
@@ -297,4 +330,5 @@ def refine(
     problem = data.problem(z, metric)
     start = problem.inward(_checked_centers("centers", centers, problem.points.shape[1]))
     best, iterations = problem.descend(problem.clustering(start), max_iter, tol)
-    return _solution(data, problem, best, iterations)
+    problem, best, last = data.sharpened(problem, best, metric, min(max_iter, 1), tol)
+    return _solution(data, problem, best, iterations + last)

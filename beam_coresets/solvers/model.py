@@ -9,11 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.points.coreset import Coreset
-from beam_coresets.points.nearest import Metric, nearest, power_of_distance
+from beam_coresets.points.magnitude import unit_of
+from beam_coresets.points.nearest import Metric, nearest, power_of_distance, writable
 from beam_coresets.solvers.centers import refine, solve_centers
+from beam_coresets.solvers.descent import exact_dist_sq
 
 Array = npt.NDArray[Any]
 
+FEW_PAIRS = 2**26  # coordinates of points times centers that are compared in float64 in any case,
+MOST_OFFSET = 16.0  # and more of them if the centers are so many times as far off as the points are apart
+FAR_UNIT = 1e30  # the largest coordinate, or one over it, from which on points are compared in units of it
 FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
 FOLD_WORK = 1.5e8  # coordinates compared in them at most
 
@@ -64,9 +69,28 @@ class Model(abc.ABC):
 
 
 def point_costs(points: Array, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> tuple[Array, Array]:
-    """Nearest center (n,) and cost (n,) of each point: dist**z, or under the cosine metric (1 - cos)**(z / 2)."""
-    index, dist_sq = nearest(points, centers)
+    """Nearest center (n,) and cost (n,) of each point: dist**z, or under the cosine metric (1 - cos)**(z / 2).
+
+    Costs are of the centers as they are, in float64: rounded to float32 they would be elsewhere, if there is an offset.
+    """
+    centers = np.asarray(centers, np.float64)
+    unit = unit_of(points)
+    if unit < 1 / FAR_UNIT or unit > FAR_UNIT:  # squares may leave the range before the power is told
+        index, cost = point_costs(points / unit, centers / unit, z, metric)
+        return index, cost * np.float64(unit) ** z
+    index, _ = nearest(_comparable(points, centers), centers)
+    dist_sq = np.empty(len(points))
+    exact_dist_sq(writable(points), writable(centers), index, dist_sq)
     return index, power_of_distance(dist_sq * 0.5 if metric == "cosine" else dist_sq, z)
+
+
+def _comparable(points: Array, centers: Array) -> Array:
+    """The points, as float64 where float32 may name another than the nearest of the centers."""
+    if points.dtype == np.float64 or not len(points):
+        return points
+    extent = float((points.max(axis=0).astype(np.float64) - points.min(axis=0)).max())
+    few, offset = points.size * len(centers) <= FEW_PAIRS, np.abs(centers).max(initial=0.0) > MOST_OFFSET * extent
+    return points.astype(np.float64) if few or offset else points
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -216,7 +216,7 @@ def test_where_nothing_is_drawn_the_cost_is_known():
     interval = fitted_interval(decision, centers)
     assert (interval.basis, interval.standard_error) == ("exact", 0.0)
     assert interval.low == interval.estimate == interval.high
-    assert interval.estimate == pytest.approx(cost(whole.points, whole.weights, centers), rel=1e-9)
+    assert interval.estimate == pytest.approx(cost(whole.points.astype(float), whole.weights, centers), rel=1e-9)
     lossy = fitted_interval(decide(reports[:2], Policy(scheme)), centers)
     assert lossy.basis != "exact"
     assert lossy.standard_error > 0

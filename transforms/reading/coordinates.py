@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_coresets._jit import fast_kernel
+from beam_coresets.points.magnitude import LARGEST_COORDINATE
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers
@@ -269,6 +270,17 @@ def unit_rows(rows: Array) -> tuple[Array, Array]:
     return out, norms
 
 
+def _refuse_large(points: Array, layout: Layout, faults: Faults) -> None:
+    """Refuses rows with a coordinate whose squared distances could not be added up."""
+    if points.dtype == np.float32:
+        return
+    with np.errstate(invalid="ignore"):
+        large = np.isfinite(points) & (np.abs(points) > LARGEST_COORDINATE)
+    reason = f"too large: must be at most {LARGEST_COORDINATE:g}"
+    for j in np.flatnonzero(large.any(axis=0)).tolist():
+        faults.add(large[:, j], layout.coordinates[0 if layout.options.vector_column else j], reason)
+
+
 def points_of(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[Array, Array]:
     """The rows of the block, and the coordinates as they were read (the same but for cosine)."""
     vector = layout.options.vector_column
@@ -282,6 +294,7 @@ def points_of(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[
     read = _scalar_points if vector is None else _vector_points
     coordinates = read(pieces, layout, faults)
     if not cosine:
+        _refuse_large(coordinates, layout, faults)
         return coordinates, coordinates
     rows, norms = unit_rows(coordinates)
     faults.add(norms == 0, vector or "", "zero vector")

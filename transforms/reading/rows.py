@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets.points.block import PointBlock, Span, narrow
+from beam_coresets.points.magnitude import LARGEST_WEIGHT
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch, Faults, cells_of, points_of, unit_rows
@@ -57,6 +58,7 @@ def _weights(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> Array:
     cells = cells_of(pieces, name)
     faults.add_cells(cells, name, ~np.isfinite(cells.values))
     faults.add(cells.values < 0, name, "negative")
+    faults.add(cells.values > LARGEST_WEIGHT, name, f"weight too large: must be at most {LARGEST_WEIGHT:g}")
     return cells.values
 
 
@@ -128,7 +130,7 @@ def _labels(pieces: Sequence[Batch], layout: Layout, faults: Faults) -> tuple[Ar
 def build(pieces: Sequence[Batch], layout: Layout, span: Span) -> tuple[PointBlock, list[DeadLetter]]:
     """One block from rows that were read, and a dead letter for each row that is left out.
 
-    Points are float32 where the source is, or where nothing that matters is lost (`points.narrow`), else float64;
+    Points are float32 where the source is, or where that is exact (`points.block.narrow`), else float64;
     under cosine they are float32 of unit length. No pieces give an empty block of the layout's width.
     """
     block, letters, _ = build_placed(pieces, layout, span)

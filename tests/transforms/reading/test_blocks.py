@@ -166,6 +166,20 @@ def test_blocks_have_full_size_ordinals_and_one_last(tmp_path):
         np.testing.assert_array_equal(np.concatenate([b.points for b in blocks]), rows)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_numbers_beyond_computing_are_letters(tmp_path, metric):
+    """Squares of sentinels leave the range; under cosine rows are scaled first, so that they are fine."""
+    x, w = [1.0, -1e200, 2.0, 1.7e308, 3.0, 4.0], [1.0, 1.0, 1e306, 1.0, 1e300, 1e-300]
+    pq.write_table(pa.table({"v": [[a, 1.0] for a in x], "w": w}), tmp_path / "a.parquet")
+    columns = Columns(vector_column="v", metric=metric, weight_column="w")
+    found = list(ReadBlocks(str(tmp_path / "a.parquet"), columns).here())
+    letters = [(each.position, each.column, each.kind) for each in found if isinstance(each, DeadLetter)]
+    sentinels = [] if metric == "cosine" else [("row 1", "v", "too_large"), ("row 3", "v", "too_large")]
+    assert sorted(letters) == sorted([*sentinels, ("row 2", "w", "weight_too_large")])
+    (block,) = (each for each in found if isinstance(each, PointBlock))
+    assert len(block) == len(x) - len(letters)
+
+
 @pytest.mark.parametrize("format_", ["parquet", "csv"])
 def test_the_pipeline_reads_what_a_direct_call_reads(tmp_path, format_):
     for i in range(5):
