@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,7 +47,7 @@ class Parameter:
       read: text -> value, in place of the type's own; it raises argparse.ArgumentTypeError.
       pattern: an extended regular expression that one word matches.
       metavar: what stands for the value in a command's help.
-      least: the smallest number that it may be (`check_ranges`); None for any.
+      least: the smallest number that it may be (`check_values`); None for any.
       spelled: another name on the command line ("from" for start).
       column: the table `summaries` has a column of this name for it (`beam_coresets.tables`).
     """
@@ -233,16 +234,41 @@ def of_values(kinds: Iterable[Parameter], given: Mapping[str, Any], where: str =
     return out
 
 
-def check_ranges(value: Any, kind: type) -> None:
-    """Raises ValueError for a parameter of `kind` that is below the least it may be, in an object that has them."""
+def check_values(value: Any, kind: type) -> None:
+    """Holds an object to the declaration of its parameters: types, choices, and the least that they may be.
+
+    Raises:
+      TypeError: a value of another type.
+      ValueError: a number out of range, or a text that is none of the choices.
+    """
     for parameter in parameters(kind):
-        got = getattr(value, parameter.name)
-        if got is not None and not _is_one(got, type(got)):
-            raise ValueError(f"{parameter.name}: must be a number, got {got}")
-        if type(got) is int and not _fits(got):
-            raise ValueError(f"{parameter.name}: must be {_LONG}, got {got}")
-        if parameter.least is not None and got is not None and not got >= parameter.least:
-            raise ValueError(f"{parameter.name}: must be at least {parameter.least:g}, got {got}")
+        name, got = parameter.name, getattr(value, parameter.name)
+        if got is None or got == parameter.default:
+            continue
+        item = _item(parameter.kind)
+        if item is not None and not isinstance(got, tuple | list):
+            raise TypeError(f"{name}: must be a tuple, got {got!r}")
+        for each in [got] if item is None else got:
+            _check_value(name, parameter.kind if item is None else item, each)
+        if parameter.choices and got not in parameter.choices:
+            raise ValueError(f"{name}: must be one of {', '.join(parameter.choices)}, got {got!r}")
+        if parameter.least is not None and not got >= parameter.least:
+            raise ValueError(f"{name}: must be at least {parameter.least:g}, got {got}")
+
+
+def _check_value(name: str, kind: Any, got: Any) -> None:
+    """Raises TypeError unless a value is of a type that is declared so, NumPy's numbers included; ValueError for a NaN
+    and for whole numbers that tables do not hold."""
+    base = float if kind is Seconds else kind
+    wanted: Any = {int: numbers.Integral, float: numbers.Real, str: str, bool: bool}.get(base)
+    if wanted is None:
+        return
+    if not isinstance(got, wanted) or (isinstance(got, bool) and base is not bool):
+        raise TypeError(f"{name}: must be {_WHAT[base]}, got {got!r}")
+    if got != got:
+        raise ValueError(f"{name}: must be a number, got {got}")
+    if base is int and not _fits(got):
+        raise ValueError(f"{name}: must be {_LONG}, got {got}")
 
 
 def part_of(kind: type, given: Mapping[str, Any], *left_out: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from beam_coresets.declared import (
     Seconds,
     add_parameters,
-    check_ranges,
+    check_values,
     declare,
     declared_as,
     described,
@@ -19,8 +20,10 @@ from beam_coresets.declared import (
     shown_time,
 )
 from beam_coresets.parameters.plan import Plan, PlanParameters
+from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.console.stream_options import StreamOptions
+from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.times import length_of_time
 
 
@@ -155,9 +158,41 @@ def test_a_range_is_said_where_the_parameter_is():
         share: float | None = declare(None, "of it", least=0.5)
 
     for value in (None, 0.5, 3):
-        check_ranges(Ranged(value), Ranged)
+        check_values(Ranged(value), Ranged)
     for value in (0.4, float("nan")):
         with pytest.raises(ValueError, match=f"share: must be .*, got {value}"):
-            check_ranges(Ranged(value), Ranged)
+            check_values(Ranged(value), Ranged)
     with pytest.raises(ValueError, match="max_bad_rows: must be at least 0, got -1"):
         Plan(k=2, max_bad_rows=-1)
+
+
+@pytest.mark.parametrize(("given", "error", "said"), [
+    ({"k": 3.5}, TypeError, "k: must be a whole number, got 3.5"),
+    ({"k": "3"}, TypeError, "k: must be a whole number, got '3'"),
+    ({"k": True}, TypeError, "k: must be a whole number, got True"),
+    ({"k": 0}, ValueError, "k: must be at least 1, got 0"),
+    ({"k": 2**63}, ValueError, "k: must be a whole number of 64 bits"),
+    ({"k": 3, "z": "2"}, TypeError, "z: must be a number, got '2'"),
+    ({"k": 3, "weak": 1}, TypeError, "weak: must be true or false, got 1"),
+    ({"k": 3, "scheme": "best"}, ValueError, "scheme: must be one of"),
+    ({"k": 3, "drop_shards": 1}, TypeError, "drop_shards: must be a tuple, got 1"),
+    ({"k": 3, "drop_shards": (1.5,)}, TypeError, "drop_shards: must be a whole number, got 1.5"),
+])  # fmt: skip
+def test_a_plan_in_python_is_held_to_the_declaration(given, error, said):
+    with pytest.raises(error, match=said):
+        Plan(**given)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"groups": 0}, "groups: must be at least 1, got 0"), ({"poll": -1}, "poll: must be at least 0, got -1"),
+    ({"disorder": -0.5}, "disorder: must be at least 0, got -0.5"),
+    ({"idle": "1s"}, "idle: must be a number, got '1s'"),
+    ({"parallelism": 2.0}, "parallelism: must be a whole number, got 2.0"),
+])  # fmt: skip
+def test_a_stream_plan_in_python_is_held_to_the_declaration(given, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        StreamPlan(Plan(k=2), WindowSpec.parse("5s"), **given)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Plan(k=np.int64(3), z=np.float32(2), coreset_size=np.int32(80)).k == 3

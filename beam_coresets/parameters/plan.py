@@ -1,10 +1,11 @@
 """All parameters of a job."""
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from beam_coresets.coordinator.decision import Policy
 from beam_coresets.coordinator.recovery import RECOVERIES
-from beam_coresets.declared import check_ranges, declare, described, parameters
+from beam_coresets.declared import check_values, declare, described, parameters
 from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import LEFTOVER, METHODS, Sampler
@@ -24,7 +25,7 @@ POINTS_PER_CENTER = 40
 class PlanParameters:
     """What `Plan` and the commands that make one take, each declared here and nowhere else."""
 
-    k: int = declare(None, "number of centers", group="summary")
+    k: int = declare(None, "number of centers", group="summary", least=1)
     shards: int = declare(8, "that rows are assigned to", group="summary")
     replication: int = declare(
         None, "shards that hold each row (default: 2, or --tolerate + 1, at most all)", group="summary"
@@ -73,19 +74,22 @@ class Plan(PlanParameters):
 
     Attributes:
       constraint: what the clusters must keep to; where it is about labels, each label's total is kept exact, too.
+      columns: names of the coordinates, for the tables; None where there are none, or the transform finds them.
 
     The redundant assignment is an `Assignment`, what is enough for an answer a `Policy`. With summary "local_centers"
     shards send k-median centers (Algorithm 1 of the redundant assignment paper), with "pca" sketches (its Algorithm 3:
     r + ceil(r / delta) - 1 directions). The emitted coreset is the union of those of the shards that answered.
 
     Raises:
+      TypeError: a value of another type than declared.
       ValueError: what can't work, as `name: requirement, got value`.
     """
 
     constraint: Constraint | None = None
+    columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        check_ranges(self, PlanParameters)
+        check_values(self, PlanParameters)
         self._settle()
         if not math.isfinite(self.z):
             raise ValueError(f"z: must be finite and at least 1, got {self.z}")
@@ -162,6 +166,12 @@ class Plan(PlanParameters):
             return 0
         return POINTS_PER_CENTER * self.k if self.candidates is None else self.candidates
 
+    def named(self, columns: Sequence[str] | None) -> "Plan":
+        """The plan with names of the coordinates, unless it has some."""
+        if columns is None or self.columns is not None:
+            return self
+        return dataclasses.replace(self, columns=tuple(columns))
+
     @property
     def theory(self) -> Size | None:
         """The size that theory names for `epsilon`, if that was asked for."""
@@ -188,7 +198,7 @@ class Plan(PlanParameters):
         return Question(
             self.sampler, self.metric, self.seed,  # type: ignore[arg-type]
             kind=self.summary, r=self.r, affine=self.affine, delta=self.delta, candidates=self._candidates,
-            constraint=self.constraint,
+            constraint=self.constraint, columns=self.columns,
             asked=tuple((each.name, getattr(self, each.name)) for each in parameters(PlanParameters) if each.column),
         )  # fmt: skip
 

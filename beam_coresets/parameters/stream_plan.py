@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from beam_coresets.coordinator.decision import Policy
-from beam_coresets.declared import TIME, Seconds, declare, declared_as
+from beam_coresets.declared import TIME, Seconds, check_values, declare, declared_as, described
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.results.question import Question
 from beam_coresets.shards.assignment import Assignment
@@ -62,6 +62,7 @@ class StreamParameters(PatienceParameters):
         )  # fmt: skip
 
 
+@described
 @dataclasses.dataclass(frozen=True)
 class StreamPlan:
     """What a stream asks beyond a batch job; all times in seconds.
@@ -70,42 +71,36 @@ class StreamPlan:
       plan: the clustering, the scheme, the sizes. Its buckets don't count where parts are buckets.
       windows: how the stream is cut.
       patience: how long a window is waited for; by default for half of the shards.
-      disorder, idle: when a pane is complete (`Completeness`).
-      poll: seconds that a shard reads before the runner can take a checkpoint of it.
-      groups: into how many groups keys are divided.
-      max_parts: room for new parts; the same in all runs of a job that resume each other. By default twice as many
-        parts as there are at launch.
-      half_life: seconds in which a running summary forgets half of its weight; None for never.
-      announced: decisions are announced in a topic: the source is told that messages are done with only after that.
       hold: see `Reading`.
-      parallelism, max_parallelism: workers over which shards are placed (`Reading`).
-      coordinator_replicas, standby: how many coordinators decide each window, on different workers, and how many
-        seconds each waits for the one before it (`Coordinators`).
-      quick: see `Question`.
+      clock: seconds since the epoch.
 
     Raises:
-      ValueError: what contradicts the plan or the windows.
+      TypeError: a value of another type than declared.
+      ValueError: a number out of range, or what contradicts the plan or the windows.
     """
 
     plan: Plan
     windows: WindowSpec
     patience: Patience | None = None
-    disorder: float = StreamParameters.disorder
-    idle: float = 1.0
-    poll: float = 5.0
-    groups: int = 1
-    max_parts: int | None = None
-    half_life: float | None = None
-    announced: bool = False
+    disorder: float = declared_as(StreamParameters, "disorder", StreamParameters.disorder, least=0)
+    idle: float = declare(1.0, "see `Completeness`", least=0)
+    poll: float = declare(5.0, "seconds that a shard reads before the runner can take a checkpoint of it", least=0)
+    groups: int = declare(1, "into how many groups keys are divided", least=1)
+    max_parts: int | None = declare(
+        None, "room for new parts, the same in all runs that resume each other (default: twice as many)", least=1
+    )
+    half_life: float | None = declare(None, "seconds in which a running summary forgets half of its weight", least=0)
+    announced: bool = declare(False, "the source is told that messages are done with after the topic has been told")
     hold: tuple[tuple[int, float, float], ...] = ()
-    parallelism: int | None = None
-    max_parallelism: int = MAX_PARALLELISM
-    coordinator_replicas: int = 1
-    standby: float = 0.5
-    quick: bool = False
+    parallelism: int | None = declare(None, "workers over which shards are placed (`Reading`)", least=1)
+    max_parallelism: int = declare(MAX_PARALLELISM, "see `Reading`", least=1)
+    coordinator_replicas: int = declare(1, "coordinators that decide each window, on different workers", least=1)
+    standby: float = declare(0.5, "seconds that each of them waits for the one before it (`Coordinators`)", least=0)
+    quick: bool = declare(False, "see `Question`")
     clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
+        check_values(self, StreamPlan)
         if self.patience is not None and self.patience.min_shards > self.plan.shards:
             raise ValueError(
                 f"min_shards: must be at most the {self.plan.shards} shards, got {self.patience.min_shards}"
@@ -130,6 +125,11 @@ class StreamPlan:
         _ = self.coordinators
         if self.patience is not None and self.patience.revise and self.windows.kind == "global":
             raise ValueError("revise: must be left out of a running summary, which has no windows to revise, got it")
+
+    def named(self, columns: Sequence[str] | None) -> StreamPlan:
+        """As `Plan.named`."""
+        plan = self.plan.named(columns)
+        return self if plan is self.plan else dataclasses.replace(self, plan=plan)
 
     @property
     def coordinators(self) -> Coordinators:

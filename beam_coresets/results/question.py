@@ -24,6 +24,7 @@ class Question:
       delta: of kind "pca", the slack of what the shards sent.
       candidates: of a weak coreset, places that centers may be chosen from; 0 for none.
       constraint: what clusters must keep to; None for nothing.
+      columns: names of the coordinates, or of the one column of vectors; None where there are none.
       asked: further columns of `summaries`, by name: parameters that are declared with `column`.
     """
 
@@ -38,6 +39,7 @@ class Question:
     delta: float = 0.1
     candidates: int = 0
     constraint: Constraint | None = None
+    columns: tuple[str, ...] | None = None
     asked: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:

@@ -121,8 +121,14 @@ class Assignment:
         indptr, buckets = _held(self)
         return buckets[indptr[shard] : indptr[shard + 1]]
 
+    def check_ids(self, ids: npt.NDArray[np.uint64]) -> None:
+        """Raises ValueError for ids (n,) of parts that the scheme has no bucket for, if its buckets are parts."""
+        if self.parts and len(ids) and (part := int(ids.max() >> _ROW_BITS)) >= self.buckets:
+            raise ValueError(f"ids: must be of parts 0 to {self.buckets - 1} in their upper bits, got part {part}")
+
     def bucket_of(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
-        """The bucket, (n,) int32, of each id, (n,) uint64."""
+        """The bucket, (n,) int32, of each id, (n,) uint64. Raises ValueError as `check_ids` does."""
+        self.check_ids(ids)
         out = np.empty(len(ids), np.int32)
         _buckets(writable(ids), np.uint64(self.salt), np.uint64(self.modulus), out)
         return out

@@ -72,8 +72,9 @@ class Ledger:
           labelled: whether labels are counted, if the block has any: one pass more.
 
         Raises:
-          ValueError: too many labels (see `beam_coresets.sampling.by_label`).
+          ValueError: too many labels (see `beam_coresets.sampling.by_label`), or ids of parts that the scheme has not.
         """
+        assignment.check_ids(block.ids)
         ledger = Ledger.zero(assignment.buckets * count)
         for points, rows in _by_width(block.points):
             words = writable(points).view(np.uint32)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.declared import Seconds, declare, described
+from beam_coresets.declared import Seconds, check_values, declare, described
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
 from beam_coresets.streaming.received_ranges import ReceivedRanges
@@ -64,6 +64,7 @@ class Patience(PatienceParameters):
     """
 
     def __post_init__(self) -> None:
+        check_values(self, PatienceParameters)
         for name in ("deadline", "grace", "cap", "retention"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: must be at least 0 seconds, got {getattr(self, name)}")

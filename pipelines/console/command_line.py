@@ -1,5 +1,6 @@
 """From words and a --config file to a command's options, whatever they are."""
 import argparse
+import difflib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,7 +60,10 @@ def parse_alone(
     parser = parser_of(command, kind, description, epilog)  # type: ignore[arg-type]
     given, rest = given_by(parser, argv)
     if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        name = rest[0].partition("=")[0]
+        close = difflib.get_close_matches(name, parser._option_string_actions, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        parser.error(f"{name}: must be an option of {command}, got none of that name{hint}")
     file, _ = config_of(given.pop("config", None), kind, given, ())
     return kind(**{**file, **given})
 
@@ -76,7 +80,7 @@ def spelled_as_declared(parser: argparse.ArgumentParser, argv: Sequence[str]) ->
     """The words of a command line, options of ours with dashes where they are written with underscores.
 
     Raises:
-      ValueError: an option is given in both spellings.
+      ValueError: an option is given in both spellings, or twice where it takes one value.
     """
     written: dict[str, str] = {}
     for place, word in enumerate(argv):
@@ -88,8 +92,12 @@ def spelled_as_declared(parser: argparse.ArgumentParser, argv: Sequence[str]) ->
         if not name.startswith("--") or spelled not in parser._option_string_actions:
             yield word
             continue
-        if written.setdefault(spelled, name) != name:
+        before, takes_one = written.get(spelled), parser._option_string_actions[spelled].nargs is None
+        if before is not None and before != name:
             raise ValueError(f"{spelled[2:].replace('-', '_')}: must be spelled one way, got {spelled} and its other")
+        if before is not None and takes_one:
+            raise ValueError(f"{spelled[2:].replace('-', '_')}: must be given once, got it twice")
+        written[spelled] = name
         yield spelled + equals + value
 
 

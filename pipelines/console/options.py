@@ -15,7 +15,7 @@ from rich.console import Console
 from beam_coresets import tables
 from beam_coresets.declared import Seconds, add_parameters, declare, declared_as, part_of
 from beam_coresets.parameters.plan import Plan, PlanParameters
-from beam_coresets.pipelines.console.command_line import Options, config_of, given_by, parse_alone, parser_of
+from beam_coresets.pipelines.console.command_line import Options, Parser, config_of, given_by, parse_alone, parser_of
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
 from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import launch
@@ -122,10 +122,12 @@ def parse(
     parser = parser_of(command, kind, description)  # type: ignore[arg-type]
     given, rest = given_by(parser, argv)
     _refuse_strays(parser, rest)
-    beams = _beams()
+    of_beam = _beams()
+    beams = tuple(of_beam._option_string_actions)
     file, more = config_of(given.pop("config", None), kind, given, beams, rest)
     rest = [*rest, *more]
     _refuse_misspelt(parser, rest, beams)
+    of_beam.parse_known_args(rest)  # a job that is under way would say what is wrong with a value as "SystemExit: 2"
     options = PipelineOptions(rest)
     # Ours is installed on workers by --setup_file or an image; pickling __main__ would only drag this module along.
     options.view_as(SetupOptions).save_main_session = False
@@ -160,13 +162,15 @@ def run_alone(
     return launch.exit_code(main)
 
 
-def _beams() -> tuple[str, ...]:
+def _beams() -> argparse.ArgumentParser:
     """The options that Beam knows."""
-    beams = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    beams = Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for group in PipelineOptions.__subclasses__():
         if group is not CoresetOptions:
             group._add_argparse_args(beams)
-    return tuple(beams._option_string_actions)
+    for action in beams._actions:
+        action.required = False  # Beam itself says so, if it is
+    return beams
 
 
 def _refuse_strays(parser: argparse.ArgumentParser, rest: Sequence[str]) -> None:
@@ -234,4 +238,4 @@ def plan_of(known: JobOptions, constraint: Constraint | None = None) -> Plan:
 def _asked(kind: type, known: Any) -> dict[str, Any]:
     """The fields of a dataclass that options say something of."""
     asked = {name: value for name, value in vars(known).items() if value is not None}
-    return part_of(kind, asked, "constraint")
+    return part_of(kind, asked, "constraint", *(("columns",) if kind is Plan else ()))

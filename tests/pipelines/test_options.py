@@ -93,7 +93,10 @@ def test_a_local_job_has_no_options_that_nobody_knows(text, capsys):
     assert "must be an option, got none of that name" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["--k two", "--scheme best", "--drop_shards a", "--format xml", "--z"])
+@pytest.mark.parametrize("text", [
+    "--k two", "--scheme best", "--drop_shards a", "--format xml", "--z", "--z nan", "--overwrite=1",
+    "--k 99999999999999999999", "--direct_num_workers many", "--direct_running_mode none",
+])
 def test_values_that_cannot_be_read_stop_with_two(text, capsys):
     with pytest.raises(SystemExit) as stop:
         parsed(text)
@@ -185,3 +188,14 @@ def test_a_file_of_options_means_what_people_write(tmp_path):
     with pytest.raises(ValueError, match="direct_num_workers: must be given once"):
         parsed(f"{written(tmp_path, 'direct_num_workers: 1')} --direct_num_workers 2")
     assert parsed(f"{written(tmp_path, 'k: null')} --k 4")[0].k == 4
+
+
+@pytest.mark.parametrize("text", ["--k 3 --k 4", "--k=3 --k 3", "--coreset_size 9 --coreset_size 8"])
+def test_an_option_with_one_value_is_given_once(text):
+    with pytest.raises(ValueError, match=r"must be given once, got it twice$"):
+        parsed(text)
+
+
+def test_options_with_several_values_and_flags_may_come_again():
+    known, _ = parsed("--input a --input b c --overwrite --overwrite")
+    assert known.input == ("a", "b", "c")

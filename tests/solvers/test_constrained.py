@@ -343,3 +343,14 @@ def test_constraints_are_for_centers_of_coresets():
         Question(Sampler(2, 9), r=1, constraint=Constraint(balanced=0.1))
     with pytest.raises(ValueError, match=r"^constraint: must be on centers of a coreset, got summary pca"):
         Question(Sampler(2, 9), kind="pca", constraint=Constraint(balanced=0.1))
+
+
+def test_more_centers_than_points_are_refused_and_tuples_are_counted_without_overflow():
+    def solved(n, k):
+        points, ones = GaussianMixture(seed=1, d=2, k=3).block(0, n), np.ones(n)
+        sample = Coreset(points, ones, ones, np.arange(n, dtype=np.uint64))
+        return solve_constrained(sample, k, Constraint(balanced=0.5), quick=True)
+
+    with pytest.raises(ValueError, match="k: must be at most the 3 distinct points there are"):
+        solved(3, 4)
+    assert len(solved(140, 140).centers) == 140

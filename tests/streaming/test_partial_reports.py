@@ -219,3 +219,14 @@ def test_partial_reports_and_replicas_draw_independently():
         again = partial_reports.partial_report(SMALL, shard, moved, (Range(0, start, start + 200, 200),), 6)
         assert again.to_bytes() == report.to_bytes()
     assert len(chosen) == 4
+
+
+def test_rows_of_parts_that_the_scheme_has_not_are_refused():
+    """Their buckets would be written past the end of the ledger."""
+    scheme = MergeReduce(Sampler(3, 30), SCHEME, 1)
+    points, weights = np.zeros((2, 2), np.float32), np.ones(2)
+    ids = np.array([0, 6 << 48], np.uint64)
+    with pytest.raises(ValueError, match="ids: must be of parts 0 to 5 in their upper bits, got part 6"):
+        partial_reports.partial_report(scheme, 0, PaneRows(points, weights, ids), (), 6)
+    with pytest.raises(ValueError, match="got part 65535"):
+        SCHEME.bucket_of(np.array([2**64 - 1], np.uint64))

@@ -242,7 +242,7 @@ def solve_constrained(
     problem = CentersProblem.of(points[kept], weights[kept], z, metric == "cosine")
     places = _places(points[kept], weights[kept], k, z, seed, candidates)
     search = Search(problem, label[kept], bounds, problem.inward(places), free)
-    tuples = float(len(places)) ** k
+    tuples = len(places) ** min(k, 32)  # of two places more than any limit, and still a number that prints
     if exhaustive and tuples > MOST_TUPLES:
         raise ValueError(f"exhaustive: must be of at most {MOST_TUPLES:,} tuples of candidates, got {tuples:.3g}")
     among = search.best_tuple() if exhaustive or (exhaustive is None and tuples <= TUPLES) else None
@@ -262,13 +262,14 @@ def solve_constrained(
 
 
 def _places(points: Array, weights: Array, k: int, z: float, seed: int, candidates: Array | None) -> Array:
+    drawn = candidates is None
     if candidates is None:
         rng = generator(seed, "solve_constrained", "candidates")
         candidates = points[dz_draw(points, weights, CANDIDATES_PER_CENTER * k, z, rng)]
     places = np.asarray(candidates, np.float64)
     if places.ndim != 2 or places.shape[1] != points.shape[1] or not np.isfinite(places).all():
         raise ValueError(f"candidates: must be finite points of {points.shape[1]} columns, got shape {places.shape}")
-    if len(places) < k and candidates is None:
+    if len(places) < k and drawn:
         raise ValueError(f"k: must be at most the {len(places)} distinct points under a constraint, got {k}")
     if len(places) < k:
         raise ValueError(f"candidates: must be at least k = {k}, got {len(places)}")
