@@ -9,6 +9,7 @@ In `summaries`, `reason` says why the window was decided then (all, deadline, ca
 is what it takes to put this decision together with others. `summary` is what the shards sent (coreset, local_centers,
 pca), `r` and `affine` say that centers are subspaces, `constraint` what the clusters had to keep to; `factor` is the
 proved approximation factor where there is one, `alpha` what choosing centers among the candidates costs, as measured.
+`columns` names the coordinates in their order, or the one column of vectors; null where the input has no names.
 In `centers`, a row with a null `index`, null coordinates and weight 0 is no center: it says that one of the window
 before has ended, and which one it was `merged_into`. Where centers are subspaces, `coordinates` is a point on it and
 `basis` its r orthonormal directions one after another (r * d numbers).
@@ -84,6 +85,7 @@ SUMMARIES = pa.schema([
     ("factor", pa.float64()),
     ("alpha", pa.float64()),
     ("evidence", pa.binary()),
+    ("columns", pa.list_(pa.string())),
 ])
 
 CENTERS = pa.schema([

@@ -21,7 +21,7 @@ from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks
+from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_apart
@@ -81,6 +81,7 @@ class Clusters:
       z, metric: of the costs.
       constraint: what they were solved under, if anything.
       scale: how columns had been scaled, if they had.
+      columns: names of the coordinates, if they had some.
     """
 
     centers: Array
@@ -89,6 +90,7 @@ class Clusters:
     metric: Any
     constraint: Constraint | None
     scale: Scale | None
+    columns: Sequence[str] | None = None
 
     @property
     def power(self) -> float:
@@ -165,11 +167,9 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
     known = dataclasses.replace(known, metric=clusters.metric)
     if clusters.constraint is not None and clusters.constraint.labelled:
         options.require(known, "group_column")
-    source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
+    known, source = source_by_name(known, clusters.columns, clusters.centers.shape[1], "the centers")
     show.notes(source.notes, console)
     source.require_rows()
-    if source.dim != clusters.centers.shape[1]:
-        raise ValueError(f"input: must have the centers' {clusters.centers.shape[1]} coordinates, got {source.dim}")
     require_apart(known.output, known.input)
     began = time.monotonic()
     with owning(known.output, known.overwrite, "assign") as place:
@@ -189,9 +189,9 @@ def read_clusters(known: AssignOptions) -> Clusters:
     Raises:
       ValueError: there are none, or those of several windows or keys.
     """
-    rows = newest([known.centers], known)
+    rows = newest([known.centers], known, "centers")
     found = []
-    for identity, table in parts_of([known.centers], rows, "centers"):
+    for identity, table in parts_of([known.centers], rows, "centers", "centers"):
         centers = sorted((c for c in table.to_pylist() if c["index"] is not None), key=lambda c: c["index"])
         if centers:
             found.append((rows[identity], centers))
@@ -199,7 +199,8 @@ def read_clusters(known: AssignOptions) -> Clusters:
         many = f"{len(found)} (choose by --from, --to and --keys)" if found else "none"
         raise ValueError(f"centers: must be those of one window and key, got {many} in {known.centers!r}")
     ((row, centers),) = found
-    scale, points = read_scale(known.centers), np.array([c["coordinates"] for c in centers], np.float64)
+    scale = read_scale(known.centers, row["columns"])
+    points = np.array([c["coordinates"] for c in centers], np.float64)
     bases = None
     if row["r"]:
         bases = np.array([c["basis"] for c in centers], np.float64).reshape(len(centers), -1, points.shape[1])
@@ -211,6 +212,7 @@ def read_clusters(known: AssignOptions) -> Clusters:
         row["metric"],
         None if row["constraint"] is None else Constraint.parse(row["constraint"]),
         scale,
+        row["columns"],
     )
 
 

@@ -2,7 +2,7 @@
 import dataclasses
 import tempfile
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -17,14 +17,17 @@ from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.options import DataOptions
 from beam_coresets.pipelines.running import launch, local
 from beam_coresets.points.block import PointBlock
+from beam_coresets.points.column_order import Names, listed, names_of_each, places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.columns import SchemaError
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.writing.atomic_files import write_once
 
 _RECORDS = (Scale, Survey)
 LOCAL_RUNNERS = (local.IN_PROCESS, "BundleBasedDirectRunner", "PrismRunner")
+Data = TypeVar("Data", bound=DataOptions)
 
 
 class Result:
@@ -125,3 +128,43 @@ def combine_blocks(
     result.keep(blocks | "Combine" >> beam.CombineGlobally(combine), *gate(letters, max_bad_rows))
     launch.run(pipeline, 1, console)
     return result.get()
+
+
+def source_by_name(known: Data, columns: Names, dim: int, whose: str) -> tuple[Data, ReadBlocks]:
+    """The data, with coordinates in the order that results have them in; and the options that say so.
+
+    Args:
+      columns: the names of a row of `summaries`; None where there are none, and data go by position.
+      dim: coordinates of the results.
+      whose: results, for messages: "the centers".
+
+    Raises:
+      ValueError: data that can't be read, or without one of the columns.
+    """
+    names = names_of_each(columns, dim)
+    if names is None or known.vector_column:
+        return _checked(known, _source(known), dim, whose)
+    asked = known if known.columns is not None else dataclasses.replace(known, columns=names)
+    try:
+        source = _source(asked)
+    except SchemaError:
+        source = _source(known)  # what there is instead, or its own error
+        if source.layout.named and set(names) <= set(source.layout.file_columns):
+            raise
+    if not source.layout.named:
+        return _checked(known, _source(known), dim, whose)
+    if places_of(source.layout.names, names, whose) is not None:
+        asked = dataclasses.replace(known, columns=names)
+        source = _source(asked)
+    return _checked(asked, source, dim, whose)
+
+
+def _source(known: DataOptions) -> ReadBlocks:
+    return ReadBlocks(known.input, options.columns_of(known), known.input_format)
+
+
+def _checked(known: Data, source: ReadBlocks, dim: int, whose: str) -> tuple[Data, ReadBlocks]:
+    if source.dim == dim:
+        return known, source
+    got = f"{source.dim} ({listed(source.layout.coordinates)})"
+    raise ValueError(f"columns: must be the {dim} coordinates of {whose}, got {got}")

@@ -13,6 +13,7 @@ from beam_coresets.parameters.plan import POINTS_PER_CENTER, PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.results_folder.column_names import by_name
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
@@ -80,15 +81,18 @@ def rolled_up(known: RollupOptions) -> Summary:
       ValueError: nothing in the period, windows that overlap, or that can't be merged.
     """
     rows = chosen(known)
-    question, scale = _question(known, list(rows.values())), common_scale(known.input)
+    question = _question(known, list(rows.values()))
+    scale = common_scale(known.input, question.columns)
     rollups: dict[str, Rollup] = {}
     places: dict[str, list[Candidates]] = {}
     for identity, coreset in parts_of(known.input, rows):
         key = "" if known.across_keys else identity.key
+        coreset = by_name(coreset, rows[identity]["columns"], question.columns, "the first window")
         decision = unpack_evidence(rows[identity], coreset, scale)
         rollups.setdefault(key, Rollup(question.sampler, question.seed)).add(decision)
     for identity, table in parts_of(known.input, rows, "candidates") if _weak(known.input) else ():
         key = "" if known.across_keys else identity.key
+        table = by_name(table, rows[identity]["columns"], question.columns, "the first window")
         places.setdefault(key, []).append(unpack_candidates(table, scale))
     summaries = []
     for key in sorted(rollups):
@@ -120,7 +124,10 @@ def _question(known: RollupOptions, rows: list[Row]) -> Question:
     size = POINTS_PER_CENTER * k if known.coreset_size is None else known.coreset_size
     r, affine = int(found["r"]), bool(found["affine"])
     sampler = Sampler(k, size, found["z"], found["method"], known.seed, r=r, affine=affine)
-    return Question(sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known))
+    columns = next((tuple(row["columns"]) for row in rows if row["columns"]), None)
+    return Question(
+        sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known), columns=columns
+    )
 
 
 def chosen(known: RollupOptions) -> dict[Identity, Row]:

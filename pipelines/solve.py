@@ -145,7 +145,8 @@ def run(known: SolveOptions, console: Console) -> int:
     if known.rounded and constraint is None:
         raise ValueError("rounded: must be left out without a constraint, got --rounded")
     with owning(known.output, known.overwrite, "solve") as place, reading([folder]):
-        scale, rows = common_scale([folder]), _rows(folder, known)
+        rows = _rows(folder, known)
+        scale = common_scale([folder], next((row["columns"] for row in rows.values() if row["columns"]), None))
         numbers = known.k or (max(row["k"] for row in rows.values()),)
         _warn(known, list(rows.values()), numbers[-1], constraint, console)
         solved = [_solved(known, piece, numbers, constraint, scale) for piece in _pieces(folder, rows, scale)]
@@ -259,7 +260,10 @@ def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint 
         raise ValueError("r: must be at least 1 for a coreset that was made for subspaces, got 0")
     affine = bool(row["affine"]) and r > 0 if known.affine is None else known.affine
     sampler = Sampler(k, max(k, len(piece.decision.coreset)), z, row["method"], known.seed, r=r, affine=affine)
-    return Question(sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint)
+    columns = row["columns"] and tuple(row["columns"])
+    return Question(
+        sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint, columns=columns
+    )
 
 
 def _tables(folder: str, numbers: Sequence[int]) -> tuple[str, ...]:

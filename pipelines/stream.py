@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -30,10 +31,13 @@ from beam_coresets.pipelines.results_folder.scale_file import scale_of
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
 from beam_coresets.pipelines.running import ending, launch, runners
+from beam_coresets.points.column_order import places_of
+from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
+from beam_coresets.transforms.streams.source import names_of
 from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims, place_of
 from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
@@ -122,20 +126,40 @@ def _summarized(
     pipeline: beam.Pipeline, known: StreamOptions, stream: StreamPlan, claims: Claims
 ) -> StreamSummaries:
     """From whichever source the options name."""
-    scale = scale_of(known.scale, known.scale_file)
-    init = init_of(known, scale)
     if not known.pubsub_subscription:
-        letters = StreamLetters(known.output, known.format)
-        return pipeline | "Stream" >> SummarizeStream(source_of(known), stream, scale, init, claims, letters)
+        source, letters = source_of(known), StreamLetters(known.output, known.format)
+        stream = stream.named(names_of(source))
+        scale, init = _begun_with(known, stream, claims)
+        return pipeline | "Stream" >> SummarizeStream(source, stream, scale, init, claims, letters)
     runner = str(pipeline.options.get_all_options().get("runner")).rpartition(".")[2]
     if runner in ("FlinkRunner", "PrismRunner"):
         raise ValueError(f"runner: must be DataflowRunner with --pubsub-subscription, got {runner}")
-    read = pipeline | "Pub/Sub" >> pubsub_of(known, stream.windows)
+    pubsub = pubsub_of(known, stream.windows)
+    stream = stream.named(pubsub.names)
+    scale, init = _begun_with(known, stream, claims)
+    read = pipeline | "Pub/Sub" >> pubsub
     key = KEY_COLUMN if known.key_column else None
     result = read[BLOCKS] | "Stream" >> SummarizeUnbounded(
         stream, key_column=key, scale=scale, init=init, claims=claims
     )
     return result._replace(dead_letters=read[DEAD_LETTERS])
+
+
+def _begun_with(
+    known: StreamOptions, stream: StreamPlan, claims: Claims
+) -> tuple[Scale | None, tuple[Any, tuple[str, ...] | None] | None]:
+    """The scale and the centers that an earlier job has left, in the order of the stream's columns.
+
+    Raises:
+      ValueError: they, or the windows that are decided in --output, are of other columns.
+    """
+    columns = stream.plan.columns
+    for name in claims.claimed_since(())[-1:]:
+        for row in claims.read(name, "summaries").to_pylist()[:1]:
+            if row["columns"] is not None and columns is not None and len(row["columns"]) == len(columns):
+                places_of(columns, row["columns"], f"the windows in {known.output!r}")
+    scale = scale_of(known.scale, known.scale_file, columns)
+    return scale, init_of(known, scale, columns)
 
 
 def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Console) -> int:

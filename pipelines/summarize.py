@@ -67,6 +67,7 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
     source = ReadBlocks(known.input, columns, known.input_format)
     show.notes(source.notes, console)
     source.require_rows()
+    plan = plan.named(source.layout.names)
     if plan.r >= source.dim:
         raise ValueError(f"r: must be below d = {source.dim}, got {plan.r}")
     coordinators = ONE if known.explain else _prepared(known, beam_options, streaming, console)

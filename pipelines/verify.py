@@ -15,20 +15,20 @@ from rich.table import Table
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import combine_blocks
+from beam_coresets.pipelines.passes import combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of
 from beam_coresets.pipelines.running import ending
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
-from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.rows.measure import CostOfCenters, UniformSample
-from beam_coresets.transforms.writing.stored_tables import read_table
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
+ROUNDING = 1e-9  # sums of the same numbers in another order
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +55,8 @@ def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -
     options.require(known, "input", "coreset")
     if known.csv is not None:
         require_file(known.csv)
+    if known.scale != "none":
+        raise ValueError(f"scale: must be left to the coreset's scale.json, got {known.scale!r}")
     with reading([known.coreset]):
         summary, measured = verify(known, known.coreset, beam_options, console)
     if known.csv is not None:
@@ -70,24 +72,26 @@ def verify(
     Raises:
       ValueError: no such tables, no centers, or data that doesn't fit them.
     """
-    summary = read_table(coreset, "summaries").to_pylist()[0]
-    emitted = [row for row in read_table(coreset, "centers").to_pylist() if row["index"] is not None]
+    rows = newest([coreset], WindowOptions(), "coreset")
+    if len(rows) != 1:
+        raise ValueError(f"coreset: must be that of one window and key, got {len(rows)} in {coreset!r}")
+    ((_, summary),) = rows.items()
+    ((_, found),) = parts_of([coreset], rows, "centers", "coreset")
+    emitted = [row for row in found.to_pylist() if row["index"] is not None]
     if not emitted:
         raise ValueError(f"coreset: must have centers, got {coreset!r} with none")
     known = dataclasses.replace(known, metric=known.metric or summary["metric"])
-    scale = read_scale(coreset)
+    scale = read_scale(coreset, summary["columns"])
     emitted.sort(key=lambda row: row["index"])
     centers = np.array([row["coordinates"] for row in emitted])
-    table = read_table(coreset, "coreset")
+    ((_, table),) = parts_of([coreset], rows, option="coreset")
     points = np.array(table.column("coordinates").to_pylist())
     weights = table.column("weight").to_numpy()
     if scale is not None:
         centers, points = scale.apply(centers), scale.apply(points)
-    source = ReadBlocks(known.input, options.columns_of(known), known.input_format)
+    known, source = source_by_name(known, summary["columns"], points.shape[1], "the coreset")
     show.notes(source.notes, console)
     source.require_rows()
-    if source.dim != points.shape[1]:
-        raise ValueError(f"input: must have the coreset's {points.shape[1]} coordinates, got {source.dim}")
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
     one_pass = functools.partial(combine_blocks, known, beam_options, scale, console, coreset)
     sample, sample_weights = one_pass(UniformSample(size))
@@ -139,7 +143,10 @@ def show_measured(summary: dict[str, Any], measured: list[Measured], console: Co
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return 0
-    held = low <= truth <= high
+    if low is None or high is None or not high >= low:
+        console.print(f"emitted centers: cost {show.number(truth)} on all data; the certificate has no interval")
+        return 0
+    held = low - ROUNDING * truth <= truth <= high + ROUNDING * truth
     console.print(
         f"emitted centers: cost {show.number(truth)} on all data; the certificate said {show.number(summary['cost'])}, "
         f"{show.number(low)} to {show.number(high)}: {'held' if held else '[red]did not hold[/]'}",

@@ -15,6 +15,7 @@ from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
 from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
@@ -99,6 +100,8 @@ class Summarize(beam.PTransform):
 
     def expand(self, points: PCollection[Any]) -> "Summaries":
         plan = self._plan
+        if points.element_type != PointBlock:
+            plan = plan.named(coordinate_names(self._columns, points.element_type))
         blocks, letters = self._blocks(points)
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)

@@ -31,7 +31,7 @@ from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.parts import MIN_PART_BYTES
 from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards
 from beam_coresets.transforms.shards.shard_restriction import Reading
-from beam_coresets.transforms.streams.source import Source
+from beam_coresets.transforms.streams.source import Source, names_of
 from beam_coresets.transforms.summarize import ShardsThatAnswer, Summaries
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.records import ROWS
@@ -126,6 +126,7 @@ class SummarizeParts(beam.PTransform):
             raise ValueError("summary: must not be pca with shards that read for themselves, got 'pca'")
         if deadline is not None and not 0 < deadline < math.inf:
             raise ValueError(f"deadline: must be positive, got {deadline}")
+        plan = plan.named(names_of(source))
         parts = len(source.starts())
         assignment = assignment_of_parts(plan, parts)
         self._plan, self._rows = plan, tuple(rows)

@@ -30,6 +30,7 @@ from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS,
 from beam_coresets.transforms.coordinator.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards
 from beam_coresets.transforms.shards.report_stream import ReportStream
@@ -37,7 +38,7 @@ from beam_coresets.transforms.shards.shard_restriction import Reading
 from beam_coresets.transforms.streams.beginning import beginning
 from beam_coresets.transforms.streams.clocks import steady
 from beam_coresets.transforms.streams.scaled import ScaledSource
-from beam_coresets.transforms.streams.source import Source
+from beam_coresets.transforms.streams.source import Source, names_of
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.stream_letters import StreamLetters
 
@@ -99,6 +100,7 @@ class SummarizeStream(beam.PTransform):
         super().__init__()
         self._letters = letters
         self._source: Source = source if scale is None else ScaledSource(source, scale)
+        stream = stream.named(names_of(source))
         self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
 
     def expand(self, begin: PBegin) -> "StreamSummaries":
@@ -179,6 +181,7 @@ class SummarizeUnbounded(beam.PTransform):
         if stream.hold:
             raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
         self._columns, self._key_column, self._every, self._claims = columns or Columns(), key_column, every, claims
+        stream = stream.named(coordinate_names(columns))
         self._stream, self._scale, plan = stream, scale, stream.plan
         merge_reduce = plan.merge_reduce
         self._answer = AnswerOnTime(stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims)

@@ -31,6 +31,12 @@ class Scale:
         """Points in the user's units; (n, d) float64."""
         return points * np.asarray(self.divisor) + np.asarray(self.origin)
 
+    def moved(self, places: npt.NDArray[np.int64] | None) -> Scale:
+        """The scale of columns that are put in another order (`column_order.places_of`)."""
+        if places is None:
+            return self
+        return Scale(tuple(self.origin[i] for i in places), tuple(self.divisor[i] for i in places))
+
     def apply_bases(self, bases: Array) -> Array:
         """Orthonormal directions (k, r, d) of flats, from the user's units; (k, r, d) float64."""
         return _orthonormal(bases / np.asarray(self.divisor))

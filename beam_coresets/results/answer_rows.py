@@ -81,6 +81,7 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "constraint": None if question.constraint is None else question.constraint.text(),
         "factor": _factor(decision, question, interval),
         "alpha": None,
+        "columns": None if question.columns is None else list(question.columns),
         **dict(question.asked),
     }
 

@@ -15,6 +15,7 @@ from beam_coresets.parameters.stream_plan import StreamParameters, StreamPlan
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.options import JobOptions
 from beam_coresets.pipelines.running.runners import RunnerOptions
+from beam_coresets.points.column_order import Names, moved, names_of_each, places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.times import iso, length_of_time
@@ -163,7 +164,7 @@ def kafka_config(path: str | None) -> dict[str, str]:
     try:
         from beam_coresets.transforms.streams.brokers.kafka_config import read_config
     except ImportError as error:
-        raise ValueError(f"topic: must have the extra (pip install 'beam-coresets[kafka]'), got {error}") from None
+        raise ValueError("topic: must have the extra (pip install 'beam-coresets[kafka]'), got none") from error
     return read_config(path) if path else {}
 
 
@@ -284,21 +285,47 @@ def skipped_of(known: StreamOptions, decided: Sequence[str]) -> list[str]:
     ]
 
 
-def init_of(known: StreamOptions, scale: Scale | None) -> tuple[Any, tuple[str, ...] | None] | None:
-    """The centers to begin with, and their ids where they come from an output folder: its last window's."""
+def init_of(
+    known: StreamOptions, scale: Scale | None, columns: Names = None
+) -> tuple[Any, tuple[str, ...] | None] | None:
+    """The centers to begin with, and their ids where they come from an output folder: its last window's.
+
+    Args:
+      scale: that of the stream.
+      columns: names of its coordinates, by which those of a folder's centers go.
+
+    Raises:
+      ValueError: no centers, or those of other columns.
+    """
     if not known.init_centers:
         return None
     path = known.init_centers
     if path.endswith(".json"):
-        with FileSystems.open(path) as file:
-            return _scaled(np.array(json.loads(file.read()), np.float64), scale), None
-    rows = [row for row in read_table(path, "centers").to_pylist() if row["index"] is not None]
+        return _scaled(_rows_of_json(path), scale), None
+    rows = [row for row in read_table(path, "centers", "init_centers").to_pylist() if row["index"] is not None]
     if not rows:
         raise ValueError(f"init_centers: must be a folder with centers, got {path!r} without any")
     last = max((row["window_end"] or 0.0, row["revision"]) for row in rows)
     rows = [row for row in rows if (row["window_end"] or 0.0, row["revision"]) == last]
     named = tuple(str(row["center_id"]) for row in rows) if all(row["center_id"] for row in rows) else None
-    return _scaled(np.array([row["coordinates"] for row in rows], np.float64), scale), named
+    centers = np.array([row["coordinates"] for row in rows], np.float64)
+    summaries = read_table(path, "summaries", "init_centers").to_pylist()
+    found = next((r["columns"] for r in summaries if ((r["window_end"] or 0.0), r["revision"]) == last), None)
+    dim = centers.shape[1]
+    vector = columns is not None and len(columns) == 1  # whose coordinates have no names, unless there is one only
+    places = places_of(names_of_each(found, dim), names_of_each(columns, dim) if vector else columns, "the stream")
+    return _scaled(moved(centers, places), scale), named
+
+
+def _rows_of_json(path: str) -> Any:
+    try:
+        with FileSystems.open(path) as file:
+            rows = np.array(json.loads(file.read()), np.float64)
+        if rows.ndim != 2:
+            raise ValueError(f"{rows.ndim} dimensions")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"init_centers: must be a JSON list of rows of numbers, got {path!r} ({error})") from None
+    return rows
 
 
 def _scaled(centers: Any, scale: Scale | None) -> Any:

@@ -13,7 +13,8 @@ from apache_beam.io.filesystem import FileSystem
 
 from beam_coresets import tables
 from beam_coresets.declared import declare
-from beam_coresets.pipelines.results_folder.scale_file import read_scale
+from beam_coresets.pipelines.results_folder.scale_file import named_scale, read_scale
+from beam_coresets.points.column_order import Names
 from beam_coresets.points.scale import Scale
 from beam_coresets.times import moment
 from beam_coresets.transforms.writing.stored_tables import tables_of
@@ -54,22 +55,25 @@ class WindowOptions:
     keys: tuple[str, ...] | None = declare(None, "only these keys, comma-separated")
 
 
-def newest(folders: Iterable[str], known: WindowOptions) -> dict[Identity, Row]:
+def newest(folders: Iterable[str], known: WindowOptions, option: str = "input") -> dict[Identity, Row]:
     """The rows of `summaries` that the options of `WindowOptions` leave: of each window and key the newest
     revision that has points, if any.
 
     The empty key is left out where it is there only because nobody has had rows of any.
 
+    Args:
+      option: what names the folders, for messages.
+
     Raises:
       ValueError: there are none.
     """
     found: dict[tuple[str, Any, Any, str], tuple[Identity, Row]] = {}
-    for identity, row in _summaries(folders, known):
+    for identity, row in _summaries(folders, known, option):
         name = identity[:4]
         if name not in found or _rank(*found[name]) < _rank(identity, row):
             found[name] = identity, row
     if not found:
-        raise ValueError(f"input: must have windows in the period, got none of {', '.join(folders)} there")
+        raise ValueError(f"{option}: must have windows in the period, got none of {', '.join(folders)} there")
     nobody = not any(row["points"] for _, row in found.values())
     empty_key = nobody or any(row["points"] for identity, row in found.values() if not identity.key)
     return {identity: row for identity, row in found.values() if empty_key or identity.key}
@@ -80,11 +84,14 @@ def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
     return row["points"] > 0, identity.revision
 
 
-def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[Identity, Row]]:
+def _summaries(folders: Iterable[str], known: WindowOptions, option: str) -> Iterator[tuple[Identity, Row]]:
     """The rows that the period and the keys leave, file by file."""
     for folder in dict.fromkeys(folders):
-        for table in tables_of(folder, "summaries"):
+        scale = named_scale(folder)
+        for table in tables_of(folder, "summaries", option):
             for row in table.to_pylist():
+                if row["columns"] is None and scale is not None:  # of a version that had the names only there
+                    row["columns"] = scale.columns
                 start, end, key = row["window_start"], row["window_end"], row["key"] or ""
                 late = known.end is not None and (end is None or end > known.end)
                 early = known.start is not None and (start is None or start < known.start)
@@ -93,12 +100,12 @@ def _summaries(folders: Iterable[str], known: WindowOptions) -> Iterator[tuple[I
 
 
 def parts_of(
-    folders: Iterable[str], rows: dict[Identity, Row], name: str = "coreset"
+    folders: Iterable[str], rows: dict[Identity, Row], name: str = "coreset", option: str = "input"
 ) -> Iterator[tuple[Identity, pa.Table]]:
     """The rows of a table for each chosen window; a file is in memory at a time."""
     left = set(rows)
     for folder in dict.fromkeys(folders):
-        for table in tables_of(folder, name):
+        for table in tables_of(folder, name, option):
             for identity, part in _runs(folder, table):
                 if identity in left:
                     left.remove(identity)
@@ -123,13 +130,13 @@ def _runs(folder: str, table: pa.Table) -> Iterator[tuple[Identity, pa.Table]]:
         yield Identity(folder, start, end, key or "", revision), table.slice(low, high - low)
 
 
-def common_scale(folders: Iterable[str]) -> Scale | None:
-    """What the columns had been scaled by.
+def common_scale(folders: Iterable[str], columns: Names = None) -> Scale | None:
+    """What the columns had been scaled by, in the order of these names, if there are any.
 
     Raises:
       ValueError: the inputs differ in it.
     """
-    scales = {read_scale(folder) for folder in folders}
+    scales = {read_scale(folder, columns) for folder in folders}
     if len(scales) > 1:
         raise ValueError(f"scale: must be the same in all inputs, got {len(scales)} different ones")
     return scales.pop()

@@ -260,9 +260,9 @@ def test_workers_may_be_other_processes(run, tmp_path, options):
 @pytest.mark.parametrize(("options", "constraint", "message"), [
     ("--metric cosine", None, "metric: must be that of the centers, euclidean, got cosine"),
     ("--scale standard", None, "scale: must be left to the centers' scale.json, got 'standard'"),
-    ("--columns x0,x1", None, "input: must have the centers' 3 coordinates, got 2"),
+    ("--columns x0,x1", None, "columns: must have those of the centers (x0, x1, x2), got (x0, x1)"),
     ("--max-violation -1", None, "max_violation: must be at least 0, got -1.0"),
-    ("--keys a", None, "input: must have windows in the period, got none of"),
+    ("--keys a", None, "centers: must have windows in the period, got none of"),
     ("", "fair=f:0.1:0.4", "group_column: must be given (--group-column), got nothing"),
     ("--group-column sex", "fair=x:0.1:0.4", "fair: group must be in the data (there: f, m), got 'x'"),
     ("--group-column sex", "diversity=3:most", "diversity: must be at most 2, the labels in the data, got 3"),

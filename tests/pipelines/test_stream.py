@@ -51,7 +51,7 @@ def refused(capsys, tmp_path, *words, runner=FLINK):
     ([*RATE, "--max-parts=4"], "max_parts: must be at least the 8 parts there are, got 4"),
     ([*RATE, "--scale=standard"], "scale: must be none for a stream, which takes --scale-file, got 'standard'"),
     ([*RATE, "--scale-file=none.json"], "scale_file: must be a scale.json, got 'none.json'"),
-    ([*RATE, "--init-centers=nowhere"], "input: must hold a centers table, got 'nowhere'"),
+    ([*RATE, "--init-centers=nowhere"], "init_centers: must hold a centers table, got 'nowhere'"),
     (["--k=3", "--topic=points"], "bootstrap_servers: must be given, here or in --kafka-config, got nothing"),
     (["--k=3", "--input=x-*.parquet", "--key-column=a"], "key_column: must be left out for files, got 'a'"),
     (["--k=3", "--input", "a.csv", "b.csv"], "input: must be one glob for a stream, got 2"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
-from beam_coresets.pipelines import verify as job
+from beam_coresets.pipelines import passes
 from beam_coresets.pipelines.main import main
 from beam_coresets.points.nearest import nearest
 from beam_coresets.transforms.reading.blocks import ReadBlocks
@@ -72,7 +72,7 @@ def test_other_data_than_the_coresets_shows(run, tmp_path, capsys):
 
 def test_parts_and_workers_change_nothing(run, tmp_path, monkeypatch):
     source, output = run
-    monkeypatch.setattr(job, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
+    monkeypatch.setattr(passes, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     for i, more in enumerate([(), two]):
         assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/{i}.csv", *more]) == 0
@@ -107,9 +107,9 @@ def test_scaled_and_weighted_and_cosine_runs(tmp_path, capsys):
 @pytest.mark.parametrize(("options", "message"), [
     ("--input {source}", "coreset: must be given (--coreset), got nothing"),
     ("--coreset {output}", "input: must be given (--input), got nothing"),
-    ("--input {source} --coreset {output}/no", "input: must hold a summaries table, got '{output}/no'"),
+    ("--input {source} --coreset {output}/no", "coreset: must hold a summaries table, got '{output}/no'"),
     ("--input {source}.no --coreset {output}", "input: must match at least one file"),
-    ("--input {source} --coreset {output} --columns x0", "input: must have the coreset's 3 coordinates, got 1"),
+    ("--input {source} --coreset {output} --columns x0", "columns: must have those of the coreset (x0, x1, x2), got"),
 ])  # fmt: skip
 def test_what_cannot_be_verified(run, capsys, options, message):
     source, output = run

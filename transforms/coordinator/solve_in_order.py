@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from beam_coresets import codec
 from beam_coresets.coordinator.decision import Decision, Verdict
+from beam_coresets.points.column_order import moved, names_of_each, places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys, with_identities
@@ -172,12 +173,23 @@ class _SolveInOrder(beam.DoFn):
         for row in rows:
             by_key.setdefault(row["key"], []).append(row)
         end, z = place_of(window if isinstance(window, str) else window.name)[1], self._question.sampler.z
-        return {key: _window_centers(end, mine, z, self._scale) for key, mine in by_key.items()}
+        places = self._places(window, len(rows[0]["coordinates"])) if rows else None
+        return {key: _window_centers(end, mine, z, self._scale, places) for key, mine in by_key.items()}
+
+    def _places(self, window: Window | str, dim: int) -> Any:
+        """Where our columns are in the claimed centers, if another job has claimed them in another order."""
+        assert self._claims is not None
+        for row in self._claims.read(window, "summaries").to_pylist()[:1]:
+            found, own = (names_of_each(names, dim) for names in (row["columns"], self._question.columns))
+            return places_of(found, own, "the stream")
+        return None
 
 
-def _window_centers(end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None) -> WindowCenters:
+def _window_centers(
+    end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None, places: Any
+) -> WindowCenters:
     """Claimed centers as a history keeps them; the radius from their cost, which is exact for z = 2."""
-    centers = np.array([row["coordinates"] for row in rows], np.float64)
+    centers = moved(np.array([row["coordinates"] for row in rows], np.float64), places)
     weight = np.array([row["weight"] for row in rows])
     cost = np.array([row["cost"] for row in rows])
     radius = np.power(np.divide(cost, weight, out=np.full(len(rows), np.nan), where=weight > 0), 1 / z)

@@ -105,6 +105,7 @@ class Layout:
       schema: Arrow types of the columns to read, as found in the first file.
       file_columns: all columns of the first file.
       left_out: the columns, with their types, that are no coordinates as they hold no numbers, where none were named.
+      named: whether the file says what its columns are called.
     """
 
     options: Columns
@@ -113,6 +114,7 @@ class Layout:
     schema: Any
     file_columns: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    named: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -120,6 +122,11 @@ class Layout:
         if not self.left_out:
             return ()
         return (f"columns: {_some(self.coordinates)}; left out: {_some(self.left_out)}",)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The coordinates' names, or the one vector column's; None where the file has none."""
+        return self.coordinates if self.named else None
 
     @property
     def needed(self) -> tuple[str, ...]:

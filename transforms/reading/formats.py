@@ -54,6 +54,7 @@ class Format:
       suffixes: the file names it goes by, without compression.
       splittable: parts of a file can be read alone.
       compressible: whole files may be compressed (.gz, .bz2, .zst, .xz).
+      named: files say what their columns are called (CSV files do unless `Columns.header` is False).
       probe: (path, options) -> (Arrow schema, sample RecordBatch or None).
       read: (part, layout, report) -> batches; rows that can't even be parsed go to `report`.
       settle: (path, options) -> the options with what a look at the file tells of its dialect.
@@ -68,6 +69,7 @@ class Format:
     read: Callable[[FilePart, Layout, Report], Iterator[Batch]]
     settle: Callable[[str, Columns], Columns] = lambda path, options: options
     dialect: tuple[str, ...] = ()
+    named: bool = True
 
 
 def is_local(path: str) -> bool:
@@ -385,5 +387,5 @@ def _cell(value: Any, kind: Any) -> Any:
 
 
 PARQUET = Format("Parquet", (".parquet", ".pq"), True, False, _probe_parquet, _read_parquet)
-NPY = Format(".npy", (".npy",), True, False, _probe_npy, _read_npy)
+NPY = Format(".npy", (".npy",), True, False, _probe_npy, _read_npy, named=False)
 AVRO = Format("Avro", (".avro",), False, True, _probe_avro, _read_avro)

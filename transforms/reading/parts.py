@@ -142,4 +142,5 @@ def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layo
     with naming(form.label, first):
         columns = form.settle(first, columns)
         schema, sample = form.probe(first, columns)
-    return resolve(schema, columns, first, sample)
+    layout = resolve(schema, columns, first, sample)
+    return dataclasses.replace(layout, named=form.named and columns.header is not False)

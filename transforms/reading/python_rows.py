@@ -46,6 +46,18 @@ def _coordinates(row: Any, columns: Columns) -> tuple[str, ...]:
     return names
 
 
+def coordinate_names(columns: Columns | None, row_type: Any = None) -> tuple[str, ...] | None:
+    """Names of the coordinates of such rows, or of their vector column, as far as is known before there are any."""
+    columns = columns or Columns()
+    if columns.vector_column is not None:
+        return (columns.vector_column,)
+    if columns.columns is not None:
+        return columns.columns
+    fields = getattr(row_type, "_fields", ())  # of a NamedTuple names, of a Beam row names with types
+    names = tuple(field if isinstance(field, str) else field[0] for field in fields)
+    return tuple(name for name in names if name not in columns.roles) or None
+
+
 def block_size(row: Any, columns: Columns) -> int:
     """How many rows like this one make a block."""
     if isinstance(row, PointBlock):

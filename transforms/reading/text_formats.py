@@ -301,5 +301,5 @@ CSV = Format(
 )  # fmt: skip
 TEXT = Format(
     "text", (".txt", ".text", ".data", ".dat"), False, True, _probe_text, _read_text, _settle_text,
-    ("decimal", "encoding", "null", "comment"),
+    ("decimal", "encoding", "null", "comment"), named=False,
 )  # fmt: skip

@@ -82,6 +82,12 @@ class Chunk:
                     raise ValueError(f"{name}: must be {size} for {what}, got {len(value)}")
 
 
+def names_of(source: Any) -> tuple[str, ...] | None:
+    """Names of a source's coordinates, or of its vector column: its attribute `names`, if it has such and knows."""
+    names: tuple[str, ...] | None = getattr(source, "names", None)
+    return names
+
+
 class Reader(Protocol):
     """Reads the parts that one shard holds. Used by one thread at a time."""
 

@@ -50,6 +50,7 @@ class SummaryRow(NamedTuple):
     factor: Optional[float]
     alpha: Optional[float]
     evidence: Optional[bytes]
+    columns: Optional[Sequence[str]]
 
 
 class CenterRow(NamedTuple):

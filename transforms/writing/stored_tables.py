@@ -21,17 +21,19 @@ def files_of(folder: str, name: str, ending: str = "") -> list[str]:
     return sorted((found.path for found in FileSystems.match([pattern])[0].metadata_list), key=place_of)
 
 
-def tables_of(folder: str, name: str) -> Iterator[pa.Table]:
+def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Table]:
     """The files of one table under an output folder, of whichever formats, one by one in the order of their windows.
 
     Where the folder has claims, each file is held against the digest in its own. Known columns have the table's types.
+    `option` is what names the folder, for messages.
 
     Raises:
       ValueError: there is no such table, or a file that is not what was written.
     """
     found = [(path, form) for form in tables.TABLE_FORMATS for path in files_of(folder, name, f".{form}")]
     if not found:
-        raise ValueError(f"input: must hold a {name} table, got {folder!r} without {name}/*.avro, *.parquet or *.jsonl")
+        where = f"{name}/*.avro, *.parquet or *.jsonl"
+        raise ValueError(f"{option}: must hold a {name} table, got {folder!r} without {where}")
     claims = Claims.of(folder) if name in tables.WEAK_TABLES else None
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
         data = read(path) if claims is None else claims.read_file(path, name)
@@ -43,10 +45,10 @@ def tables_of(folder: str, name: str) -> Iterator[pa.Table]:
         yield table
 
 
-def read_table(folder: str, name: str) -> pa.Table:
+def read_table(folder: str, name: str, option: str = "input") -> pa.Table:
     """All of `tables_of` as one table.
 
     Raises:
       ValueError: there is no such table, or a file that is not what was written.
     """
-    return pa.concat_tables(tables_of(folder, name), promote_options="permissive")
+    return pa.concat_tables(tables_of(folder, name, option), promote_options="permissive")

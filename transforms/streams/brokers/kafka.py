@@ -100,6 +100,11 @@ class KafkaSource:
         return EventTime(None if self.time == MESSAGE_TIME else self.time, self.max_ahead, self.max_behind)
 
     @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the coordinates, where messages have columns."""
+        return self.format.names(self.event_time.column)
+
+    @property
     def bounded(self) -> bool:
         return False
 

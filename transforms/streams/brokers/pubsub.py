@@ -72,6 +72,7 @@ class ReadPubSub(beam.PTransform):
         super().__init__()
         self._decode = BlocksFromMessages(subscription, form, windows, event_time, clock)
         field = None if event_time is None else event_time.column
+        self.names = form.names(field)
         if field is not None and time_attribute is not None:
             raise ValueError(f"time_attribute: must be left out with time_field {field!r}, got {time_attribute!r}")
         if not _installed():

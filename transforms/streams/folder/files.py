@@ -241,7 +241,7 @@ class FileParts:
 
     Attributes:
       files, parts, layout: what was found.
-      dim: coordinates of a point.
+      dim: coordinates of a point. names: theirs, if the files have some.
 
     Raises:
       ValueError: no files, no common format, an unreadable first file, a missing or unusable column.
@@ -263,7 +263,7 @@ class FileParts:
             self.layout = probe(self.files, FILE_FORMATS[self.format], self.chunking.read)
         except SchemaError as error:
             raise self.chunking.explain(error) from None
-        self.dim = self.layout.dim
+        self.dim, self.names = self.layout.dim, self.layout.names
         self._names = self._part_names()
 
     def _part_names(self) -> list[str]:

@@ -17,6 +17,7 @@ from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaErro
 from beam_coresets.transforms.reading.finding.paths import on_this_machine
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, naming, suffix
 from beam_coresets.transforms.reading.parts import FILE_FORMATS
+from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
 from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snapshot, key_of, listing_of, names_in
@@ -57,7 +58,7 @@ class Folder:
     coordinates is settled when the source is made, from the first file there by name that can be read.
 
     Attributes:
-      dim: coordinates of a point.
+      dim: coordinates of a point. names: theirs, if the files have some.
 
     Raises:
       ValueError: an empty folder without `columns`, or `vector_column` with `dim`; a missing or unusable column; a
@@ -92,6 +93,7 @@ class Folder:
         self.max_ahead, self.max_behind, self.clock = max_ahead, max_behind, clock
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
         self._kept: dict[str, Any] = dict.fromkeys(self.chunking.columns.keep_columns, pa.string())
+        self.names: tuple[str, ...] | None = None
         self._settle_columns()
 
     def _settle_columns(self) -> None:
@@ -113,12 +115,15 @@ class Folder:
             self.chunking = dataclasses.replace(self.chunking, columns=settled)
             self._kept = {name: layout.schema.field(name).type for name in self._kept}
             self.dim = layout.dim
+            if self.form(file.path).named and asked.header is not False:
+                self.names = layout.coordinates
             return
         asked = self.chunking.columns
         if asked.columns is None and (asked.vector_column is None or asked.dim is None):
             why = f" ({problem})" if problem is not None else ""
             nothing = f"as there is no readable file yet, got none in {self.pattern!r}{why}"
             raise ValueError(f"columns: must be given, or a vector_column with dim, {nothing}") from problem
+        self.names = coordinate_names(asked)
         self.dim = len(asked.columns) if asked.columns is not None else int(asked.dim or 0)
 
     def form(self, path: str) -> Format:

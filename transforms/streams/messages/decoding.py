@@ -221,6 +221,11 @@ class MessageFormat(abc.ABC):
             decoding.refuse_others(untimely)
         return self._chunk(decoding)
 
+    def names(self, time: str | None) -> tuple[str, ...] | None:
+        """Names of the coordinates, or of the one column of vectors, where event times are in the column `time`; None
+        for messages without columns."""
+        return None
+
     @abc.abstractmethod
     def check_time(self, column: str | None) -> None:
         """Raises ValueError where event times can't be taken from this column."""

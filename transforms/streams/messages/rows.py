@@ -114,6 +114,9 @@ class RowFormat(MessageFormat):
     def display_data(self) -> Mapping[str, Any]:
         return {"format": self.name, "metric": self.columns.metric}
 
+    def names(self, time: str | None) -> tuple[str, ...] | None:
+        return self._layout(time).coordinates
+
     @abc.abstractmethod
     def _layout(self, time: str | None) -> Layout:
         """The columns to read, where event times are in the column `time`."""
