@@ -128,7 +128,7 @@ def test_a_run_without_centers(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["", "nowhere/m.csv", "."])
 def test_a_file_that_can_not_be_written_is_refused_before_the_data_are_read(run, name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(job, "ReadBlocks", None)
+    monkeypatch.setattr(passes, "ReadBlocks", None)
     monkeypatch.chdir(tmp_path)
     source, output = run
     assert main(["verify", "--input", source, "--coreset", str(output), f"--csv={name}"]) == 2
