@@ -20,6 +20,9 @@ _OF_ARGPARSE = (
     (r"argument (?P<name>\S+): expected at least one argument", "must have at least one value, got none"),
     (r"argument (?P<name>\S+): ignored explicit argument (?P<got>.*)", "must be without a value, got {got}"),
     (r"unrecognized arguments: (?P<name>[^\s=]+).*", "must be an option, got none of that name"),
+    (r"argument (?P<name>[^\s/:]+).*?: invalid choice: (?P<got>.*) \(choose from (?P<of>.*)\)",
+     "must be one of {of}, got {got}"),
+    (r"argument (?P<name>[^\s/:]+).*?: invalid (?P<kind>\S+) value: (?P<got>.*)", "must be of type {kind}, got {got}"),
     (r"argument (?P<name>[^\s/:]+).*?: (?P<said>.*)", "{said}"),
 )
 

@@ -102,7 +102,7 @@ def test_values_that_cannot_be_read_stop_with_two(text, capsys):
         parsed(text)
     assert stop.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(rf"error: {text.split()[0].strip('-')}: must .*, got .*", line)
+    assert re.fullmatch(rf"error: {text[2:].replace('=', ' ').split()[0]}: must .*, got .*", line)
 
 
 def test_they_are_pipeline_options_as_well():
