@@ -238,7 +238,7 @@ def test_json_brings_everything_back_and_equal_progress_have_equal_text(progress
     [
         ({"deadline": -1.0}, "deadline: must be at least 0 seconds, got -1.0"),
         ({"retention": math.inf}, "retention: must be at least 0 seconds, got inf"),
-        ({"grace": math.nan}, "grace: must be at least 0 seconds, got nan"),
+        ({"grace": math.nan}, "grace: must be a number, got nan"),
         ({"cap": 0.5}, "cap: must be at least grace = 1 s, got 0.5"),
         ({"min_shards": 0}, "min_shards: must be at least 1, got 0"),
     ],
