@@ -229,4 +229,4 @@ def test_rows_of_parts_that_the_scheme_has_not_are_refused():
     with pytest.raises(ValueError, match="ids: must be of parts 0 to 5 in their upper bits, got part 6"):
         partial_reports.partial_report(scheme, 0, PaneRows(points, weights, ids), (), 6)
     with pytest.raises(ValueError, match="got part 65535"):
-        SCHEME.bucket_of(np.array([2**64 - 1], np.uint64))
+        SCHEME.check_ids(np.array([2**64 - 1], np.uint64))
