@@ -351,6 +351,6 @@ def test_more_centers_than_points_are_refused_and_tuples_are_counted_without_ove
         sample = Coreset(points, ones, ones, np.arange(n, dtype=np.uint64))
         return solve_constrained(sample, k, Constraint(balanced=0.5), quick=True)
 
-    with pytest.raises(ValueError, match="k: must be at most the 3 distinct points"):
+    with pytest.raises(ValueError, match="k: must be at most the 3 points"):
         solved(3, 4)
     assert len(solved(140, 140).centers) == 140
