@@ -1,4 +1,5 @@
 """Small jobs for tests: seeded points, files of them, pipelines whose output is collected; the same without Beam."""
+import dataclasses
 import itertools
 
 import apache_beam as beam
@@ -83,10 +84,11 @@ def counters(result):
     return found
 
 
-def without_beam(blocks, plan, names=None, window=Window()):
-    """What the pipeline must give: the Summary by direct calls."""
+def without_beam(blocks, plan, names=None, window=Window(), columns=None):
+    """What the pipeline must give: the Summary by direct calls; `columns` names the coordinates."""
     reports = [r for r in shard_reports(blocks, plan.merge_reduce) if r.shard not in plan.drop_shards]
-    return summarize(decide(reports, plan.policy), plan.question, window, names)
+    question = dataclasses.replace(plan.question, columns=columns)
+    return summarize(decide(reports, plan.policy), question, window, names)
 
 
 def rows_in(folder, name):

@@ -89,8 +89,8 @@ def test_commands_are_found():
 
 
 def test_a_wrong_value_or_option_is_found():
-    assert "--k" in refused(["summarize", "--k", "many"])
-    assert "--scheme" in refused(["summarize", "--coreset-size", "40", "--scheme", "square"])
+    assert "k:" in refused(["summarize", "--k", "many"])
+    assert "scheme:" in refused(["summarize", "--coreset-size", "40", "--scheme", "square"])
     assert "--bucket-size" not in options_of("summarize")
 
 

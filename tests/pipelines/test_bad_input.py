@@ -40,7 +40,6 @@ BEFORE = {  # options on a file of columns x0, x1, x2, and what is said about th
     "k missing": ("", r"k: must be given \(--k\), got nothing"),
     "k < 1": ("--k 0", "k: must be at least 1, got 0"),
     "z < 1": ("--k 2 --z 0.5", "z: must be at least 1, got 0.5"),
-    "z not a number": ("--k 2 --z nan", "z: must be .*got nan"),
     "z infinite": ("--k 2 --z inf", "z: must be finite and at least 1, got inf"),
     "scaled and cosine": ("--k 2 --metric cosine --scale standard", "scale: must be none with --metric cosine"),
     "k above the coreset size": ("--k 20 --coreset-size 19", "coreset_size: must be at least .*20.*got 19"),

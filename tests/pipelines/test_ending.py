@@ -52,6 +52,7 @@ def started(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-c", BEGIN + textwrap.dedent(text)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # even under nohup
         )  # fmt: skip
         running.append(process)
         return process

@@ -50,7 +50,7 @@ def test_the_tables_are_the_direct_calls_and_have_the_promised_fields(source, tm
     assert summarize_files(source, tmp_path, *BASE, *POINTS, "--drop_shards", "1,4") == 0
     read = ReadBlocks(source, job.options.Columns(("x0", "x1", "x2")))
     plan = Plan(k=4, shards=10, replication=3, coreset_size=60, drop_shards=(1, 4))
-    expected = without_beam(read.here(), plan, row_names(read.files))
+    expected = without_beam(read.here(), plan, row_names(read.files), columns=("x0", "x1", "x2"))
     for name in tables.TABLES:
         assert (tmp_path / name / "global-r1.avro").read_bytes() == tables.encode(expected.table(name), "avro")
     promised = {
@@ -325,12 +325,13 @@ def test_overwriting_makes_a_decision_of_its_own(source, tmp_path, capsys):
     assert files == [".claims/global-r1.json", ".claims/run-000002.end", *shown]
 
 
-def test_what_a_stopped_run_has_claimed_but_not_shown_is_no_result(source, tmp_path):
+def test_what_a_stopped_run_has_claimed_but_not_shown_is_replaced_where_asked_for(source, tmp_path):
     assert summarize_files(source, tmp_path / "a", *BASE, *POINTS) == 0
     shutil.copytree(tmp_path / "a" / ".claims", tmp_path / "b" / ".claims")
     (tmp_path / "b" / ".staging" / "global-r1" / "attempt").mkdir(parents=True)
     (tmp_path / "b" / ".staging" / "global-r1" / "attempt" / "centers.avro").write_bytes(b"half of")
-    assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1") == 0
+    assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1") == 2
+    assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1", "--overwrite") == 0
     assert summary_row(tmp_path / "b")["seed"] == 1
 
 

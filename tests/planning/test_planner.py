@@ -181,7 +181,7 @@ def test_plan_of_one_shard(capsys):
     [
         ("--shards 3 --replication 5", "replication: must be at most the 3 shards, got 5"),
         ("--shards 0", "shards: must be from 1 to 20000, got 0"),
-        ("--shards ten", "--shards: must be a whole number, got 'ten'"),
+        ("--shards ten", "shards: must be a whole number, got 'ten'"),
         ("--tolerate 10", r"tolerate: must be from 0 to 9 \(below the shards\), got 10"),
         ("--tolerate 3 --replication 2", r"replication: must be at least 4 \(tolerate \+ 1\), got 2"),
         ("--target 0.9", r"target: must come with --straggle-probability, got 0\.9"),
@@ -192,7 +192,7 @@ def test_plan_of_one_shard(capsys):
         ("--domains a,b", "domains: must be integers separated by commas, got 'a,b'"),
         ("--domains 2", "replication: must be at most the 2 failure domains, got 3"),
         ("--deadline 0", r"deadline: must be positive, got 0\.0"),
-        ("--colour red", "unrecognized arguments: --colour red"),
+        ("--colour red", "--colour: must be an option of plan, got none of that name"),
     ],
 )
 def test_plan_refuses_what_cannot_work(line, message, capsys):

@@ -62,8 +62,8 @@ def test_taken_rows_have_the_bytes_of_the_same_rows_made_fresh():
     [
         ({"points": np.zeros(3, np.float32)}, TypeError, "points: must be 2-d float32 or float64, got 1-d float32"),
         ({"points": np.zeros((3, 2), np.int64)}, TypeError, "got 2-d int64"),
-        ({"weights": np.ones(3, np.float32)}, TypeError, "weights: must be float64, got float32"),
-        ({"ids": np.arange(3)}, TypeError, "ids: must be uint64, got int64"),
+        ({"weights": np.ones(3, np.float32)}, TypeError, "weights: must be 1-d float64, got 1-d float32"),
+        ({"ids": np.arange(3)}, TypeError, "ids: must be 1-d uint64, got 1-d int64"),
         ({"points": np.zeros((2, 2), np.float32)}, ValueError, "points: must have 3 rows like ids, got 2"),
         ({"weights": np.ones(4)}, ValueError, "weights: must have 3 rows like ids, got 4"),
         ({"groups": np.zeros(1, np.int32)}, ValueError, "groups: must have 3 rows like ids, got 1"),

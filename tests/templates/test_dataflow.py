@@ -37,17 +37,21 @@ VALUES = {
 }  # fmt: skip
 
 
+class _Made(BaseException):
+    """Ends a command once its parser is there; no error that commands know."""
+
+
 def real_parser(command):
     """The parser that the command itself makes."""
     made = []
 
     def catch(self, *args, **kwargs):
         made.append(self)
-        raise InterruptedError
+        raise _Made
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, "parse_known_args", catch)
-        with pytest.raises(InterruptedError):
+        with pytest.raises(_Made):
             importlib.import_module(f"beam_coresets.pipelines.{command}").main([])
     return made[0]
 

@@ -38,11 +38,11 @@ def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Tabl
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
         data = read(path) if claims is None else claims.read_file(path, name)
         try:
-            table = tables.typed(tables.decode(data, form), name)
+            table = tables.decode(data, form)
         except Exception as error:  # whatever a decoder makes of what is not its own
             cause = (str(error).splitlines() or [""])[0]
             raise ValueError(f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
-        yield table
+        yield tables.typed(table, name)
 
 
 def read_table(folder: str, name: str, option: str = "input") -> pa.Table:
