@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
@@ -19,6 +20,7 @@ except ImportError as _error:
 LOG = logging.getLogger(__name__)
 SERVERS = "bootstrap.servers"
 SAY_SECONDS = 10.0
+_ANSWER_SECONDS = 5.0
 
 # Positions are the runner's business, the ends of partitions and the size of buffers the reader's.
 _OWNED = (
@@ -118,9 +120,10 @@ def open_admin(config: Mapping[str, Any]) -> Any:
 def compacted(config: Mapping[str, Any], topic: str) -> bool:
     """Whether the broker says of a topic that it deletes messages that later ones replace."""
     asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    admin = open_admin(config)  # is needed until the answer is there: without it none comes
     try:
-        policy = open_admin(config).describe_configs([asked], request_timeout=3)[asked].result()["cleanup.policy"]
-    except (KafkaException, KeyError):  # not everybody may ask
+        policy = admin.describe_configs([asked], request_timeout=3)[asked].result(_ANSWER_SECONDS)["cleanup.policy"]
+    except (KafkaException, KeyError, futures.TimeoutError):  # not everybody may ask
         return False
     return "compact" in policy.value.split(",")
 
