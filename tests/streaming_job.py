@@ -11,11 +11,18 @@ import time
 PATIENCE = 90.0  # seconds; a hang becomes a failure, nothing is measured by it
 
 
+def last_of_each(words):
+    """Words of a command, with the last of each `--name=value`: tests put their own behind what all have."""
+    last = {str(word).partition("=")[0]: i for i, word in enumerate(words)}
+    return [str(word) for i, word in enumerate(words) if "=" not in str(word) or last[str(word).partition("=")[0]] == i]
+
+
 class StreamingJob:
     """A running job: the process that launched it and whatever that has started (job server, workers).
 
     Args:
-      command: arguments of this Python, such as ["-m", "beam_coresets.pipelines.main", "stream", ...].
+      command: arguments of this Python, such as ["-m", "beam_coresets.pipelines.main", "stream", ...]; of an option
+        that is there twice the last counts.
       folder: gets the output in `log`, and all temporary files of the job.
       environment: variables beside this process's own.
     """
@@ -27,7 +34,7 @@ class StreamingJob:
         self._log = (self.folder / "log").open("w")
         own = {"TMPDIR": str(scratch), "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={scratch} -Xmx1g"}
         self.process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
+            [sys.executable, *last_of_each(command)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
