@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("confluent_kafka")
 from confluent_kafka import Producer
-from streaming_job import PATIENCE, StreamingJob, checkpoints_in
+from streaming_job import PATIENCE, StreamingJob, checkpoints_in, last_of_each
 from topics import DIM, Producing, committed, make_topic, messages_in, points_by_window
 
 from beam_coresets.pipelines.main import main
@@ -355,7 +355,8 @@ def test_what_the_broker_does_not_have_is_said_before_anything_runs(broker, tmp_
     words = ["stream", f"--topic={topic}", f"--output={tmp_path / 'out'}", "--k=3", "--message_format=block",
              "--dim=8", "--runner=FlinkRunner", f"--flink_job_server_jar={__file__}"]  # fmt: skip
     servers = [] if "CONFIG" in options else [f"--bootstrap_servers={broker.servers}"]
-    assert main([*words, *servers, *(str(files.get(word, word)) for word in options)]) == 2
+    given = [str(files.get(word, word)) for word in options]
+    assert main(last_of_each([*words, *servers, *given])) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")
     assert "not-this-one" not in line
