@@ -247,7 +247,10 @@ def finish_others(run: Run) -> None:
     for name in atomic_files.folders_in(staging):
         if name.startswith("run-") and name != f"run-{run.id}":
             atomic_files.remove_folder(str(FileSystems.join(staging, name)))
-    atomic_files.remove_remains(str(FileSystems.join(run.output, CLAIMS)))
+    for table in (CLAIMS, "dead_letters", "late"):
+        top = str(FileSystems.join(run.output, table))
+        for folder in (top, *(str(FileSystems.join(top, name)) for name in atomic_files.folders_in(top))):
+            atomic_files.remove_remains(folder)
 
 
 def finish(output: str, number: int) -> None:

@@ -26,7 +26,9 @@ VERSION = 1  # of a record
 _FORMS = "|".join(tables.TABLE_FORMATS)
 _NAMES = re.compile(  # what runs call files that no claim names
     rf"(?:{RANGE}/)?(?:assigned/part-\d{{5}}-\d{{5}}\.(?:{_FORMS})|(?:late|dead_letters)/day=[-\d]+/[\d.]+-[0-9a-f]{{16}}"
-    rf"\.(?:{_FORMS})|dead_letters/[\w.-]+-[0-9a-f]{{8}}(?:-[-\d.]+)?\.(?:{_FORMS})|{'|'.join(map(re.escape, SINGLE))})"
+    rf"\.(?:{_FORMS})|dead_letters/[\w.-]+-[0-9a-f]{{8}}(?:-[-\d.]+)?\.(?:{_FORMS})"
+    rf"|dead_letters/(?:day=[-\d]+/)?(?:no-window|-?[\d.]+--?[\d.]+)(?:-[0-9a-f]{{12}}){{2}}\.(?:{_FORMS})"
+    rf"|{'|'.join(map(re.escape, SINGLE))})"
 )
 
 

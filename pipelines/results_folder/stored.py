@@ -146,6 +146,8 @@ def require_folder(output: str) -> None:
     """Raises ValueError for what is no folder's name, or a file's."""
     if not output:
         raise ValueError(f"output: must be the name of a folder, got {output!r}")
+    if set("*?[") & set(output):
+        raise ValueError(f"output: must not have *, ? or [ in its name, got {output!r}")
     if "://" not in output and os.path.exists(output) and not os.path.isdir(output):
         raise ValueError(f"output: must be a folder, got {output!r}, which is a file")
 

@@ -166,11 +166,20 @@ def leave(code: int) -> NoReturn:
     At once: threads of workers in this process may be in native code, and if Python's own way out took the interpreter
     from under them, their libraries would call `abort`.
     """
+    limit = threading.Timer(PATIENCE, _give_up, (code,))
+    limit.daemon = True
+    limit.start()
     atexit._run_exitfuncs()
     _tidy()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # such as a pipe that nobody reads
             stream.flush()
+    os._exit(code)
+
+
+def _give_up(code: int) -> NoReturn:
+    """Ends a process whose exit functions do not come to an end."""
+    _tidy()
     os._exit(code)
 
 

@@ -69,10 +69,18 @@ class CursorTracker(RestrictionTracker):
 
     def current_progress(self) -> RestrictionProgress:
         done = float(sum(cursor.offset for cursor in self._cursor.parts.values()))
-        return RestrictionProgress(completed=done, remaining=0.0 if self._stopped else 1.0)
+        return _Progress(completed=done, remaining=0.0 if self._stopped else 1.0)
 
     def is_bounded(self) -> bool:
         return self._bounded
+
+
+class _Progress(RestrictionProgress):
+    """Counts offsets. Beam would put bytes written in their place, NaN before it has measured one, and a request to
+    split would end the job."""
+
+    def with_completed(self, completed: int) -> RestrictionProgress:
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,6 +57,8 @@ class StreamLetters:
 
     def _write(self, stretch: str, bounds: Bounds, letters: list[DeadLetter]) -> int:
         known, written = self._of(stretch), 0
+        if any(_identity(letter) not in known for letter in letters):  # another holder may have refused more, or less
+            known = self._of(stretch, anew=True)
         while letters := [letter for letter in letters if _identity(letter) not in known]:
             path = self._path(stretch, bounds, letters[0])
             if atomic_files.create_exclusively(path, tables.encode(letters_table(letters), self._form)):
@@ -66,9 +68,9 @@ class StreamLetters:
             known.add(_identity(letters[0]))  # the name says so, whatever else became of the file
         return written
 
-    def _of(self, stretch: str) -> set[tuple[str, ...]]:
+    def _of(self, stretch: str, anew: bool = False) -> set[tuple[str, ...]]:
         """What is known to be written of a stretch: at first, what its files hold, in whichever windows."""
-        if stretch not in self._known:
+        if anew or stretch not in self._known:
             folder = str(FileSystems.join(self._output, "dead_letters"))
             folders = [folder, *(str(FileSystems.join(folder, day)) for day in atomic_files.folders_in(folder))]
             paths = [FileSystems.join(day, name) for day in folders for name in atomic_files.names_in(day)

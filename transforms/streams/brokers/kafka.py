@@ -120,7 +120,8 @@ class KafkaSource:
         """What was committed comes after windows that are decided; of a partition's first offset nothing comes before;
         of a time, all from then on comes after it."""
         if self.start == COMMITTED:
-            return {}
+            held = _Launch(self).committed(sorted(starts))
+            return {part: now for part, offset in starts.items() if offset > 0 and part not in held}
         time = now
         if self.start not in (EARLIEST, LATEST) and not isinstance(self.start, Mapping):
             time = min(now, start_time(self.start))
@@ -237,7 +238,7 @@ class _Launch:
         if start == LATEST:
             return {part: high for part, (_, high) in kept.items()}
         if start == COMMITTED:
-            return self._checked(self._committed(sorted(kept)), kept)
+            return self._checked(self.committed(sorted(kept)), kept)
         if isinstance(start, Mapping):
             return self._checked(start, kept)
         wanted = [TopicPartition(self._source.topic, part, round(start_time(start) * 1000)) for part in kept]
@@ -258,7 +259,7 @@ class _Launch:
                 )
         return {part: offsets.get(part, low) for part, (low, _) in kept.items()}
 
-    def _committed(self, parts: list[int]) -> dict[int, int]:
+    def committed(self, parts: list[int]) -> dict[int, int]:
         """The least offset that any shard has committed, of the partitions that have one."""
         least: dict[int, int] = {}
         asked = [TopicPartition(self._source.topic, part) for part in parts]

@@ -57,7 +57,7 @@ class KafkaReader:
         self._consumer: Any = None
         # a client of its own: a question asked of the consumer from another thread waits for as long as that reads
         self._admin, self._admin_since = open_admin(source.settings), time.monotonic()
-        self._questions: dict[int, tuple[float, Any]] = {}
+        self._questions: dict[int, tuple[float, Any, Any]] = {}  # with the client that is to answer
         self._discovery: Any = None
         self._discovered = self._known = float("-inf")  # when it was last asked what partitions there are; answered
         self._partitions = self._absences = 0
@@ -270,7 +270,7 @@ class KafkaReader:
     def _ask(self) -> None:
         """Asks, beside the reading, where idle partitions end by now, each alone; takes the answers that are there."""
         now = time.monotonic()
-        for part, (asked, question) in list(self._questions.items()):
+        for part, (asked, question, _) in list(self._questions.items()):
             unheard = now - asked >= _UNHEARD_SECONDS
             if not question.done() and not unheard:
                 continue
@@ -285,7 +285,7 @@ class KafkaReader:
             found = self._admin.list_offsets(
                 latest, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_ANSWER_SECONDS
             )
-            self._questions |= {where.partition: (now, question) for where, question in found.items()}
+            self._questions |= {where.partition: (now, question, self._admin) for where, question in found.items()}
         self._tell_ends(now)
         self._discover()
 
