@@ -207,7 +207,7 @@ def _remedy(fields: Sequence[Any]) -> str:
 
 def _numeric(schema: Any, options: Columns, source: str) -> tuple[str, ...]:
     """The columns that are coordinates if none are named."""
-    free = [f for f in schema if f.name not in options.roles and not f.name.startswith(_PANDAS_INDEX)]
+    free = [f for f in schema if f.name not in options.roles and f.name and not f.name.startswith(_PANDAS_INDEX)]
     names = tuple(field.name for field in free if kinds.is_number(field.type))
     if not names:
         vectors = [field.name for field in free if kinds.is_vector(field.type)]
@@ -238,7 +238,7 @@ def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> L
     read = pa.schema([pa.field(name, kinds.readable_type(schema.field(name).type)) for name in needed])
     out: tuple[str, ...] = ()
     if options.columns is None and options.vector_column is None:
-        out = tuple(f"{f.name} ({_type_of(f)})" for f in schema if f.name not in needed)
+        out = tuple(f"{f.name or 'the one without a name'} ({_type_of(f)})" for f in schema if f.name not in needed)
     return Layout(options, coordinates, dim, read, tuple(schema.names), out)
 
 

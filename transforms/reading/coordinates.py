@@ -12,7 +12,8 @@ from beam_coresets._jit import fast_kernel
 from beam_coresets.points.magnitude import LARGEST_COORDINATE
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Layout
-from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers
+from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers, plain_column
+from beam_coresets.values import portable
 
 Array = npt.NDArray[Any]
 
@@ -70,8 +71,8 @@ class Batch:
         """Row i as text."""
         if isinstance(self.raw, list):
             return str(self.raw[i])[:_MAX_ROW_TEXT]
-        row = (self.columns if self.raw is None else self.raw).slice(i, 1).to_pylist()
-        values: Any = row[0] if row else {}
+        row = (self.columns if self.raw is None else self.raw).slice(i, 1)
+        values: Any = {name: portable(plain_column(row.column(name)))[0] for name in row.schema.names}
         if self.matrix is not None:
             values = [*self.matrix[i, :64].tolist(), *([values] if values else [])]
         return str(values)[:_MAX_ROW_TEXT]

@@ -158,14 +158,13 @@ def _without_arrow_types(file: Any) -> Any:
 
 def _gappy(file: Any, names: Sequence[str]) -> list[str]:
     """The columns with lists of fixed size, some of which may be missing: Arrow can't read these from Parquet."""
-    leaves: dict[str, list[int]] = {}
-    for i in range(len(file.schema)):
-        leaves.setdefault(file.schema.column(i).path.split(".")[0], []).append(i)
+    paths = [file.schema.column(i).path for i in range(len(file.schema))]
     footer, found = file.metadata, []
     for name in names:
         if not kinds.has_fixed_lists(file.schema_arrow.field(name).type):
             continue
-        for group, leaf in itertools.product(range(footer.num_row_groups), leaves.get(name, ())):
+        mine = [i for i, path in enumerate(paths) if path.startswith(f"{name}.")]  # a name may hold dots itself
+        for group, leaf in itertools.product(range(footer.num_row_groups), mine):
             counted = footer.row_group(group).column(leaf).statistics
             if counted is None or not counted.has_null_count or counted.null_count:
                 found.append(name)
@@ -364,7 +363,8 @@ def python_batch(records: list[Any], layout: Layout, rows: Array, source: str, k
 def python_column(cells: list[Any], kind: Any) -> tuple[Any, Array | None]:
     """Python objects as an Arrow array; a cell that does not fit is null in it and marked in the mask (or None)."""
     truths = not {bool, np.bool_}.isdisjoint(map(type, cells))
-    if not truths or pa.types.is_boolean(kind):  # as a number Arrow takes True for 1
+    cut = pa.types.is_integer(kind) and any(isinstance(cell, (float, np.floating)) for cell in cells)
+    if not cut and (not truths or pa.types.is_boolean(kind)):  # Arrow takes True for 1, and 10.5 for 10
         with contextlib.suppress(*_MISFITS):
             return pa.array(cells, kind), None
     fitting = [_cell(cell, kind) for cell in cells]
@@ -381,6 +381,10 @@ def _cell(value: Any, kind: Any) -> Any:
         with contextlib.suppress(OverflowError):
             return float(value)
         return None
+    if pa.types.is_integer(kind) and isinstance(value, (float, np.floating)):
+        if not value.is_integer():
+            return None
+        value = int(value)
     with contextlib.suppress(*_MISFITS):
         return None if pa.array([value], kind)[0].as_py() is None else value
     return None

@@ -57,7 +57,7 @@ def _lines(chunk: bytes) -> list[bytes]:
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -70,8 +70,8 @@ def _json_type(values: list[Any], exact: bool) -> pa.DataType:
     if most == "number":
         return integer_type([v for v in values if type(v) in (int, float)]) if exact else pa.float64()
     if most == "list":
-        items = {type(item) for v in values if type(v) is list for item in v}
-        return pa.list_(pa.float64()) if items <= {int, float, type(None)} else pa.struct([])
+        lists = [{type(item) for item in v} <= {int, float, type(None)} for v in values if type(v) is list]
+        return pa.list_(pa.float64()) if 2 * sum(lists) > len(lists) else pa.struct([])
     return {"str": pa.string(), "bool": pa.bool_(), "": pa.null()}.get(most, pa.struct([]))
 
 
@@ -88,6 +88,10 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     names = dict.fromkeys(name for record in records for name in record)
     exact = set(options.roles) - {options.weight_column, *(options.columns or ())}
     types = {name: _json_type([record.get(name) for record in records], name in exact) for name in names}
+    asked = {*options.roles, *(options.columns or ())}
+    for name in asked.intersection(types):
+        if pa.types.is_null(types[name]):  # what comes later is told by its use
+            types[name] = pa.string() if name in exact else pa.float64()
     sample = None
     if options.vector_column in types:
         vectors = [record.get(options.vector_column) for record in records]

@@ -82,6 +82,8 @@ def _exactly(column: Any, kind: pa.DataType) -> Any:
         back, values = cast.cast(pa.float64()).to_numpy(False), column.cast(pa.float64()).to_numpy(False)
         if not np.array_equal(back, values, equal_nan=True):
             raise pa.ArrowInvalid("digits would be lost")
+    elif not pa.types.is_string(kind) and not cast.cast(column.type).equals(column):
+        raise pa.ArrowInvalid("values would be others")
     return cast
 
 

@@ -6,6 +6,7 @@ numbers are found after splitting. So a file's rows are the rows read and those 
 """
 import contextlib
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ from beam_coresets.transforms.reading.formats import (
     suffix,
 )
 from beam_coresets.transforms.text import dialects
-from beam_coresets.transforms.text.cells import as_columns, parse_numbers
+from beam_coresets.transforms.text.cells import NULLS, as_columns, parse_numbers
 from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, pieces_of
 from beam_coresets.transforms.text.words import columns_of_words, split_words
 
@@ -73,10 +74,22 @@ def _settle_csv(path: str, options: Columns) -> Columns:
 def _settle_text(path: str, options: Columns) -> Columns:
     head, options = head_of(path, options)
     words = [line.split() for line in head.decode("utf-8", "replace").splitlines()[:SAMPLE_ROWS] if line.strip()]
+    if options.decimal is None and _is_parted_by_commas(words):
+        shown = " ".join(words[0])[:80]
+        raise SchemaError(
+            f"input_format: must be csv, or decimal given (--decimal ,), for lines like {shown!r} of {path!r}"
+        )
     if options.decimal is None and sum("," in word for line in words for word in line) > sum(map(len, words)) / 2:
         with _explained(path):
             options = _told(options, {"decimal": dialects.decimal_of(words, None, " ")})
     return options
+
+
+def _is_parted_by_commas(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether commas may stand between the numbers of a text rather than in them."""
+    if not lines or not all("," in words[0] for words in lines):
+        return False
+    return all(len(words) == 1 for words in lines) or any(word.endswith(",") for words in lines for word in words)
 
 
 def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
@@ -98,14 +111,14 @@ def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
 
 
 def _csv_reader(file: Any, path: str, options: Columns) -> RecordReader:
-    return RecordReader(pieces_of(file, options.encoding), *options.characters(_usual(path)))
+    pieces = pieces_of(file, options.encoding)
+    head = dialects.without_separator_line(next(pieces, b""))
+    return RecordReader(itertools.chain([head] if head else [], pieces), *options.characters(_usual(path)))
 
 
 def _first_line(reader: RecordReader, path: str, options: Columns) -> list[str] | None:
     """The cells of the first record, which is no longer to be read; None in a file without any."""
     line = reader.first()
-    if line is not None and dialects.is_separator_line(line):
-        line = reader.first()
     if line is None:
         return None
     if options.columns is None and options.vector_column is None and options.header is not False:
@@ -168,11 +181,15 @@ def _sample(records: Records, names: Sequence[str], path: str, options: Columns)
 def _check_first_line(names: Sequence[str], schema: Any, path: str, options: Columns) -> None:
     """Raises SchemaError if the names may well be data: then the first row would be lost without a word."""
     asked = {*(options.columns or ()), *options.roles}
-    if options.header is not None or asked & set(names) or not names[0].strip():
+    if options.header is not None or asked & set(names):
         return
-    numbers = [dialects.is_number(name) for name in names]
-    texts = [pa.types.is_string(kind) for kind in schema.types]
-    if all(numbers) or (any(numbers) and not any(n == t for n, t in zip(numbers, texts, strict=True))):
+    if [*names] == ["", *map(str, range(len(names) - 1))]:  # pandas' own names, beside its index
+        return
+    nothing = {*NULLS, "nan", *map(str.lower, options.null)}  # a cell without a value says neither
+    told = [(dialects.is_number(name), pa.types.is_string(kind))
+            for name, kind in zip(names, schema.types, strict=True) if name.lower() not in nothing]  # fmt: skip
+    numbers = [number for number, _ in told]
+    if any(numbers) and (all(numbers) or not any(number == text for number, text in told)):
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         raise SchemaError(
             f"no_header: must be given (--no-header) if the first line of {path!r} is data, or header (--header) if it "

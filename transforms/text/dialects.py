@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import re
+import threading
 from collections.abc import Collection, Sequence
 
 from beam_coresets.declared import declare
@@ -19,6 +20,7 @@ _COMMA = re.compile(r"[-+]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*),[0-9]+([eE][-+]?[0-9
 _WHOLE = re.compile(r"[-+]?[0-9]+([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}([.,][0-9]{3})+")  # or a number with three decimals
 _TEXT = "text files"
+_LIMIT = threading.Lock()
 
 
 class DialectError(ValueError):
@@ -49,8 +51,10 @@ class TextParameters:
         """Raises ValueError for what no file can be read with."""
         for name in ("delimiter", "comment", "quote"):
             value = getattr(self, name)
-            if value is not None and value != "none" and not _is_character(_NAMES.get(value, value)):
-                raise ValueError(f"{name}: must be one ASCII character (or tab, space), got {value!r}")
+            told = _NAMES.get(value, value) if name == "delimiter" else value
+            if value is not None and value != "none" and not _is_character(told):
+                names = " (or tab, space)" if name == "delimiter" else ""
+                raise ValueError(f"{name}: must be one ASCII character{names}, got {value!r}")
         told = [_NAMES.get(each, each) for each in (self.delimiter, self.comment, self.quote) if each is not None]
         if len(set(told)) < len(told):
             raise ValueError(f"delimiter, comment, quote: must be different characters, got {told}")
@@ -115,9 +119,9 @@ def guessed(
     delimiter, quote, comment = asked.characters(usual)
     lines = _first_lines(head.decode("utf-8", "replace"), comment)
     found: dict[str, str] = {}
+    marked = re.match(r"sep=(.)\r?$", lines[0]) if lines else None
+    lines = lines[1:] if marked else lines
     if asked.delimiter is None:
-        marked = re.match(r"sep=(.)\r?$", lines[0]) if lines else None
-        lines = lines[1:] if marked else lines
         delimiter = marked[1] if marked else _delimiter(lines, quote, named if header else (), usual, bool(comment))
         if delimiter != usual:
             found["delimiter"] = delimiter
@@ -136,9 +140,9 @@ def notes_of(asked: TextParameters, settled: TextParameters, path: str) -> tuple
     return (f"input: {path!r} looks written with {' '.join(told)}, and is read so",) if told else ()
 
 
-def is_separator_line(line: bytes) -> bool:
-    """Whether a first line is Excel's "sep=;"."""
-    return re.fullmatch(rb"sep=.", line) is not None
+def without_separator_line(head: bytes) -> bytes:
+    """The beginning of a text without Excel's first line "sep=;"."""
+    return re.sub(rb"\Asep=.(\r\n?|\n)", b"", head)
 
 
 def _first_lines(text: str, comment: str | None) -> list[str]:
@@ -149,11 +153,12 @@ def _first_lines(text: str, comment: str | None) -> list[str]:
 
 def _rows(text: str, delimiter: str, quote: str | None) -> list[list[str]]:
     options = {"quoting": csv.QUOTE_NONE} if quote is None else {"quotechar": quote}
-    limit = csv.field_size_limit(len(text) + 1)
-    try:
-        return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options) if row]  # type: ignore[arg-type]
-    finally:
-        csv.field_size_limit(limit)
+    with _LIMIT:  # which is the process's
+        limit = csv.field_size_limit(len(text) + 1)
+        try:
+            return [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, **options) if row]  # type: ignore[arg-type]
+        finally:
+            csv.field_size_limit(limit)
 
 
 def _delimiter(lines: Sequence[str], quote: str | None, named: Collection[str], usual: str, told: bool) -> str:

@@ -155,7 +155,7 @@ def _rooted(path: str) -> tuple[str, list[str]]:
     return root, [name for name in path.split("/") if name]
 
 
-def _expanded(base: str, names: list[str], aside: list[str]) -> Iterator[str]:
+def _expanded(base: str, names: list[str], aside: list[str], around: frozenset[str] = frozenset()) -> Iterator[str]:
     """The files below `base` that a pattern's names lead to."""
     if not names:
         if os.path.isfile(base) or (os.path.islink(base) and not os.path.exists(base)):
@@ -164,10 +164,13 @@ def _expanded(base: str, names: list[str], aside: list[str]) -> Iterator[str]:
     name, rest = names[0], names[1:]
     if name.startswith("**"):
         deeper = [f"*{name[2:]}", *rest] if name[2:] else rest or ["*"]
+        here = os.path.realpath(base or ".")
+        if here in around:  # by a link to a folder around it
+            return
         yield from _expanded(base, deeper, aside)
         for entry in _entries(base):
             if entry.is_dir() and not entry.name.startswith(_ASIDE):
-                yield from _expanded(os.path.join(base, entry.name), names, aside)
+                yield from _expanded(os.path.join(base, entry.name), names, aside, around | {here})
     elif not _WILD.search(name) or ("[" in name and os.path.lexists(os.path.join(base, name))):
         yield from _expanded(os.path.join(base, name), rest, aside)
     else:
