@@ -7,6 +7,7 @@ import apache_beam as beam
 import numpy as np
 import pytest
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
+from apache_beam.runners.worker.bundle_processor import DataInputOperation
 from apache_beam.transforms.display import DisplayData
 from jobs import counters, run
 from list_source import BAD, Clock, ListSource, steady
@@ -19,7 +20,7 @@ from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport, finished_parts
 from beam_coresets.streaming import partial_reports
-from beam_coresets.streaming.cursor import Completeness
+from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.streaming.trigger import Patience, Trigger, WindowProgress
 from beam_coresets.streaming.windows import WindowSpec
@@ -513,3 +514,12 @@ def test_a_part_that_is_found_with_the_answer_is_in_the_report():
     hand.until(1013.0)
     final = [r for k, r in hand.reports if k == window_key(1000.0, 1005.0, "") and any(g.total >= 0 for g in r.ranges)]
     assert {r.parts for r in final} == {4}
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_a_split_before_any_output_was_measured_is_answered(fraction):
+    """Beam replaces what has been done by bytes written: NaN as long as it has measured none."""
+    progress = CursorTracker(ShardRestriction(ShardCursor({0: PartCursor(0)}, 1)), False).current_progress()
+    done = progress.with_completed(math.nan).fraction_completed
+    assert math.isfinite(done)
+    DataInputOperation._compute_split(0, done, 1, fraction, 1, (), lambda *_: None)

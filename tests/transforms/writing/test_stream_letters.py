@@ -5,6 +5,7 @@ import pytest
 from jobs import rows_in
 
 from beam_coresets.hashing import generator
+from beam_coresets.pipelines.results_folder.result_files import of_runs
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.writing.stream_letters import STRETCH, StreamLetters
 
@@ -79,3 +80,20 @@ def test_letters_without_a_window_and_of_whole_files_are_kept(tmp_path):
 def test_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match=r"^format: must be one of .*, got 'csv'$"):
         StreamLetters("out", "csv")
+
+
+def test_a_holder_that_refuses_more_than_another_writes_only_what_that_has_not(tmp_path):
+    one, other = StreamLetters(str(tmp_path), "jsonl"), StreamLetters(str(tmp_path), "jsonl")
+    one.write([placed(0, 1)])
+    other.write([placed(0, 1)])
+    one.write([placed(0, 2), placed(0, 3)])
+    other.write([placed(0, 3), placed(0, 4)])
+    assert sorted(row["row"] for row in rows_in(tmp_path, "dead_letters")) == ["1", "2", "3", "4"]
+
+
+def test_its_files_are_known_as_files_of_runs(tmp_path):
+    letters = StreamLetters(str(tmp_path), "jsonl")
+    letters.write([placed(0, 1), (letter(1, 2), None), (letter(1, 3), (-5.0, 0.0))])
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.jsonl"))
+    assert len(written) == 3
+    assert sorted(of_runs(str(tmp_path))[0]) == written
