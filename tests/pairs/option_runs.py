@@ -12,8 +12,11 @@ import time
 import traceback
 from typing import NamedTuple
 
+sys.path.append(str(pathlib.Path(__file__).parents[1]))  # where it is run as a script
+
 import streams_in_process
 import yaml_runs
+from streaming_job import last_of_each
 
 from beam_coresets.pipelines import assign, stream, summarize, verify
 from beam_coresets.pipelines.main import main
@@ -63,7 +66,7 @@ def run(words, folder, check=lambda: None, dry=False):
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _in_child(words, folder, check, dry)
+        _in_child(last_of_each(words), folder, check, dry)
     with contextlib.suppress(ProcessLookupError):
         code = _waited(child)
     out, err, wrong = (_text(folder, name) for name in ("out", "err", "wrong"))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import option_runs
 import streams_in_process
 from option_values import ROWS
+from streaming_job import last_of_each
 
 from beam_coresets.pipelines.assign import AssignOptions
 from beam_coresets.pipelines.console.stream_options import StreamOptions
@@ -252,7 +253,7 @@ def write_results(data):
     }
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         for name, options in kinds.items():
-            assert main([*base, f"--output={data}/{name}", *options]) == 0, name
+            assert main(last_of_each([*base, f"--output={data}/{name}", *options])) == 0, name
     topic = [
         "stream",
         "--k=3",
