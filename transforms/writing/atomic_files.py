@@ -117,7 +117,7 @@ def move(source: str, target: str) -> None:
 def names_in(folder: str) -> list[str]:
     """The names of the files in a folder; none if there is no such folder."""
     if not scheme_of(folder):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return sorted(os.listdir(folder))
         return []
     found = FileSystems.match([FileSystems.join(folder, "*")])[0].metadata_list

@@ -136,3 +136,8 @@ def test_an_object_store_takes_the_first_of_many_writers(bucket):
     atomic_files.remove_folder(f"{bucket}/.staging/w")
     assert not FileSystems.exists(f"{bucket}/.staging/w/b/t.avro")
     assert atomic_files.names_in(f"{bucket}/.claims") == ["w.json"]
+
+
+def test_nothing_is_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    assert atomic_files.names_in(str(tmp_path / "file" / "out")) == []
