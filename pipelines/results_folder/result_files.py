@@ -68,15 +68,26 @@ def read_trace(output: str, number: int, kind: str) -> dict[str, Any] | None:
     Raises:
       ValueError: it is not whole, or of a later version.
     """
-    path = trace(output, number, kind)
+    return read_record(trace(output, number, kind), "records of runs", VERSION)
+
+
+def read_record(path: str, what: str, version: int) -> dict[str, Any] | None:
+    """The JSON object of a file; None if there is no such file.
+
+    Args:
+      what: it is called in messages.
+
+    Raises:
+      ValueError: it is not whole, or of another version.
+    """
     try:
         found: dict[str, Any] = json.loads(atomic_files.read(path))
     except FileNotFoundError:
         return None
     except ValueError:
-        raise ValueError(f"output: must hold whole records of runs, got {path!r} damaged") from None
-    if found.get("version") != VERSION:
-        raise ValueError(f"output: must hold records of version {VERSION}, got {found.get('version')!r} in {path!r}")
+        raise ValueError(f"output: must hold whole {what}, got {path!r} damaged") from None
+    if found.get("version") != version:
+        raise ValueError(f"output: must hold records of version {version}, got {found.get('version')!r} in {path!r}")
     return found
 
 

@@ -32,8 +32,8 @@ class Identity(NamedTuple):
     revision: int
 
 
-def _moment(text: str) -> float:
-    """Seconds since the epoch of a moment, or of such a number."""
+def seconds(text: str) -> float:
+    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
     try:
         return float(text)
     except ValueError:
@@ -49,9 +49,9 @@ class WindowOptions:
     """Which windows and keys of the input are meant."""
 
     start: float | None = declare(
-        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=_moment
+        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=seconds
     )
-    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=_moment)
+    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=seconds)
     keys: tuple[str, ...] | None = declare(None, "only these keys, comma-separated")
 
 
@@ -189,15 +189,3 @@ def _plain(path: str) -> str:
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def seconds(text: str) -> float:
-    """A time in seconds since the epoch, from such a number or ISO 8601; UTC unless it says otherwise."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return moment(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a time such as 2026-11-21T08:00, got {text!r}") from None

@@ -5,7 +5,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets.pipelines.results_folder.result_files import CLAIMS, standing
+from beam_coresets.pipelines.results_folder.result_files import CLAIMS, read_record, standing
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.claims import Claims, place_of
@@ -30,7 +30,7 @@ def require_same_stream(claims: Claims, window: str, key_column: str | None) -> 
     }  # fmt: skip
     path = str(FileSystems.join(output, CLAIMS, _NOTE))
     if names:
-        _hold(output, asked, _noted(path) or _shown_by(claims, names[-1], asked))
+        _hold(output, asked, read_record(path, "notes of its stream", VERSION) or _shown_by(claims, names[-1], asked))
     atomic_files.replace(path, json.dumps({"version": VERSION, **asked}, indent=1).encode() + b"\n")
 
 
@@ -47,18 +47,6 @@ def _said(value: Any) -> str:
         kind, size, period = value
         return {"fixed": f"{size:g}s", "sliding": f"{size:g}s/{period:g}s"}.get(kind, f"global/{period:g}s")
     return "none" if value is None else str(value)
-
-
-def _noted(path: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads(atomic_files.read(path))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        raise ValueError(f"output: must hold whole notes of its stream, got {path!r} damaged") from None
-    if found.get("version") != VERSION:
-        raise ValueError(f"output: must hold a stream's note of version {VERSION}, got {path!r}")
-    return found
 
 
 def _shown_by(claims: Claims, name: str, asked: dict[str, Any]) -> dict[str, Any]:

@@ -56,9 +56,9 @@ class StreamLetters:
         return sum(self._write(stretch, bounds, found) for (stretch, bounds), found in together.items())
 
     def _write(self, stretch: str, bounds: Bounds, letters: list[DeadLetter]) -> int:
-        known, written = self._of(stretch), 0
-        if any(_identity(letter) not in known for letter in letters):  # another holder may have refused more, or less
-            known = self._of(stretch, anew=True)
+        known = self._known.get(stretch)
+        if known is None or any(_identity(letter) not in known for letter in letters):
+            known = self._look(stretch)  # again: another holder may have refused more, or less, by now
         while letters := [letter for letter in letters if _identity(letter) not in known]:
             path = self._path(stretch, bounds, letters[0])
             if atomic_files.create_exclusively(path, tables.encode(letters_table(letters), self._form)):
@@ -66,20 +66,19 @@ class StreamLetters:
                 return len(letters)
             known.update(self._read(path))
             known.add(_identity(letters[0]))  # the name says so, whatever else became of the file
-        return written
+        return 0
 
-    def _of(self, stretch: str, anew: bool = False) -> set[tuple[str, ...]]:
-        """What is known to be written of a stretch: at first, what its files hold, in whichever windows."""
-        if anew or stretch not in self._known:
-            folder = str(FileSystems.join(self._output, "dead_letters"))
-            folders = [folder, *(str(FileSystems.join(folder, day)) for day in atomic_files.folders_in(folder))]
-            paths = [FileSystems.join(day, name) for day in folders for name in atomic_files.names_in(day)
-                     if f"-{stretch}-" in name and name.endswith(f".{self._form}")
-                     and not name.startswith(".")]  # fmt: skip
-            self._known[stretch] = {identity for path in paths for identity in self._read(str(path))}
-            if len(self._known) > _HELD:
-                self._known.popitem(last=False)
+    def _look(self, stretch: str) -> set[tuple[str, ...]]:
+        """What its files hold by now of a stretch, in whichever windows."""
+        folder = str(FileSystems.join(self._output, "dead_letters"))
+        folders = [folder, *(str(FileSystems.join(folder, day)) for day in atomic_files.folders_in(folder))]
+        paths = [FileSystems.join(day, name) for day in folders for name in atomic_files.names_in(day)
+                 if f"-{stretch}-" in name and name.endswith(f".{self._form}")
+                 and not name.startswith(".")]  # fmt: skip
+        self._known[stretch] = {identity for path in paths for identity in self._read(str(path))}
         self._known.move_to_end(stretch)
+        if len(self._known) > _HELD:
+            self._known.popitem(last=False)
         return self._known[stretch]
 
     def _read(self, path: str) -> Iterable[tuple[str, ...]]:
