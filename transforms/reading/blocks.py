@@ -20,6 +20,7 @@ from beam_coresets import hashing
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
+from beam_coresets.transforms.reading import folder_keys
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.formats import Format, naming
@@ -57,7 +58,7 @@ def read_part(part: Part, form: Format, layout: Layout) -> Iterator[PointBlock |
     def batches() -> Iterator[Any]:
         for file in part.files:
             with naming(form.label, file.path):
-                yield from form.read(file, layout, letters.append)
+                yield from folder_keys.read(form, file, layout, letters.append)
 
     held: PointBlock | None = None
     for pieces in regroup(batches(), layout.block_rows):

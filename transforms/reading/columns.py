@@ -1,7 +1,7 @@
 """Which columns of a file make a point, settled once from its first file, and what a refused row is called."""
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -105,6 +105,7 @@ class Layout:
       schema: Arrow types of the columns to read, as found in the first file.
       file_columns: all columns of the first file.
       left_out: the columns, with their types, that are no coordinates as they hold no numbers, where none were named.
+      keys: those among the columns to read that the folders say, not the files.
       named: whether the file says what its columns are called.
     """
 
@@ -115,6 +116,7 @@ class Layout:
     file_columns: tuple[str, ...]
     left_out: tuple[str, ...] = ()
     named: bool = True
+    keys: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -205,9 +207,10 @@ def _remedy(fields: Sequence[Any]) -> str:
     return f": name {it} in {option}, or leave {leave} out with --columns"
 
 
-def _numeric(schema: Any, options: Columns, source: str) -> tuple[str, ...]:
+def _numeric(schema: Any, options: Columns, source: str, keys: Collection[str]) -> tuple[str, ...]:
     """The columns that are coordinates if none are named."""
-    free = [f for f in schema if f.name not in options.roles and f.name and not f.name.startswith(_PANDAS_INDEX)]
+    used = {*options.roles, *keys, ""}
+    free = [f for f in schema if f.name not in used and not f.name.startswith(_PANDAS_INDEX)]
     names = tuple(field.name for field in free if kinds.is_number(field.type))
     if not names:
         vectors = [field.name for field in free if kinds.is_vector(field.type)]
@@ -217,8 +220,13 @@ def _numeric(schema: Any, options: Columns, source: str) -> tuple[str, ...]:
     return names
 
 
-def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> Layout:
+def resolve(
+    schema: Any, options: Columns, source: str, sample: Any = None, keys: Collection[str] = ()
+) -> Layout:
     """Settles which columns are read, from the Arrow schema (and for vectors a sample) of the first file.
+
+    Args:
+      keys: names that its folders say, which are no coordinates by themselves.
 
     Raises:
       SchemaError: a column is missing or of a type that can't be used; the message names what is there.
@@ -228,7 +236,7 @@ def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> L
     elif options.columns is not None:
         coordinates = tuple(options.columns)
     else:
-        coordinates = _numeric(schema, options, source)
+        coordinates = _numeric(schema, options, source, keys)
     _validate(schema, options, coordinates, source)
     dim = len(coordinates)
     if options.vector_column is not None:
@@ -239,6 +247,7 @@ def resolve(schema: Any, options: Columns, source: str, sample: Any = None) -> L
     out: tuple[str, ...] = ()
     if options.columns is None and options.vector_column is None:
         out = tuple(f"{f.name or 'the one without a name'} ({_type_of(f)})" for f in schema if f.name not in needed)
+        out += tuple(f"{key} (a key of the folders)" for key in keys if key not in (*needed, *schema.names))
     return Layout(options, coordinates, dim, read, tuple(schema.names), out)
 
 

@@ -2,22 +2,28 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from apache_beam.io.filesystem import FileMetadata
 
 from beam_coresets import hashing
-from beam_coresets.transforms.reading.columns import Columns, Layout, resolve
+from beam_coresets.transforms.reading import folder_keys
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
+from beam_coresets.transforms.reading.folder_keys import HasPath
 from beam_coresets.transforms.reading.formats import AVRO, NPY, PARQUET, FilePart, Format, naming, suffix
 from beam_coresets.transforms.reading.json_lines import JSON_LINES
 from beam_coresets.transforms.reading.text_formats import CSV, TEXT
+from beam_coresets.transforms.text.dialects import dialect_of
 
 FILE_FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}
 MIN_PART_BYTES = 64 << 20
 MAX_PARTS = 512
 LANES = 4
+
+Absent = Callable[[Any, Columns], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +145,29 @@ def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layo
     """The layout that all parts are read with, from the first file that is not empty."""
     first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
     columns.check_goes_with(form.dialect, form.label)
-    with naming(form.label, first):
-        columns = form.settle(first, columns)
-        schema, sample = form.probe(first, columns)
-    layout = resolve(schema, columns, first, sample)
-    return dataclasses.replace(layout, named=form.named and columns.header is not False)
+    return layout_of(first, form, columns, files)
+
+
+def layout_of(
+    path: str, form: Format, columns: Columns, files: Iterable[HasPath] = (), absent: Absent | None = None
+) -> Layout:
+    """The layout that a file suggests, and those that are read with it.
+
+    Args:
+      absent: gives types to columns that the file does not say anything of.
+
+    Raises:
+      ValueError: it can't be read, or lacks a column.
+    """
+    keys = folder_keys.keys_of(path)
+    with naming(form.label, path):
+        columns = dataclasses.replace(columns, **dialect_of(form.settle(path, folder_keys.without(columns, keys))))
+        own, sample = form.probe(path, columns)
+    schema = folder_keys.with_keys(own, columns, path, files)
+    layout = resolve(schema if absent is None else absent(schema, columns), columns, path, sample, keys)
+    said = tuple(key for key in keys if key in layout.needed and key not in own.names)
+    if set(layout.coordinates) <= set(said):
+        raise SchemaError(f"columns: must name a column of the files, got only keys of the folders of {path!r}")
+    named = form.named and columns.header is not False
+    there = tuple(name for name in layout.file_columns if name not in said)
+    return dataclasses.replace(layout, named=named, keys=said, file_columns=there)

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from beam_coresets.declared import declare
 from beam_coresets.transforms.text.cells import NULLS
@@ -82,6 +83,11 @@ class TextParameters:
         quote = '"' if self.quote is None else self.quote
         delimiter = _NAMES.get(delimiter, delimiter)
         return delimiter, None if quote == "none" else quote, self.comment
+
+
+def dialect_of(settled: TextParameters) -> dict[str, Any]:
+    """The options of a dialect by name."""
+    return {field.name: getattr(settled, field.name) for field in dataclasses.fields(TextParameters)}
 
 
 def _is_character(text: str) -> bool:

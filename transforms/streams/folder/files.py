@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.reading import folder_keys
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
@@ -94,7 +95,7 @@ def _batches(files: Sequence[FilePart], form: Format, layout: Layout, skip: int,
     for file in files:
         bad.shift, first = bad.end, 0 if file.start == 0 else None
         with naming(form.label, file.path):
-            for batch in form.read(file, layout, bad):
+            for batch in folder_keys.read(form, file, layout, bad):
                 if not len(batch):
                     continue
                 first = int(batch.rows[0]) if first is None else first

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 
 from beam_coresets.hashing import hash_integers
 from beam_coresets.transforms.base.dead_letter import DeadLetter
-from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.finding.paths import on_this_machine
-from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, naming, suffix
-from beam_coresets.transforms.reading.parts import FILE_FORMATS
+from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, suffix
+from beam_coresets.transforms.reading.parts import FILE_FORMATS, layout_of
 from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
@@ -31,6 +31,14 @@ _LONGEST_WAIT = 0.05
 _MAX_REASON = 500
 _OPEN_FILES = 8  # of a reader at once: each holds some blocks
 _WILD = re.compile(r"[*?\[{]")
+
+
+def _with_absent(schema: Any, columns: Columns) -> Any:
+    for name in dict.fromkeys((*(columns.columns or ()), *columns.roles)):
+        if name not in schema.names:
+            number = name in (*(columns.columns or ()), columns.weight_column)
+            schema = schema.append(pa.field(name, pa.float64() if number else pa.string()))
+    return schema
 
 
 class Folder:
@@ -99,11 +107,12 @@ class Folder:
     def _settle_columns(self) -> None:
         """Says once which columns are coordinates and what type kept ones have, for all files and shards."""
         problem: ValueError | None = None
-        for file in names_in(self.pattern):
+        there = names_in(self.pattern)
+        for file in there:
             if not file.size:
                 continue
             try:
-                layout = self._layout_found(file.path)
+                layout = self._layout_found(file.path, there)
             except SchemaError:
                 raise
             except ValueError as error:
@@ -153,24 +162,14 @@ class Folder:
             schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
         return dataclasses.replace(layout, schema=schema)
 
-    def _layout_found(self, path: str) -> Layout:
-        form, columns = self.form(path), self.chunking.read
-        with naming(form.label, path):
-            columns = form.settle(path, columns)
-            schema, sample = form.probe(path, columns)
-        # A field that a line of JSON does not have is null, so one that no line has is null too.
-        if form is FILE_FORMATS["jsonl"]:
-            for name in dict.fromkeys((*(columns.columns or ()), *columns.roles)):
-                if name not in schema.names:
-                    schema = schema.append(pa.field(name, self._absent(name)))
+    def _layout_found(self, path: str, files: Sequence[Found] = ()) -> Layout:
+        form = self.form(path)
+        # a field that a line of JSON does not have is null, so one that no line has is null too
+        absent = _with_absent if form is FILE_FORMATS["jsonl"] else None
         try:
-            return resolve(schema, columns, path, sample)
+            return layout_of(path, form, self.chunking.read, files, absent)
         except SchemaError as error:
             raise self.chunking.explain(error) from None
-
-    def _absent(self, name: str) -> Any:
-        columns = self.chunking.columns
-        return pa.float64() if name in (*(columns.columns or ()), columns.weight_column) else pa.string()
 
     @property
     def bounded(self) -> bool:
