@@ -2,6 +2,7 @@
 
 JSON lines that a whole chunk can't be parsed as is halved until the bad line stands alone: it costs itself.
 """
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -24,8 +25,9 @@ from beam_coresets.transforms.reading.formats import (
     python_batch,
     python_column,
 )
-from beam_coresets.transforms.reading.text_formats import head_of, lines_of
+from beam_coresets.transforms.reading.text_formats import head_of, lines_of, typed
 from beam_coresets.transforms.reading.types.kinds import integer_type
+from beam_coresets.transforms.text.cells import measure_type
 from beam_coresets.transforms.text.json_arrays import elements, is_array
 from beam_coresets.transforms.text.records import pieces_of
 
@@ -75,6 +77,11 @@ def _json_type(values: list[Any], exact: bool) -> pa.DataType:
     return {"str": pa.string(), "bool": pa.bool_(), "": pa.null()}.get(most, pa.struct([]))
 
 
+def _time_type(texts: list[str]) -> Any:
+    kind = measure_type(pa.array(texts, pa.string()))
+    return kind if pa.types.is_timestamp(kind or pa.null()) else None
+
+
 def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     head, _ = head_of(path, options)
     if is_array(head):
@@ -92,6 +99,9 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     for name in asked.intersection(types):
         if pa.types.is_null(types[name]):  # what comes later is told by its use
             types[name] = pa.string() if name in exact else pa.float64()
+        elif pa.types.is_string(types[name]) and name in (options.columns or ()):
+            texts = [text for text in (record.get(name) for record in records) if isinstance(text, str)]
+            types[name] = _time_type(texts) or types[name]
     sample = None
     if options.vector_column in types:
         vectors = [record.get(options.vector_column) for record in records]
@@ -148,6 +158,13 @@ def _batch_of(values: list[Any], row: int, part: FilePart, layout: Layout) -> Ba
 
 def _read_json(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
     """Whole files, one object a line, or one array of objects; a field that an object does not have is null."""
+    read = [pa.field(f.name, pa.string()) if pa.types.is_timestamp(f.type) else f for f in layout.schema]
+    texts = dataclasses.replace(layout, schema=pa.schema(read))
+    for batch in _json_values(part, texts, report):
+        yield typed(batch, layout)
+
+
+def _json_values(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
     row = 0
     if is_array(head_of(part.path, layout.options)[0]):
         with open_bytes(part.path) as file:

@@ -28,7 +28,7 @@ from beam_coresets.transforms.reading.formats import (
     suffix,
 )
 from beam_coresets.transforms.text import dialects
-from beam_coresets.transforms.text.cells import NULLS, as_columns, parse_numbers
+from beam_coresets.transforms.text.cells import NULLS, as_columns, measure_type, parse_as, parse_numbers
 from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, pieces_of
 from beam_coresets.transforms.text.words import columns_of_words, split_words
 
@@ -93,7 +93,10 @@ def _is_parted_by_commas(lines: Sequence[Sequence[str]]) -> bool:
 
 
 def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
-    """Types of text columns from a first look: numbers where at least half of the cells that aren't empty are."""
+    """Types of text columns from a first look: numbers where at least half of the cells that aren't empty are.
+
+    Columns that are named as coordinates may be truth values or times as well.
+    """
     labels = {options.id_column, options.group_column, *options.keep_columns}
     labels -= {*(options.columns or ()), options.weight_column}  # what is to be a number, too, is one
     fields = []
@@ -106,6 +109,8 @@ def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
                 kind = pa.float64()
             elif not wrong:
                 kind = pa.null()
+            elif name in (options.columns or ()):
+                kind = measure_type(cells, options.null) or kind
         fields.append((name, kind))
     return pa.schema(fields)
 
@@ -208,6 +213,26 @@ def _places(names: Sequence[str], layout: Layout, path: str) -> dict[str, int]:
     return {name: places[name] for name in layout.needed}
 
 
+def _is_text(kind: Any) -> bool:
+    """Whether a column of this type is read as text first."""
+    return bool(pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_timestamp(kind))
+
+
+def typed(batch: Batch, layout: Layout) -> Batch:
+    """A batch whose columns of truth values and times may be text, with these columns as the layout has them."""
+    columns = {name: batch.columns.column(name) for name in batch.columns.schema.names}
+    unparsable = dict(batch.unparsable)
+    for field in layout.schema:
+        text = columns[field.name]
+        if field.type != text.type and pa.types.is_string(text.type) and _is_text(field.type):
+            columns[field.name], bad = parse_as(text, field.type, layout.options.null)
+            unparsable[field.name] = unparsable.get(field.name, False) | bad
+    if len(unparsable) == len(batch.unparsable):
+        return batch
+    raw = batch.columns if batch.raw is None else batch.raw
+    return dataclasses.replace(batch, columns=pa.record_batch(columns), unparsable=unparsable, raw=raw)
+
+
 class _TypedRows:
     """Records of text to batches of a layout: at once, until a cell is found that can't be read so."""
 
@@ -217,12 +242,13 @@ class _TypedRows:
         self._at_once = not layout.options.null
 
     def batch(self, data: Any, numbers: Array, width: int) -> Batch:
-        kinds = {f.name: pa.string() if pa.types.is_string(f.type) else pa.float64() for f in self._layout.schema}
+        kinds = {f.name: pa.string() if _is_text(f.type) else pa.float64() for f in self._layout.schema}
         if self._at_once:
             try:
                 take = {self._places[name]: kind for name, kind in kinds.items()}
                 columns = as_columns(data, width, take, len(numbers), *self._signs, self._decimal)
-                return Batch(columns.rename_columns(list(kinds)), numbers, self._part.path, self._part.key)
+                batch = Batch(columns.rename_columns(list(kinds)), numbers, self._part.path, self._part.key)
+                return typed(batch, self._layout)
             except pa.ArrowInvalid:
                 self._at_once = False
         take = dict.fromkeys(self._places.values(), pa.binary())
@@ -235,7 +261,7 @@ class _TypedRows:
         for field in self._layout.schema:
             raw[field.name], bad = _as_text(cells.column(field.name))
             columns[field.name] = raw[field.name]
-            if not pa.types.is_string(field.type):
+            if not _is_text(field.type):
                 columns[field.name], bad = parse_numbers(raw[field.name], self._decimal, nulls)
             elif nulls:
                 gone = pc.is_in(raw[field.name], value_set=pa.array(nulls, pa.string()))
@@ -243,9 +269,10 @@ class _TypedRows:
             if bad is not None:
                 unparsable[field.name] = bad
         part = self._part
-        return Batch(
+        batch = Batch(
             pa.record_batch(columns), numbers, part.path, part.key, unparsable=unparsable, raw=pa.record_batch(raw)
         )
+        return typed(batch, self._layout)
 
 
 def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:

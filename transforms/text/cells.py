@@ -1,4 +1,6 @@
-"""Cells of text to numbers."""
+"""Cells of text to numbers, truth values and times."""
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from beam_coresets.times import moment_or_nan
+
 NULLS = ("", "na", "n/a", "#n/a", "null", "none", "<na>")
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?(?i:inf|infinity|nan)$"
+_DAY = r"^\d{4}-\d\d-\d\d"  # of times Arrow takes some forms that Python does not
+_CLOCK = r"[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
+_ZONED, _LOCAL = _DAY + _CLOCK + r"(Z|[+-][01]\d:[0-5]\d)$", _DAY + f"({_CLOCK})?$"
 _COMMA_NUMBER = r"^[-+]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*)(,[0-9]*)?([eE][-+]?[0-9]+)?$|^[-+]?(?i:inf|infinity|nan)$"
 
 
@@ -39,6 +46,41 @@ def parse_numbers(
     numbers = pc.cast(pc.if_else(fits, text, pa.scalar(None, pa.string())), pa.float64())
     bad = np.asarray(pc.invert(fits).fill_null(False))
     return numbers, bad if bad.any() else None
+
+
+def parse_as(cells: Any, kind: Any, nulls: Sequence[str] = ()) -> tuple[Any, npt.NDArray[np.bool_]]:
+    """Text as truth values (true, false) or as times (ISO 8601, UTC without a zone), by the Arrow type.
+
+    Cells that are none are null in the array and marked in the mask (n,).
+    """
+    text = pc.utf8_trim_whitespace(cells)
+    nothing = pc.is_in(pc.utf8_lower(text), value_set=pa.array([*NULLS, *map(str.lower, nulls)], pa.string()))
+    text = pc.if_else(nothing, pa.scalar(None, pa.string()), text)
+    if pa.types.is_boolean(kind):
+        values = pc.index_in(pc.utf8_lower(text), value_set=pa.array(["false", "true"])).cast(pa.bool_())
+    else:
+        values = _times(text).cast(kind)
+    return values, np.asarray(pc.and_(text.is_valid(), values.is_null()))
+
+
+def _times(text: Any) -> Any:
+    """ISO 8601 text as microseconds in UTC, those of one usual form at once, others cell by cell."""
+    for pattern, kind in ((_ZONED, pa.timestamp("us", "UTC")), (_LOCAL, pa.timestamp("us"))):
+        if pc.all(pc.match_substring_regex(text, pattern)).as_py():
+            with contextlib.suppress(pa.ArrowInvalid):
+                return text.cast(kind).cast(pa.int64()).cast(pa.timestamp("us", "UTC"))
+    seconds = [math.nan if cell is None else moment_or_nan(cell) for cell in text.to_pylist()]
+    counts = [None if math.isnan(moment) else round(moment * 1e6) for moment in seconds]
+    return pa.array(counts, pa.int64()).cast(pa.timestamp("us", "UTC"))
+
+
+def measure_type(cells: Any, nulls: Sequence[str] = ()) -> Any:
+    """The type, of truth values or times, that at least half of some cells of text are; None if they are neither."""
+    for kind in (pa.bool_(), pa.timestamp("us", "UTC")):
+        values, bad = parse_as(cells, kind, nulls)
+        if len(values) - values.null_count >= max(1, int(bad.sum())):
+            return kind
+    return None
 
 
 def as_columns(
