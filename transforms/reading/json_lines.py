@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from beam_coresets.transforms.base.dead_letter import DeadLetter
-from beam_coresets.transforms.reading.columns import Columns, Layout
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import (
     SAMPLE_ROWS,
@@ -92,6 +92,8 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     records = [record for record in values if isinstance(record, dict)]
     if not records:
         raise ValueError("no line with an object in it, and no array of objects")
+    if len(values) == 1 and not is_array(head) and options.columns is None and options.vector_column is None:
+        _check_one(records[0], path)
     names = dict.fromkeys(name for record in records for name in record)
     exact = set(options.roles) - {options.weight_column, *(options.columns or ())}
     types = {name: _json_type([record.get(name) for record in records], name in exact) for name in names}
@@ -108,6 +110,16 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
         column, _ = python_column(vectors, types[options.vector_column])
         sample = pa.record_batch([column], names=[options.vector_column])
     return pa.schema(list(types.items())), sample
+
+
+def _check_one(record: dict[str, Any], path: str) -> None:
+    """Raises SchemaError for a file of one object in which the rows may be."""
+    lists = [name for name, value in record.items() if isinstance(value, list) and len(value) > 1]
+    if lists:
+        raise SchemaError(
+            f"columns: must be given (--columns, --vector-column) if the one object of {path!r} is a row, as rows are "
+            f"objects, one a line or in an array; got lists in {', '.join(map(repr, lists[:8]))}"
+        )
 
 
 def _json_batches(chunk: bytes, row: int, part: FilePart, layout: Layout, report: Report) -> Iterator[tuple[int, Any]]:

@@ -27,8 +27,8 @@ from beam_coresets.transforms.reading.formats import (
     open_bytes,
     suffix,
 )
-from beam_coresets.transforms.text import dialects
-from beam_coresets.transforms.text.cells import NULLS, as_columns, measure_type, parse_as, parse_numbers
+from beam_coresets.transforms.text import dialects, headers
+from beam_coresets.transforms.text.cells import as_columns, measure_type, parse_as, parse_numbers
 from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, pieces_of
 from beam_coresets.transforms.text.words import columns_of_words, split_words
 
@@ -149,20 +149,28 @@ def _probe_csv(path: str, options: Columns) -> tuple[Any, Any]:
         names = _first_line(_csv_reader(file, path, options), path, options)
     if names is None:
         raise ValueError("no row")
+    rows = dialects.first_rows(head_of(path, options)[0], *options.characters(_usual(path)))
+    if options.header is False:
+        names = [f"f{j}" for j in range(headers.width_of(rows))]
+    else:
+        names = _named(names, rows[1:], path)
     with open_bytes(path) as file:
         reader = _csv_reader(file, path, options)
-        if options.header is False:
-            names = [f"f{j}" for j in range(len(names))]
-        else:
+        if options.header is not False:
             _first_line(reader, path, options)
         found = (each for each in reader.batches(len(names)) if len(each.numbers))
         records = next(found, Records(b"", np.empty(0), []))
-    if options.columns is None and options.vector_column is None and len(set(names)) < len(names):
-        raise SchemaError(f"columns: must have distinct names, got {names} in {path!r}")
     columns = _sample(records, names, path, options)
     schema = _columns_of_numbers(pa.RecordBatch.from_arrays(columns, names=names), options)
-    _check_first_line(names, schema, path, options)
+    _check_first_line(names, schema, rows[1:], path, options)
     return schema, None
+
+
+def _named(names: list[str], rows: Sequence[Sequence[str]], path: str) -> list[str]:
+    try:
+        return headers.names_for(names, rows)
+    except ValueError as error:
+        raise SchemaError(f"{error} in {path!r}") from None
 
 
 def _sample(records: Records, names: Sequence[str], path: str, options: Columns) -> list[Any]:
@@ -183,23 +191,33 @@ def _sample(records: Records, names: Sequence[str], path: str, options: Columns)
     return columns
 
 
-def _check_first_line(names: Sequence[str], schema: Any, path: str, options: Columns) -> None:
+def _check_first_line(
+    names: Sequence[str], schema: Any, rows: Sequence[Sequence[str]], path: str, options: Columns
+) -> None:
     """Raises SchemaError if the names may well be data: then the first row would be lost without a word."""
     asked = {*(options.columns or ()), *options.roles}
-    if options.header is not None or asked & set(names):
+    if options.header is None and not asked & set(names):
+        text = [pa.types.is_string(kind) for kind in schema.types]
+        if option := headers.may_be_data(names, text, rows, options.null):
+            raise SchemaError(
+                f"no_header: must be given ({option}) if the first line of {path!r} is data, or header (--header) if "
+                f"it holds names, got {_shown(names)}"
+            )
+    if options.columns is not None or options.vector_column is not None:
         return
-    if [*names] == ["", *map(str, range(len(names) - 1))]:  # pandas' own names, beside its index
-        return
-    nothing = {*NULLS, "nan", *map(str.lower, options.null)}  # a cell without a value says neither
-    told = [(dialects.is_number(name), pa.types.is_string(kind))
-            for name, kind in zip(names, schema.types, strict=True) if name.lower() not in nothing]  # fmt: skip
-    numbers = [number for number, _ in told]
-    if any(numbers) and (all(numbers) or not any(number == text for number, text in told)):
-        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    again = [name for name, count in Counter(names).items() if name and count > 1]
+    if again:
+        raise SchemaError(f"columns: must have names of their own, or be named (--columns), got {_shown(again)} more "
+                          f"than once in {path!r}")  # fmt: skip
+    if len(names) == 1 and pa.types.is_string(schema.types[0]) and rows and len(rows[0][0].split()) > 1:
         raise SchemaError(
-            f"no_header: must be given (--no-header) if the first line of {path!r} is data, or header (--header) if it "
-            f"holds names, got {shown}"
+            f"delimiter: must be given (--delimiter space, or --input-format text where blanks run) for lines like "
+            f"{rows[0][0][:80]!r} of {path!r}"
         )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _places(names: Sequence[str], layout: Layout, path: str) -> dict[str, int]:
@@ -285,6 +303,8 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
             names = _first_line(reader, path, options)
         if names is None:
             return
+        if ["", *names] == list(layout.file_columns):
+            names = layout.file_columns
         typed = _TypedRows(layout, part, _places(names, layout, path), options.characters(_usual(path))[:2])
         for records in reader.batches(len(names)):
             for number, reason, text in records.refused:

@@ -109,6 +109,12 @@ def names_of(line: bytes, delimiter: str, quote: str | None) -> list[str]:
     return [cell.strip() for cell in _rows(line.decode("utf-8", "backslashreplace"), delimiter, quote)[0]]
 
 
+def first_rows(head: bytes, delimiter: str, quote: str | None, comment: str | None) -> list[list[str]]:
+    """The cells of the first lines of a text, without blanks around them."""
+    lines = _first_lines(without_separator_line(head).decode("utf-8", "replace"), comment)
+    return [[cell.strip() for cell in row] for row in _rows("\n".join(lines), delimiter, quote)]
+
+
 def guessed(
     head: bytes, asked: TextParameters, named: Collection[str], usual: str, header: bool
 ) -> dict[str, str]:

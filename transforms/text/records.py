@@ -206,7 +206,8 @@ class RecordReader:
             taken, records, odd = self._scanned(NONE, 1)
             data, self._rest = bytes(self._rest[:taken]), self._rest[taken:]
             if any(kind == _OPEN for kind, *_ in odd):
-                raise ValueError("a quote in the first line that is not closed")
+                said = "a quote in the first line that is not closed, or has text behind it (--quote, --delimiter)"
+                raise ValueError(said)
             if records:
                 begin = max((end for kind, _, end, _, _ in odd), default=0)
                 return data[begin:].strip(b"\r\n")

@@ -26,6 +26,60 @@ def test_an_index_without_a_name_is_no_coordinate(tmp_path):
     assert "the one without a name" in " ".join(source.notes)
 
 
+@pytest.mark.parametrize(("text", "option"), [
+    ("150,4,setosa,versicolor\n" + "5.1,3.5,1.4,0\n4.9,3.0,1.3,1\n" * 9, "--no-header --max-bad-rows 1"),
+    ("0,0,5,13\n1,0,2,7\n", "--no-header"),
+    ("7.5,7.5\n2.5,3.5\n", "--no-header"),
+    ("1,2,3,4,5\n2,3,4,5,6\n", "--no-header"),
+    ("1,2,3,4,5,a\n2,3,4,5,6,b\n", "--no-header"),
+])  # fmt: skip
+def test_a_first_line_that_counts_or_repeats_is_no_header_in_silence(tmp_path, text, option):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"no_header: must be given \\({option}\\)"):
+        ReadBlocks(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("line", ["name,code,1960,1970,1980,1990,2000", ",,0.5,1.0,1.5,2.0,2.5"])
+def test_years_and_steps_beside_text_are_names(tmp_path, line):
+    (tmp_path / "a.csv").write_text(f"{line}\n" + "Aruba,ABW,4.8,4.6,4.4,4.2,4.1\nChad,TCD,7.1,7.3,7.2,7.0,6.8\n")
+    assert ReadBlocks(str(tmp_path / "a.csv")).layout.coordinates == tuple(line.split(",")[2:])
+
+
+def test_a_first_line_of_another_width_than_all_rows_is_refused_by_name(tmp_path):
+    (tmp_path / "a.csv").write_text("2,2,benign\n1,2,3,4,5\n6,7,8,9,0\n")
+    with pytest.raises(ValueError, match=r"header: must name every cell of a row, got 3 for rows of 5.*--no-header"):
+        ReadBlocks(str(tmp_path / "a.csv"))
+    found = list(ReadBlocks(str(tmp_path / "a.csv"), Columns(header=False)).here())
+    assert [len(each.points) for each in found if isinstance(each, PointBlock)] == [2]
+    assert [each.position for each in found if isinstance(each, DeadLetter)] == ["row 0"]
+
+
+def test_row_names_as_r_writes_them_are_no_coordinate(tmp_path):
+    (tmp_path / "a.csv").write_text('"x","y"\n"1",2.5,3\n"2",4.5,5\n')
+    source = ReadBlocks(str(tmp_path / "a.csv"))
+    assert source.layout.coordinates == ("x", "y")
+    (block,) = source.here()
+    assert block.points.tolist() == [[2.5, 3.0], [4.5, 5.0]]
+
+
+def test_several_columns_without_a_name_are_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text("x,,y,\n1,2,3,\n4,5,6,\n")
+    assert ReadBlocks(str(tmp_path / "a.csv")).layout.coordinates == ("x", "y")
+
+
+def test_lines_of_words_are_told_from_lines_of_cells(tmp_path):
+    (tmp_path / "a.csv").write_text("id kind size\na b 1\nc d 2\n")
+    with pytest.raises(ValueError, match=r"delimiter: must be given .*--delimiter space, or --input-format text"):
+        ReadBlocks(str(tmp_path / "a.csv"))
+
+
+@pytest.mark.parametrize("value", [{"count": 2, "data": [{"x": 1}, {"x": 2}]}, {"x": [1, 2], "y": [3, 4]}])
+def test_an_object_that_holds_the_rows_is_no_row(tmp_path, value):
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    with pytest.raises(ValueError, match=r"columns: must be given .* rows are objects, one a line or in an array"):
+        ReadBlocks(str(tmp_path / "a.json"))
+
+
 @pytest.mark.parametrize("text", ["10,20\n30,40\n", "1, 2, 3\n4, 5, 6\n"])
 def test_numbers_with_commas_between_them_are_no_decimals(tmp_path, text):
     (tmp_path / "t.txt").write_text(text)
