@@ -97,13 +97,14 @@ def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known = dataclasses.replace(known, poll=min(known.poll, PRISM_POLL))
     write = WriteSummaries(known.output, known.format, WEAK_ORDER if known.weak else ORDER)
+    option = "output_config" if known.output_config else "kafka_config"
+    config = kafka_config(getattr(known, option), option) if known.output_topic else {}
     pipeline = beam.Pipeline(options=beam_options)
     domains = runners.domains_of(beam_options, known.shards)
     stream = stream_of(known, *workers, known.coordinator_replicas or 1, domains)
     result = _summarized(pipeline, known, stream, write.claims)
     written = result.decided | "Write" >> write
     if known.output_topic:
-        config = kafka_config(known.output_config or known.kafka_config)
         config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
         left = [(0, window) for window in write.claims.unannounced()]

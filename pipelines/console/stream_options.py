@@ -139,6 +139,8 @@ def source_of(known: StreamOptions) -> Source:
     _check_one_source(known)
     if known.rate:
         dim = known.dim or 8
+        if known.metric == "cosine":  # generated points are of any length
+            raise ValueError("metric: must be euclidean with --rate, got 'cosine'")
         return RateSource(
             rate=known.rate, parts=known.parts, dim=dim, seed=known.seed, drift=known.drift, keys=known.keys
         )
@@ -155,7 +157,7 @@ def source_of(known: StreamOptions) -> Source:
     return _kafka(known, columns)
 
 
-def kafka_config(path: str | None) -> dict[str, str]:
+def kafka_config(path: str | None, option: str = "kafka_config") -> dict[str, str]:
     """The settings in a file for Kafka clients; none without one.
 
     Raises:
@@ -165,7 +167,7 @@ def kafka_config(path: str | None) -> dict[str, str]:
         from beam_coresets.transforms.streams.brokers.kafka_config import read_config
     except ImportError as error:
         raise ValueError("topic: must have the extra (pip install 'beam-coresets[kafka]'), got none") from error
-    return read_config(path) if path else {}
+    return read_config(path, option) if path else {}
 
 
 def pubsub_of(known: StreamOptions, windows: WindowSpec) -> ReadPubSub:

@@ -81,6 +81,9 @@ class _Topic(kafka.KafkaSource):
     def starts(self):
         return dict.fromkeys(range(PARTS), 0)
 
+    def since(self, starts, now):
+        return {}
+
     def reader(self, shard, shards):
         return _TopicReader(self)
 
@@ -128,6 +131,9 @@ class _TopicReader:
 
     def new_parts(self):
         return {}
+
+    def knows_parts(self, since):
+        return True
 
     def commit(self, positions):
         pass

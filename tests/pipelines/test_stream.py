@@ -67,6 +67,7 @@ def test_what_can_not_work_is_said_in_one_line(capsys, tmp_path, words, message)
     (["--start=committed", "--window=global/5s"], "start: must not be committed for a running summary"),
     (["--group="], "topic, group: must not be empty, got 'points', ''"),
     (["--kafka-config=none.properties"], "kafka_config: must be a file, got 'none.properties'"),
+    (["--output-topic=t", "--output-config=none.txt"], "output_config: must be a file, got 'none.txt'"),
 ])  # fmt: skip
 def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, words, message):
     pytest.importorskip("confluent_kafka")

@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 
 POOL = 32
 _POOL_BYTES = 8 << 20
+MOST_DRIFT = 1e9  # beyond it, points of float32 soon have nothing but their drift
 _LEAST_PERIOD = 1e-6  # seconds from one message of a part to the next
 _LONGEST_WAIT = 0.05  # the clock may be another than the one that sleeps
 
@@ -71,8 +72,8 @@ class RateSource:
             raise ValueError(f"stop: must not be negative, got {self.stop}")
         if self.keys < 0:
             raise ValueError(f"keys: must not be negative, got {self.keys}")
-        if not math.isfinite(self.drift):
-            raise ValueError(f"drift: must be finite, got {self.drift}")
+        if not abs(self.drift) <= MOST_DRIFT:
+            raise ValueError(f"drift: must be at most {MOST_DRIFT:g} either way, got {self.drift}")
         if any(not 0 <= part < self.parts for part in self.idle_parts) or self.active < 1:
             raise ValueError(f"idle_parts: must be some of 0 to {self.parts - 1}, got {self.idle_parts}")
         if self.period < _LEAST_PERIOD:  # event times could not tell messages apart

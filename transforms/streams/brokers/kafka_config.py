@@ -40,8 +40,11 @@ _DENIED = (
 )  # fmt: skip
 
 
-def read_config(path: str) -> dict[str, str]:
+def read_config(path: str, option: str = "kafka_config") -> dict[str, str]:
     """The settings of a librdkafka configuration file, `name=value` lines or one JSON object, on any Beam filesystem.
+
+    Args:
+      option: whose path it is, for messages.
 
     Raises:
       ValueError: no such file, a line without "=", or JSON that is no object of plain values. What it holds is not
@@ -50,15 +53,17 @@ def read_config(path: str) -> dict[str, str]:
     try:
         with FileSystems.open(path) as file:
             text = file.read().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"kafka_config: must be a file, got {path!r} ({type(error).__name__})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{option}: must be a text file, got {path!r}") from None
+    except OSError as error:
+        raise ValueError(f"{option}: must be a file, got {path!r} ({error.strerror or error})") from None
     if text.lstrip().startswith("{"):
         try:
             found = json.loads(text)
         except ValueError as error:
-            raise ValueError(f"kafka_config: must be JSON or name=value lines, got {path!r} (broken JSON)") from error
+            raise ValueError(f"{option}: must be JSON or name=value lines, got {path!r} (broken JSON)") from error
         if not all(isinstance(value, (str, int, float, bool)) for value in found.values()):
-            raise ValueError(f"kafka_config: must hold plain values, got others in {path!r}")
+            raise ValueError(f"{option}: must hold plain values, got others in {path!r}")
         return {name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in found.items()}
     settings = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -67,7 +72,7 @@ def read_config(path: str) -> dict[str, str]:
             continue
         name, separator, value = line.partition("=")
         if not separator:
-            raise ValueError(f"kafka_config: must hold name=value lines, got another in line {number} of {path!r}")
+            raise ValueError(f"{option}: must hold name=value lines, got another in line {number} of {path!r}")
         settings[name.strip()] = value.strip()
     return settings
 
