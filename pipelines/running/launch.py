@@ -134,7 +134,7 @@ class Job:
 
 
 def _submitted(pipeline: beam.Pipeline) -> Any:
-    _tie_job_server(pipeline.options)
+    _tie_job_server(pipeline)
     # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.
     meant = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -145,9 +145,13 @@ def _submitted(pipeline: beam.Pipeline) -> Any:
         signal.signal(signal.SIGINT, meant)
 
 
-def _tie_job_server(options: PipelineOptions) -> None:
-    """Lets a Java job server that Beam starts end with this process, and keep its temporary files beside ours."""
-    server = options.view_as(JobServerOptions)
+def _tie_job_server(pipeline: beam.Pipeline) -> None:
+    """Lets a job server that Beam starts end with this process; Java's keeps its temporary files beside ours."""
+    if type(pipeline.runner).__name__ == "PrismRunner":
+        from beam_coresets.pipelines.running.tied_prism import TiedPrismRunner
+
+        pipeline.runner = TiedPrismRunner()
+    server = pipeline.options.view_as(JobServerOptions)
     if server.job_server_java_launcher != sys.executable:  # as it is if this was done before
         server.job_server_java_launcher, before = ending.tied(server.job_server_java_launcher)
         given = server.job_server_jvm_properties or []
@@ -174,7 +178,7 @@ def submit(pipeline: beam.Pipeline, cluster: FlinkCluster | None) -> str:
     if cluster is None and not on_dataflow:
         raise ValueError("detach: must be left out unless the job goes to a cluster (it would end at once), got it")
     name = named(pipeline.options)
-    _tie_job_server(pipeline.options)
+    _tie_job_server(pipeline)
     try:
         pipeline.run()
         if cluster is None and cloud.template_location:

@@ -117,6 +117,28 @@ def test_a_killed_command_takes_its_children_along_and_the_next_one_tidies_up(st
     assert len(left(tmp_path)) == 1, "the folder of a command that runs stays"
 
 
+@linux
+def test_a_killed_command_takes_its_prism_along(started, tmp_path):
+    program = tmp_path / "prism"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nexec sleep 600\n")
+    program.chmod(0o755)
+    process = started(f"""
+        import apache_beam as beam
+        from beam_coresets.pipelines.running import launch
+
+        pipeline = beam.Pipeline(argv=["--runner=PrismRunner", "--prism_location={program}"])
+        pipeline | beam.Create([1])
+        launch.Job(pipeline)
+        """)
+    until = time.monotonic() + 60
+    while not (tmp_path / "pid").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.kill()
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 @pytest.mark.parametrize(("main", "code"), [
     ("lambda: 0", 0), ("lambda: 2", 2), ("lambda: sys.exit(2)", 2), ("sys.exit", 0), ("lambda: 1 / 0", 1),
 ])  # fmt: skip
