@@ -25,6 +25,7 @@ from beam_coresets.results.distortion import Measured, center_sets, costs, subsp
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
 from beam_coresets.transforms.rows.measure import CostOfCenters, UniformSample
+from beam_coresets.transforms.writing import atomic_files
 
 SAMPLE_ROWS = 200_000
 SAMPLE_BYTES = 64 << 20
@@ -93,7 +94,9 @@ def verify(
     show.notes(source.notes, console)
     source.require_rows()
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
-    one_pass = functools.partial(combine_blocks, known, beam_options, scale, console, coreset)
+    one_pass = functools.partial(
+        combine_blocks, known, beam_options, scale, console, coreset, max_bad_rows=known.max_bad_rows
+    )
     sample, sample_weights = one_pass(UniformSample(size))
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]
@@ -169,10 +172,15 @@ def write_csv(path: str, measured: list[Measured]) -> None:
     Raises:
       ValueError: the file can't be written.
     """
+    lines = [f"{m.name},{m.data!r},{m.coreset!r},{m.distortion!r}\n" for m in measured]
+    text = "".join(["centers,data,coreset,distortion\n", *lines]).encode()
+    folder = os.path.dirname(path) or "."
     try:
-        with open(path, "w") as file:
-            file.write("centers,data,coreset,distortion\n")
-            file.writelines(f"{m.name},{m.data!r},{m.coreset!r},{m.distortion!r}\n" for m in measured)
+        if os.path.islink(path) or os.path.exists(path) > os.path.isfile(path) or not os.access(folder, os.W_OK):
+            with open(path, "wb") as file:  # /dev/stdout, a pipe, a file that may be written in a folder that may not
+                file.write(text)
+        else:  # two runs leave the file of one of them
+            atomic_files.replace(path, text)
     except OSError as error:
         raise ValueError(f"csv: must be a file that can be written, got {path!r} ({error.strerror})") from None
 

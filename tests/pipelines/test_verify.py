@@ -133,3 +133,33 @@ def test_a_file_that_can_not_be_written_is_refused_before_the_data_are_read(run,
     source, output = run
     assert main(["verify", "--input", source, "--coreset", str(output), f"--csv={name}"]) == 2
     assert capsys.readouterr().err == f"error: csv: must be a file that can be written, got {name!r}\n"
+
+
+def test_refused_rows_are_not_passed_over_in_silence(run, tmp_path, capsys):
+    _, output = run
+    points = clusters(N)
+    points[7, 1] = np.nan
+    bad = write_parquet(tmp_path / "in", columns_of(points))
+    assert main(["verify", "--input", bad, "--coreset", str(output)]) == 1
+    assert "at most 0 rows may be refused, got 1" in capsys.readouterr().err
+    assert main(["verify", "--input", bad, "--coreset", str(output), "--max-bad-rows", "1"]) == 0
+
+
+def test_measurements_replace_a_file_whole_and_go_into_what_is_none(run, tmp_path, monkeypatch):
+    source, output = run
+    words = ["verify", "--input", source, "--coreset", str(output), "--csv"]
+    file, link = tmp_path / "m.csv", tmp_path / "link.csv"
+    file.write_text("old\n" * 10_000)
+    held = file.open()  # somebody who reads it goes on reading the old one
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "m.csv"]) == 0
+    assert held.read() == "old\n" * 10_000
+    text = file.read_text()
+    assert text.startswith("centers,data,coreset,distortion\n")
+    assert text.count("\n") == 15
+    link.symlink_to(file)
+    file.write_text("")
+    assert main([*words, str(link)]) == 0
+    assert link.is_symlink()
+    assert file.read_text() == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.csv", "m.csv"]
