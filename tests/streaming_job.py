@@ -64,20 +64,22 @@ class StreamingJob:
     def kill(self):
         """Kills all of the job's processes at once, as a power cut would, and waits until they are gone."""
         group = self.process.pid
-        if _alive(group):
+        if alive(group):
             os.killpg(group, signal.SIGKILL)
         self.process.wait()
         end = time.monotonic() + PATIENCE
-        while _alive(group):
+        while alive(group):
             assert time.monotonic() < end, f"processes of group {group} outlive SIGKILL"
             time.sleep(0.05)
         self._log.close()
 
 
-def _alive(group):
-    """Whether a process of the group runs; those that only wait to be reaped do not count."""
-    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return any(int(pgid) == group and not state.startswith("Z") for pgid, state in map(str.split, listed.splitlines()))
+def alive(group):
+    """The commands of the processes of a group that run; those that only wait to be reaped do not count."""
+    words = ["ps", "-A", "-o", "pgid=,stat=,args="]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    found = (line.split(maxsplit=2) for line in listed.splitlines())
+    return [args[:200] for pgid, state, args in found if int(pgid) == group and not state.startswith("Z")]
 
 
 def checkpoints_in(folder):

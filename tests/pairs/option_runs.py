@@ -1,21 +1,18 @@
 """Commands run with any options on tiny data, each in a fork of this process, and what may be said of how they end."""
-import contextlib
 import math
-import os
 import pathlib
 import re
 import resource
 import shutil
 import signal
 import sys
-import time
-import traceback
 from typing import NamedTuple
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))  # where it is run as a script
 
 import streams_in_process
 import yaml_runs
+from forks import Fork
 from streaming_job import last_of_each
 
 from beam_coresets.pipelines import assign, stream, summarize, verify
@@ -62,49 +59,28 @@ def run(words, folder, check=lambda: None, dry=False):
     """
     shutil.rmtree(folder, ignore_errors=True)
     pathlib.Path(folder).mkdir(parents=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        _in_child(last_of_each(words), folder, check, dry)
-    with contextlib.suppress(ProcessLookupError):
-        code = _waited(child)
-    out, err, wrong = (_text(folder, name) for name in ("out", "err", "wrong"))
-    return _judged(code, out, err, wrong, "--verbose" in words)
+    fork = Fork(lambda: _run(last_of_each(words), folder, check, dry), folder)
+    code = fork.wait(_SECONDS)
+    wrong = pathlib.Path(folder, "wrong")
+    return _judged(code, fork.out, fork.err, wrong.read_text() if wrong.exists() else "", "--verbose" in words)
 
 
-def _in_child(words, folder, check, dry):
-    code = 77
+def _run(words, folder, check, dry):
+    if _MEMORY:
+        resource.setrlimit(resource.RLIMIT_AS, (_in_use() + _MEMORY,) * 2)
+    if words[0] == "stream":
+        streams_in_process.install()
+    if dry:
+        summarize.build = launch.Job = assign.AssignJob.write = verify.combine_blocks = _refuse_to_run
+        assign.AssignJob.survey = stream.SummarizeStream = _refuse_to_run
     try:
-        os.setsid()
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(os.path.join(folder, name), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-        sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if _MEMORY:
-            resource.setrlimit(resource.RLIMIT_AS, (_in_use() + _MEMORY,) * 2)
-        if words[0] == "stream":
-            streams_in_process.install()
-        if dry:
-            summarize.build = launch.Job = assign.AssignJob.write = verify.combine_blocks = _refuse_to_run
-            assign.AssignJob.survey = stream.SummarizeStream = _refuse_to_run
-        try:
-            words = [str(word) for word in words]
-            code = yaml_runs.main(words[1:]) if words[0] == "yaml" else main(words)
-        except _Accepted:
-            code = _STOPPED
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code == 0:
-            wrong = check()
-            if wrong:
-                pathlib.Path(folder, "wrong").write_text(wrong)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code or 0)
+        code = yaml_runs.main(words[1:]) if words[0] == "yaml" else main(words)
+    except _Accepted:
+        return _STOPPED
+    wrong = check() if code == 0 else ""
+    if wrong:
+        pathlib.Path(folder, "wrong").write_text(wrong)
+    return code
 
 
 def _refuse_to_run(*_):
@@ -113,26 +89,6 @@ def _refuse_to_run(*_):
 
 def _in_use():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-def _waited(child):
-    end = time.monotonic() + _SECONDS
-    while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # whatever it has started
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return -signal.SIGALRM
-        time.sleep(0.01)
-
-
-def _text(folder, name):
-    path = pathlib.Path(folder, name)
-    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _judged(code, out, err, wrong, verbose):

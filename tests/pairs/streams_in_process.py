@@ -89,14 +89,14 @@ class _Topic(kafka.KafkaSource):
 
 
 @functools.cache
-def _begin():
+def begin():
     """When the topic's first messages came: the same for every reader of this process."""
     return time.time() // 1 - _AGE
 
 
 class _TopicReader:
     def __init__(self, source):
-        self._source, self._positions, self._begin = source, {}, _begin()
+        self._source, self._positions, self._begin = source, {}, begin()
 
     def seek(self, positions):
         self._positions = dict(positions)
