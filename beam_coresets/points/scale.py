@@ -28,7 +28,9 @@ class Scale:
         return (points - np.asarray(self.origin)) / np.asarray(self.divisor)
 
     def undo(self, points: Array) -> Array:
-        """Points in the user's units; (n, d) float64."""
+        """Points in the user's units; (n, d) float64. Of no points, which may have no width, none of the scale's."""
+        if not len(points):
+            return np.empty((0, len(self.origin)))
         return points * np.asarray(self.divisor) + np.asarray(self.origin)
 
     def moved(self, places: npt.NDArray[np.int64] | None) -> Scale:

@@ -12,6 +12,7 @@ from beam_coresets import tables
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.block import Span
+from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize, summary_of_keys, with_identities
 from beam_coresets.sampling.importance import Sampler
@@ -29,6 +30,12 @@ def decision(rows=80, blocks=3, seed=0, policy=Policy(SCHEME), sampler=SAMPLER, 
     parts = [random_block(rows, Span(0, i, i == blocks - 1), seed=seed, **options) for i in range(blocks)]
     reports = shard_reports(parts, MergeReduce(sampler, SCHEME))
     return decide([report for report in reports if report.shard not in drop], policy)
+
+
+def test_a_window_without_points_has_empty_tables_in_any_scale():
+    nothing = summarize(decision(rows=0), QUESTION, scale=Scale((1.0, 2.0), (3.0, 4.0)))
+    assert nothing.summaries.column("points").to_pylist() == [0]
+    assert [len(nothing.centers), len(nothing.coreset)] == [0, 0]
 
 
 def test_why_and_when_it_was_decided_is_said():
