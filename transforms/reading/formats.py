@@ -9,7 +9,7 @@ import io
 import itertools
 import lzma
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,22 +156,6 @@ def _without_arrow_types(file: Any) -> Any:
     return pq.read_metadata(io.BytesIO(b"PAR1" + footer.replace(b"ARROW:schema", b"arrow.schema") + end))
 
 
-def _gappy(file: Any, names: Sequence[str]) -> list[str]:
-    """The columns with lists of fixed size, some of which may be missing: Arrow can't read these from Parquet."""
-    paths = [file.schema.column(i).path for i in range(len(file.schema))]
-    footer, found = file.metadata, []
-    for name in names:
-        if not kinds.has_fixed_lists(file.schema_arrow.field(name).type):
-            continue
-        mine = [i for i, path in enumerate(paths) if path.startswith(f"{name}.")]  # a name may hold dots itself
-        for group, leaf in itertools.product(range(footer.num_row_groups), mine):
-            counted = footer.row_group(group).column(leaf).statistics
-            if counted is None or not counted.has_null_count or counted.null_count:
-                found.append(name)
-                break
-    return found
-
-
 def _probe_parquet(path: str, options: Columns) -> tuple[Any, Any]:
     with _open_parquet(path) as file:
         schema, sample = file.schema_arrow, None
@@ -186,13 +170,13 @@ def _parquet_batches(file: Any, path: str, groups: list[int], layout: Layout) ->
     """Record batches of some row groups."""
     names = list(layout.needed)
     options: dict[str, Any] = {"row_groups": groups, "use_threads": False}
-    gappy = _gappy(file, names)
-    if not gappy:
+    fixed = [name for name in names if kinds.has_fixed_lists(file.schema_arrow.field(name).type)]
+    if not fixed:
         yield from file.iter_batches(layout.block_rows, columns=names, **options)
         return
-    with _open_parquet(path, plain=True) as other:
-        lists = other.iter_batches(layout.block_rows, columns=gappy, **options)
-        names = [name for name in names if name not in gappy]
+    with _open_parquet(path, plain=True) as other:  # Arrow can't read lists of fixed size where some are missing
+        lists = other.iter_batches(layout.block_rows, columns=fixed, **options)
+        names = [name for name in names if name not in fixed]
         if names:
             yield from _side_by_side(lists, file.iter_batches(layout.block_rows, columns=names, **options))
         else:
@@ -210,27 +194,29 @@ def _side_by_side(left: Iterator[Any], right: Iterator[Any]) -> Iterator[Any]:
         other = other.slice(n) if n < len(other) else next(right, None)
 
 
-def row_group_start(group: Any) -> int:
-    """The file offset of a Parquet row group's first page."""
-    column = group.column(0)
-    offsets = (column.dictionary_page_offset, column.data_page_offset)
-    return min(int(offset) for offset in offsets if offset)
-
-
 def _read_parquet(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Row groups that begin in the part; a row's number counts the groups before it, from the footer."""
+    """Row groups that begin in the part; a row's number counts the groups before it, from the footer.
+
+    A group is taken to begin where as great a share of the file is over as of its rows: pyarrow ends the process when
+    it is asked for a column's place in a footer that is not sound.
+    """
     with _open_parquet(part.path) as file:
         layout.check(file.schema_arrow, part.path)
         footer = file.metadata
-        groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
-        first = np.concatenate([[0], np.cumsum([g.num_rows for g in groups])]).astype(np.int64)
-        mine = [i for i, g in enumerate(groups) if g.num_rows and part.start <= row_group_start(g) < part.stop]
+        rows = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+        first = [0, *itertools.accumulate(rows)]
+        if min(rows, default=0) < 0:
+            raise ValueError(f"rows: must be 0 or more in a row group, got {min(rows)}")
+        size = _size_of(part.path)
+        mine = [i for i, n in enumerate(rows) if n and part.start <= first[i] * size // first[-1] < part.stop]
         for _, run in itertools.groupby(enumerate(mine), lambda pair: pair[1] - pair[0]):
             numbers = [i for _, i in run]
-            row = int(first[numbers[0]])
+            row = first[numbers[0]]
             for batch in _parquet_batches(file, part.path, numbers, layout):
                 yield Batch(batch, np.arange(row, row + batch.num_rows), part.path, part.key)
                 row += batch.num_rows
+            if row != first[numbers[-1] + 1]:
+                raise ValueError(f"rows: must be {first[numbers[-1] + 1]:,} before the next row group, got {row:,}")
 
 
 class _Npy(NamedTuple):
