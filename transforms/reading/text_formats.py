@@ -303,7 +303,7 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
             names = _first_line(reader, path, options)
         if names is None:
             return
-        if ["", *names] == list(layout.file_columns):
+        if list(layout.file_columns) in (["", *names], [*names, ""]):
             names = layout.file_columns
         typed = _TypedRows(layout, part, _places(names, layout, path), options.characters(_usual(path))[:2])
         for records in reader.batches(len(names)):

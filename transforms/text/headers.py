@@ -16,7 +16,8 @@ def width_of(rows: Sequence[Sequence[str]]) -> int:
 
 
 def names_for(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The names of the cells of some rows: R's first line has none for the first cell, which numbers the rows.
+    """The names of the cells of some rows: R's first line has none for the first cell, which numbers the rows, and rows
+    may end with a delimiter.
 
     Raises:
       ValueError: no row has as many cells as there are names.
@@ -25,6 +26,8 @@ def names_for(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         return list(names)
     if sum(len(row) == len(names) + 1 and bool(row[0] and row[-1]) for row in rows) >= 0.9 * len(rows):
         return ["", *names]
+    if all(len(row) == len(names) + 1 and not row[-1] for row in rows):
+        return [*names, ""]
     raise ValueError(
         f"header: must name every cell of a row, got {len(names)} for rows of {width_of(rows)} (where the first line "
         f"is no header: --no-header --max-bad-rows 1)"

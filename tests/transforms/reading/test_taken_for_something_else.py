@@ -62,6 +62,12 @@ def test_row_names_as_r_writes_them_are_no_coordinate(tmp_path):
     assert block.points.tolist() == [[2.5, 3.0], [4.5, 5.0]]
 
 
+def test_a_delimiter_at_the_end_of_all_rows_is_no_cell(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2,\n3,4,\n")
+    (block,) = ReadBlocks(str(tmp_path / "a.csv")).here()
+    assert block.points.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
 def test_several_columns_without_a_name_are_left_out(tmp_path):
     (tmp_path / "a.csv").write_text("x,,y,\n1,2,3,\n4,5,6,\n")
     assert ReadBlocks(str(tmp_path / "a.csv")).layout.coordinates == ("x", "y")
