@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 from forks import Fork, typed
-from writing_commands import scratch
+from writing_commands import scratch, temporary_in
 
 from beam_coresets.pipelines.main import main as command
 
@@ -114,9 +114,7 @@ def main(argv):
     parser.add_argument("--runs", type=int, default=200)
     asked, bad = parser.parse_args(argv), 0
     with scratch("error-exits-") as folder:
-        temporary = folder / "temporary"
-        temporary.mkdir()
-        os.environ["TMPDIR"] = str(temporary)
+        temporary = temporary_in(folder)
         write_data(folder)
         for name, words in paths(folder).items():
             if asked.paths and not name.startswith(tuple(asked.paths)):

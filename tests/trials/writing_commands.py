@@ -31,6 +31,14 @@ def scratch(prefix):
         shutil.rmtree(folder)
 
 
+def temporary_in(folder):
+    """A new temporary directory of commands in this process and its forks."""
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    return temporary
+
+
 class Trials:
     """A folder with the data, results of them, and a temporary directory; this process is warm after that.
 
@@ -40,9 +48,7 @@ class Trials:
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self.temporary = self.folder / "temporary"
-        self.temporary.mkdir()
-        os.environ["TMPDIR"] = str(self.temporary)
+        self.temporary = temporary_in(self.folder)
         atomic_files._ABANDONED = -1.0  # remains are removed at once, not when they are a minute old
         streams_in_process.begin()  # the topic's messages are the same in every fork
         for i, rows in enumerate(_ROWS):
@@ -113,7 +119,7 @@ def result_in(output):
 
 def files_in(folder):
     """The names of all files below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(os.path.relpath(os.path.join(at, name), folder) for at, _, names in os.walk(folder) for name in names)
 
 
 def hidden(name):
