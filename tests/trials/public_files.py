@@ -16,6 +16,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -94,8 +95,8 @@ def next_option(error):
     """What the error of a failed run says that helps, as an analyst takes it; None if nothing."""
     if error.startswith("max_bad_rows"):
         return "--max-bad-rows 1000000"
-    if error.startswith("columns: must have names of their own"):
-        return None
+    if error.startswith(("columns: must have names of their own", "columns: must be given")):
+        return None  # which, he has to look up
     if found := ASKED.search(error):
         options = found[2] or found[3]
         return options.split(",")[0].replace(" say", "") if options.startswith("--") else None
@@ -110,6 +111,8 @@ def of_file(path, output):
     while True:
         shutil.rmtree(output, ignore_errors=True)
         code, said = said_by(["--input", path, "--output", output, *JOB, *given])
+        if code == 128 + signal.SIGTERM:  # somebody ends this script
+            sys.exit(code)
         lines = said.splitlines()
         error = next((line for line in lines if line.startswith("error: ")), "")[7:]
         option = next_option(error)

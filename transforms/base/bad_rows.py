@@ -71,8 +71,10 @@ def _tolerate(found: Found, limit: int) -> int:
     if count > limit:
         by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
         first = "; ".join(text for _, text in examples)
+        missing = any(what.startswith("null in ") for what in reasons)
+        hint = "; --columns can leave out columns in which values are missing" if missing else ""
         raise ValueError(
             f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); "
-            f"first: {first}"
+            f"first: {first}{hint}"
         )
     return count

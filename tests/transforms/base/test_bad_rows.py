@@ -41,3 +41,10 @@ def test_positions_that_are_no_row_numbers_are_sorted_too():
     letters = [DeadLetter("unparsable", "", "t", position, "") for position in positions]
     with pytest.raises(ValueError, match="t, : unparsable; t, offset 2: unparsable; t, partition 1"):
         tolerate(letters, 2)
+
+
+@pytest.mark.parametrize(("reason", "helps"), [("null", True), ("unparsable", False)])
+def test_missing_values_are_said_to_be_of_columns_that_can_be_left_out(reason, helps):
+    with pytest.raises(ValueError, match="max_bad_rows") as error:
+        tolerate([DeadLetter(reason, "x", "a.csv", "row 1", "")], 0)
+    assert ("--columns can leave out" in str(error.value)) is helps
