@@ -125,11 +125,12 @@ class AssignJob:
 
     def survey(self, surveyor: Surveyor) -> Survey:
         """One pass over all rows."""
-        found: Survey = combine_blocks(
+        found, _ = combine_blocks(
             self.known, self.beam_options, self.clusters.scale, self.console, self.known.output, SurveyRows(surveyor),
             self.known.max_bad_rows,
         )  # fmt: skip
-        return found
+        survey: Survey = found
+        return survey
 
     def write(self, membership: Membership) -> dict[str, Array]:
         """Writes all rows; label -> (3, k): weight, rows and cost in each cluster."""

@@ -19,7 +19,7 @@ from beam_coresets.pipelines.running import launch, local
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.column_order import Names, listed, names_of_each, places_of
 from beam_coresets.points.scale import Scale
-from beam_coresets.transforms.base.bad_rows import gate
+from beam_coresets.transforms.base.bad_rows import Found, gate
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import SchemaError
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
@@ -116,18 +116,25 @@ def combine_blocks(
     console: Console,
     folder: str,
     combine: beam.CombineFn,
-    max_bad_rows: int | None = None,
-) -> Any:
-    """What a CombineFn makes of all blocks, in one pass over the data.
+    max_bad_rows: int,
+) -> tuple[Any, Found]:
+    """What a CombineFn makes of all blocks, in one pass over the data, and which rows were refused.
 
     Raises:
-      JobError: the pass failed, or refused more rows than `max_bad_rows`, if there is such a number.
+      JobError: the pass failed, or refused more rows than `max_bad_rows`.
     """
     pipeline, result = beam.Pipeline(options=beam_options), Result(beam_options, folder)
     blocks, letters = blocks_of(known, pipeline, scale)
-    result.keep(blocks | "Combine" >> beam.CombineGlobally(combine), *gate(letters, max_bad_rows))
+    refused = gate(letters, max_bad_rows)
+    both = blocks | "Combine" >> beam.CombineGlobally(combine) | "With refused" >> beam.Map(_pair, *refused)
+    result.keep(both)
     launch.run(pipeline, 1, console)
-    return result.get()
+    value, found = result.get()
+    return value, found
+
+
+def _pair(value: Any, refused: Found) -> tuple[Any, Found]:
+    return value, refused
 
 
 def source_by_name(known: Data, columns: Names, dim: int, whose: str) -> tuple[Data, ReadBlocks]:

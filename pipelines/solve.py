@@ -332,7 +332,7 @@ def _show_curve(rows: list[Row], windows: int, console: Console) -> None:
     before = None
     for row in rows:
         interval = f"{show.number(row['cost_low'])} to {show.number(row['cost_high'])}"
-        gain = "" if not before else f"{row['cost'] / before - 1:+.1%}"
+        gain = "" if not before or row["cost"] is None else f"{row['cost'] / before - 1:+.1%}"
         table.add_row(str(row["k"]), show.number(row["cost"]), interval, gain)
         before = row["cost"]
     console.print(table, highlight=False)

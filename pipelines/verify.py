@@ -24,6 +24,7 @@ from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
+from beam_coresets.transforms.base.bad_rows import described
 from beam_coresets.transforms.rows.measure import CostOfCenters, UniformSample
 from beam_coresets.transforms.writing import atomic_files
 
@@ -94,10 +95,11 @@ def verify(
     show.notes(source.notes, console)
     source.require_rows()
     size = min(SAMPLE_ROWS, SAMPLE_BYTES // (8 * source.dim))
-    one_pass = functools.partial(
-        combine_blocks, known, beam_options, scale, console, coreset, max_bad_rows=known.max_bad_rows
-    )
-    sample, sample_weights = one_pass(UniformSample(size))
+    most = known.max_bad_rows
+    one_pass = functools.partial(combine_blocks, known, beam_options, scale, console, coreset, max_bad_rows=most)
+    (sample, sample_weights), refused = one_pass(UniformSample(size))
+    if refused[0]:
+        console.print(f"refused rows: {described(refused)}", markup=False, highlight=False, soft_wrap=True)
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]
     sets: list[tuple[str, Any]]
@@ -108,7 +110,7 @@ def verify(
         best = solve_centers(sample, sample_weights, len(centers), z, metric=metric, seed=1).centers
         other = solve_centers(points, weights, len(centers), z, metric=metric, seed=summary["seed"] + 1).centers
         sets = [("emitted", centers), *center_sets(sample, best, [centers, other], z, metric)]
-    on_data = one_pass(CostOfCenters(sets, z, metric))
+    on_data, _ = one_pass(CostOfCenters(sets, z, metric))
     on_coreset = costs(points, weights, sets, z, metric)
     return summary, [Measured(n, float(a), float(b)) for (n, _), a, b in zip(sets, on_data, on_coreset, strict=True)]
 

@@ -129,6 +129,7 @@ class SummarizeParts(beam.PTransform):
         plan = plan.named(names_of(source))
         parts = len(source.starts())
         assignment = assignment_of_parts(plan, parts)
+        plan.check_dropped(assignment, parts)
         self._plan, self._rows = plan, tuple(rows)
         self._merge_reduce = plan.merge_reduce_over(assignment)
         self._policy = plan.policy_over(assignment, parts)

@@ -3,6 +3,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from beam_coresets.coordinator.decision import Policy
 from beam_coresets.coordinator.recovery import RECOVERIES
 from beam_coresets.declared import check_values, declare, described, parameters
@@ -102,6 +104,7 @@ class Plan(PlanParameters):
             raise ValueError(f"drop_shards: must be from 0 to {self.shards - 1}, got {strangers[0]}")
         if len(set(self.drop_shards)) == self.shards:
             raise ValueError(f"drop_shards: must leave at least one of {self.shards} shards, got all of them")
+        self.check_dropped(self.assignment, self.buckets)
 
     def _settle(self) -> None:
         """Fills in the defaults that other parameters decide."""
@@ -180,6 +183,12 @@ class Plan(PlanParameters):
     @property
     def assignment(self) -> Assignment:
         return Assignment(self.shards, self.replication, self.scheme, self.buckets, self.seed, self.domains)
+
+    def check_dropped(self, assignment: Assignment, parts: int) -> None:
+        """Raises ValueError if none of the shards that answer holds one of the first `parts` parts or buckets."""
+        if self.drop_shards and not np.delete(assignment.matrix()[:, :parts], self.drop_shards, axis=0).any():
+            dropped, number = ", ".join(map(str, self.drop_shards)), "all of it" if parts == 1 else f"all {parts} parts"
+            raise ValueError(f"drop_shards: must leave a shard that holds some of the data, got {dropped} ({number})")
 
     @property
     def sampler(self) -> Sampler:

@@ -1,6 +1,7 @@
 """The tables of a summary: one row of `summaries`, and those of `centers`, `coreset` and `candidates`."""
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,11 @@ def concatenate_kept(parts: list[Any], lengths: list[int]) -> Any:
     return table.select([name for name in table.column_names if name not in ("id", "group")])
 
 
+def known(number: float) -> float | None:
+    """A number of a table: what is not known is null there, not NaN."""
+    return None if math.isnan(number) else number
+
+
 def summary_row(decision: Decision, question: Question, interval: Interval, centers: int) -> dict[str, Any]:
     """The summary's columns by name, without the window's."""
     recovery, assignment, sampler = decision.recovery, decision.policy.assignment, question.sampler
@@ -57,9 +63,9 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "coverage": recovery.coverage,
         "delta": recovery.delta,
         "total_weight": decision.total_weight,
-        "cost": interval.estimate,
-        "cost_low": interval.low,
-        "cost_high": interval.high,
+        "cost": known(interval.estimate),
+        "cost_low": known(interval.low),
+        "cost_high": known(interval.high),
         "cost_basis": interval.basis,
         "points": decision.points,
         "coreset_points": len(decision.coreset),

@@ -123,8 +123,6 @@ def not_a_number(tables):
     for name, rows in tables.items():
         for row in rows:
             for column, value in row.items():
-                if column.startswith("cost") and not row.get("points", 1):
-                    continue  # of nothing
                 values = value if isinstance(value, list) else [value]
                 if any(isinstance(each, float) and math.isnan(each) for each in values):
                     return f"{name}.{column} is NaN: { {k: v for k, v in row.items() if k != 'evidence'} }"

@@ -70,6 +70,20 @@ def test_other_data_than_the_coresets_shows(run, tmp_path, capsys):
     assert float(line.split()[1]) > 1.5
 
 
+def test_rows_that_are_refused_are_counted_and_named(run, tmp_path, capsys):
+    _, output = run
+    rows = clusters(N)
+    rows[7, 1] = rows[12, 0] = np.nan
+    given = ("verify", "--input", write_parquet(tmp_path / "in", columns_of(rows)), "--coreset", str(output))
+    said = "2 (nan in 'x0': 1, nan in 'x1': 1); first: "
+    assert main([*given]) == 1
+    assert f"max_bad_rows: at most 0 rows may be refused, got {said}" in capsys.readouterr().err
+    assert main([*given, "--max-bad-rows", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.count(f"refused rows: {said}") == 1
+    assert "row 7: nan in 'x1'" in out
+
+
 def test_parts_and_workers_change_nothing(run, tmp_path, monkeypatch):
     source, output = run
     monkeypatch.setattr(passes, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))

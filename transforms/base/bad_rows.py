@@ -66,15 +66,16 @@ def tolerate(letters: Iterable[DeadLetter], limit: int) -> None:
     _tolerate(total, limit)
 
 
-def _tolerate(found: Found, limit: int) -> int:
+def described(found: Found) -> str:
+    """How many rows were refused, for which reasons, and where the first ones stood."""
     count, reasons, examples = found
-    if count > limit:
-        by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
-        first = "; ".join(text for _, text in examples)
-        missing = any(what.startswith("null in ") for what in reasons)
+    by_reason = ", ".join(f"{what}: {times}" for what, times in sorted(reasons.items()))
+    return f"{count} ({by_reason}); first: " + "; ".join(text for _, text in examples)
+
+
+def _tolerate(found: Found, limit: int) -> Found:
+    if found[0] > limit:
+        missing = any(what.startswith("null in ") for what in found[1])
         hint = "; --columns can leave out columns in which values are missing" if missing else ""
-        raise ValueError(
-            f"max_bad_rows: at most {limit} rows may be refused, got {count} ({by_reason}); "
-            f"first: {first}{hint}"
-        )
-    return count
+        raise ValueError(f"max_bad_rows: at most {limit} rows may be refused, got {described(found)}{hint}")
+    return found

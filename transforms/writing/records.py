@@ -23,9 +23,9 @@ class SummaryRow(NamedTuple):
     coverage: float
     delta: float
     total_weight: float
-    cost: float
-    cost_low: float
-    cost_high: float
+    cost: Optional[float]
+    cost_low: Optional[float]
+    cost_high: Optional[float]
     cost_basis: str
     points: int
     coreset_points: int
