@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from beam_coresets.bounded import printable
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.running import ending
@@ -58,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     try:
         chosen = choose(options)
         tables = _tables(chosen, options)
     except (ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     console = Console(width=WIDTH, highlight=False)
     for item in tables:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from beam_coresets.bounded import printable
+
 
 class _OfMainThread:
     """A stream on which only the main thread writes: workers in this process print the stack of each bundle."""
@@ -37,11 +39,24 @@ def quiet_threads() -> Iterator[None]:
         sys.stderr = before
 
 
+class _Lines(logging.Formatter):
+    """Log lines as terminals may have them: what they say of files and messages stays text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(logging.BASIC_FORMAT))
+    return handler
+
+
 def ours_alone() -> None:
     """Lets only this package's errors through: runners, brokers' clients and gRPC report each of theirs with pages of
     stack, from whichever thread, and what went wrong is told in one line in the end."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    handler = logging.StreamHandler()
+    handler = _handler()
     handler.addFilter(logging.Filter("beam_coresets"))
     logging.basicConfig(level=logging.ERROR, handlers=[handler])
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -52,5 +67,5 @@ def all_there_is() -> None:
     """Lets everything through, for --verbose."""
     while isinstance(sys.stderr, _OfMainThread):
         sys.stderr = sys.stderr._stream
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(level=logging.ERROR, handlers=[_handler()])
     logging.getLogger("apache_beam").setLevel(logging.NOTSET)
