@@ -1,9 +1,11 @@
 """A summary for every window, on time, whatever the stragglers do: from Kafka, Pub/Sub, files that keep coming, or
 generated points."""
 import dataclasses
+import functools
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.parameters.stream_plan import StreamPlan
-from beam_coresets.pipelines.console import live, options
+from beam_coresets.pipelines.console import live, options, show
 from beam_coresets.pipelines.console.stream_options import (
     StreamOptions,
     init_of,
@@ -37,7 +39,7 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
-from beam_coresets.transforms.streams.source import names_of
+from beam_coresets.transforms.streams.source import names_of, notes_of
 from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
 from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims, place_of
 from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
@@ -75,7 +77,7 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     known = dataclasses.replace(known, coordinator_replicas=replicas)
     for line in lines + more:
         console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
-    pipeline = build(known, beam_options)
+    pipeline = build(known, beam_options, functools.partial(show.notes, console=console))
     for line in warnings_of(known):
         console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
     runners.require_runner(beam_options, known.shards)
@@ -91,8 +93,10 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
         return follow(pipeline, claims, known, console)
 
 
-def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
-    """The job's graph."""
+def build(
+    known: StreamOptions, beam_options: PipelineOptions, told: Callable[[Sequence[str]], None] = lambda notes: None
+) -> beam.Pipeline:
+    """The job's graph; what reading the source leaves out goes to `told`."""
     workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known = dataclasses.replace(known, poll=min(known.poll, PRISM_POLL))
@@ -102,7 +106,7 @@ def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
     pipeline = beam.Pipeline(options=beam_options)
     domains = runners.domains_of(beam_options, known.shards)
     stream = stream_of(known, *workers, known.coordinator_replicas or 1, domains)
-    result = _summarized(pipeline, known, stream, write.claims)
+    result = _summarized(pipeline, known, stream, write.claims, told)
     written = result.decided | "Write" >> write
     if known.output_topic:
         config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
@@ -124,11 +128,16 @@ def build(known: StreamOptions, beam_options: PipelineOptions) -> beam.Pipeline:
 
 
 def _summarized(
-    pipeline: beam.Pipeline, known: StreamOptions, stream: StreamPlan, claims: Claims
+    pipeline: beam.Pipeline,
+    known: StreamOptions,
+    stream: StreamPlan,
+    claims: Claims,
+    told: Callable[[Sequence[str]], None],
 ) -> StreamSummaries:
     """From whichever source the options name."""
     if not known.pubsub_subscription:
         source, letters = source_of(known), StreamLetters(known.output, known.format)
+        told(notes_of(source))
         stream = stream.named(names_of(source))
         scale, init = _begun_with(known, stream, claims)
         return pipeline | "Stream" >> SummarizeStream(source, stream, scale, init, claims, letters)
@@ -172,7 +181,7 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, consol
                       highlight=False, soft_wrap=True)  # fmt: skip
     job = launch.Job(pipeline)
     until = time.monotonic() + (known.duration or float("inf"))
-    shown: set[tuple[float, float]] = set()
+    shown: dict[tuple[float, float], int] = {}
     most = known.max_windows
     if most is not None and (known.key_column or known.keys):
         most += 1  # groups of keys are decided one by one: a window is whole once the next one has begun
@@ -184,7 +193,7 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, consol
             except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
                 _LOG.warning("output: must be readable to show its windows, got %s", error)
                 continue
-            if most is not None and len(shown) >= most:
+            if len(shown) >= _limit(most, shown):
                 break
     except KeyboardInterrupt:
         console.print("stopping")
@@ -198,18 +207,26 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, consol
     return 0
 
 
+def _limit(most: int | None, shown: Mapping[tuple[float, float], int]) -> float:
+    """How many windows are to be shown: one without points, in the end of which the stream began, comes on top."""
+    if most is None:
+        return math.inf
+    return most + (next(iter(shown.values()), 1) == 0)
+
+
 def _show(
-    claims: Claims, seen: set[str], shown: set[tuple[float, float]], most: int | None, console: Console
+    claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, console: Console
 ) -> None:
-    """Prints what has been decided since the last look, until `most` windows have been shown."""
+    """Prints what has been decided since the last look, until `most` windows have been shown; counts their points."""
     for name in claims.claimed_since(seen):
         start, end, *_ = place_of(name)
-        if most is not None and len(shown) >= most and (start, end) not in shown:
+        if len(shown) >= _limit(most, shown) and (start, end) not in shown:
             return
-        for row in claims.read(name, "summaries").to_pylist()[:5]:
+        rows = claims.read(name, "summaries").to_pylist()
+        for row in rows[:5]:
             console.print(live.line(row), highlight=False, soft_wrap=True)
         seen.add(name)
-        shown.add((start, end))
+        shown[start, end] = shown.get((start, end), 0) + sum(row["points"] for row in rows)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from beam_coresets.transforms.streams.messages.formats import (
     message_format,
     read_schema,
 )
-from beam_coresets.transforms.streams.rate import RateSource
+from beam_coresets.transforms.streams.rate import RateSource, rows_at
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, time_of_text
 from beam_coresets.transforms.text.dialects import TextParameters
@@ -142,8 +142,9 @@ def source_of(known: StreamOptions) -> Source:
         if known.metric == "cosine":  # generated points are of any length
             raise ValueError("metric: must be euclidean with --rate, got 'cosine'")
         return RateSource(
-            rate=known.rate, parts=known.parts, dim=dim, seed=known.seed, drift=known.drift, keys=known.keys
-        )
+            rate=known.rate, parts=known.parts, dim=dim, seed=known.seed, drift=known.drift, keys=known.keys,
+            rows=rows_at(known.rate, known.parts),
+        )  # fmt: skip
     columns = options.columns_of(known)
     if known.input:
         if known.key_column:

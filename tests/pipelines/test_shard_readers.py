@@ -131,9 +131,9 @@ def test_every_shard_has_parts_and_spare_shards_have_a_bucket():
 
 def test_the_shards_that_answer_hold_some_of_the_data(source):
     files = FileParts(source, Columns(columns=("x0", "x1", "x2")))  # one part, of shards 0 to 2
-    SummarizeParts(files, Plan(k=4, shards=6, drop_shards=(0, 1, 3, 4, 5)))
+    SummarizeParts(files, Plan(k=4, shards=6, replication=3, drop_shards=(0, 1, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"^drop_shards: must leave a shard that holds .*, got 0, 1, 2 \(all of it\)"):
-        SummarizeParts(files, Plan(k=4, shards=6, drop_shards=(0, 1, 2)))
+        SummarizeParts(files, Plan(k=4, shards=6, replication=3, drop_shards=(0, 1, 2)))
 
 
 def test_an_unbounded_source_is_refused():

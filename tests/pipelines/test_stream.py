@@ -1,16 +1,21 @@
 """What `beam-coresets stream` refuses before anything runs: one line and exit code 2."""
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
+from beam_coresets.pipelines import stream
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.stream_options import StreamOptions, skipped_of, warnings_of
+from beam_coresets.pipelines.console.stream_options import StreamOptions, skipped_of, source_of, warnings_of
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.main import main
 from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.streams.source import notes_of
 
 FLINK = ("--runner=FlinkRunner", f"--flink_job_server_jar={__file__}", "--flink_master=localhost:1")
 SOURCES = "topic, pubsub_subscription, rate, input: must be one of them"
@@ -125,6 +130,35 @@ def test_a_window_shorter_than_the_deadline_is_warned_of(window, deadline, waiti
     known, _ = options.parse(words, "stream", StreamOptions)
     found = warnings_of(known)
     assert [waiting in line for line in found] == ([] if waiting is None else [True])
+
+
+@pytest.mark.parametrize(("points", "most", "shown"), [
+    ([0, 5, 6, 7], 2, [0, 5, 6]), ([5, 0, 6, 7], 2, [5, 0]), ([0, 0, 6, 7], 2, [0, 0, 6]), ([3, 4], None, [3, 4]),
+])  # fmt: skip
+def test_an_empty_first_window_counts_for_nothing(points, most, shown):
+    class Decided:
+        def claimed_since(self, seen):
+            names = [f"{1000 + 10 * i}-{1010 + 10 * i}" for i in range(len(points))]
+            return [name for name in names if name not in seen]
+
+        def read(self, name, table):
+            return pa.table({"points": [points[(int(name[:4]) - 1000) // 10]]})
+
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "place_of", lambda name: tuple(map(float, name.split("-"))))
+        patch.setattr(stream.live, "line", lambda row: "")
+        stream._show(Decided(), set(), found, most, Terminal(file=io.StringIO()))
+    assert list(found.values()) == shown
+    assert (len(found) >= stream._limit(most, found)) == (most is not None)
+
+
+def test_a_slow_rate_makes_small_messages_and_files_say_what_is_left_out(tmp_path):
+    (tmp_path / "a.csv").write_text("x,name,y\n1,a,2\n")
+    for rate, parts, rows in (("500", "8", 15), ("1", "8", 1), ("1000000", "8", 1000)):
+        made = source_of(StreamOptions(rate=float(rate), parts=int(parts)))
+        assert (made.rows, made.period <= max(0.26, 8 / made.rate)) == (rows, True)
+    assert notes_of(source_of(StreamOptions(input=(str(tmp_path),)))) == ("columns: x, y; left out: name (string)",)
 
 
 def test_windows_that_a_new_start_leaves_out_are_named():

@@ -15,10 +15,17 @@ from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 Array = npt.NDArray[Any]
 
 POOL = 32
+ROWS = 1000  # of a message, where the rate is high enough
+_A_SECOND = 4.0  # messages of a part, where it is not
 _POOL_BYTES = 8 << 20
 MOST_DRIFT = 1e9  # beyond it, points of float32 soon have nothing but their drift
 _LEAST_PERIOD = 1e-6  # seconds from one message of a part to the next
 _LONGEST_WAIT = 0.05  # the clock may be another than the one that sleeps
+
+
+def rows_at(rate: float, parts: int) -> int:
+    """Points of a message, so that each part has one several times a second: windows have what their time holds."""
+    return max(1, int(min(ROWS, rate / max(1, parts) / _A_SECOND)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +34,8 @@ class RateSource:
 
     Message i of a part holds `rows` points and has the event time t0 + i * rows / (rate of the part), at which it also
     comes into being: a reader that is behind finds a backlog and gets it as fast as it can take it. A part's points
-    are drawn once, for up to 32 messages, and come again in turns; `drift` moves each turn on. The same fields
-    give the same messages, whoever reads them and how often.
+    are drawn once, for up to 32 messages (or 16,000 points), and come again in turns; `drift` moves each turn on. The
+    same fields give the same messages, whoever reads them and how often.
 
     Attributes:
       rate: points a second over all parts that are not idle.
@@ -53,7 +60,7 @@ class RateSource:
     parts: int = 8
     dim: int = 8
     clusters: int = 20
-    rows: int = 1000
+    rows: int = ROWS
     seed: int = 0
     t0: float | None = None
     stop: int | None = None
@@ -188,9 +195,10 @@ class RateReader:
         """(p, rows, dim) float32: the points of messages 0 to p - 1, which all others repeat."""
         if part not in self._pools:
             source, mixture = self._source, self._source.mixture
-            count = int(np.clip(_POOL_BYTES // (source.rows * source.dim * 4), 2, POOL))
-            blocks = [mixture.block(part * POOL + j, source.rows) for j in range(count)]
-            self._pools[part] = np.stack(blocks)
+            together = max(1, ROWS // (2 * source.rows))  # messages
+            count = int(np.clip(_POOL_BYTES // (together * source.rows * source.dim * 4), 2, POOL))
+            blocks = [mixture.block(part * POOL + j, together * source.rows) for j in range(count)]
+            self._pools[part] = np.stack(blocks).reshape(-1, source.rows, source.dim)
         return self._pools[part]
 
     def _chunk(self, part: int, start: int, stop: int) -> Chunk:

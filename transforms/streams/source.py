@@ -88,6 +88,11 @@ def names_of(source: Any) -> tuple[str, ...] | None:
     return names
 
 
+def notes_of(source: Any) -> tuple[str, ...]:
+    """What a source leaves out or settles by itself, in words: its attribute `notes`, if it has such."""
+    return tuple(getattr(source, "notes", ()))
+
+
 class Reader(Protocol):
     """Reads the parts that one shard holds. Used by one thread at a time."""
 

@@ -24,6 +24,7 @@ from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snap
 from beam_coresets.transforms.streams.folder.progress import PartProgress
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
+from beam_coresets.transforms.text.dialects import notes_of as dialect_notes
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3  # of a file on a remote filesystem, which may be out of reach for a while
@@ -67,6 +68,7 @@ class Folder:
 
     Attributes:
       dim: coordinates of a point. names: theirs, if the files have some.
+      notes: which columns were left out, and what was told from the beginning of the first file, in words.
 
     Raises:
       ValueError: an empty folder without `columns`, or `vector_column` with `dim`; a missing or unusable column; a
@@ -102,6 +104,7 @@ class Folder:
         self.chunking = Chunking(columns or Columns(), time_field, time_unit)
         self._kept: dict[str, Any] = dict.fromkeys(self.chunking.columns.keep_columns, pa.string())
         self.names: tuple[str, ...] | None = None
+        self.notes: tuple[str, ...] = ()
         self._settle_columns()
 
     def _settle_columns(self) -> None:
@@ -124,6 +127,7 @@ class Folder:
             self.chunking = dataclasses.replace(self.chunking, columns=settled)
             self._kept = {name: layout.schema.field(name).type for name in self._kept}
             self.dim = layout.dim
+            self.notes = (*dialect_notes(asked, layout.options, file.path), *layout.notes)
             if self.form(file.path).named and asked.header is not False:
                 self.names = layout.coordinates
             return
