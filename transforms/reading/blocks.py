@@ -31,13 +31,13 @@ from beam_coresets.transforms.reading.parts import (
     in_lanes,
     listed,
     match,
+    notes_about,
     plan_parts,
     probe,
     row_names,
 )
 from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size
 from beam_coresets.transforms.reading.rows import build, empty_block, regroup, warm
-from beam_coresets.transforms.text.dialects import notes_of
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
 
@@ -147,8 +147,7 @@ class ReadBlocks(beam.PTransform):
         self.files, notes = find(patterns)
         self.format, self.parts = listed(self.files, format, part_bytes)
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
-        told = notes_of(columns or Columns(), self.layout.options, self.files[0].path)
-        self.notes = (*notes, *told, *self.layout.notes)
+        self.notes = (*notes, *notes_about(self.layout, columns or Columns(), self.files[0].path))
         self.dim = self.layout.dim
 
     def expand(self, begin: PBegin) -> "DoOutputsTuple":

@@ -16,7 +16,7 @@ from beam_coresets.transforms.reading.folder_keys import HasPath
 from beam_coresets.transforms.reading.formats import AVRO, NPY, PARQUET, FilePart, Format, naming, suffix
 from beam_coresets.transforms.reading.json_lines import JSON_LINES
 from beam_coresets.transforms.reading.text_formats import CSV, TEXT
-from beam_coresets.transforms.text.dialects import dialect_of
+from beam_coresets.transforms.text.dialects import dialect_of, notes_of
 
 FILE_FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}
 MIN_PART_BYTES = 64 << 20
@@ -146,6 +146,11 @@ def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layo
     first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
     columns.check_goes_with(form.dialect, form.label)
     return layout_of(first, form, columns, files)
+
+
+def notes_about(layout: Layout, asked: Columns, path: str) -> tuple[str, ...]:
+    """What a look at a file has told, and which columns are left out, in words."""
+    return (*notes_of(asked, layout.options, path), *layout.notes)
 
 
 def layout_of(

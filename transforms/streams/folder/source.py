@@ -16,7 +16,7 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.finding.paths import on_this_machine
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, suffix
-from beam_coresets.transforms.reading.parts import FILE_FORMATS, layout_of
+from beam_coresets.transforms.reading.parts import FILE_FORMATS, layout_of, notes_about
 from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.reading.rows import warm
 from beam_coresets.transforms.streams.folder.files import Chunking, FileRows, read_rows
@@ -24,7 +24,6 @@ from beam_coresets.transforms.streams.folder.listing import Found, Listing, Snap
 from beam_coresets.transforms.streams.folder.progress import PartProgress
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, refuse
-from beam_coresets.transforms.text.dialects import notes_of as dialect_notes
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3  # of a file on a remote filesystem, which may be out of reach for a while
@@ -127,7 +126,7 @@ class Folder:
             self.chunking = dataclasses.replace(self.chunking, columns=settled)
             self._kept = {name: layout.schema.field(name).type for name in self._kept}
             self.dim = layout.dim
-            self.notes = (*dialect_notes(asked, layout.options, file.path), *layout.notes)
+            self.notes = notes_about(layout, asked, file.path)
             if self.form(file.path).named and asked.header is not False:
                 self.names = layout.coordinates
             return
