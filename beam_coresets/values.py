@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +43,28 @@ def portable(column: Any, binary: bool = False) -> list[Any]:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _cut(column, portable(column.values, binary), list)
     return _scalars(column, kind, binary)
+
+
+def stacked(tables: Sequence[Any]) -> Any:
+    """Tables one below the other; a column that can't be of one type is text in all (JSON for what is no text)."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:
+        pass
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    for name in names:
+        own = [table.select([name]) for table in tables if name in table.column_names]
+        try:
+            pa.concat_tables(own, promote_options="permissive")
+        except pa.ArrowException:
+            tables = [_with_text(table, name) for table in tables]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _with_text(table: Any, name: str) -> Any:
+    if name not in table.column_names:
+        return table
+    return table.set_column(table.column_names.index(name), name, pa.array(texts(table.column(name)), pa.string()))
 
 
 def _where(column: Any, found: list[Any]) -> list[Any]:

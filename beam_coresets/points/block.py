@@ -229,9 +229,9 @@ def concatenate_extras(tables: Sequence[Any]) -> Any:
         return None
     if len(present) != len(tables):
         raise ValueError(f"extras: must be on all blocks or on none, got {len(present)} of {len(tables)}")
-    import pyarrow as pa
+    from beam_coresets.values import stacked
 
-    return pa.concat_tables(present, promote_options="permissive")
+    return stacked(present)
 
 
 def narrow(points: Array) -> Array:

@@ -18,6 +18,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import local_centers, pca
 from beam_coresets.solvers.model import Model
+from beam_coresets.values import stacked
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +44,7 @@ def concatenate_kept(parts: list[Any], lengths: list[int]) -> Any:
     if all(part is None for part in parts):
         return None
     held = [pa.table({"id": pa.nulls(n)}) if t is None else t for t, n in zip(parts, lengths, strict=True)]
-    table = pa.concat_tables(held, promote_options="permissive")
+    table = stacked(held)
     return table.select([name for name in table.column_names if name not in ("id", "group")])
 
 

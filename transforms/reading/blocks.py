@@ -36,7 +36,7 @@ from beam_coresets.transforms.reading.parts import (
     probe,
     row_names,
 )
-from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size
+from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size, declared_types, settled
 from beam_coresets.transforms.reading.rows import build, empty_block, regroup, warm
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
@@ -201,8 +201,8 @@ class _Pending:
 
 
 class _RowsToBlocks(beam.DoFn):
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, declared: dict[str, Any]) -> None:
+        self._columns, self._declared = columns, declared
 
     def setup(self) -> None:
         self._counters = _Counters()
@@ -234,7 +234,7 @@ class _RowsToBlocks(beam.DoFn):
         """Makes a block of the rows; the one before it goes out, as it was not the last."""
         if not pending.rows:
             return
-        batch, layout = batch_of_rows(pending.rows, self._columns, pending.taken)
+        batch, layout = batch_of_rows(pending.rows, self._columns, pending.taken, self._declared)
         held = pending.held
         block, letters = build([batch], layout, Span(0, 0) if held is None else held.span)
         pending.taken += len(pending.rows)
@@ -261,16 +261,20 @@ class BlocksFromRows(beam.PTransform):
     """Any PCollection of rows to `.blocks` and `.dead_letters`, with the rules that files are read by.
 
     A row is a dict, a NamedTuple or Beam Row, or a 1-d array or sequence of numbers. Dicts need `columns` or a
-    `vector_column`; NamedTuples default to all fields without a role; sequences to all of their numbers (give
-    `Columns(dim=...)`, or the width most common in a block is taken for right). Ids are hashes of the id column's text,
-    or of the coordinates: equal rows then have equal ids. Rows are gathered within a bundle and a window, without a
-    shuffle: each bundle's rows of a window are one part, its blocks are at the end of the window.
+    `vector_column`; NamedTuples and Beam Rows default to all fields of numbers without a role; sequences to all of
+    their numbers (give `Columns(dim=...)`, or the width most common in a block is taken for right). Ids are hashes of
+    the id column's text (floats are no ids: 7.0 and 7 are one number and two texts), or of the coordinates: equal rows
+    then have equal ids. Kept fields have the types that the rows' type declares, and values of others are refused;
+    fields that it does not declare have the types of their values, and are text where these differ. Rows are gathered
+    within a bundle and a window, without a shuffle: each bundle's rows of a window are one part, its blocks are at the
+    end of the window.
 
     Args:
       columns: what to take from a row; by default every number in it.
 
-    Raises (while running):
-      ValueError: dicts without named columns, or a text field taken for a coordinate.
+    Raises:
+      ValueError: a declared type without numbers, or with floats for ids; while running dicts without named columns, or
+        text in a field taken for a coordinate.
 
     Source: `beam_coresets.transforms.reading.python_rows.batch_of_rows`, then what files go through.
 
@@ -284,7 +288,9 @@ class BlocksFromRows(beam.PTransform):
         self.columns = columns or Columns()
 
     def expand(self, rows: PCollection[Any]) -> "DoOutputsTuple":
-        gather = beam.ParDo(_RowsToBlocks(self.columns)).with_output_types(PointBlock)
+        declared = declared_types(rows.element_type)
+        gather = _RowsToBlocks(settled(self.columns, rows.element_type), declared)
+        gather = beam.ParDo(gather).with_output_types(PointBlock)
         outputs = rows | "GatherRows" >> gather.with_outputs(DEAD_LETTERS, main=BLOCKS)
         outputs[DEAD_LETTERS].element_type = DeadLetter
         return outputs

@@ -1,5 +1,6 @@
 """Python rows (dicts, NamedTuples, Beam Rows, sequences of numbers) to batches."""
 import dataclasses
+import typing
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+from apache_beam.typehints.row_type import RowTypeConstraint
 
 from beam_coresets.points.block import PointBlock, block_rows
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import python_batch
+from beam_coresets.transforms.reading.types import kinds
 
+_OF_PYTHON = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string(), bytes: pa.binary()}
 _VECTOR = "vector"  # what a row that is itself a vector is called
 
 
@@ -23,6 +27,51 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
     if isinstance(row, beam.Row):
         return dict(row.as_dict())
     return row._asdict() if hasattr(row, "_asdict") else None
+
+
+def declared_types(row_type: Any) -> dict[str, Any]:
+    """Field -> Arrow type of the rows that a PCollection declares; None for types that Arrow has no name for.
+
+    Args:
+      row_type: an element type: a NamedTuple, or the type of Beam Rows; of others nothing is known.
+    """
+    if isinstance(row_type, RowTypeConstraint):
+        hints = dict(row_type._fields)
+    elif isinstance(row_type, type) and issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
+        hints = typing.get_type_hints(row_type)
+    else:
+        return {}
+    return {name: _arrow_type(hint) for name, hint in hints.items()}
+
+
+def _arrow_type(hint: Any) -> Any:
+    several = getattr(hint, "union_types", None) or typing.get_args(hint)  # of Optional
+    if several and type(None) in several and len(several) == 2:
+        (hint,) = (each for each in several if each is not type(None))
+    if isinstance(hint, type) and issubclass(hint, np.number):
+        return pa.from_numpy_dtype(np.dtype(hint))
+    return _OF_PYTHON.get(hint) if isinstance(hint, type) else None
+
+
+def settled(columns: Columns, row_type: Any) -> Columns:
+    """The columns with the coordinates that rows of a declared type have without being named: all of their numbers.
+
+    Raises:
+      SchemaError: there are none, or a column that is named is of a type that can't be used.
+    """
+    types = declared_types(row_type)
+    for role in ("id_column", "group_column"):
+        kind = types.get(getattr(columns, role) or "")
+        if kind is not None and not kinds.is_label(kind):
+            raise SchemaError(f"{role}: must hold integers or text, got {getattr(columns, role)!r} ({kind})")
+    free = {name: kind for name, kind in types.items() if name not in columns.roles}
+    if columns.columns is not None or columns.vector_column is not None or not free or None in free.values():
+        return columns
+    numbers = tuple(name for name, kind in free.items() if kinds.is_number(kind))
+    if not numbers:
+        got = ", ".join(f"{name!r} ({kind})" for name, kind in free.items())
+        raise SchemaError(f"columns: must hold numbers, at least one of a row, got {got}: name some in columns")
+    return dataclasses.replace(columns, columns=numbers)
 
 
 def _coordinates(row: Any, columns: Columns) -> tuple[str, ...]:
@@ -48,7 +97,7 @@ def _coordinates(row: Any, columns: Columns) -> tuple[str, ...]:
 
 def coordinate_names(columns: Columns | None, row_type: Any = None) -> tuple[str, ...] | None:
     """Names of the coordinates of such rows, or of their vector column, as far as is known before there are any."""
-    columns = columns or Columns()
+    columns = settled(columns or Columns(), row_type)
     if columns.vector_column is not None:
         return (columns.vector_column,)
     if columns.columns is not None:
@@ -92,8 +141,14 @@ def _width(vectors: list[Any]) -> int:
     return min(widths, key=lambda width: (-widths[width], width), default=1)
 
 
-def batch_of_rows(rows: list[Any], columns: Columns, first: int) -> tuple[Batch, Layout]:
-    """Rows of one kind as a batch, and the layout it is built by; `first` numbers them in dead letters.
+def batch_of_rows(
+    rows: list[Any], columns: Columns, first: int, declared: Mapping[str, Any] | None = None
+) -> tuple[Batch, Layout]:
+    """Rows of one kind as a batch, and the layout it is built by.
+
+    Args:
+      first: numbers them in dead letters.
+      declared: the types of kept fields, where they are known before there are rows; else these rows tell.
 
     Raises:
       SchemaError: the rows do not tell which of their fields are coordinates.
@@ -108,7 +163,8 @@ def batch_of_rows(rows: list[Any], columns: Columns, first: int) -> tuple[Batch,
         types[names[0]] = _vector_type([v for v in vectors if v is not None])
         dim = columns.dim or _width(vectors)
     for name in columns.keep_columns:
-        types.setdefault(name, _kept_type([record.get(name) for record in records]))
+        known = (declared or {}).get(name)
+        types.setdefault(name, known or _kept_type([record.get(name) for record in records]))
     if columns.weight_column is not None:
         types[columns.weight_column] = pa.float64()
     for label in (columns.id_column, columns.group_column):

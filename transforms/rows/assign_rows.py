@@ -32,6 +32,7 @@ from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.progress import PROGRESS
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.writing.atomic_files import move, remove_folder, write
+from beam_coresets.values import stacked
 
 BLOCKS_A_FILE = 8  # some 500,000 rows
 FOLDER = "assigned"
@@ -250,7 +251,7 @@ class _StageFiles(beam.DoFn):
         first = blocks[0].span
         name = f"part-{first.part:05d}-{first.ordinal:05d}.{self._form}"
         path = FileSystems.join(self._output, ".staging", FOLDER, f"{name}.{uuid.uuid4().hex}")
-        table = pa.concat_tables([rows.table for rows in blocks], promote_options="permissive")
+        table = stacked([rows.table for rows in blocks])
         write(path, tables.encode(table, self._form))
         return name, path
 

@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets import hashing
-from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.points.block import PointBlock, Span, concatenate_extras
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading import parts
 from beam_coresets.transforms.reading.blocks import BlocksFromRows, ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.identities import content_ids
 from beam_coresets.transforms.reading.parts import Part, in_lanes, plan_parts, row_names
+from beam_coresets.transforms.reading.python_rows import batch_of_rows
+from beam_coresets.transforms.reading.rows import build
 
 ROWS = 2000
 
@@ -243,6 +245,22 @@ class Place(typing.NamedTuple):
     name: str
 
 
+class Unknown(typing.NamedTuple):
+    lat: float
+    name: typing.Any
+
+
+class Named(typing.NamedTuple):
+    name: str
+
+
+class Typed(typing.NamedTuple):
+    lat: float
+    name: typing.Optional[str]  # noqa: UP045
+    count: typing.Optional[int]  # noqa: UP045
+    flag: bool
+
+
 ROW_KINDS = {
     "dicts": (lambda r: {"a": float(r[0]), "b": float(r[1]), "c": 5}, Columns(columns=("a", "b"))),
     "named": (lambda r: Place(float(r[0]), float(r[1]), "n"), Columns(keep_columns=("name",))),
@@ -301,9 +319,40 @@ def test_bad_rows_among_rows():
 
 def test_rows_that_do_not_say_what_a_coordinate_is():
     for rows, message in (([{"x": 1}], "columns: must be named for rows that are dicts"),
-                          ([Place(1.0, 2.0, "n")], r"columns: must hold numbers, got 'name' \(str\)")):
+                          ([Unknown(1.0, "n")], r"columns: must hold numbers, got 'name' \(str\)"),
+                          ([Named("n")], r"columns: must hold numbers, at least one of a row, got 'name' \(string\)")):
         with pytest.raises(Exception, match=message):
             run(lambda p, rows=rows: p | beam.Create(rows) | BlocksFromRows())
+
+
+def test_declared_types_say_what_is_a_coordinate_and_what_kept_fields_are():
+    rows = [Typed(1.0, "n", 5, True), Typed(2.0, None, None, False), Typed(3.0, "m", "six", True)]
+    blocks, letters, _ = run(
+        lambda p: p | beam.Create(rows, reshuffle=False).with_output_types(Typed)
+        | BlocksFromRows(Columns(group_column="name", keep_columns=("count", "flag")))
+    )
+    assert np.concatenate([b.points for b in blocks]).tolist() == [[1.0]]
+    (kept,) = [b.extras.to_pydict() for b in blocks if len(b)]
+    assert kept == {"group": ["n"], "count": [5], "flag": [True]}
+    assert [(x.reason, x.column) for x in letters] == [("null", "name"), ("unparsable", "count")]
+    plain = [beam.Row(lat=1.0, name="a", lon=2), beam.Row(lat=3.0, name="b", lon=4)]
+    blocks, letters, _ = run(lambda p: p | beam.Create(plain, reshuffle=False) | BlocksFromRows())
+    assert sorted(map(tuple, np.concatenate([b.points for b in blocks]).tolist())) == [(1, 2), (3, 4)]
+    with pytest.raises(ValueError, match=r"^id_column: must hold integers or text, got 'lat' \(double\)"):
+        run(lambda p: p | beam.Create(plain) | BlocksFromRows(Columns(id_column="lat")))
+
+
+@pytest.mark.parametrize(("first", "second", "kept"), [
+    (5, "five", ["5", "five"]), ("five", 5, ["five", "5"]), (5, None, [5, None]), (5, 2.5, [5.0, 2.5]),
+    (2**60 + 1, 0.5, [str(2**60 + 1), "0.5"]), ([1], {"a": 2}, ["[1]", '{"a": 2}']), (True, "x", ["true", "x"]),
+])  # fmt: skip
+def test_kept_fields_that_differ_from_block_to_block_are_text(first, second, kept):
+    columns = Columns(columns=("x",), keep_columns=("k",))
+    blocks = []
+    for value in (first, second):
+        batch, layout = batch_of_rows([{"x": 1.0, "k": value}], columns, 0)
+        blocks.append(build([batch], layout, Span(0, 0))[0])
+    assert concatenate_extras([b.extras for b in blocks]).column("k").to_pylist() == kept
 
 
 def test_windows_are_never_mixed_in_a_block():
