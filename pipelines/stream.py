@@ -150,7 +150,7 @@ def _summarized(
     read = pipeline | "Pub/Sub" >> pubsub
     key = KEY_COLUMN if known.key_column else None
     result = read[BLOCKS] | "Stream" >> SummarizeUnbounded(
-        stream, key_column=key, scale=scale, init=init, claims=claims
+        stream, key_column=key, scale=scale, init=init, claims=claims, begins=stream.clock()
     )
     return result._replace(dead_letters=read[DEAD_LETTERS])
 

@@ -155,6 +155,8 @@ class SummarizeUnbounded(beam.PTransform):
       every: seconds between a shard's reports on a window that is going on.
       key_column: a summary for each value of this column: of rows, or of the blocks' `extras`.
       scale, init, claims: see `SummarizeStream`; points are brought to the scale here.
+      begins: event time before which others may have taken rows (of a subscription, the launch): the coverage of
+        windows that begin earlier is below 1.
 
     Raises:
       ValueError: shards to be held, which only readers can be; a length that can't be.
@@ -176,6 +178,7 @@ class SummarizeUnbounded(beam.PTransform):
         scale: Scale | None = None,
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
+        begins: float | None = None,
     ) -> None:
         super().__init__()
         if stream.hold:
@@ -188,7 +191,7 @@ class SummarizeUnbounded(beam.PTransform):
         patience = stream.waiting(plan.assignment)
         self._report = ReportStream(
             merge_reduce, stream.windows, every, stream.disorder, stream.groups, key_column,
-            patience.retention + max(patience.cap, patience.deadline) + patience.grace + every, stream.clock,
+            patience.retention + max(patience.cap, patience.deadline) + patience.grace + every, stream.clock, begins,
         )  # fmt: skip
 
     def expand(self, points: PCollection[Any]) -> "StreamSummaries":

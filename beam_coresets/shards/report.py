@@ -93,7 +93,9 @@ class ShardReport:
     def headless(self) -> npt.NDArray[np.bool_]:
         """The buckets of which it has no rows from before reading began, (buckets,)."""
         out = np.zeros(self.buckets, np.bool_)
-        out[[r.part for r in self.ranges if r.headless and r.part != WHOLE]] = True
+        for r in self.ranges:
+            if r.headless:
+                out[slice(None) if r.part == WHOLE else r.part] = True
         return out
 
     def late_rows(self) -> list[tuple[int, int, int, int, int]]:

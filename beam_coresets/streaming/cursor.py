@@ -58,6 +58,8 @@ class PartCursor:
       told: the coordinator has been told so of all panes before this one.
       begin: where `told` stood before anything was read; an earlier first message lowers it.
       whole: panes before this one lack what was in the part before reading began; None: none does.
+      passed: panes before this one have passed while the part held messages that could not be read; None: none has.
+      announced: the coordinator has been told so of all panes before this one.
       tallies: of panes that are not told, by pane.
       late: rows of panes that had been told already, by pane.
       floors: for each pane that is not known to be decided, where to go back to in order to read all of it again.
@@ -73,6 +75,8 @@ class PartCursor:
     told: int | None = None
     begin: int | None = None
     whole: int | None = None
+    passed: int | None = None
+    announced: int | None = None
     tallies: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
     late: Mapping[int, PaneCount] = dataclasses.field(default_factory=dict)
     floors: Mapping[int, Position] = dataclasses.field(default_factory=dict)
@@ -124,6 +128,13 @@ class PartCursor:
             return self
         return dataclasses.replace(self, closed=pane, told=pane if self.told is None else self.told)
 
+    def passed_at(self, pane: int) -> PartCursor:
+        """After all panes before `pane` have passed, and their rows may be there, but can't be read: they are not
+        complete, and somebody has to know that they are waited for."""
+        if self.told is None or (self.passed is not None and pane <= self.passed):
+            return self
+        return dataclasses.replace(self, passed=pane)
+
     def news(self, part: int) -> dict[int, Range]:
         """What has not been told yet, by pane: rows, and that there will be no more of them."""
         out = {}
@@ -138,7 +149,17 @@ class PartCursor:
         for pane in ending:
             if pane not in self.tallies:
                 out[pane] = Range(part, self.offset, self.offset, 0, 0, headless=self._is_headless(pane))
+        for pane in self._passing():
+            out[pane] = Range(part, self.offset, self.offset, 0, headless=self._is_headless(pane))
         return out
+
+    def _passing(self) -> list[int]:
+        """The panes that have passed, are not complete, and of which nothing is told or to be told."""
+        if self.passed is None or self.told is None:
+            return []
+        begun = max(pane for pane in (self.told, self.closed, self.announced) if pane is not None)
+        recent = range(max(begun, self.passed - MAX_EMPTY), self.passed)
+        return [pane for pane in recent if pane not in self.tallies]
 
     def _is_headless(self, pane: int) -> bool:
         return self.whole is not None and pane < self.whole
@@ -165,7 +186,8 @@ class PartCursor:
             for pane, tally in self.tallies.items()
             if told is None or pane >= told
         }
-        return dataclasses.replace(self, told=told, tallies=tallies, late={})
+        tallies |= {pane: PaneCount(self.offset) for pane in self._passing()}
+        return dataclasses.replace(self, told=told, tallies=tallies, late={}, announced=self.passed)
 
     def floor(self) -> Position:
         """Where to go back to in order to read all of every pane that is not decided."""
@@ -266,7 +288,7 @@ class ShardCursor:
         return ShardCursor(parts, held["known"], held["period"], held.get("begin"))
 
 
-_PLAIN = ("position", "offset", "lag", "live", "closed", "told", "begin", "whole")
+_PLAIN = ("position", "offset", "lag", "live", "closed", "told", "begin", "whole", "passed", "announced")
 
 
 def _part(fields: dict[str, Any]) -> PartCursor:
@@ -325,9 +347,12 @@ class Completeness:
             # One event from ahead of the clock must not close what is still to come.
             present = now - min(0.0, cursor.lag)  # the clock may have been set back since
             cursor = cursor.closed_at(self.windows.pane(min(cursor.high - self.disorder, present)))
-        if (caught_up or ended) and now - cursor.seen >= self.idle:
+        if now - cursor.seen >= self.idle:
             behind = lag if math.isinf(cursor.high) else cursor.lag
-            cursor = cursor.closed_at(self.windows.pane(now - age - behind - self.idle))
+            if caught_up or ended:
+                cursor = cursor.closed_at(self.windows.pane(now - age - behind - self.idle))
+            elif drained:
+                cursor = cursor.passed_at(self.windows.pane(now - behind - self.idle))
         return cursor
 
     def begun(self, cursor: PartCursor, time: float) -> PartCursor:

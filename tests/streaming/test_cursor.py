@@ -1,4 +1,5 @@
 """Cursors: what has been told of each pane, when a pane is complete, and their JSON."""
+import dataclasses
 import itertools
 import math
 
@@ -22,12 +23,16 @@ def read(cursor, panes, high=None, now=0.0):
     return cursor.taken(cursor.offset, stop, stop, panes, np.ones(len(panes), np.int64), high, now)
 
 
-STEPS = st.lists(st.one_of(st.lists(st.integers(0, 8), min_size=1, max_size=5), st.integers(0, 9), st.none()))
+STEPS = st.lists(
+    st.one_of(
+        st.lists(st.integers(0, 8), min_size=1, max_size=5), st.integers(0, 9), st.none(), st.tuples(st.integers(0, 12))
+    )
+)
 
 
 @given(STEPS)
 def test_every_row_is_told_once_and_ranges_join_without_gaps(steps):
-    """A step reads rows, or closes panes, or tells what is new."""
+    """A step reads rows, or closes panes, or lets them pass, or tells what is new."""
     cursor, told, rows = PartCursor(0, closed=2, told=2), {}, {}
     for step in [*steps, None]:
         if isinstance(step, list):
@@ -40,6 +45,8 @@ def test_every_row_is_told_once_and_ranges_join_without_gaps(steps):
             cursor = cursor.reported()
             assert not cursor.news(7)
             assert not cursor.late
+        elif isinstance(step, tuple):
+            cursor = cursor.passed_at(*step)
         else:
             cursor = cursor.closed_at(step)
     assert {pane: sum(r.rows for r in found) for pane, found in told.items() if any(r.rows for r in found)} == rows
@@ -65,7 +72,7 @@ def cursors(draw):
         cursor = PartCursor(position, draw(numbers), high, draw(times), draw(st.just(-math.inf) | times), pane, pane)
         for panes in draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=2)):
             cursor = read(cursor, panes)
-        parts[part] = cursor
+        parts[part] = dataclasses.replace(cursor, passed=draw(st.none() | numbers), announced=draw(st.none() | numbers))
     return ShardCursor(parts, draw(st.integers(0, 99)))
 
 
@@ -193,6 +200,23 @@ def test_panes_that_began_before_reading_did_are_told_as_headless():
     }  # fmt: skip
     assert RULES.begun(cursor, 500.0).whole == 202, "only the first message says so"
     assert RULES.begun(PartCursor(9, whole=203), 5000.0).whole == 203
+
+
+def test_panes_that_pass_while_messages_can_not_be_read_are_told_of_once_and_are_not_complete():
+    """Or nobody would wait for them, as long as an open transaction holds up every part."""
+    live = dataclasses.replace(PartCursor(0, closed=200, told=200), live=True)
+    cursor = read(live, [200], high=1001.0, now=1001.2).reported()
+    assert RULES.closed(cursor, False, False, 0.0, 1017.0).passed is None, "what could be read was not read yet"
+    held = RULES.closed(cursor, False, False, 0.0, 1017.0, drained=True)
+    assert (held.passed, held.closed) == (203, 200)
+    assert held.news(4) == {201: Range(4, 1, 1, 0), 202: Range(4, 1, 1, 0)}
+    held = held.reported()
+    assert not RULES.closed(held, False, False, 0.0, 1019.0, drained=True).news(4)
+    freed = read(held, [201, 201], high=1008.0, now=1030.0)
+    freed = RULES.closed(freed, True, False, freed.lag, 1060.0)
+    found = freed.news(4)
+    assert (found[201], found[202]) == (Range(4, 1, 3, 2, 2), Range(4, 1, 3, 0, 0))
+    assert not RULES.closed(PartCursor(0), False, False, 0.0, 1017.0, drained=True).news(4), "no pane has begun"
 
 
 @pytest.mark.parametrize("step", [3600.0, -3600.0])

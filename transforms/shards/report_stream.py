@@ -62,6 +62,8 @@ class ReportStream(beam.PTransform):
       retention: seconds after which a shard forgets a pane, from its end or its last row, whichever is later; longer
         than the coordinator remembers it, as offsets begin at 0 again.
       clock: seconds since the epoch.
+      begins: event time, in seconds since the epoch, before which others may have taken rows: panes that begin earlier
+        are told as incomplete.
 
     Raises:
       ValueError: a scheme over parts, or a length that can't be.
@@ -83,6 +85,7 @@ class ReportStream(beam.PTransform):
         key_column: str | None = None,
         retention: float = RETENTION,
         clock: Clock = time.time,
+        begins: float | None = None,
     ) -> None:
         super().__init__()
         if merge_reduce.assignment.parts:
@@ -95,7 +98,7 @@ class ReportStream(beam.PTransform):
         if groups < 1:
             raise ValueError(f"groups: must be at least 1, got {groups}")
         self._merge_reduce, self._windows, self._every = merge_reduce, windows, every
-        self._report = _Report(merge_reduce, windows, every, disorder, groups, key_column, retention, clock)
+        self._report = _Report(merge_reduce, windows, every, disorder, groups, key_column, retention, clock, begins)
 
     def expand(self, blocks: PCollection[PointBlock]) -> PCollection[tuple[str, ShardReport]]:
         period = Duration(micros=round(self._windows.period * 1e6))
@@ -179,6 +182,7 @@ class _Report(beam.DoFn):
     key_column: str | None
     retention: float
     clock: Clock
+    begins: float | None = None
 
     UNSENT = BagStateSpec("deltas", ShardReportCoder())
     PROGRESS = ReadModifyWriteStateSpec("book", BytesCoder())
@@ -313,7 +317,8 @@ class _Report(beam.DoFn):
         """The reports on everything that has not been reported, one a group, also those without rows."""
         progress, start = pane.progress, self.windows.bounds(pane.pane)[0]
         sent, rows = progress.sent, progress.rows
-        span = Range(WHOLE, sent, rows, rows - sent, rows if last else -1, progress.final)
+        headless = self.begins is not None and start < self.begins
+        span = Range(WHOLE, sent, rows, rows - sent, rows if last else -1, progress.final, headless)
         found = self._by_group(pane.unsent)
         pane.unsent.clear()
         empty = ShardReport(pane.shard, Coreset.empty(), Ledger.zero(self.merge_reduce.assignment.buckets))

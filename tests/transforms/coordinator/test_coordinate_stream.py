@@ -103,6 +103,16 @@ class Script:
         return verdicts, held["late"]
 
 
+def test_a_window_of_which_nothing_can_be_read_is_decided_at_its_cap():
+    """As where every part is held up by an open transaction: its shards say that it has passed, and no more."""
+    held = [report(shard, *((part, 0, 0, -1) for part in (shard, (shard - 1) % 3))) for shard in range(3)]
+    (verdict,), late = Script().at(106, *held).at(140, everything(0)).run()
+    (decision,) = verdict.decisions.values()
+    assert (verdict.reason, decision.points, decision.recovery.coverage, decision.degraded) == ("cap", 0, 0.0, True)
+    assert decision.recovery.stragglers == (0, 1, 2)
+    assert sum(row.rows for row in late) == 20, "what comes later is told"
+
+
 def key_of(*window):
     """The key of the only coordinator of a window."""
     return ONE.key(0, window_key(*window), "")

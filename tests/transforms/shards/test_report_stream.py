@@ -206,6 +206,13 @@ def test_a_window_is_worth_what_the_batch_job_says():
     assert row["cost"] == pytest.approx(expected["cost"], rel=0.2)
 
 
+def test_the_window_in_the_middle_of_which_a_stream_begins_says_so():
+    events = stream().add_elements([at(1, BLOCKS[0]), at(1, BLOCKS[1], 1012.0)]).advance_watermark_to_infinity()
+    rows = [s.table("summaries").to_pylist()[0] for s in summarized(events, begins=1004.0)["decided"]]
+    found = {row["window_start"]: (row["coverage"], row["partial"] > 0, row["points"], row["reason"]) for row in rows}
+    assert found == {1000.0: (0.0, True, 300, "all"), 1010.0: (1.0, False, 300, "all")}
+
+
 def test_a_watermark_that_stands_holds_no_window_past_its_cap():
     patience = Patience(deadline=1.0, grace=0.0, cap=20.0, min_shards=3)
     events = (
