@@ -9,7 +9,7 @@ import math
 import re
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,15 +35,15 @@ class HasPath(Protocol):
         """Where it is."""
 
 
-def keys_of(path: str) -> dict[str, str | None]:
+def keys_of(path: str, asked: Collection[str] = ()) -> dict[str, str | None]:
     """Key -> what the folders of a file say, None for a missing value.
 
     Raises:
-      SchemaError: two folders with the same key.
+      SchemaError: two folders have a key that is asked for.
     """
     pairs = [name.partition("=") for name in path.replace("\\", "/").split("/")[:-1]]
     found = [(urllib.parse.unquote(key), urllib.parse.unquote(value)) for key, is_key, value in pairs if is_key and key]
-    twice = [key for key, count in Counter(key for key, _ in found).items() if count > 1]
+    twice = [key for key, count in Counter(key for key, _ in found).items() if count > 1 and key in asked]
     if twice:
         raise SchemaError(f"input: must have the key {twice[0]!r} once among its folders, got {path!r}")
     return {key: None if value in ("", _NULL) else value for key, value in found}
@@ -72,7 +72,7 @@ def with_keys(schema: Any, columns: Columns, path: str, files: Iterable[HasPath]
       path: the file.
       files: others that are read as it is.
     """
-    keys = keys_of(path)
+    keys = keys_of(path, _asked(columns))
     for key in keys:
         if key not in schema.names and key in _asked(columns):
             said = [keys[key], *(keys_of(file.path).get(key) for file in files)]
@@ -95,7 +95,7 @@ def read(form: Format, part: FilePart, layout: Layout, report: Report) -> Iterat
     Raises:
       SchemaError: its folders lack a key, or say something else than its own column.
     """
-    keys = keys_of(part.path)
+    keys = keys_of(part.path, layout.needed)
     lacking = [key for key in layout.keys if key not in keys]
     if lacking:
         got = f"{part.path!r} without {lacking[0]!r}"

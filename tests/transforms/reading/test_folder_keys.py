@@ -121,7 +121,8 @@ def test_every_file_has_the_keys(tmp_path):
     with pytest.raises(SchemaError, match="columns: must name a column of the files"):
         read(tmp_path, columns=("day",))
     with pytest.raises(SchemaError, match="key 'a' once among its folders"):
-        keys_of("x/a=1/b=2/a=1/f.csv")
+        keys_of("x/a=1/b=2/a=1/f.csv", ("a",))
+    assert keys_of("x/a=1/b=2/a=3/f=4.csv", ("b",)) == {"a": "3", "b": "2"}
 
 
 @pytest.mark.parametrize("source", [FileParts, Folder])
