@@ -58,7 +58,7 @@ def main():
         rng = random.Random(seed)
         if rng.random() < 0.5:
             return atheris.Mutate(data, most)
-        return mutated([data or b"\0", rng.choice(begin)], rng)[:most]
+        return mutated([data or b"\0", rng.choice(begin) or b"\0"], rng)[:most]
 
     arguments = [f"-runs={known.runs}", f"-max_len={LARGEST}", f"-artifact_prefix={known.folder}/finding-", "-seed=1",
                  "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1"]  # fmt: skip
