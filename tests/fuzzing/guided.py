@@ -52,7 +52,9 @@ def main():
 
     def once(data):
         if said := tried_in_room(run, data):
-            raise AssertionError(said)
+            (known.folder / "finding").write_bytes(data)
+            print(f"{known.target}: {said}: {data[:1000].hex()}", flush=True)
+            os._exit(1)
 
     def other(data, most, seed):
         rng = random.Random(seed)
@@ -60,7 +62,7 @@ def main():
             return atheris.Mutate(data, most)
         return mutated([data or b"\0", rng.choice(begin) or b"\0"], rng)[:most]
 
-    arguments = [f"-runs={known.runs}", f"-max_len={LARGEST}", f"-artifact_prefix={known.folder}/finding-", "-seed=1",
+    arguments = [f"-runs={known.runs}", f"-max_len={LARGEST}", f"-artifact_prefix={known.folder}/signal-", "-seed=1",
                  "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1"]  # fmt: skip
     if known.seconds:
         arguments.append(f"-max_total_time={known.seconds}")
