@@ -137,8 +137,9 @@ def rows_of(output):
         row = json.loads(path.read_text().splitlines()[0])
         found |= {"points": row["points"], "columns": row.get("columns") or []}
     for path in where.glob("centers/*.jsonl"):
-        dim = len(json.loads(path.read_text().splitlines()[0])["coordinates"])
-        found["columns"] = found["columns"] or [f"f{j}" for j in range(dim)]
+        for line in path.read_text().splitlines()[:1]:  # none where there is no row
+            dim = len(json.loads(line)["coordinates"])
+            found["columns"] = found["columns"] or [f"f{j}" for j in range(dim)]
     for path in where.glob("dead_letters/*.jsonl"):
         found["refused"] += len(path.read_text().splitlines())
     return found
