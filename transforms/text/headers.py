@@ -15,6 +15,12 @@ def width_of(rows: Sequence[Sequence[str]]) -> int:
     return min(widths, key=lambda width: (-widths[width], width))
 
 
+def width_without_header(rows: Sequence[Sequence[str]]) -> int:
+    """The first row's number of cells; that of most of the others where none of two or more has as many."""
+    first, others = len(rows[0]), rows[1:]
+    return first if len(others) < 2 or any(len(row) == first for row in others) else width_of(others)
+
+
 def names_for(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The names of the cells of some rows: R's first line has none for the first cell, which numbers the rows, and rows
     may end with a delimiter.

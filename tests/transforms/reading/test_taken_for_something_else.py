@@ -54,6 +54,12 @@ def test_a_first_line_of_another_width_than_all_rows_is_refused_by_name(tmp_path
     assert [each.position for each in found if isinstance(each, DeadLetter)] == ["row 0"]
 
 
+def test_without_a_header_the_first_row_tells_the_width_unless_no_other_has_it(tmp_path):
+    for text, width in (("1,2\n3\n", 2), ("1,2\n3,4,5\n6,7,8\n9,1\n", 2), ("1\n3,4\n5,6\n", 2)):
+        (tmp_path / "a.csv").write_text(text)
+        assert len(ReadBlocks(str(tmp_path / "a.csv"), Columns(header=False)).layout.coordinates) == width
+
+
 def test_row_names_as_r_writes_them_are_no_coordinate(tmp_path):
     (tmp_path / "a.csv").write_text('"x","y"\n"1",2.5,3\n"2",4.5,5\n')
     source = ReadBlocks(str(tmp_path / "a.csv"))
