@@ -25,6 +25,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import pieces_of
 from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
 
 Array = npt.NDArray[Any]
@@ -105,9 +106,8 @@ class _Buckets:
 
 def _names(recovery: Recovery) -> npt.NDArray[np.uint8]:
     """(buckets, 4 + shards / 8) uint8: the scheme's bucket and the set of trusted holders."""
-    buckets = recovery.trusted.shape[1]
-    origin = np.arange(buckets) if recovery.origin is None else recovery.origin
-    return np.column_stack([origin.astype(">u4").view(np.uint8).reshape(-1, 4), np.packbits(recovery.trusted, 0).T])
+    origin = recovery.origins.astype(">u4").view(np.uint8).reshape(-1, 4)
+    return np.column_stack([origin, np.packbits(recovery.trusted, 0).T])
 
 
 def _recovery(decisions: Sequence[Decision], factors: Sequence[float], buckets: _Buckets) -> Recovery:
@@ -245,7 +245,8 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
 
 
 def _strata(recovery: Recovery, shard: int) -> npt.NDArray[np.int32]:
-    """(buckets,) int32: buckets that a shard holds together with the same others; the lightest classes are one."""
+    """(buckets,) int32: buckets of one piece that a shard holds together with the same others; the lightest classes are
+    one."""
     held = np.flatnonzero(recovery.trusted[shard])
     packed = np.packbits(recovery.trusted[:, held], axis=0)
     _, label = np.unique(packed, axis=1, return_inverse=True)
@@ -253,7 +254,8 @@ def _strata(recovery: Recovery, shard: int) -> npt.NDArray[np.int32]:
     rank = np.empty(len(heaviest), np.int32)
     rank[heaviest] = np.minimum(np.arange(len(heaviest)), MAX_STRATA - 1)
     strata = np.zeros(recovery.trusted.shape[1], np.int32)
-    strata[held] = rank[label.ravel()]
+    pieces = pieces_of(len(recovery.trusted))
+    strata[held] = rank[label.ravel()] * pieces + recovery.origins[held] % pieces
     return strata
 
 

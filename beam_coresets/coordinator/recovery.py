@@ -77,6 +77,11 @@ class Recovery:
         return self.trusted.sum(axis=0)
 
     @property
+    def origins(self) -> npt.NDArray[np.int64]:
+        """(buckets,): the scheme's bucket that each is made of."""
+        return np.arange(self.trusted.shape[1]) if self.origin is None else self.origin
+
+    @property
     def multipliers(self) -> npt.NDArray[np.float64]:
         """(shards, buckets) float64, zero where untrusted; `scale` is not in them. For few shards and buckets: of ten
         thousand each it takes 800 MB."""

@@ -113,8 +113,7 @@ def finish(
         rows.append(mine[found])
         kept.append(unbiased)
         calibrated.append(moved)
-    order = np.argsort(np.concatenate(rows))
-    return np.concatenate(rows)[order], np.concatenate(kept)[order], np.concatenate(calibrated)[order]
+    return np.concatenate(rows), np.concatenate(kept), np.concatenate(calibrated)
 
 
 def with_totals(weights: Array, groups: Array, totals: Mapping[int, float]) -> Array:

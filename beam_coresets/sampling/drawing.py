@@ -154,14 +154,18 @@ def _spread_order(space, probability, index, clusters):  # type: ignore[no-untyp
 def spread_rows(
     space: Array, probability: Array, index: Array, clusters: int, strata: Array, rng: np.random.Generator
 ) -> Array:
-    """The rows of a finished sample, ascending: the certain ones and a systematic draw in each stratum."""
+    """The rows of a finished sample: the certain ones, and a systematic draw in each stratum.
+
+    They come in the order of drawing, stratum by stratum and along each cluster's tree, so that neighbours are alike:
+    by how much they differ the certificate tells the error of the draw.
+    """
     count = int(strata.max()) + 1
     if probability.sum() < DRAWS_PER_STRATUM * count:  # else a tiny sample might miss every stratum
         strata, count = np.zeros_like(strata), 1
     order = _spread_order(space, probability, strata * clusters + index, count * clusters)
     apart = np.split(order, np.searchsorted(strata[order], np.arange(1, count)))
     certain = np.flatnonzero(probability >= 1.0)
-    return np.sort(np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)]))
+    return np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)])
 
 
 def _systematic(order: Array, probability: Array, rng: np.random.Generator) -> Array:

@@ -23,6 +23,7 @@ SCHEMES = ("bernoulli", "uniform", "cyclic", "fractional")
 PART_BITS = 16
 PARTS_OF_IDS = 1 << PART_BITS
 _ROW_BITS = np.uint64(64 - PART_BITS)
+LEAST_PIECES = 5
 
 Array = npt.NDArray[Any]
 
@@ -334,3 +335,11 @@ def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
         writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.modulus), indptr, shards, start
     )
     return [BlockRows(block, rows[low:high]) for low, high in itertools.pairwise(start.tolist())]
+
+
+def pieces_of(shards: int) -> int:
+    """How many pieces, drawn apart, a shard's buckets are dealt to (bucket modulo this).
+
+    There are at least `LEAST_PIECES` in all, which the certificate leaves out in turn.
+    """
+    return -(-LEAST_PIECES // shards)

@@ -26,7 +26,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.frequent_directions import Sketch
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.assignment import Assignment, pieces_of, split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.report import ShardReport
 
@@ -230,7 +230,7 @@ class MergeReduce:
         return by_label.thin(self.sampler, points, weights, strata, groups if self.labelled else None, size, rng)
 
     def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
-        """The stratum of each point: its bucket's class of co-holders."""
+        """The stratum of each point: its bucket's class of co-holders, and piece of the shard."""
         held, label = _held_strata(self.assignment, shard)
         strata = np.zeros(self.assignment.buckets, np.int32)
         strata[held] = label
@@ -322,9 +322,9 @@ def shard_reports(blocks: Iterable[PointBlock], merge_reduce: MergeReduce) -> li
 @functools.lru_cache(maxsize=1024)
 def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """The buckets that a shard holds, and the stratum of each: those that it holds together with the same other shards
-    form one.
+    form one, or as many as `pieces_of` says.
 
-    Where that gives more than `MAX_STRATA` (schemes that draw holders at random), all buckets are one stratum.
+    Where that gives more than `MAX_STRATA` (schemes that draw holders at random), holders make no difference.
     """
     held = assignment.held_by(shard) if shard >= 0 else np.empty(0, np.int64)
     if not len(held):
@@ -336,4 +336,6 @@ def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int
     place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     others[row, place] = shards[np.repeat(indptr[held], count) + place]
     classes, label = np.unique(-others, axis=0, return_inverse=True)
-    return held, (label if len(classes) <= MAX_STRATA else np.zeros(len(held))).ravel().astype(np.int32)
+    label = label.ravel() if len(classes) <= MAX_STRATA else np.zeros(len(held), np.int64)
+    pieces = pieces_of(assignment.shards)
+    return held, (label * pieces + held % pieces).astype(np.int32)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import Metric, nearest, power_of_distance, writable
-from beam_coresets.solvers.centers import refine, solve_centers
+from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.descent import exact_dist_sq
 
 Array = npt.NDArray[Any]
@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 FEW_PAIRS = 2**26  # coordinates of points times centers that are compared in float64 in any case,
 MOST_OFFSET = 16.0  # and more of them if the centers are so many times as far off as the points are apart
 FAR_UNIT = 1e30  # the largest coordinate, or one over it, from which on points are compared in units of it
+FOLD_RESTARTS = 2
 FOLD_SWAPS = 3  # swap trials a fold, as a multiple of k
 FOLD_WORK = 1.5e8  # coordinates compared in them at most
 
@@ -48,7 +49,7 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Model:
-        """The same question solved on `sample.weights`, from this solution; `quick` descends only."""
+        """The same question solved on `sample.weights`, which are of one fold less; `quick` searches less."""
 
     def clusters(self, sample: Coreset) -> tuple[Array, Array]:
         """The cluster (n,) of each point, and what the point alone costs there (n,)."""
@@ -107,13 +108,11 @@ class Centers(Model):
         return point_costs(sample.points, self.centers, self.z, self.metric)
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Centers:
-        """Swaps give up what only the fold left out had called for."""
-        points, weights, k = sample.points, sample.weights, len(self.centers)
+        """From scratch: where these centers are is known to the points left out."""
+        points, k = sample.points, len(self.centers)
         swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
-        if swaps < k or quick:
-            found = refine(points, weights, self.centers, self.z, metric=self.metric)
-        else:
-            found = solve_centers(
-                points, weights, k, self.z, seed=fold, metric=self.metric, init=self.centers, restarts=1, swaps=swaps
-            )
+        found = solve_centers(
+            points, sample.weights, k, self.z, seed=fold, metric=self.metric,
+            restarts=1 if quick or swaps < k else FOLD_RESTARTS, swaps=0 if quick or swaps < k else swaps,
+        )  # fmt: skip
         return Centers(np.asarray(found.centers), self.z, self.metric)

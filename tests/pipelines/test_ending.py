@@ -108,7 +108,7 @@ def test_a_killed_command_takes_its_children_along_and_the_next_one_tidies_up(st
     process = started(COMMAND.format(wait=WAITS))
     lives = started(COMMAND.format(wait=WAITS))
     pid = int(process.stdout.readline())
-    lives.stdout.readline()
+    assert lives.stdout.readline(), lives.stderr.read()
     process.kill()
     process.wait(PATIENCE)
     assert gone(pid)

@@ -94,7 +94,7 @@ def test_checkpoints_of_a_job_that_ends_do_not_outlive_it(java, tmp_path):
 
 def test_a_template_is_written_and_no_job_submitted():
     options = PipelineOptions(["--runner=DataflowRunner", "--template_location=gs://b/t", "--project=p"])
-    pipeline = types.SimpleNamespace(options=options, run=lambda: None)
+    pipeline = types.SimpleNamespace(options=options, runner=None, run=lambda: None)
     assert launch.submit(pipeline, None) == "a template is written to gs://b/t"
     options.view_as(GoogleCloudOptions).template_location = None
     options.view_as(GoogleCloudOptions).job_name = "mine"

@@ -28,8 +28,8 @@ def data(n=500, d=2, seed=0, weights="uneven"):
 
 
 def check_sample(points, weights, rows, unbiased):
-    """What holds for every sample: ascending distinct rows of positive weight, which weigh at least what they did."""
-    assert (np.diff(rows) > 0).all()
+    """What holds for every sample: distinct rows of positive weight, which weigh at least what they did."""
+    assert len(set(rows.tolist())) == len(rows)
     assert (weights[rows] > 0).all() or len(rows) == len(points)
     assert np.isfinite(unbiased).all()
     assert (unbiased >= weights[rows] * (1 - 1e-12)).all()

@@ -51,7 +51,7 @@ def test_samples_are_sound(n, d, draw, affine, seed, kind, size):
     thinned = of.thin(points, weights, strata, size, generator(seed))
     rows, unbiased, calibrated = of.finish(points, weights, strata, generator(seed))
     for r, w in (thinned, (rows, unbiased)):
-        assert (np.diff(r) > 0).all()
+        assert len(set(r.tolist())) == len(r)
         assert (weights[r] > 0).all() or n <= size
         assert np.isfinite(w).all()
         assert (w >= weights[r] * (1 - 1e-12)).all()

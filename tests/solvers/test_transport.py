@@ -3,7 +3,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from oracle import best_assignment, program
 
@@ -109,7 +109,10 @@ def test_whole_sizes_and_unit_weights_leave_points_whole(seed, n, low, extra):
 def test_any_prices_bound_the_cost_from_below_and_any_start_leads_to_it(seed, labelled):
     cost, weights, label = instance(seed, 30)
     constraint = Constraint(balanced=0.2, fair=(Fair("a", 0.1, 0.7),) if labelled else ())
-    found, bounds, label = solved(constraint, cost, weights, label)
+    try:
+        found, bounds, label = solved(constraint, cost, weights, label)
+    except ValueError:  # a drawn label weighs too much to be so small a share of three clusters
+        reject()
     rng = np.random.default_rng(seed)
     duals = rng.standard_normal(len(bounds)) * cost.mean()
     duals = np.where(np.isinf(bounds.low), -abs(duals), np.where(np.isinf(bounds.high), abs(duals), duals))

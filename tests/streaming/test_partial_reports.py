@@ -13,7 +13,7 @@ from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, part_ids
+from beam_coresets.shards.assignment import Assignment, part_ids, pieces_of
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import Range, ShardReport
@@ -99,11 +99,12 @@ def test_a_cap_in_bytes_holds_for_every_key(keys):
     if keys > 1:
         rows = dataclasses.replace(rows, keys=names)
     report = partial_reports.partial_report(capped, 0, rows, (Range(0, 0, 4096, 4096, 4096),), 6)
-    assert len(report.coreset) <= 2 * 10 * keys
+    most = 2 * 10 + pieces_of(SCHEME.shards)  # each piece is drawn apart, and its number rounded
+    assert len(report.coreset) <= most * keys
     other = partial_reports.partial_report(capped, 0, rows, (Range(1, 0, 4096, 4096, 4096),), 6)
     finished = partial_reports.finished(capped, [report, other])
     assert len(finished) == keys
-    assert max(len(one.coreset) for one in finished.values()) <= 12
+    assert max(len(one.coreset) for one in finished.values()) <= 10 + 2 * pieces_of(SCHEME.shards)
     exact = sum(one.ledger.weight for one in finished.values())
     assert exact == pytest.approx(2 * rows.weights.sum(), rel=1e-12)
 

@@ -1,0 +1,120 @@
+"""How much a solution gains on the sample that it was solved on, and not on the data.
+
+The sample consists of pieces that were drawn independently (`sampling_error.pieces`). They are dealt to folds; for each
+fold the question is solved anew on the other folds, from scratch, so that the points left out had no part in it. With
+in(p) and out(p) the mean cost of point p under the solutions that have seen it, and under the one that has not,
+
+    optimism = sum_p w (1 - 1 / w) (out(p) - in(p)) * (1 - 1 / folds)**RATE.
+
+All that a fold's solution may be better or worse than the emitted one (another local optimum) is in both and cancels. A
+point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
+with b = 1 where the best solution is clear and b = 1/2 where many are about as good; RATE is between, and DOUBT what
+that may be off by, as a standard error.
+
+A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
+is made to: the weights in each of 3 k small clusters of the sample are what they are in the whole sample.
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.hashing import generator
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.magnitude import unit_of
+from beam_coresets.points.nearest import nearest
+from beam_coresets.points.seeding import dz_seeding
+from beam_coresets.results.sampling_error import drawn_share, pieces
+from beam_coresets.shards.assignment import pieces_of
+from beam_coresets.solvers.model import Model
+
+FOLDS = 5
+QUICK_FOLDS = 2
+RATE = 0.75
+DOUBT = 0.06  # share of the optimism
+PARTITION = 3  # small clusters a center,
+LEAST_POINTS = 8  # of so many points on average
+
+Array = npt.NDArray[Any]
+
+
+class Optimism(NamedTuple):
+    """Attributes:
+    correction: (m,) what is to be added to each point's cost.
+    doubt: (m,) its standard error, the same way for all points.
+    """
+
+    correction: Array
+    doubt: Array
+
+
+def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optimism:
+    """Of a solution on the decision's sample; nothing where there is only one piece.
+
+    Args:
+      own: (m,) each point's cost under the solution.
+      quick: two folds, and solutions that are searched for less.
+    """
+    sample, recovery, evidence = decision.evidence.sample, decision.recovery, decision.evidence
+    nothing = np.zeros(len(sample))
+    fold, folds = _dealt(decision, QUICK_FOLDS if quick else FOLDS)
+    drawn = drawn_share(decision)
+    weights = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
+    open_rows = drawn > 1e-9
+    if folds < 2 or not open_rows.any():
+        return Optimism(nothing, nothing)
+    cluster, clusters = _partition(sample, weights, len(model.centers))
+    outside, inside, seen = own.copy(), nothing.copy(), nothing.copy()
+    for number in range(folds):
+        left_out = (fold == number) & open_rows  # what is known for certain is known to every fold
+        rest = _as_whole(weights, left_out, open_rows, cluster, clusters)
+        if not rest.any():
+            continue
+        solved = model.refit(dataclasses.replace(sample, weights=rest), number, quick)
+        cost = solved.unbiased_costs(sample)
+        outside[left_out] = cost[left_out]
+        inside[~left_out] += cost[~left_out]
+        seen[~left_out] += 1
+    gain = np.where(seen > 0, drawn * (outside - inside / np.maximum(seen, 1)), 0.0)
+    gain *= (1 - 1 / folds) ** RATE
+    return Optimism(gain, DOUBT * gain)
+
+
+def _dealt(decision: Decision, most: int) -> tuple[Array, int]:
+    """The fold of each point (m,), and how many there are: each shard, or each piece of few shards, is dealt to the
+    smallest fold, and of several to the one that it shares the fewest buckets with."""
+    recovery, piece = decision.recovery, pieces(decision)
+    names, of = np.unique(piece, return_inverse=True)
+    folds = min(most, len(names))
+    apart = pieces_of(len(recovery.trusted))
+    number = np.zeros(len(names), np.int64)
+    size, held = np.zeros(folds, np.int64), np.zeros((folds, recovery.trusted.shape[1]))
+    for i, name in enumerate(names.tolist()):
+        mine = np.flatnonzero(recovery.trusted[name // apart])
+        smallest = np.flatnonzero(size == size.min())
+        number[i] = smallest[held[smallest][:, mine].sum(axis=1).argmin()]
+        size[number[i]] += 1
+        held[number[i], mine] += 1
+    return number[of], folds
+
+
+def _partition(sample: Coreset, weights: Array, k: int) -> tuple[Array, int]:
+    """A small cluster for each point (m,), and how many there are."""
+    count = max(1, min(PARTITION * k, len(sample) // LEAST_POINTS))
+    points = sample.points / sample.points.dtype.type(unit_of(sample.points))
+    rows = dz_seeding(points, weights, count, 2.0, generator("partition", count, len(sample)))
+    index, _ = nearest(points, points[rows])
+    return index, len(rows)
+
+
+def _as_whole(weights: Array, left_out: Array, open_rows: Array, cluster: Array, clusters: int) -> Array:
+    """The weights (m,) without the points left out, in each cluster adding up to what they do with them."""
+    rest = np.where(left_out, 0.0, weights)
+    whole = np.bincount(cluster[open_rows], weights[open_rows], clusters)
+    part = np.bincount(cluster[open_rows], rest[open_rows], clusters)
+    factor = np.divide(whole, part, out=np.ones(clusters), where=part > 0)
+    return np.where(open_rows, rest * factor[cluster], rest)

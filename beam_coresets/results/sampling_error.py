@@ -1,0 +1,163 @@
+"""The sampling error of a total that is estimated from the shards' samples.
+
+Replicas of a bucket are sampled independently, so their disagreement measures it. With e[i, b] shard i's estimate of
+bucket b's total, m[b] its trusted holders, d[i, b] = e[i, b] - mean over b's holders:
+
+    r[i] = sum_b d[i, b] / sqrt(m[b] (m[b] - 1)),     V_r = sum_i r[i]^2       over buckets with two holders or more
+
+V_r is unbiased where a shard's errors on buckets with different co-holders are uncorrelated. Shards draw such buckets
+as separate strata to make it so; under schemes that choose holders at random there are too many of them, and V_r is
+then too large. To one-holder buckets the pooled variance of a replica is imputed, in proportion to their cost. With few
+shards V_r has few degrees of freedom (Satterthwaite).
+
+The sample measures its own error, too. Points come in the order in which they were drawn systematically, so that
+neighbours are alike; half the squared differences of neighbours estimate the variance of a systematic draw (Wolter,
+*Introduction to Variance Estimation*, 2007, section 8.2, estimator v2), here with the finite-population factor
+1 - 1 / w of each point. This V_s has as many degrees of freedom as points matter, and is too large by a third or so: a
+draw along a tree is more even than its neighbours tell.
+
+So both are pooled, V_s with as many degrees of freedom as points matter but at most `PRIOR`: with few shards it is V_s
+that counts, with many V_r.
+"""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.recovery import Recovery
+from beam_coresets.shards.assignment import pieces_of
+
+PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
+DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingError:
+    """Of an estimated total.
+
+    Attributes:
+      variance: of the total.
+      degrees: of freedom of the variance.
+      basis: "replicas", "replicas, one-holder buckets imputed" or "sample".
+    """
+
+    variance: float
+    degrees: float
+    basis: str
+
+
+def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingError]:
+    """The estimate of a total over all rows, and its error.
+
+    Args:
+      value: (m,) what each point of the evidence is, times its unbiased weight.
+    """
+    evidence, recovery = decision.evidence, decision.recovery
+    shard, bucket, cell = cells_of(decision)
+    e = np.bincount(cell, value, len(bucket))
+    mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
+    by_replicas = replica_variance(e, shard, bucket, mean, recovery)
+    shares = value / np.maximum(recovery.holders, 1)[evidence.bucket]
+    variance, degrees = sample_variance(shares, drawn_share(decision), pieces(decision))
+    if by_replicas is None:
+        pooled = SamplingError(variance, degrees, "sample")
+    else:
+        prior = min(PRIOR, degrees)
+        both = by_replicas.degrees + prior
+        if np.isfinite(both):
+            variance = (by_replicas.degrees * by_replicas.variance + prior * variance) / both
+        pooled = SamplingError(variance, both, by_replicas.basis)
+    scaled = dataclasses.replace(pooled, variance=pooled.variance * recovery.scale**2)
+    return float(mean.sum()) * recovery.scale, scaled
+
+
+def drawn_share(decision: Decision) -> Array:
+    """1 - 1 / w for each point of the evidence, w its weight in units of an input row's average weight: a point stands
+    for itself, at just the cost it has, and for w - 1 others that nobody has seen."""
+    recovery, weights = decision.recovery, decision.evidence.sample.weights_ht
+    unit = recovery.weights.sum() / max(1, recovery.counts.sum())
+    return np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))
+
+
+def pieces(decision: Decision) -> npt.NDArray[np.int64]:
+    """The piece (m,) of each point: those of different pieces were drawn independently."""
+    evidence, recovery = decision.evidence, decision.recovery
+    apart = pieces_of(len(recovery.trusted))
+    return np.asarray(evidence.shard * apart + recovery.origins[evidence.bucket] % apart, np.int64)
+
+
+def cells_of(decision: Decision) -> tuple[Array, Array, Array]:
+    """The shard and bucket of each trusted pair of them, and each sampled point's among these pairs, (m,)."""
+    evidence, trusted = decision.evidence, decision.recovery.trusted
+    pairs = np.flatnonzero(trusted)
+    shard, bucket = np.divmod(pairs, trusted.shape[1])
+    place = evidence.shard * trusted.shape[1] + evidence.bucket
+    if trusted.size > DENSE**2:
+        return shard, bucket, np.searchsorted(pairs, place)
+    return shard, bucket, (np.cumsum(trusted) - 1)[place]
+
+
+def sample_variance(value: Array, drawn: Array, piece: Array) -> tuple[float, float]:
+    """V_s of `value.sum()`, and its degrees of freedom: the effective number of points, less one a piece.
+
+    Args:
+      value, drawn, piece: (m,) of points in the order of drawing; `drawn` is 1 - 1 / w.
+    """
+    rows = np.flatnonzero(drawn > 1e-9)
+    if len(rows) < 2:
+        return 0.0, float("inf")
+    rows = rows[np.argsort(piece[rows], kind="stable")]
+    v, a = value[rows], drawn[rows]
+    names, of = np.unique(piece[rows], return_inverse=True)
+    count = np.bincount(of)
+    same = of[1:] == of[:-1]
+    squares = (v[1:] - v[:-1]) ** 2 * np.sqrt(a[1:] * a[:-1])
+    by_piece = np.bincount(of[1:][same], squares[same], len(names)) / 2
+    # A piece of one point has no neighbour: it differs from its like as the others do.
+    lone = count == 1
+    mean = float(by_piece.sum() / max(1, (count - 1).sum()))
+    variance = float((by_piece * count / np.maximum(count - 1, 1)).sum()) + mean * int(lone.sum())
+    weight = np.abs(v * a)
+    effective = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
+    return variance, max(1.0, effective - 1)
+
+
+def replica_variance(e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery) -> SamplingError | None:
+    """V_r of `mean.sum()`; `e`, `shard` and `bucket` are of trusted pairs. None where no bucket has two holders."""
+    holders = recovery.holders
+    several = holders >= 2
+    if not several.any() or not mean[several].any():
+        return None
+    of_several = several[bucket]
+    e, shard, bucket = e[of_several], shard[of_several], bucket[of_several]
+    s, m = len(recovery.trusted), holders[several]
+    r = np.bincount(shard, (e - mean[bucket]) / np.sqrt(holders * (holders - 1.0))[bucket], s)
+    variance = float(r @ r)
+    # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom. Under a
+    # constraint costs include prices, and may be negative.
+    mean = np.abs(mean)
+    share = mean[several] / (m * (m - 1.0))
+    held: Any = recovery.trusted[:, several] if s <= DENSE else _sparse(shard, (np.cumsum(several) - 1)[bucket])
+    covariance = -((held * (share / m)) @ held.T)
+    alone = held @ share
+    trace = covariance.trace() + alone.sum()
+    # The diagonal is that of the product and `alone`; all else is of the product.
+    squares = (covariance**2).sum() + (2 * covariance.diagonal() + alone) @ alone
+    degrees = float(trace**2 / squares)
+    single = float(mean[holders == 1].sum())
+    if single > 0:
+        per_cost = variance / float((mean[several] / m).sum())
+        return SamplingError(variance + per_cost * single, degrees, "replicas, one-holder buckets imputed")
+    return SamplingError(variance, degrees, "replicas")
+
+
+def _sparse(row: Array, column: Array) -> Any:
+    """A sparse matrix with ones at these places."""
+    return sparse.csr_array((np.ones(len(row)), (row, column)))

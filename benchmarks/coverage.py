@@ -1,0 +1,126 @@
+"""How often the certificate's 95 % intervals hold for emitted centers, on data with and without clusters.
+
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py --trials 200
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py gauss/64 --shards 1 8/2 8/2/1 --k 10 --size 400 --z 1
+
+A cell is a shape, its coordinates, and s/l/dropped: shards, replication and how many neighbouring shards are dropped.
+Every trial has its own seed for sampling, assignment and solving. Columns:
+
+    coverage   share of the trials whose interval holds the true cost on all of the data
+    width      median half-width over 1.96 true standard deviations (of estimate - truth)
+    half       median half-width, as a share of the truth
+    bias       mean of estimate - truth as a share of the truth, and over the half-width
+    sd         standard deviation of estimate - truth, as a share of the truth
+    seconds    of a certificate, on one thread
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.hashing import generator
+from beam_coresets.points.block import blocks_of
+from beam_coresets.points.nearest import cost
+from beam_coresets.results.certificate import fitted_interval
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.solvers.centers import solve_centers
+
+Array = npt.NDArray[Any]
+Shape = Callable[[np.random.Generator, int, int], Array]
+
+
+def _clusters(rng: np.random.Generator, n: int, d: int) -> Array:
+    return (rng.standard_normal((30, d)) * 6)[rng.integers(30, size=n)] + rng.standard_normal((n, d))
+
+
+def _far(rng: np.random.Generator, n: int, d: int) -> Array:
+    """One row in a thousand is a hundred times as far off."""
+    points = rng.standard_normal((n, d))
+    points[rng.choice(n, n // 1000, replace=False)] *= 100
+    return points
+
+
+def _rare(rng: np.random.Generator, n: int, d: int) -> Array:
+    """One row in a thousand is of a second cluster."""
+    points = rng.standard_normal((n, d))
+    points[rng.choice(n, n // 1000, replace=False)] += 30
+    return points
+
+
+SHAPES: dict[str, Shape] = {
+    "gauss": lambda rng, n, d: rng.standard_normal((n, d)),
+    "t2.5": lambda rng, n, d: rng.standard_t(2.5, (n, d)),
+    "clusters": _clusters,
+    "far": _far,
+    "cube": lambda rng, n, d: rng.random((n, d)),
+    "lognormal": lambda rng, n, d: np.exp(1.5 * rng.standard_normal((n, d))),
+    "rare": _rare,
+    "grid": lambda rng, n, d: rng.integers(0, 6, (n, d)).astype(float),
+    "few": lambda rng, n, d: (rng.standard_normal((40, d)) * 10)[rng.integers(40, size=n)],
+}
+CELLS = ("gauss/4", "gauss/64", "t2.5/4", "t2.5/64", "clusters/4", "clusters/64", "far/4", "far/64", "cube/2",
+         "lognormal/4", "rare/4", "grid/4", "few/4")  # fmt: skip
+SCHEMES = ("1", "2/2", "8", "8/2", "8/2/1", "50/3/2")
+HEAD = f"{'shape':13s} {'s/l/drop':8s} coverage width    half     bias  /half      sd seconds"
+
+
+def data(name: str, n: int) -> Array:
+    """The points (n, d) float32 of a shape, "gauss/4"."""
+    shape, d = name.split("/")
+    return SHAPES[shape](generator("coverage", name), n, int(d)).astype(np.float32)
+
+
+def trial(points: Array, scheme: str, sampler: Sampler, seed: int) -> tuple[float, float, float, float, float]:
+    """The truth, the estimate and its interval, and the seconds of the certificate."""
+    s, replication, dropped = (list(map(int, scheme.split("/"))) + [1, 0][scheme.count("/") :])[:3]
+    assignment = Assignment(s, replication, "cyclic", seed=seed)
+    reports = shard_reports(blocks_of(points, rows=4096), MergeReduce(sampler, assignment, seed))
+    decision = decide(reports[dropped:], Policy(assignment))
+    coreset = decision.coreset
+    centers = solve_centers(coreset.points, coreset.weights, sampler.k, sampler.z, seed=seed).centers
+    truth = cost(points, np.ones(len(points)), centers, sampler.z)
+    began = time.thread_time()
+    interval = fitted_interval(decision, centers, sampler.z)
+    return truth, interval.estimate, interval.low, interval.high, time.thread_time() - began
+
+
+def row(name: str, scheme: str, found: Array) -> str:
+    """The line of a cell's trials, (trials, 5)."""
+    truth, estimate, low, high, seconds = found.T
+    error, half = estimate / truth - 1, float(np.median((high - estimate) / truth))
+    held, sd, bias = float(((low <= truth) & (truth <= high)).mean()), float(error.std(ddof=1)), float(error.mean())
+    width = half / (1.96 * sd) if sd > 0 else float("nan")
+    over = abs(bias) / half if half > 0 else float("nan")
+    return (f"{name:13s} {scheme:8s} {held:8.3f} {width:5.2f} {half:7.2%} {bias:+8.2%} {over:6.2f} {sd:7.2%} "
+            f"{np.median(seconds):7.3f}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", default=list(CELLS))
+    parser.add_argument("--shards", nargs="+", default=list(SCHEMES))
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--points", type=int, default=20_000)
+    parser.add_argument("--k", type=int, default=10)
+    parser.add_argument("--size", type=int, default=400)
+    parser.add_argument("--z", type=float, default=2.0)
+    given = parser.parse_args()
+    print(HEAD, flush=True)
+    for name in given.cells:
+        points = data(name, given.points)
+        for scheme in given.shards:
+            sampler = Sampler(given.k, given.size, given.z)
+            found = np.array([trial(points, scheme, sampler, seed) for seed in range(given.trials)])
+            print(row(name, scheme, found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
