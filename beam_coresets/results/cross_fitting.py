@@ -9,7 +9,7 @@ in(p) and out(p) the mean cost of point p under the solutions that have seen it,
 All that a fold's solution may be better or worse than the emitted one (another local optimum) is in both and cancels. A
 point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
 with b = 1 where the best solution is clear and b = 1/2 where many are about as good; RATE is between, and DOUBT what
-that may be off by, as a standard error.
+that may be off by, as a standard error. Optimism above the cost itself is cut to it, and doubted as much.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
 is made to: the weights in each of 3 k small clusters of the sample are what they are in the whole sample.
@@ -71,6 +71,8 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     outside, inside, seen = own.copy(), nothing.copy(), nothing.copy()
     for number in range(folds):
         left_out = (fold == number) & open_rows  # what is known for certain is known to every fold
+        stays = np.bincount(cluster[~left_out], minlength=clusters) > 0
+        left_out &= stays[cluster]  # a small cluster that nothing else stands for stays: the data has it
         rest = _as_whole(weights, left_out, open_rows, cluster, clusters)
         if not rest.any():
             continue
@@ -81,7 +83,12 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
         seen[~left_out] += 1
     gain = np.where(seen > 0, drawn * (outside - inside / np.maximum(seen, 1)), 0.0)
     gain *= (1 - 1 / folds) ** RATE
-    return Optimism(gain, DOUBT * gain)
+    # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
+    each = sample.weights_ht / np.maximum(recovery.holders, 1)[evidence.bucket]
+    total, most = abs(float(each @ gain)), float(each @ np.abs(own))
+    believed = min(1.0, most / total) if total > 0 else 1.0
+    gain *= believed
+    return Optimism(gain, (DOUBT + 1 - believed) * gain)
 
 
 def _dealt(decision: Decision, most: int) -> tuple[Array, int]:

@@ -33,6 +33,7 @@ from beam_coresets.coordinator.recovery import Recovery
 from beam_coresets.shards.assignment import pieces_of
 
 PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
+LEAST_DEGREES = 2.0  # and of that of very few points
 DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
 
 Array = npt.NDArray[Any]
@@ -66,6 +67,12 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
     by_replicas = replica_variance(e, shard, bucket, mean, recovery)
     shares = value / np.maximum(recovery.holders, 1)[evidence.bucket]
     variance, degrees = sample_variance(shares, drawn_share(decision), pieces(decision))
+    if not np.isfinite(degrees):  # no point stands for others; if rows are missing, they may cost as much as the dearest
+        each = evidence.sample.weights_ht / np.maximum(recovery.holders, 1)[evidence.bucket]
+        missing = abs(float(recovery.weights.sum() - each.sum()))
+        if missing > 1e-9 * recovery.weights.sum():
+            dearest = np.abs(shares / np.where(each > 0, each, 1.0)).max(initial=0.0)
+            variance, degrees = float(missing * dearest) ** 2, LEAST_DEGREES
     if by_replicas is None:
         pooled = SamplingError(variance, degrees, "sample")
     else:
@@ -111,7 +118,7 @@ def sample_variance(value: Array, drawn: Array, piece: Array) -> tuple[float, fl
       value, drawn, piece: (m,) of points in the order of drawing; `drawn` is 1 - 1 / w.
     """
     rows = np.flatnonzero(drawn > 1e-9)
-    if len(rows) < 2:
+    if not len(rows):
         return 0.0, float("inf")
     rows = rows[np.argsort(piece[rows], kind="stable")]
     v, a = value[rows], drawn[rows]
@@ -120,13 +127,13 @@ def sample_variance(value: Array, drawn: Array, piece: Array) -> tuple[float, fl
     same = of[1:] == of[:-1]
     squares = (v[1:] - v[:-1]) ** 2 * np.sqrt(a[1:] * a[:-1])
     by_piece = np.bincount(of[1:][same], squares[same], len(names)) / 2
-    # A piece of one point has no neighbour: it differs from its like as the others do.
-    lone = count == 1
-    mean = float(by_piece.sum() / max(1, (count - 1).sum()))
-    variance = float((by_piece * count / np.maximum(count - 1, 1)).sum()) + mean * int(lone.sum())
+    variance = float((by_piece * count / np.maximum(count - 1, 1)).sum())
+    # A piece of one point has no neighbour: it varies as if it might as well not have been drawn (Poisson sampling).
+    lone = (count == 1)[of]
+    variance += float((a[lone] * v[lone] ** 2).sum())
     weight = np.abs(v * a)
     effective = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
-    return variance, max(1.0, effective - 1)
+    return variance, max(LEAST_DEGREES, effective - 1)
 
 
 def replica_variance(e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery) -> SamplingError | None:

@@ -165,6 +165,46 @@ def test_cross_fitting_takes_the_optimism_away():
     assert abs(mean[1]) < abs(mean[0]) / 3
 
 
+def emitted(data, scheme, sampler, seed, quick=False):
+    """(interval, truth) of centers solved on one draw of the data."""
+    reports = shard_reports(blocks_of(data, rows=500), MergeReduce(sampler, scheme, seed))
+    found = decide(reports, Policy(scheme))
+    centers = solve_centers(found.coreset.points, found.coreset.weights, sampler.k, seed=seed).centers
+    return fitted_interval(found, centers, quick=quick), cost(data, np.ones(len(data)), centers)
+
+
+@pytest.mark.parametrize(("shards", "replication", "d"), [(1, 1, 4), (1, 1, 16), (2, 2, 4), (8, 2, 16)])
+def test_intervals_hold_where_there_are_no_clusters(shards, replication, d):
+    """Of 20 intervals that hold with probability 0.93 at least 15 do (1e-3 by chance); of in-sample ones with one shard
+    next to none does."""
+    data = generator("one Gaussian", d).standard_normal((6000, d)).astype(np.float32)
+    trials = [
+        emitted(data, Assignment(shards, replication, seed=seed), Sampler(10, 300), seed) for seed in range(20)
+    ]
+    assert sum(interval.low <= truth <= interval.high for interval, truth in trials) >= 15
+    assert abs(np.mean([interval.estimate / truth - 1 for interval, truth in trials])) < 0.03
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_fold_without_some_cluster_does_not_make_the_cost_that_of_another(quick):
+    """Ten tight clusters a thousand widths apart, six points a center."""
+    rng = generator("tight")
+    data = (1000 * rng.random((10, 2)))[rng.integers(10, size=600)] + 0.1 * rng.standard_normal((600, 2))
+    for seed in range(12):
+        interval, truth = emitted(data.astype(np.float32), Assignment(1, 1, seed=seed), Sampler(10, 60), seed, quick)
+        assert 0 <= interval.low <= interval.estimate <= interval.high
+        assert interval.estimate < 3 * truth
+
+
+@pytest.mark.parametrize("rows", [41, 42, 45])
+def test_a_few_rows_that_were_left_out_leave_an_error(rows):
+    data = generator("few left out").standard_normal((rows, 3)).astype(np.float32)
+    intervals = [emitted(data, Assignment(1, 1, seed=seed), Sampler(1, 40), seed)[0] for seed in range(8)]
+    drawn = [interval for interval in intervals if interval.basis != "exact"]  # which has all rows
+    assert drawn
+    assert all(interval.standard_error > 0 and interval.degrees < math.inf for interval in drawn)
+
+
 @functools.cache
 def error_bars():
     spec = importlib.util.spec_from_file_location("error_bars", ERROR_BARS)
