@@ -67,7 +67,7 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
     by_replicas = replica_variance(e, shard, bucket, mean, recovery)
     shares = value / np.maximum(recovery.holders, 1)[evidence.bucket]
     variance, degrees = sample_variance(shares, drawn_share(decision), pieces(decision))
-    if not np.isfinite(degrees):  # no point stands for others; if rows are missing, they may cost as much as the dearest
+    if not np.isfinite(degrees):  # no point stands for others; missing rows may cost as much as the dearest
         each = evidence.sample.weights_ht / np.maximum(recovery.holders, 1)[evidence.bucket]
         missing = abs(float(recovery.weights.sum() - each.sum()))
         if missing > 1e-9 * recovery.weights.sum():

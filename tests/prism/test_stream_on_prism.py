@@ -4,7 +4,7 @@ import collections
 import pytest
 from jobs import rows_in
 
-from beam_coresets.transforms.streams.rate import RateSource
+from beam_coresets.transforms.streams.rate import RateSource, rows_at
 
 pytestmark = pytest.mark.prism
 RATE, PARTS, KEYS = 8000, 8, 3
@@ -31,7 +31,8 @@ def beginning(rows):
 
 def written(t0, until, keys=0):
     """(seconds, key) -> points: what the source has made, message by message."""
-    source = RateSource(rate=RATE, parts=PARTS, t0=t0, keys=keys, clock=lambda: until)
+    rows = rows_at(RATE, PARTS)
+    source = RateSource(rate=RATE, parts=PARTS, t0=t0, keys=keys, rows=rows, clock=lambda: until)
     reader = source.reader(0, 1)
     reader.seek(dict.fromkeys(range(PARTS), 0))
     found = collections.Counter()
