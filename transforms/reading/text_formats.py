@@ -239,13 +239,13 @@ def _is_text(kind: Any) -> bool:
 def typed(batch: Batch, layout: Layout) -> Batch:
     """A batch whose columns of truth values and times may be text, with these columns as the layout has them."""
     columns = {name: batch.columns.column(name) for name in batch.columns.schema.names}
-    unparsable = dict(batch.unparsable)
+    unparsable, parsed = dict(batch.unparsable), False
     for field in layout.schema:
         text = columns[field.name]
         if field.type != text.type and pa.types.is_string(text.type) and _is_text(field.type):
             columns[field.name], bad = parse_as(text, field.type, layout.options.null)
-            unparsable[field.name] = unparsable.get(field.name, False) | bad
-    if len(unparsable) == len(batch.unparsable):
+            unparsable[field.name], parsed = unparsable.get(field.name, False) | bad, True
+    if not parsed:
         return batch
     raw = batch.columns if batch.raw is None else batch.raw
     return dataclasses.replace(batch, columns=pa.record_batch(columns), unparsable=unparsable, raw=raw)

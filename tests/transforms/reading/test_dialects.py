@@ -253,3 +253,17 @@ def test_what_is_said_of_a_dialect_must_have_an_effect(tmp_path):
     (tmp_path / "a.txt").write_text("1 2\n")
     with pytest.raises(ValueError, match="delimiter: must be left out for text files"):
         read(tmp_path / "a.txt", Columns(delimiter=";"))
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "good", "bad"),
+    [
+        ("a.csv", b"x,t\n", b"1,2024-01-0%d\n", b"1,2024-01-0\xff\n"),
+        ("a.csv", b"x,t\n", b"%d,true\n", b"1,tr\xffe\n"),
+        ("a.jsonl", b"", b'{"x": 1, "t": "2024-01-0%d"}\n', b'{"x": 1, "t": 5}\n'),
+    ],
+)
+def test_a_cell_that_is_no_text_costs_its_row_among_times_and_truth_values(tmp_path, name, before, good, bad):
+    (tmp_path / name).write_bytes(before + b"".join(good % i for i in range(1, 10)) + bad)
+    points, letters, _ = read(tmp_path / name, Columns(columns=("x", "t")))
+    assert (len(points), letters) == (9, [("row 9", "t", "unparsable")])
