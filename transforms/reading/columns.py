@@ -107,6 +107,7 @@ class Layout:
       left_out: the columns, with their types, that are no coordinates as they hold no numbers, where none were named.
       keys: those among the columns to read that the folders say, not the files.
       named: whether the file says what its columns are called.
+      own: columns of the files that all their folders have a key for, with the same value: it says nothing of the rows.
     """
 
     options: Columns
@@ -117,6 +118,7 @@ class Layout:
     left_out: tuple[str, ...] = ()
     named: bool = True
     keys: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:

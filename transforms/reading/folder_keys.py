@@ -2,7 +2,8 @@
 
 A key is a column where it is asked for by name: text as an id, a label or a kept column (a number where all files say
 whole numbers without leading zeros), a number or a time as a coordinate or a weight. It is never a coordinate by
-itself. A column that the files have too must say the same as the folders.
+itself. A column that the files have too must say the same as the folders, unless the folders of all files say the same:
+then the folder may well be one around the input, and the column is one like others.
 """
 import dataclasses
 import math
@@ -49,6 +50,12 @@ def keys_of(path: str, asked: Collection[str] = ()) -> dict[str, str | None]:
     return {key: None if value in ("", _NULL) else value for key, value in found}
 
 
+def alike(files: Iterable[HasPath]) -> Mapping[str, str | None]:
+    """The keys for which the folders of all files say the same."""
+    each = [keys_of(folder + "/") for folder in {file.path.replace("\\", "/").rpartition("/")[0] for file in files}]
+    return dict(set.intersection(*(set(keys.items()) for keys in each))) if each else {}
+
+
 def _asked(columns: Columns) -> set[str]:
     return {*(columns.columns or ()), *columns.roles}
 
@@ -72,7 +79,7 @@ def with_keys(schema: Any, columns: Columns, path: str, files: Iterable[HasPath]
       path: the file.
       files: others that are read as it is.
     """
-    keys = keys_of(path, _asked(columns))
+    keys = keys_of(path, _asked(columns) - set(schema.names))
     for key in keys:
         if key not in schema.names and key in _asked(columns):
             said = [keys[key], *(keys_of(file.path).get(key) for file in files)]
@@ -95,7 +102,7 @@ def read(form: Format, part: FilePart, layout: Layout, report: Report) -> Iterat
     Raises:
       SchemaError: its folders lack a key, or say something else than its own column.
     """
-    keys = keys_of(part.path, layout.needed)
+    keys = keys_of(part.path, {*layout.needed} - {*layout.own})
     lacking = [key for key in layout.keys if key not in keys]
     if lacking:
         got = f"{part.path!r} without {lacking[0]!r}"
@@ -106,7 +113,7 @@ def read(form: Format, part: FilePart, layout: Layout, report: Report) -> Iterat
         coordinates=tuple(name for name in layout.coordinates if name not in layout.keys),
         schema=pa.schema([field for field in layout.schema if field.name not in layout.keys]),
     ) if layout.keys else layout  # fmt: skip
-    both = [key for key in keys if key in inner.needed]
+    both = [key for key in keys if key in inner.needed and key not in layout.own]
     for batch in form.read(part, inner, report):
         for key in both:
             _check_same(batch, key, keys[key])

@@ -2,7 +2,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,7 @@ def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layo
     """The layout that all parts are read with, from the first file that is not empty."""
     first = min(files, key=lambda file: (not file.size_in_bytes, file.path)).path
     columns.check_goes_with(form.dialect, form.label)
-    return layout_of(first, form, columns, files)
+    return layout_of(first, form, columns, files, around=folder_keys.alike(files))
 
 
 def notes_about(layout: Layout, asked: Columns, path: str) -> tuple[str, ...]:
@@ -154,12 +154,14 @@ def notes_about(layout: Layout, asked: Columns, path: str) -> tuple[str, ...]:
 
 
 def layout_of(
-    path: str, form: Format, columns: Columns, files: Iterable[HasPath] = (), absent: Absent | None = None
-) -> Layout:
+    path: str, form: Format, columns: Columns, files: Iterable[HasPath] = (), absent: Absent | None = None,
+    around: Collection[str] = (),
+) -> Layout:  # fmt: skip
     """The layout that a file suggests, and those that are read with it.
 
     Args:
       absent: gives types to columns that the file does not say anything of.
+      around: keys that the folders of all files say alike; a file's own column of that name is one like others.
 
     Raises:
       ValueError: it can't be read, or lacks a column.
@@ -169,10 +171,12 @@ def layout_of(
         columns = dataclasses.replace(columns, **dialect_of(form.settle(path, folder_keys.without(columns, keys))))
         own, sample = form.probe(path, columns)
     schema = folder_keys.with_keys(own, columns, path, files)
-    layout = resolve(schema if absent is None else absent(schema, columns), columns, path, sample, keys)
+    of_the_files = tuple(key for key in keys if key in around and key in own.names)
+    told = [key for key in keys if key not in of_the_files]
+    layout = resolve(schema if absent is None else absent(schema, columns), columns, path, sample, told)
     said = tuple(key for key in keys if key in layout.needed and key not in own.names)
     if set(layout.coordinates) <= set(said):
         raise SchemaError(f"columns: must name a column of the files, got only keys of the folders of {path!r}")
     named = form.named and columns.header is not False
     there = tuple(name for name in layout.file_columns if name not in said)
-    return dataclasses.replace(layout, named=named, keys=said, file_columns=there)
+    return dataclasses.replace(layout, named=named, keys=said, own=of_the_files, file_columns=there)

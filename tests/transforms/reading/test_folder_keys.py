@@ -110,6 +110,22 @@ def test_a_column_of_the_files_says_the_same_as_the_folders(tmp_path, ending):
         read(tmp_path, columns=("f0", "day"))
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl", "avro"])
+def test_a_folder_around_the_input_says_nothing_of_the_files_own_column(tmp_path, ending):
+    around = tmp_path / "f1=3" / "f1=4"
+    for day in (1, 2):
+        write(around / f"day={day}" / f"part.{ending}", day, day=[day] * ROWS)
+    made = ReadBlocks(str(around))
+    assert made.layout.coordinates == ("f0", "f1")  # and not day, which differs
+    for columns in ({}, {"columns": ("f0", "f1")}, {"columns": ("f0", "f1"), "keep_columns": ("day",)}):
+        assert sorted(set(read(around, **columns)[0][:, 1])) == [i / 4 for i in range(ROWS)]
+    (only,) = (around / "day=1").iterdir()
+    assert ReadBlocks(str(only)).layout.coordinates == ("f0", "f1", "day")
+    folder = Folder(f"{around}/*/*", Columns(), settle=0)
+    assert folder.names == folder.layout(str(only)).coordinates == ("f0", "f1")
+    assert folder.layout(str(only)).own == ("f1",)
+
+
 def test_every_file_has_the_keys(tmp_path):
     write(tmp_path / "day=1" / "a.parquet", 1)
     write(tmp_path / "z" / "b.parquet", 1)

@@ -15,6 +15,7 @@ from beam_coresets.hashing import hash_integers
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.finding.paths import on_this_machine
+from beam_coresets.transforms.reading.folder_keys import keys_of
 from beam_coresets.transforms.reading.formats import FilePart, Format, is_local, suffix
 from beam_coresets.transforms.reading.parts import FILE_FORMATS, layout_of, notes_about
 from beam_coresets.transforms.reading.python_rows import coordinate_names
@@ -170,7 +171,8 @@ class Folder:
         # a field that a line of JSON does not have is null, so one that no line has is null too
         absent = _with_absent if form is FILE_FORMATS["jsonl"] else None
         try:
-            return layout_of(path, form, self.chunking.read, files, absent)
+            around = keys_of(_WILD.split(self.pattern)[0])
+            return layout_of(path, form, self.chunking.read, files, absent, around)
         except SchemaError as error:
             raise self.chunking.explain(error) from None
 
