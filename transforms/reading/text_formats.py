@@ -151,7 +151,7 @@ def _probe_csv(path: str, options: Columns) -> tuple[Any, Any]:
         raise ValueError("no row")
     rows = dialects.first_rows(head_of(path, options)[0], *options.characters(_usual(path)))
     if options.header is False:
-        names = [f"f{j}" for j in range(headers.width_without_header(rows))]
+        names = [f"f{j}" for j in range(headers.width_without_header(rows or [names]))]
     else:
         names = _named(names, rows[1:], path)
     with open_bytes(path) as file:

@@ -159,8 +159,8 @@ def without_separator_line(head: bytes) -> bytes:
 
 def _first_lines(text: str, comment: str | None) -> list[str]:
     """Whole lines of the beginning that hold something."""
-    lines = re.split(r"\r\n|\n|\r", text)[:_SAMPLE_ROWS]
-    return [line for line in lines if line and not (comment and line.startswith(comment))]
+    lines = re.split(r"\r\n|\n|\r", text)
+    return [line for line in lines if line and not (comment and line.startswith(comment))][:_SAMPLE_ROWS]
 
 
 def _rows(text: str, delimiter: str, quote: str | None) -> list[list[str]]:

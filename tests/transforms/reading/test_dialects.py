@@ -267,3 +267,9 @@ def test_a_cell_that_is_no_text_costs_its_row_among_times_and_truth_values(tmp_p
     (tmp_path / name).write_bytes(before + b"".join(good % i for i in range(1, 10)) + bad)
     points, letters, _ = read(tmp_path / name, Columns(columns=("x", "t")))
     assert (len(points), letters) == (9, [("row 9", "t", "unparsable")])
+
+
+@pytest.mark.parametrize("before", ["# made by me\n" * 300, "\n" * 300])
+def test_many_lines_that_are_no_rows_may_come_first(tmp_path, before):
+    (tmp_path / "a.csv").write_text(before + "1;2\n3;4\n")
+    assert read(tmp_path / "a.csv", Columns(header=False, comment="#"))[:2] == ([[1, 2], [3, 4]], [])
