@@ -22,15 +22,16 @@ def width_without_header(rows: Sequence[Sequence[str]]) -> int:
 
 
 def names_for(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The names of the cells of some rows: R's first line has none for the first cell, which numbers the rows, and rows
-    may end with a delimiter.
+    """The names of the cells of some rows: R's first line has none for the first cell, which numbers or names the rows,
+    and rows may end with a delimiter.
 
     Raises:
       ValueError: no row has as many cells as there are names.
     """
     if len(rows) < 2 or any(len(row) == len(names) for row in rows):
         return list(names)
-    if sum(len(row) == len(names) + 1 and bool(row[0] and row[-1]) for row in rows) >= 0.9 * len(rows):
+    wider = [row for row in rows if len(row) == len(names) + 1 and row[0] and row[-1]]
+    if len(wider) >= 0.9 * len(rows) and _may_name_rows([row[0] for row in wider]):
         return ["", *names]
     if all(len(row) == len(names) + 1 and not row[-1] for row in rows):
         return [*names, ""]
@@ -38,6 +39,11 @@ def names_for(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
         f"header: must name every cell of a row, got {len(names)} for rows of {width_of(rows)} (where the first line "
         f"is no header: --no-header --max-bad-rows 1)"
     )
+
+
+def _may_name_rows(cells: Sequence[str]) -> bool:
+    """Whether all cells differ, and none is a number with a fraction."""
+    return len(set(cells)) == len(cells) and all(cell.isdigit() or not is_number(cell) for cell in cells)
 
 
 def may_be_data(

@@ -68,6 +68,18 @@ def test_row_names_as_r_writes_them_are_no_coordinate(tmp_path):
     assert block.points.tolist() == [[2.5, 3.0], [4.5, 5.0]]
 
 
+def test_names_of_rows_as_r_writes_them_are_no_coordinate_either(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\nMazda RX4,2.5,3\nMazda RX4 Wag,2.5,3\nFiat 128,1,3\n")
+    assert ReadBlocks(str(tmp_path / "a.csv")).layout.coordinates == ("x", "y")
+
+
+@pytest.mark.parametrize("first", [("1", "1", "2"), ("a", "b", "a"), ("1.5", "2.5", "3.5"), ("-1", "2", "3")])
+def test_a_cell_too_many_in_all_rows_shifts_no_names(tmp_path, first):
+    (tmp_path / "a.csv").write_text("x,y\n" + "".join(f"{cell},2,extra\n" for cell in first))
+    with pytest.raises(ValueError, match=r"header: must name every cell of a row, got 2 for rows of 3"):
+        ReadBlocks(str(tmp_path / "a.csv"))
+
+
 def test_a_delimiter_at_the_end_of_all_rows_is_no_cell(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2,\n3,4,\n")
     (block,) = ReadBlocks(str(tmp_path / "a.csv")).here()
