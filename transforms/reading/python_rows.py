@@ -30,7 +30,8 @@ def _fields(row: Any) -> Mapping[str, Any] | None:
 
 
 def declared_types(row_type: Any) -> dict[str, Any]:
-    """Field -> Arrow type of the rows that a PCollection declares; None for types that Arrow has no name for.
+    """Field -> Arrow type of the rows that a PCollection declares; None for types that Arrow has no name for;
+    of rows whose annotations can't be resolved (some names are imported for type checkers only) nothing.
 
     Args:
       row_type: an element type: a NamedTuple, or the type of Beam Rows; of others nothing is known.
@@ -38,7 +39,10 @@ def declared_types(row_type: Any) -> dict[str, Any]:
     if isinstance(row_type, RowTypeConstraint):
         hints = dict(row_type._fields)
     elif isinstance(row_type, type) and issubclass(row_type, tuple) and hasattr(row_type, "_fields"):
-        hints = typing.get_type_hints(row_type)
+        try:
+            hints = typing.get_type_hints(row_type)
+        except Exception:  # evaluating what others wrote can end in anything
+            return {}
     else:
         return {}
     return {name: _arrow_type(hint) for name, hint in hints.items()}
@@ -49,7 +53,10 @@ def _arrow_type(hint: Any) -> Any:
     if several and type(None) in several and len(several) == 2:
         (hint,) = (each for each in several if each is not type(None))
     if isinstance(hint, type) and issubclass(hint, np.number):
-        return pa.from_numpy_dtype(np.dtype(hint))
+        try:
+            return pa.from_numpy_dtype(np.dtype(hint))
+        except (TypeError, pa.ArrowException):  # np.floating names no type, and Arrow has no complex numbers
+            return None
     return _OF_PYTHON.get(hint) if isinstance(hint, type) else None
 
 

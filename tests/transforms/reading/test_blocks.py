@@ -24,7 +24,7 @@ from beam_coresets.transforms.reading.blocks import BlocksFromRows, ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.identities import content_ids
 from beam_coresets.transforms.reading.parts import Part, in_lanes, plan_parts, row_names
-from beam_coresets.transforms.reading.python_rows import batch_of_rows
+from beam_coresets.transforms.reading.python_rows import batch_of_rows, coordinate_names, declared_types, settled
 from beam_coresets.transforms.reading.rows import build
 
 ROWS = 2000
@@ -340,6 +340,20 @@ def test_declared_types_say_what_is_a_coordinate_and_what_kept_fields_are():
     assert sorted(map(tuple, np.concatenate([b.points for b in blocks]).tolist())) == [(1, 2), (3, 4)]
     with pytest.raises(ValueError, match=r"^id_column: must hold integers or text, got 'lat' \(double\)"):
         run(lambda p: p | beam.Create(plain) | BlocksFromRows(Columns(id_column="lat")))
+
+
+@pytest.mark.parametrize("hint", [
+    "Decimal", "1 +", np.floating, np.integer, np.number, np.longdouble, np.complex64, typing.Optional[np.floating]  # noqa: UP045
+])  # fmt: skip
+def test_types_that_can_not_be_resolved_are_not_declared(hint):
+    """As a name that only a type checker imports."""
+    kind = collections.namedtuple("kind", ["x", "y"])
+    kind.__annotations__ = {"x": float, "y": hint}
+    assert declared_types(kind).get("y") is None
+    assert settled(Columns(), kind) == Columns()
+    assert coordinate_names(Columns(), kind) == ("x", "y")
+    _, layout = batch_of_rows([kind(1.0, 2.0)], settled(Columns(), kind), 0)
+    assert layout.coordinates == ("x", "y")
 
 
 @pytest.mark.parametrize(("first", "second", "kept"), [
