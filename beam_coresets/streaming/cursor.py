@@ -17,7 +17,7 @@ import numpy.typing as npt
 from beam_coresets.shards.report import Range
 from beam_coresets.streaming.windows import WindowSpec
 
-MAX_EMPTY = 1000  # empty panes told in a row: a leap of years must not make millions of windows
+MAX_EMPTY = 1000  # empty panes told in a row, or kept: a leap of years must not make millions of windows
 
 Position = Any  # JSON
 
@@ -60,7 +60,7 @@ class PartCursor:
       whole: panes before this one lack what was in the part before reading began; None: none does.
       passed: panes before this one have passed while the part held messages that could not be read; None: none has.
       announced: the coordinator has been told so of all panes before this one.
-      tallies: of panes that are not told, by pane.
+      tallies: of panes that are not told, by pane; of announced ones without rows the latest `MAX_EMPTY`.
       late: rows of panes that had been told already, by pane.
       floors: for each pane that is not known to be decided, where to go back to in order to read all of it again.
     """
@@ -187,6 +187,9 @@ class PartCursor:
             if told is None or pane >= told
         }
         tallies |= {pane: PaneCount(self.offset) for pane in self._passing()}
+        if self.passed is not None:  # as long as nothing closes, each pane would leave one for ever
+            kept = self.passed - MAX_EMPTY
+            tallies = {pane: tally for pane, tally in tallies.items() if tally.rows or pane >= kept}
         return dataclasses.replace(self, told=told, tallies=tallies, late={}, announced=self.passed)
 
     def floor(self) -> Position:

@@ -219,6 +219,25 @@ def test_panes_that_pass_while_messages_can_not_be_read_are_told_of_once_and_are
     assert not RULES.closed(PartCursor(0), False, False, 0.0, 1017.0, drained=True).news(4), "no pane has begun"
 
 
+def test_a_transaction_that_stays_open_does_not_make_the_cursor_grow():
+    """Each pane is announced once all the same, and its rows count when they come after all."""
+    cursor, told = read(PartCursor(0, closed=200, told=200), [200]).reported(), []
+    end = 200 + 4 * MAX_EMPTY
+    for pane in range(300, end + 1, 100):
+        cursor = cursor.passed_at(pane)
+        told += cursor.news(4)
+        cursor = cursor.reported()
+        assert len(cursor.tallies) <= MAX_EMPTY + 1
+    assert told == list(range(201, end))
+    assert ShardCursor.from_json(ShardCursor({4: cursor}, 1).to_json()).parts[4] == cursor
+    freed = read(cursor, [201, end - 1]).closed_at(end)
+    found = freed.news(4)
+    assert sorted(found) == [200, 201, *range(end - MAX_EMPTY, end)]
+    assert (found[200], found[201]) == (Range(4, 1, 3, 0, 1), Range(4, 1, 3, 1, 1))
+    assert found[end - 1] == Range(4, 1, 3, 1, 1)
+    assert not freed.reported().tallies
+
+
 @pytest.mark.parametrize("step", [3600.0, -3600.0])
 @pytest.mark.parametrize("some", [True, False])
 def test_a_clock_that_is_set_settles_nothing(step, some):
