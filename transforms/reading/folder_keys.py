@@ -1,9 +1,9 @@
 """Keys that folders say for all rows below them, as Hive, Spark, DuckDB and Arrow write them: `day=1/part.parquet`.
 
-A key is a column where it is asked for by name: text as an id, a label or a kept column (a number where all files say
-whole numbers without leading zeros), a number or a time as a coordinate or a weight. It is never a coordinate by
-itself. A column that the files have too must say the same as the folders, unless the folders of all files say the same:
-then the folder may well be one around the input, and the column is one like others.
+A key is a column where it is asked for by name: text as an id, a label or a kept column (in batches a number where all
+files say whole numbers without leading zeros), a number or a time as a coordinate or a weight. It is never a coordinate
+by itself. A column that the files have too must say the same as the folders, unless the folders of all files say the
+same: then the folder may well be one around the input, and the column is one like others.
 """
 import dataclasses
 import math

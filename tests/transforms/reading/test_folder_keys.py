@@ -156,3 +156,18 @@ def test_streams_of_files_have_them_too(tmp_path, source):
         days = chunk.extras.column("group").to_pylist()
         assert list(map(float, days)) == chunk.points[:, 1].tolist() == np.floor(chunk.points[:, 0]).tolist()
     assert sum(len(chunk.points) for chunk in chunks) == 2 * ROWS
+
+
+def test_kept_keys_are_text_in_streams_whatever_the_first_folders_say(tmp_path):
+    write(tmp_path / "day=1" / "part.csv", 1)
+    columns = Columns(columns=("f0", "f1"), keep_columns=("day",))
+    made = Folder(f"{tmp_path}/*/*.csv", columns, settle=0, poll_seconds=0, parts=1)
+    write(tmp_path / "day=x1" / "part.csv", 2)
+    write(tmp_path / "day=__HIVE_DEFAULT_PARTITION__" / "part.csv", 3)
+    reader = made.reader(0, 1)
+    reader.seek(made.starts())
+    days = []
+    while found := reader.read(0):
+        assert not any(chunk.letters for chunk in found)
+        days += [day for chunk in found for day in chunk.extras.column("day").to_pylist()]
+    assert sorted(days, key=str) == ["1"] * ROWS + [None] * ROWS + ["x1"] * ROWS

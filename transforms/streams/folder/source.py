@@ -125,7 +125,10 @@ class Folder:
             names = layout.coordinates if asked.vector_column is None else None
             settled = dataclasses.replace(asked, columns=names, dim=layout.dim if names is None else asked.dim)
             self.chunking = dataclasses.replace(self.chunking, columns=settled)
-            self._kept = {name: layout.schema.field(name).type for name in self._kept}
+            # later folders may say anything: a key that is no number here is text, whatever the first ones say
+            texts = set(layout.keys) - {*layout.coordinates, asked.weight_column}
+            types = {name: layout.schema.field(name).type for name in self._kept}
+            self._kept = {name: pa.string() if name in texts else kind for name, kind in types.items()}
             self.dim = layout.dim
             self.notes = notes_about(layout, asked, file.path)
             if self.form(file.path).named and asked.header is not False:
