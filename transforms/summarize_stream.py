@@ -156,7 +156,7 @@ class SummarizeUnbounded(beam.PTransform):
       key_column: a summary for each value of this column: of rows, or of the blocks' `extras`.
       scale, init, claims: see `SummarizeStream`; points are brought to the scale here.
       begins: event time before which others may have taken rows (of a subscription, the launch): the coverage of
-        windows that begin earlier is below 1.
+        windows that begin earlier is 0.
 
     Raises:
       ValueError: shards to be held, which only readers can be; a length that can't be.
