@@ -30,7 +30,7 @@ from beam_coresets.coordinator.recovery import loss_factor
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import Metric
 from beam_coresets.results.cross_fitting import optimism
-from beam_coresets.results.sampling_error import cells_of, sampling_error
+from beam_coresets.results.sampling_error import cells_of, sampling_error, shares
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
@@ -84,12 +84,10 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     """
     if decision.local is not None:
         return proved_interval(decision, model)
-    evidence = decision.evidence
-    sample, recovery = evidence.sample, decision.recovery
+    sample = decision.evidence.sample
     if nothing_drawn(decision):
         cost = model.unbiased_costs(sample)
-        holders = np.maximum(recovery.trusted.sum(axis=0), 1)
-        known = float((sample.weights_ht / holders[evidence.bucket]) @ cost)
+        known = float(shares(decision) @ cost)
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     if not len(sample):
         return _nothing()
@@ -196,8 +194,7 @@ def _interval(decision: Decision, cost: Array, doubt: Array | None = None) -> In
     second = value * cost / np.maximum(recovery.holders, 1)[evidence.bucket]
     total = error.variance + loss_factor(recovery) / unit * float(second.sum())
     if doubt is not None:
-        each = evidence.sample.weights_ht / unit * (doubt / own) / np.maximum(recovery.holders, 1)[evidence.bucket]
-        total += (float(each.sum()) * recovery.scale) ** 2
+        total += (float((shares(decision) / unit) @ (doubt / own)) * recovery.scale) ** 2
     standard_error = float(np.sqrt(total))
     half = _quantile(error.degrees) * standard_error
     low, high = max(0.0, estimate - half), estimate + half

@@ -28,7 +28,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import nearest
 from beam_coresets.points.seeding import dz_seeding
-from beam_coresets.results.sampling_error import drawn_share, pieces
+from beam_coresets.results.sampling_error import drawn_share, pieces, shares
 from beam_coresets.shards.assignment import pieces_of
 from beam_coresets.solvers.model import Model
 
@@ -84,7 +84,7 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     gain = np.where(seen > 0, drawn * (outside - inside / np.maximum(seen, 1)), 0.0)
     gain *= (1 - 1 / folds) ** RATE
     # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
-    each = sample.weights_ht / np.maximum(recovery.holders, 1)[evidence.bucket]
+    each = shares(decision)
     total, most = abs(float(each @ gain)), float(each @ np.abs(own))
     believed = min(1.0, most / total) if total > 0 else 1.0
     gain *= believed

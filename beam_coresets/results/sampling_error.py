@@ -65,13 +65,13 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
     e = np.bincount(cell, value, len(bucket))
     mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
     by_replicas = replica_variance(e, shard, bucket, mean, recovery)
-    shares = value / np.maximum(recovery.holders, 1)[evidence.bucket]
-    variance, degrees = sample_variance(shares, drawn_share(decision), pieces(decision))
+    parts = value / np.maximum(recovery.holders, 1)[evidence.bucket]
+    variance, degrees = sample_variance(parts, drawn_share(decision), pieces(decision))
     if not np.isfinite(degrees):  # no point stands for others; missing rows may cost as much as the dearest
-        each = evidence.sample.weights_ht / np.maximum(recovery.holders, 1)[evidence.bucket]
+        each = shares(decision)
         missing = abs(float(recovery.weights.sum() - each.sum()))
         if missing > 1e-9 * recovery.weights.sum():
-            dearest = np.abs(shares / np.where(each > 0, each, 1.0)).max(initial=0.0)
+            dearest = np.abs(parts / np.where(each > 0, each, 1.0)).max(initial=0.0)
             variance, degrees = float(missing * dearest) ** 2, LEAST_DEGREES
     if by_replicas is None:
         pooled = SamplingError(variance, degrees, "sample")
@@ -83,6 +83,13 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
         pooled = SamplingError(variance, both, by_replicas.basis)
     scaled = dataclasses.replace(pooled, variance=pooled.variance * recovery.scale**2)
     return float(mean.sum()) * recovery.scale, scaled
+
+
+def shares(decision: Decision) -> Array:
+    """(m,) what each point of the evidence counts for in an estimate, before scaling: its unbiased weight over the
+    number of its bucket's trusted holders."""
+    evidence, holders = decision.evidence, np.maximum(decision.recovery.holders, 1)
+    return np.asarray(evidence.sample.weights_ht / holders[evidence.bucket])
 
 
 def drawn_share(decision: Decision) -> Array:

@@ -111,8 +111,9 @@ class Centers(Model):
         """From scratch: where these centers are is known to the points left out."""
         points, k = sample.points, len(self.centers)
         swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
+        searched = swaps >= k and not quick
         found = solve_centers(
             points, sample.weights, k, self.z, seed=fold, metric=self.metric,
-            restarts=1 if quick or swaps < k else FOLD_RESTARTS, swaps=0 if quick or swaps < k else swaps,
+            restarts=FOLD_RESTARTS if searched else 1, swaps=swaps if searched else 0,
         )  # fmt: skip
         return Centers(np.asarray(found.centers), self.z, self.metric)

@@ -17,7 +17,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.certificate import fitted_interval, fixed_interval
-from beam_coresets.results.sampling_error import PRIOR
+from beam_coresets.results.sampling_error import LEAST_DEGREES, PRIOR, sample_variance
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
@@ -203,6 +203,16 @@ def test_a_few_rows_that_were_left_out_leave_an_error(rows):
     drawn = [interval for interval in intervals if interval.basis != "exact"]  # which has all rows
     assert drawn
     assert all(interval.standard_error > 0 and interval.degrees < math.inf for interval in drawn)
+
+
+def test_neighbours_and_points_without_one_tell_the_error_of_a_draw():
+    """By hand: n / (n - 1) sum of a (v - v')^2 / 2 along each piece; alone, as in Poisson sampling, a v^2."""
+    value, drawn = np.array([1.0, 3.0, 2.0, 7.0, 100.0]), np.array([0.5, 0.5, 0.5, 0.8, 0.0])
+    alone, degrees = sample_variance(value[3:], drawn[3:], np.array([0, 0]))
+    assert (alone, degrees) == (pytest.approx(0.8 * 49), LEAST_DEGREES)
+    found, _ = sample_variance(value, drawn, np.array([0, 0, 0, 1, 1]))
+    assert found == pytest.approx(3 / 2 * 0.5 * (4 + 1) / 2 + 0.8 * 49)
+    assert sample_variance(value[4:], drawn[4:], np.array([0])) == (0.0, math.inf)
 
 
 @functools.cache
