@@ -12,7 +12,8 @@ import pytest
 
 PATIENCE = 60.0
 BEGIN = """
-import subprocess, sys, threading, time
+import signal, subprocess, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # even under nohup
 from beam_coresets.pipelines.running import ending
 def child():
     program, before = ending.tied("sleep")
@@ -51,9 +52,7 @@ def started(tmp_path):
     def start(text):
         process = subprocess.Popen(
             [sys.executable, "-c", BEGIN + textwrap.dedent(text)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # even under nohup
-        )  # fmt: skip
+            text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")})  # fmt: skip
         running.append(process)
         return process
 
@@ -61,6 +60,13 @@ def started(tmp_path):
     for process in running:
         process.kill()
         process.communicate()
+
+
+def child_of(process):
+    """The process id that a script says first."""
+    line = process.stdout.readline()
+    assert line, (process.wait(PATIENCE), process.stderr.read())
+    return int(line)
 
 
 def left(tmp_path):
@@ -85,7 +91,7 @@ def gone(pid):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_and_its_children(started, tmp_path, number):
     process = started(COMMAND.format(wait=WAITS))
-    pid = int(process.stdout.readline())
+    pid = child_of(process)
     assert len(left(tmp_path)) == 1
     process.send_signal(number)
     assert process.wait(PATIENCE) == 128 + number
@@ -96,7 +102,7 @@ def test_a_signal_ends_a_command_and_its_children(started, tmp_path, number):
 @linux
 def test_a_signal_ends_a_command_that_hangs(started, tmp_path):
     process = started("ending.PATIENCE = 0.5\n" + COMMAND.format(wait=HANGS))
-    pid = int(process.stdout.readline())
+    pid = child_of(process)
     process.terminate()
     assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     assert gone(pid)
@@ -107,8 +113,8 @@ def test_a_signal_ends_a_command_that_hangs(started, tmp_path):
 def test_a_killed_command_takes_its_children_along_and_the_next_one_tidies_up(started, tmp_path):
     process = started(COMMAND.format(wait=WAITS))
     lives = started(COMMAND.format(wait=WAITS))
-    pid = int(process.stdout.readline())
-    assert lives.stdout.readline(), lives.stderr.read()
+    pid = child_of(process)
+    child_of(lives)
     process.kill()
     process.wait(PATIENCE)
     assert gone(pid)
