@@ -87,12 +87,12 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     sample = decision.evidence.sample
     if nothing_drawn(decision):
         cost = model.unbiased_costs(sample)
-        known = float(shares(decision) @ cost)
+        known = float(shares(decision) @ cost) + model.constant
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     if not len(sample):
         return _nothing()
     own, known_cost = model.unbiased_costs(sample), model.calibrated_cost
-    by = 0.0 if known_cost is None else known_cost - _interval(decision, own).estimate
+    by = model.constant if known_cost is None else known_cost - _interval(decision, own).estimate
     found = optimism(decision, model, own, quick)
     return _shifted(_interval(decision, own + found.correction, found.doubt), by)
 

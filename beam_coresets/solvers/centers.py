@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.hashing import generator
+from beam_coresets.points.left_out import kept_weights, trimmed_seeding
 from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.descent import CentersProblem, Clustering, cluster_costs, exact_dist_sq, total_cost
@@ -34,8 +35,8 @@ class Solution:
 
     Attributes:
       centers: (k', d) float64; k' < k where there are fewer distinct points than k.
-      cost: `sum_p w(p) dist(p, centers)**z`, by direct differences in float64; for the cosine metric `dist**z` is
-        `(dist**2 / 2)**(z / 2)`, which is 1 - cos at z = 2.
+      cost: `sum_p w(p) dist(p, centers)**z`, of what is not left out, by direct differences in float64; for the cosine
+        metric `dist**z` is `(dist**2 / 2)**(z / 2)`, which is 1 - cos at z = 2.
       index: (n,) int32, the center of each row, rows of weight zero included.
       iterations: descent iterations, over all starts.
     """
@@ -70,7 +71,11 @@ class _Effort:
 
 def _start(problem: CentersProblem, k: int, init: Array | None, rng: np.random.Generator) -> Array:
     """Centers to start from; fewer than k only where there are fewer distinct points, and then all of these."""
-    rows = dz_seeding(problem.points, problem.weights, k, problem.z, rng, candidates=2 + int(math.log(k)))
+    candidates = 2 + int(math.log(k))
+    if problem.left_out:
+        rows = trimmed_seeding(problem.points, problem.weights, k, problem.z, problem.left_out, rng, candidates)
+    else:
+        rows = dz_seeding(problem.points, problem.weights, k, problem.z, rng, candidates)
     seeded = problem.points[rows].astype(np.float64)
     return seeded if init is None or len(rows) < k else np.concatenate([init, seeded[: k - len(init)]])
 
@@ -83,7 +88,9 @@ def _search(
     k = len(state.centers)
     swap_search = SwapSearch(problem.points, problem.weights, problem.z)
     while trials > 0 and state.cost > problem.floor:
-        moved, swaps, tried = swap_search.run(state.centers, rng.random(min(trials, 4 * k)), 1 + k // 10)
+        moved, swaps, tried = swap_search.run(
+            state.centers, rng.random(min(trials, 4 * k)), 1 + k // 10, threshold=state.threshold
+        )
         trials -= tried
         if not swaps:
             continue
@@ -103,7 +110,7 @@ def _judged_swaps(
         return state, 0
     iterations, k = 0, len(state.centers)
     swap_search = SwapSearch(problem.points, problem.weights, problem.z)
-    propose = swap_search.proposer(state.centers)
+    propose = swap_search.proposer(state.centers, state.threshold)
     for _ in range(attempts):
         # Half of the time the cheapest removal, a quarter the next, and so on: always the cheapest goes in circles.
         row, center = propose(rng.random(), int(rng.geometric(0.5)) - 1)
@@ -115,7 +122,7 @@ def _judged_swaps(
         iterations += used
         if moved.cost < state.cost * (1 - 1e-6):
             state = moved
-            propose = swap_search.proposer(state.centers)
+            propose = swap_search.proposer(state.centers, state.threshold)
     return state, iterations
 
 
@@ -129,8 +136,9 @@ def _snapped(problem: CentersProblem, state: Clustering) -> Clustering:
     target = state.centers.copy()
     target[used] = problem.points[order[at]]
     before, after = np.empty(len(target)), np.empty(len(target))
-    cluster_costs(problem.points, problem.weights, state.index, state.centers, problem.z, before)
-    cluster_costs(problem.points, problem.weights, state.index, target, problem.z, after)
+    weights = problem.weights if state.kept is None else state.kept
+    cluster_costs(problem.points, weights, state.index, state.centers, problem.z, before)
+    cluster_costs(problem.points, weights, state.index, target, problem.z, after)
     return problem.clustering_near(state, np.where((after < before)[:, None], target, state.centers))
 
 
@@ -142,7 +150,8 @@ def _solution(data: _Data, problem: CentersProblem, state: Clustering, iteration
     centers = _at_points(problem, state, problem.outward(state.centers), kept)
     dist_sq = np.empty(len(kept))
     exact_dist_sq(kept, centers, state.index, dist_sq)
-    cost = total_cost(0.5 * dist_sq if problem.cosine else dist_sq, problem.weights, problem.z)
+    weights = kept_weights(dist_sq, problem.weights, problem.left_out)[0]
+    cost = total_cost(0.5 * dist_sq if problem.cosine else dist_sq, weights, problem.z)
     index = np.empty(len(data.points), np.int32)
     index[data.kept] = state.index
     if not data.kept.all():
@@ -201,10 +210,10 @@ class _Data:
                 raise ValueError(f"points: rows must have length 1 for cosine, got {norms[np.abs(norms - 1).argmax()]}")
         return _Data(writable(points), weights, kept)
 
-    def problem(self, z: float, metric: Metric, double: bool = False) -> CentersProblem:
+    def problem(self, z: float, metric: Metric, left_out: float = 0.0, double: bool = False) -> CentersProblem:
         points = self.points[self.kept]
         points = points.astype(np.float64) if double else points
-        return CentersProblem.of(points, self.weights[self.kept], z, metric == "cosine")
+        return CentersProblem.of(points, self.weights[self.kept], z, metric == "cosine", left_out)
 
     def sharpened(
         self, problem: CentersProblem, state: Clustering, metric: Metric, max_iter: int, tol: float
@@ -213,7 +222,7 @@ class _Data:
         also where nothing is gained any more but digits."""
         iterations = 0
         if problem.points.dtype == np.float32:
-            problem = self.problem(problem.z, metric, double=True)
+            problem = self.problem(problem.z, metric, problem.left_out, double=True)
             state, iterations = problem.descend(problem.clustering(state.centers), max_iter, tol)
         if problem.z == 2 and max_iter:
             means = problem.clustering(problem.step(state))
@@ -249,6 +258,7 @@ def solve_centers(
     init: Array | None = None,
     swaps: int | None = None,
     max_iter: int = 300,
+    left_out: float = 0.0,
 ) -> Solution:
     """Centers of a weighted (k, z)-clustering, by seeding, descent and swap local search from several starts.
 
@@ -267,15 +277,20 @@ def solve_centers(
       init: (at most k, d) centers for the first start, completed by seeding.
       swaps: candidates tried per start, and then again on the best start; 0 turns swaps off; by default by size.
       max_iter: limit of the last descent.
+      left_out: weight that is left out, of the points that are worst to serve: seeding, descent and swaps then go by
+        `beam_coresets.points.left_out`, and so does the cost. `index` has those points' nearest centers, too.
 
     Raises:
       ValueError: k < 1, z < 1, an unknown metric, weights negative or all zero, points not finite, rows not of unit
-        length for cosine, or shapes that differ.
+        length for cosine, shapes that differ, or `left_out` not below the total weight.
     """
     data = _Data.of(points, weights, z, metric)
     _require_at_least(1, k=k, restarts=restarts)
     _require_at_least(0, swaps=swaps, max_iter=max_iter)
-    problem = data.problem(z, metric)
+    total = float(data.weights.sum())
+    if not 0 <= left_out < total:
+        raise ValueError(f"left_out: must be from 0 to less than the total weight {total:g}, got {left_out:g}")
+    problem = data.problem(z, metric, left_out)
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
     best: Clustering | None = None
@@ -284,7 +299,7 @@ def solve_centers(
         rng = generator(seed, "solve_centers", restart)
         centers = _start(problem, k, first if restart == 0 else None, rng)
         if len(centers) < k and problem.points.dtype == np.float32:  # in float32 distinct points may be one
-            problem = data.problem(z, metric, double=True)
+            problem = data.problem(z, metric, left_out, double=True)
             centers = _start(problem, k, first if restart == 0 else None, generator(seed, "solve_centers", restart))
         if len(centers) < k:  # every distinct point is a center
             return _solution(data, problem, problem.clustering(centers), 0)

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets._jit import fast_kernel
+from beam_coresets.points.left_out import kept_weights, threshold
 from beam_coresets.points.nearest import nearest, power_of_distance, writable
 
 Array = npt.NDArray[Any]
 
+FARTHEST = 2.0**40  # of points to be left out, in units of the others: squares stay in the range of float32
 _COINCIDES = 1e-24  # squared distance, at unit scale, below which a center lies on a point
 
 
@@ -65,17 +67,21 @@ def _unit_rows(centers: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clustering:
-    """Centers (k, d) float64, each point's center and squared distance, and the cost, in a problem's coordinates."""
+    """Centers (k, d) float64, each point's center and squared distance, and the cost, in a problem's coordinates; where
+    some weight is left out also the weights (n,) that stay, and the cost beyond which they don't."""
 
     centers: Array
     index: Array
     dist_sq: Array
     cost: float
+    kept: Array | None = None
+    threshold: float = math.inf
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CentersProblem:
-    """Points at unit scale around the origin (float32 or float64, as given), positive weights, and how to go back."""
+    """Points at unit scale around the origin (float32 or float64, as given), positive weights, and how to go back;
+    `left_out` is the weight of points that need not be served: it is those that cost the most."""
 
     points: Array
     weights: Array
@@ -83,19 +89,26 @@ class CentersProblem:
     cosine: bool
     origin: Array
     scale: float
+    left_out: float = 0.0
 
     @staticmethod
-    def of(points: Array, weights: Array, z: float, cosine: bool) -> CentersProblem:
+    def of(points: Array, weights: Array, z: float, cosine: bool, left_out: float = 0.0) -> CentersProblem:
         """The problem in its own coordinates; unit vectors stay as they are."""
         if cosine:
-            return CentersProblem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0)
+            return CentersProblem(writable(points), weights, z, True, np.zeros(points.shape[1]), 1.0, left_out)
         # Shares of the total, so that the mean of huge weights stays in range; a power of two scales without rounding.
         origin: Array = np.einsum("n,nd->d", weights / weights.sum(), points, dtype=np.float64)
+        if left_out:  # far points would take the mean, and with it the precision of all others, along
+            half = 0.5 * float(weights.sum())
+            origin = np.array([threshold(column, weights, half) for column in points.T], np.float64)
         centered = points - origin
-        peak = float(np.abs(centered).max(initial=0.0))
+        size = np.abs(centered).max(axis=1, initial=0.0).astype(np.float64)
+        peak = float(size.max(initial=0.0))
+        if left_out:
+            peak = max(threshold(size, weights, left_out), peak / FARTHEST)
         scale = 2.0 ** -math.frexp(peak)[1] if peak > 0 else 1.0
         centered *= scale
-        return CentersProblem(centered.astype(points.dtype), weights, z, False, origin, scale)
+        return CentersProblem(centered.astype(points.dtype), weights, z, False, origin, scale, left_out)
 
     @property
     def floor(self) -> float:
@@ -136,7 +149,10 @@ class CentersProblem:
         return self._measured(centers, index, dist_sq)
 
     def _measured(self, centers: Array, index: Array, dist_sq: Array) -> Clustering:
-        return Clustering(centers, index, dist_sq, total_cost(dist_sq, self.weights, self.z))
+        if not self.left_out:
+            return Clustering(centers, index, dist_sq, total_cost(dist_sq, self.weights, self.z))
+        kept, level = kept_weights(dist_sq, self.weights, self.left_out)
+        return Clustering(centers, index, dist_sq, total_cost(dist_sq, kept, self.z), kept, level ** (0.5 * self.z))
 
     def step(self, state: Clustering, freeze: float = 0.0) -> Array:
         """Centers that cost no more than the given ones for the same assignment.
@@ -147,12 +163,13 @@ class CentersProblem:
         Centers whose move would gain less than `freeze` of the cost stay.
         """
         centers, index, dist_sq, z = state.centers, state.index, state.dist_sq, self.z
+        weights = self.weights if state.kept is None else state.kept
         touching = dist_sq <= _COINCIDES
         if z == 2:
-            factors = self.weights
+            factors = weights
         else:
             power = np.where(touching, 1.0, dist_sq).astype(np.float64) ** (0.5 * (z - 2))
-            factors = np.where(touching & (z < 2), 0.0, self.weights * power)
+            factors = np.where(touching & (z < 2), 0.0, weights * power)
         sums, masses = np.empty(centers.shape), np.empty(len(centers))
         _means(self.points, factors, index, sums, masses)
         target = np.where(masses[:, None] > 0, sums / np.where(masses > 0, masses, 1.0)[:, None], centers)
@@ -165,20 +182,20 @@ class CentersProblem:
             return target
         length = np.full(len(centers), 1.0 if z < 2 else 1.0 / (z - 1))
         if z == 1:
-            here = np.bincount(index, np.where(touching, self.weights, 0.0), len(centers))
+            here = np.bincount(index, np.where(touching, weights, 0.0), len(centers))
             pull = masses * np.linalg.norm(target - centers, axis=1)
             length = np.clip(1.0 - here / np.where(pull > 0, pull, 1.0), 0.0, 1.0)
-        return self._halved(centers, target, index, length)
+        return self._halved(centers, target, index, weights, length)
 
-    def _halved(self, centers: Array, target: Array, index: Array, length: Array) -> Array:
+    def _halved(self, centers: Array, target: Array, index: Array, weights: Array, length: Array) -> Array:
         """centers + length * (target - centers), with `length` halved per cluster until no cluster's cost grows."""
         before, after = np.empty(len(centers)), np.empty(len(centers))
-        cluster_costs(self.points, self.weights, index, centers, self.z, before)
+        cluster_costs(self.points, weights, index, centers, self.z, before)
         for _ in range(30):
             moved = centers + length[:, None] * (target - centers)
             if self.cosine:
                 moved = _unit_rows(moved)
-            cluster_costs(self.points, self.weights, index, moved, self.z, after)
+            cluster_costs(self.points, weights, index, moved, self.z, after)
             worse = after > before
             if not worse.any():
                 return moved
@@ -207,7 +224,7 @@ class CentersProblem:
                 return best, iteration
             centers = self.step(best, freeze)
             if not used.all():
-                centers[~used] = self._costliest(best.dist_sq, int((~used).sum()))
+                centers[~used] = self._costliest(best, int((~used).sum()))
             state = self.clustering_near(best, centers)
             gained = best.cost - state.cost
             if gained > 0:
@@ -216,8 +233,8 @@ class CentersProblem:
                 return best, iteration + 1
         return best, max_iter
 
-    def _costliest(self, dist_sq: Array, count: int) -> Array:
-        """`count` rows to put unused centers on: those that cost most."""
-        cost = self.weights * power_of_distance(dist_sq, self.z)
+    def _costliest(self, state: Clustering, count: int) -> Array:
+        """`count` rows to put unused centers on: those that cost most, of what stays."""
+        cost = (self.weights if state.kept is None else state.kept) * power_of_distance(state.dist_sq, self.z)
         rows = np.argsort(-cost, kind="stable")[:count]
         return np.resize(self.points[rows].astype(np.float64), (count, self.points.shape[1]))

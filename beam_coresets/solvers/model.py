@@ -43,6 +43,11 @@ class Model(abc.ABC):
     def calibrated_cost(self) -> float | None:
         return None
 
+    @property
+    def constant(self) -> float:
+        """What the cost is beside the sum over the points: known, whatever the sample."""
+        return 0.0
+
     @abc.abstractmethod
     def costs(self, sample: Coreset) -> tuple[Array, Array]:
         """The cluster (n,) and the cost (n,) of each point, prices of a constraint included, its weight not."""
@@ -85,6 +90,12 @@ def point_costs(points: Array, centers: Array, z: float = 2.0, metric: Metric = 
     return index, power_of_distance(dist_sq * 0.5 if metric == "cosine" else dist_sq, z)
 
 
+def fold_effort(points: Array, k: int, quick: bool) -> tuple[int, int]:
+    """Restarts and swap trials of a fold's solution."""
+    swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
+    return (FOLD_RESTARTS, swaps) if swaps >= k and not quick else (1, 0)
+
+
 def _comparable(points: Array, centers: Array) -> Array:
     """The points, as float64 where float32 may name another than the nearest of the centers."""
     if points.dtype == np.float64 or not len(points):
@@ -110,10 +121,8 @@ class Centers(Model):
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Centers:
         """From scratch: where these centers are is known to the points left out."""
         points, k = sample.points, len(self.centers)
-        swaps = int(min(FOLD_SWAPS * k, FOLD_WORK / points.size))
-        searched = swaps >= k and not quick
+        restarts, swaps = fold_effort(points, k, quick)
         found = solve_centers(
-            points, sample.weights, k, self.z, seed=fold, metric=self.metric,
-            restarts=FOLD_RESTARTS if searched else 1, swaps=swaps if searched else 0,
-        )  # fmt: skip
+            points, sample.weights, k, self.z, seed=fold, metric=self.metric, restarts=restarts, swaps=swaps
+        )
         return Centers(np.asarray(found.centers), self.z, self.metric)

@@ -5,6 +5,7 @@ With the nearest and second-nearest distance of every point, one pass over the p
 centers at once (as in FasterPAM, Schubert and Rousseeuw 2021).
 """
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -83,10 +84,10 @@ def _two_by_matrix(points: Array, centers: Array, first: Array, second: Array) -
 
 
 @fast_kernel
-def _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost):  # type: ignore[no-untyped-def]
+def _two_costs(weights, first_sq, second_sq, z, most, n, first_cost, second_cost):  # type: ignore[no-untyped-def]
     for i in range(n):
-        first_cost[i] = weights[i] * np.float64(first_sq[i]) ** (0.5 * z)
-        second_cost[i] = weights[i] * np.float64(second_sq[i]) ** (0.5 * z)
+        first_cost[i] = weights[i] * min(most, np.float64(first_sq[i]) ** (0.5 * z))
+        second_cost[i] = weights[i] * min(most, np.float64(second_sq[i]) ** (0.5 * z))
 
 
 @fast_kernel
@@ -106,7 +107,7 @@ def _sums(first, first_cost, second_cost, n, sums, removal):  # type: ignore[no-
 
 @fast_kernel
 def _price(  # type: ignore[no-untyped-def]
-    points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change
+    points, columns, weights, row, z, most, first, first_cost, second_sq, second_cost, removal, dist_sq, change
 ):
     """change[j] = cost after row `row` becomes a center and center j is removed, less the cost now."""
     n = len(points)
@@ -118,7 +119,7 @@ def _price(  # type: ignore[no-untyped-def]
         for i in range(low, min(n, low + SEED_BLOCK)):
             if dist_sq[i - low] < second_sq[i]:
                 d = np.float64(dist_sq[i - low])
-                c = weights[i] * (d if z == 2.0 else np.sqrt(d) if z == 1.0 else d ** (0.5 * z))
+                c = weights[i] * min(most, d if z == 2.0 else np.sqrt(d) if z == 1.0 else d ** (0.5 * z))
                 saved = max(0.0, first_cost[i] - c)
                 gain += saved
                 # With the new center there, losing center first[i] costs the point c (or nothing), not second_cost.
@@ -147,44 +148,46 @@ def _replace(points, columns, row, j, centers, first, second, first_sq, second_s
 
 @fast_kernel
 def _search(  # type: ignore[no-untyped-def]
-    points, columns, weights, centers, z, first, second, first_sq, second_sq, uniforms, most, least_gain
+    points, columns, weights, centers, z, most, first, second, first_sq, second_sq, uniforms, most_swaps, least_gain
 ):
-    """Tries one drawn point for each uniform number, and stops after `most` swaps; returns (swaps, trials)."""
+    """Tries one drawn point for each uniform number, and stops after `most_swaps`; returns (swaps, trials)."""
     n = len(points)
     blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
     first_cost = np.zeros(blocks * SEED_BLOCK)
     second_cost = np.zeros(blocks * SEED_BLOCK)
     sums, removal, change = np.empty(blocks), np.empty(len(centers)), np.empty(len(centers))
     dist_sq = np.zeros(SEED_BLOCK, points.dtype)
-    _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost)
+    _two_costs(weights, first_sq, second_sq, z, most, n, first_cost, second_cost)
     total = _sums(first, first_cost, second_cost, n, sums, removal)
     swaps = 0
     for trial in range(len(uniforms)):
         row = draw_row(first_cost, sums, total, uniforms[trial])
         if row < 0:
             return swaps, trial
-        _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
+        _price(
+            points, columns, weights, row, z, most, first, first_cost, second_sq, second_cost, removal, dist_sq, change
+        )
         j = np.int32(np.argmin(change))
         if change[j] < -least_gain * total:
             _replace(points, columns, row, j, centers, first, second, first_sq, second_sq, dist_sq)
-            _two_costs(weights, first_sq, second_sq, z, n, first_cost, second_cost)
+            _two_costs(weights, first_sq, second_sq, z, most, n, first_cost, second_cost)
             total = _sums(first, first_cost, second_cost, n, sums, removal)
             swaps += 1
-            if swaps >= most:
+            if swaps >= most_swaps:
                 return swaps, trial + 1
     return swaps, len(uniforms)
 
 
 @fast_kernel
 def _drawn_swap(  # type: ignore[no-untyped-def]
-    points, columns, weights, z, first, first_cost, second_sq, second_cost, sums, removal, u, rank
+    points, columns, weights, z, most, first, first_cost, second_sq, second_cost, sums, removal, u, rank
 ):
     """A drawn row, and the center whose removal is the rank-th cheapest; row -1 if every point lies on a center."""
     row = draw_row(first_cost, sums, sums.sum(), u)
     if row < 0:
         return -1, -1
     change, dist_sq = np.empty_like(removal), np.zeros(SEED_BLOCK, points.dtype)
-    _price(points, columns, weights, row, z, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
+    _price(points, columns, weights, row, z, most, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
     return row, int(np.argsort(change)[min(rank, len(change) - 1)])
 
 
@@ -213,7 +216,9 @@ class SwapSearch:
             _two_distances(self.points, centers, first, second, first_sq, second_sq)
         return first, second, first_sq, second_sq
 
-    def run(self, centers: Array, uniforms: Array, most: int, least_gain: float = 1e-5) -> tuple[Array, int, int]:
+    def run(
+        self, centers: Array, uniforms: Array, most: int, least_gain: float = 1e-5, threshold: float = math.inf
+    ) -> tuple[Array, int, int]:
         """Tries one candidate for each of `uniforms` and takes every swap that lowers the cost, up to `most` of them.
 
         Args:
@@ -221,6 +226,7 @@ class SwapSearch:
           uniforms: (trials,) numbers in [0, 1), one for each candidate.
           most: stop after so many swaps (their order matters less after a descent).
           least_gain: the relative gain that a swap must bring.
+          threshold: what a point costs at most, before its weight.
 
         Returns:
           The centers, how many swaps were made, and how many candidates were tried.
@@ -228,12 +234,13 @@ class SwapSearch:
         centers = np.array(centers, self.points.dtype, order="C")
         near = self.two_nearest(centers)
         swaps, tried = _search(
-            self.points, self._columns, self.weights, centers, self.z, *near, uniforms, most, least_gain
+            self.points, self._columns, self.weights, centers, self.z, threshold, *near, uniforms, most, least_gain
         )
         return centers, int(swaps), int(tried)
 
-    def proposer(self, centers: Array) -> Callable[[float, int], tuple[int, int]]:
+    def proposer(self, centers: Array, threshold: float = math.inf) -> Callable[[float, int], tuple[int, int]]:
         """A function from (uniform number, rank) to a swap (row, center), whether or not it lowers the cost by itself.
+        No point costs more than `threshold`.
 
         The number draws the row; the center is the one whose removal is then the rank-th cheapest, counted from 0.
         Row is -1 if every point lies on a center.
@@ -242,13 +249,13 @@ class SwapSearch:
         first, _, first_sq, second_sq = self.two_nearest(np.array(centers, self.points.dtype, order="C"))
         blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
         first_cost, second_cost = np.zeros(blocks * SEED_BLOCK), np.zeros(blocks * SEED_BLOCK)
-        _two_costs(self.weights, first_sq, second_sq, self.z, n, first_cost, second_cost)
+        _two_costs(self.weights, first_sq, second_sq, self.z, threshold, n, first_cost, second_cost)
         sums, removal = np.empty(blocks), np.empty(len(centers))
         _sums(first, first_cost, second_cost, n, sums, removal)
 
         def propose(u: float, rank: int) -> tuple[int, int]:
             row, center = _drawn_swap(
-                self.points, self._columns, self.weights, self.z,
+                self.points, self._columns, self.weights, self.z, threshold,
                 first, first_cost, second_sq, second_cost, sums, removal, u, rank,
             )  # fmt: skip
             return int(row), int(center)
