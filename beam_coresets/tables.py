@@ -8,7 +8,7 @@ In `summaries`, `reason` says why the window was decided then (all, deadline, ca
 (seconds since the epoch; null in batch), `partial` counts the buckets that are answered only in part, and `evidence`
 is what it takes to put this decision together with others. `summary` is what the shards sent (coreset, local_centers,
 pca), `r` and `affine` say that centers are subspaces, `constraint` what the clusters had to keep to; `factor` is the
-proved approximation factor where there is one, `alpha` what choosing centers among the candidates costs, as measured.
+approximation factor where one is proved, `alpha` what choosing centers among the candidates costs, as measured.
 `columns` names the coordinates in their order, or the one column of vectors; null where the input has no names.
 In `centers`, a row with a null `index`, null coordinates and weight 0 is no center: it says that one of the window
 before has ended, and which one it was `merged_into`. Where centers are subspaces, `coordinates` is a point on it and

@@ -53,6 +53,7 @@ class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
     z: float | None = declared_as(PlanParameters, "z", None, help="power of the distance (default: the windows')")
     coreset_size: int | None = declared_as(PlanParameters, "coreset_size", None)
     method: str | None = declared_as(PlanParameters, "method", None, help="default: the windows'")
+    exhaustive: bool = declared_as(PlanParameters, "exhaustive", False)
     seed: int = declared_as(PlanParameters, "seed", 0)
 
 
@@ -126,8 +127,9 @@ def _question(known: RollupOptions, rows: list[Row]) -> Question:
     sampler = Sampler(k, size, found["z"], found["method"], known.seed, r=r, affine=affine)
     columns = next((tuple(row["columns"]) for row in rows if row["columns"]), None)
     return Question(
-        sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known), columns=columns
-    )
+        sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known), columns=columns,
+        exhaustive=known.exhaustive,
+    )  # fmt: skip
 
 
 def chosen(known: RollupOptions) -> dict[Identity, Row]:

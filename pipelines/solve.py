@@ -77,6 +77,7 @@ class SolveOptions(ResultOptions, ConstraintOptions, WindowOptions):
     )
     affine: bool | None = declared_as(PlanParameters, "affine", None)
     seed: int = declared_as(PlanParameters, "seed", 0)
+    exhaustive: bool = declared_as(PlanParameters, "exhaustive", False, group=CONSTRAINTS)
     rounded: bool = declare(
         False, "with a constraint: every point of the coreset wholly in one cluster", group=CONSTRAINTS
     )
@@ -142,8 +143,9 @@ def run(known: SolveOptions, console: Console) -> int:
     began, folder = time.monotonic(), _folder(known.input)
     require_apart(known.output, folders=[folder])
     constraint = constraint_of(known)
-    if known.rounded and constraint is None:
-        raise ValueError("rounded: must be left out without a constraint, got --rounded")
+    for name in ("rounded", "exhaustive"):
+        if getattr(known, name) and constraint is None:
+            raise ValueError(f"{name}: must be left out without a constraint, got --{name}")
     with owning(known.output, known.overwrite, "solve") as place, reading([folder]):
         rows = _rows(folder, known)
         scale = common_scale([folder], next((row["columns"] for row in rows.values() if row["columns"]), None))
@@ -261,9 +263,12 @@ def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint 
     affine = bool(row["affine"]) and r > 0 if known.affine is None else known.affine
     sampler = Sampler(k, max(k, len(piece.decision.coreset)), z, row["method"], known.seed, r=r, affine=affine)
     columns = row["columns"] and tuple(row["columns"])
+    exhaustive = known.exhaustive and constraint is not None
+    places = len(piece.candidates.points) if exhaustive and piece.candidates is not None else 0
     return Question(
-        sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint, columns=columns
-    )
+        sampler, row["metric"], known.seed, r=r, affine=affine, constraint=constraint, columns=columns,
+        candidates=places, exhaustive=exhaustive,
+    )  # fmt: skip
 
 
 def _tables(folder: str, numbers: Sequence[int]) -> tuple[str, ...]:

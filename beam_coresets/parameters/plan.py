@@ -63,6 +63,10 @@ class PlanParameters:
     )
     weak: bool = declare(False, "a universal weak coreset: candidates for centers, too", group="other algorithms")
     candidates: int | None = declare(None, "how many (default: 40 k)", group="other algorithms")
+    exhaustive: bool = declare(
+        False, "under a constraint: tries every choice of k candidates, for small k, and proves a factor",
+        group="other algorithms",
+    )  # fmt: skip
     audit: bool = declare(False, "distrust shards whose points contradict their replicas", group="other algorithms")
     tolerate: int | None = declare(
         None, "stragglers that must cost nothing; sets --replication", group="summary", least=0
@@ -207,7 +211,7 @@ class Plan(PlanParameters):
         return Question(
             self.sampler, self.metric, self.seed,  # type: ignore[arg-type]
             kind=self.summary, r=self.r, affine=self.affine, delta=self.delta, candidates=self._candidates,
-            constraint=self.constraint, columns=self.columns,
+            constraint=self.constraint, exhaustive=self.exhaustive, columns=self.columns,
             asked=tuple((each.name, getattr(self, each.name)) for each in parameters(PlanParameters) if each.column),
         )  # fmt: skip
 

@@ -94,15 +94,18 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
 
 
 def _factor(decision: Decision, question: Question, interval: Interval) -> float | None:
-    """The proved approximation factor, with the slacks that were reached; None without one."""
+    """The approximation factor, with the slacks that were reached; None where nothing proves one."""
     local, recovery = decision.local, decision.recovery
-    if local is None or recovery.coverage < 1 or not recovery.covered.any():
+    if local is None or local.estimated or recovery.coverage < 1 or not recovery.covered.any():
         return None
+    if not interval.high > 2 * interval.rounding:
+        return None  # the cost can't be told from nothing, of which everything is many times as much
+    room = interval.high / (interval.high - 2 * interval.rounding)
     if local.kind == "local_centers":
-        return local_centers.factor(recovery.delta)
+        return local_centers.factor(recovery.delta) * room
     # No subspace costs less than the lower bound of the best one on what was sent.
     reached = interval.high / interval.low if interval.low > 0 else np.inf
-    return min(pca.factor(recovery.delta, question.delta), reached)
+    return min(pca.factor(recovery.delta, question.delta) * room, reached)
 
 
 def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale | None) -> dict[str, list[Any]]:

@@ -34,6 +34,7 @@ from beam_coresets.results.sampling_error import cells_of, sampling_error, share
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
+ROUNDING = 1e-13  # of sums of squares and of distances, and of the coordinates in them
 
 Array = npt.NDArray[Any]
 
@@ -47,6 +48,7 @@ class Interval:
       low, high: a 95 % interval by Student's t, `low` at least 0. Both are NaN where nothing is covered.
       standard_error: of the estimate.
       degrees: of freedom.
+      rounding: of proved bounds: how much of `low` and `high` makes up for rounding.
       basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", "exact" (no
         error: every row is there), "out of range" (more than 1.8e308), or "none"; or what proves it: "triangle
         inequality", "relaxed coresets".
@@ -58,6 +60,7 @@ class Interval:
     standard_error: float
     degrees: float
     basis: str
+    rounding: float = 0.0
 
 
 def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
@@ -108,7 +111,8 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     The estimate, normalised to the exact total weight, is in between: by u_i for squared distances, as what S_i leaves
     out adds up; for local centers by the root of cost(S_i)**2 + additive_i**2, as if the way from a row to its local
     center were at right angles to the way from there on. Where a bucket has no holder, nothing bounds the cost from
-    above (`high` is NaN), and the lower bound is that of the covered rows.
+    above (`high` is NaN), and the lower bound is that of the covered rows. Both leave room for what sums in float64 are
+    off by.
 
     Raises:
       ValueError: the shards have sent coresets.
@@ -122,16 +126,32 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     each = model.costs(evidence.sample)[1] if len(evidence.sample) else np.empty(0)
     cost = np.bincount(evidence.shard, evidence.sample.weights * each, len(b)).astype(np.float64)
     counted = recovery.multipliers.sum(axis=0)[recovery.covered]
-    upper = float(b @ (cost + local.additive))
-    lower = max(0.0, upper - float(b @ local.slack))
+    raw = float(b @ (cost + local.additive))
+    rounding = _rounding(decision, model, b)
+    upper, lower = raw + rounding, max(0.0, raw - float(b @ local.slack) - rounding)
     quadrature = local.kind == "local_centers"
     share = decision.total_weight / max(1e-300, float((recovery.multipliers @ recovery.weights).sum()))
-    estimate = share * float(b @ np.hypot(cost, local.additive)) if quadrature else share * upper
+    estimate = share * float(b @ np.hypot(cost, local.additive)) if quadrature else share * raw
     basis = "triangle inequality" if quadrature else "relaxed coresets"
     high = upper / float(counted.min()) if recovery.coverage == 1 else float("nan")
     nan = float("nan")
     basis += ", local costs estimated" if local.estimated else ""
-    return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis)
+    return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis, rounding / float(counted.min()))
+
+
+def _rounding(decision: Decision, model: Model, b: Array) -> float:
+    """What sums of squared distances, or of distances, and the coordinates in them may be off by."""
+    local, evidence = decision.local, decision.evidence
+    assert local is not None
+    unit = unit_of(evidence.sample.points)
+    away = (evidence.sample.points - model.centers[0]) / unit
+    offset = float(np.linalg.norm(np.abs(model.centers).max(axis=0) / unit)) * unit
+    weights = evidence.sample.weights * b[evidence.shard]
+    if local.kind == "local_centers":
+        return ROUNDING * float(weights @ (np.linalg.norm(away, axis=1) * unit + offset) + b @ local.additive)
+    spread = float(weights @ ((away * unit) ** 2).sum(axis=1) + b @ local.additive)
+    lever = float(weights.sum()) * offset**2
+    return ROUNDING * (spread + float(np.sqrt(spread * lever)) + ROUNDING * lever)
 
 
 def in_range(interval: Interval) -> Interval:

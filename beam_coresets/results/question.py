@@ -7,6 +7,7 @@ from typing import Any
 from beam_coresets.points.nearest import Metric
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.solver import CANDIDATES_PER_CENTER, check_choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Question:
       delta: of kind "pca", the slack of what the shards sent.
       candidates: of a weak coreset, places that centers may be chosen from; 0 for none.
       constraint: what clusters must keep to; None for nothing.
+      exhaustive: under a constraint all choices of candidates are tried, and the factor is proved.
       columns: names of the coordinates, or of the one column of vectors; None where there are none.
       asked: further columns of `summaries`, by name: parameters that are declared with `column`.
     """
@@ -39,6 +41,7 @@ class Question:
     delta: float = 0.1
     candidates: int = 0
     constraint: Constraint | None = None
+    exhaustive: bool = False
     columns: tuple[str, ...] | None = None
     asked: tuple[tuple[str, Any], ...] = ()
 
@@ -53,6 +56,10 @@ class Question:
             raise ValueError(f"candidates: must be at least k = {self.sampler.k}, got {self.candidates}")
         if self.constraint is not None:
             self.constraint.check_clusters(self.sampler.k)
+        if self.exhaustive and self.constraint is None:
+            raise ValueError("exhaustive: must be left out without a constraint, got True")
+        if self.exhaustive and self.constraint is not None:
+            check_choices(self.constraint, self.sampler.k, self.candidates or CANDIDATES_PER_CENTER * self.sampler.k)
         if self.constraint is not None and (self.r or self.kind != "coreset"):
             what = f"r = {self.r}" if self.r else f"summary {self.kind}"
             raise ValueError(f"constraint: must be on centers of a coreset, got {what}")

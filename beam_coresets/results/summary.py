@@ -172,6 +172,8 @@ def summarize(
             interval = in_range(model_interval(decision, model, question.quick))
     row = summary_row(decision, question, interval, len(model.centers))
     row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack_evidence(decision)}
+    if model.factor is not None:
+        row["factor"] = model.factor
     with np.errstate(over="ignore", invalid="ignore"):
         centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
@@ -199,7 +201,7 @@ def solved_model(
     if question.constraint is not None:
         return solve_constrained(
             coreset, sampler.k, question.constraint, sampler.z, metric, question.seed, places,
-            init=init, quick=question.quick,
+            init=init, quick=question.quick, exhaustive=question.exhaustive or None,
         )  # fmt: skip
     if question.kind == "pca":
         return pca.principal_subspace(coreset.points, coreset.weights, question.r, question.affine)

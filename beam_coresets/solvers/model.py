@@ -33,11 +33,13 @@ class Model(abc.ABC):
       calibrated_cost: the cost on the calibrated weights of what it was solved on, where an estimate from the unbiased
         ones is to be corrected by it; else None.
       alpha: what keeping to candidates costs, as a factor, where solving has measured it; else None.
+      factor: the approximation factor, on what it was solved on, where solving has proved one; else None.
     """
 
     centers: Array
     bases: Array | None
     alpha: float | None = None
+    factor: float | None = None
 
     @property
     def calibrated_cost(self) -> float | None:

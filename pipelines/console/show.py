@@ -99,7 +99,8 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
     if row["cost_basis"] == "exact":
         interval = "exact: the coreset holds every row"
     if row["summary"] in PROVED:
-        interval = f"proved: {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
+        how = "about" if _estimated(row) else "proved:"
+        interval = f"{how} {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
     rest = "the rest was scaled over" if scaled else "the rest is missing or was read in part"
     lost = "" if row["coverage"] == 1 else f"   [yellow]({rest})[/]"
     return [
@@ -118,10 +119,21 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
 def _guarantee(row: dict[str, Any]) -> list[tuple[str, str]]:
     """What is proved about the result, where shards have not sent coresets."""
     if row["summary"] not in PROVED:
-        return []
+        if row["factor"] is None:
+            return []
+        of = "" if row["cost_basis"] == "exact" else " on the coreset"
+        told = f"at most {number(row['factor'], 4)} times the best cost{of}   (every choice of candidates was tried)"
+        return [("factor", told)]
+    if _estimated(row):
+        return [("factor", "no guarantee: a shard held more rows than it can keep, so local costs are estimates")]
     if row["factor"] is None:
         return [("factor", f"no guarantee: {1 - row['coverage']:.2%} of the buckets have no holder")]
     return [("factor", f"at most {number(row['factor'], 4)} times the best cost   ({PROVED[row['summary']]})")]
+
+
+def _estimated(row: dict[str, Any]) -> bool:
+    """Whether what should bound the cost was estimated itself."""
+    return str(row["cost_basis"]).endswith("estimated")
 
 
 def _fewer(row: dict[str, Any]) -> str:

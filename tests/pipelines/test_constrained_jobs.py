@@ -47,6 +47,18 @@ def test_with_labels_their_totals_are_exact(source, tmp_path):
         assert 0.415 <= share <= 0.455
 
 
+def test_a_factor_is_proved_where_every_choice_of_candidates_is_tried(source, tmp_path, capsys):
+    base = ("--k", "2", "--shards", "2", "--coreset_size", "100", "--columns", "x0,x1,x2", "--balanced", "0.1")
+    assert summarize_files(source, tmp_path / "out", *base, "--exhaustive") == 0
+    assert 1 <= summary_row(tmp_path / "out")["factor"] <= 2.5
+    assert "times the best cost on the coreset (every choice" in " ".join(capsys.readouterr().out.split())
+    solve = ["solve", "--input", f"{tmp_path}/out", "--output", f"{tmp_path}/to"]
+    assert main([*solve, "--balanced", "0.1", "--exhaustive", "--k", "4"]) == 2
+    assert "exhaustive: must be at most 1,000,000 choices of k candidates, got 2.83e+07" in capsys.readouterr().err
+    assert main([*solve, "--exhaustive"]) == 2
+    assert "exhaustive: must be left out without a constraint" in capsys.readouterr().err
+
+
 def test_a_rollup_takes_one(source, tmp_path):
     assert summarize_files(source, tmp_path / "out", *BASE) == 0
     assert main(["rollup", "--input", f"{tmp_path}/out", "--output", f"{tmp_path}/to", "--balanced", "0.02"]) == 0
@@ -74,6 +86,8 @@ def test_what_cannot_be_met_fails_the_job(source, tmp_path, capsys):
 @pytest.mark.parametrize(("options", "message"), [
     ("--fair f=0.4:0.5", "group_column: must be given"),
     ("--balanced -1", "balanced: must be a share of at least 0, got -1"),
+    ("--exhaustive", "exhaustive: must be left out without a constraint, got True"),
+    ("--balanced 0.1 --exhaustive", "exhaustive: must be at most 1,000,000 choices of k candidates, got 2.83e+07"),
     ("--balanced 0.1 --r 1", "constraint: must be on centers of a coreset, got r = 1"),
     ("--balanced 0.1 --summary local_centers --z 1", "constraint: must be on centers of a coreset"),
 ])  # fmt: skip

@@ -105,6 +105,17 @@ def test_local_centers_with_two_shards_gone(round_clusters, tmp_path, capsys, re
         assert text in " ".join(out.split())
 
 
+def test_local_centers_from_thinned_trees_have_no_guarantee(round_clusters, tmp_path, capsys):
+    assert summarize_files(round_clusters, tmp_path, *MEDIANS, "--coreset_size", "8") == 0
+    row = summary_row(tmp_path)
+    assert (row["coverage"], row["factor"]) == (1.0, None)
+    assert row["cost_basis"] == "triangle inequality, local costs estimated"
+    out = " ".join(capsys.readouterr().out.split())
+    assert "no guarantee: a shard held more rows than it can keep" in out
+    assert "proved" not in out
+    assert "times the best cost" not in out
+
+
 @pytest.mark.parametrize("affine", [False, True])
 def test_principal_components_with_two_shards_gone(low_rank, tmp_path, capsys, affine, monkeypatch):
     monkeypatch.setattr(frequent_directions, "SKETCH_BYTES", 0)  # cuts in the tree

@@ -166,6 +166,7 @@ def test_on_a_thinned_tree_they_are_estimates_of_the_right_total():
     decision = decide([report], Policy(scheme, "lp", whole=True))
     row = summarize(decision, Question(Sampler(4, 40, 1.0), kind="local_centers")).summaries.to_pylist()[0]
     assert row["cost_basis"] == "triangle inequality, local costs estimated"
+    assert row["factor"] is None
 
 
 def test_a_center_that_several_shards_send_gets_the_sum():

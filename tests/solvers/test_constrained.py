@@ -185,6 +185,38 @@ def test_the_search_finds_what_the_exhaustive_one_does():
     assert np.median(missed) < 1e-9
 
 
+@given(seed=st.integers(0, 2**32), z=st.sampled_from([1.0, 2.0, 3.0]), free=st.booleans(), drawn=st.booleans())
+@settings(max_examples=6)
+def test_what_is_proved_by_trying_all_candidates_holds(seed, z, free, drawn):
+    """Against the optimum over all ways to divide whole points, with bounds that whole points meet as well as any."""
+    points, label = tiny(seed)
+    sample, constraint = sample_of(points, label), Constraint(min_size=2)
+    places = points if drawn else points[:5] + 0.3
+    model = solve_constrained(sample, 2, constraint, z, candidates=places, free=free, exhaustive=True)
+    bounds, index = bounds_for(constraint, sample, 2)
+    best = optimum(points, index, bounds, z)
+    assert model.factor is None or model.cost <= model.factor * best * (1 + 1e-6)
+    if drawn:
+        assert model.factor <= 2 if z == 2 else model.factor <= 2**z + 1e-6
+
+
+def test_choices_up_to_the_order_of_clusters_alike_are_all_tried_where_they_are_few():
+    """Two clusters alike at 80 candidates: 3,240 choices; told apart, 6,400: tried where that is asked for."""
+    sample = grouped(200)
+    alike, apart = Constraint(balanced=0.1), Constraint(gamma=(0.4 * 200, 0.6 * 200))
+    assert (alike.choices(2, 80), apart.choices(2, 80)) == (3240, 6400)
+    assert solve_constrained(sample, 2, alike).factor >= 1
+    assert solve_constrained(sample, 2, alike, exhaustive=False).factor is None
+    assert solve_constrained(sample, 2, alike, quick=True).factor is None
+    assert solve_constrained(sample, 2, apart).factor is None
+    asked = {"free": False, "candidates": sample.points[:9], "exhaustive": True}
+    best = solve_constrained(sample, 2, apart, **asked)
+    bounds, label = bounds_for(apart, sample, 2)
+    assert best.cost == pytest.approx(
+        best_tuple(sample.points, sample.weights, label, bounds, sample.points[:9], 2.0), rel=1e-7
+    )
+
+
 def test_same_seed_same_model_and_init_is_where_it_starts():
     sample, constraint = grouped(150), Constraint(balanced=0.1)
     model = solve_constrained(sample, 4, constraint, seed=3)
@@ -253,7 +285,8 @@ def test_whole_points():
         ({"candidates": np.zeros((2, 3))}, "candidates: must be at least k = 3, got 2"),
         ({"candidates": np.zeros((5, 2))}, "candidates: must be finite points of 3 columns, got shape (5, 2)"),
         ({"candidates": np.full((5, 3), np.nan)}, "candidates: must be finite points of 3 columns"),
-        ({"exhaustive": True, "k": 5}, "exhaustive: must be of at most 1,000,000 tuples of candidates, got"),
+        ({"exhaustive": True, "k": 5}, "exhaustive: must be at most 1,000,000 choices of k candidates, got 3.09e+07 "
+                                       "with k = 5 and 80 candidates"),
         ({"constraint": Constraint(min_size=30)}, "min_size: must be possible to meet together with the rest"),
         ({"constraint": Constraint(fair=(Fair("d"),))}, "fair: group must be in the data (there: a, b, c), got 'd'"),
         ({"constraint": Constraint(diversity=4)}, "diversity: must be at most 3, the labels in the data, got 4"),

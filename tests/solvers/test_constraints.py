@@ -171,15 +171,20 @@ def test_bounds_that_say_nothing_make_no_rows():
     free = Constraint(min_size=0, fair=(Fair("a", 0, 1),)).bounds(*AB)
     assert len(free) == 0
     free.check()
-    assert free.symmetric()
     assert free.violation(np.ones((2, 4))) == 0
 
 
-def test_sizes_and_symmetry():
+def test_clusters_with_the_same_bounds_are_alike():
+    assert Constraint(balanced=0.1, fair=(Fair("a", 0.2),)).alike(3) == ((0, 1, 2),)
+    assert Constraint(gamma=(2, 3, 2, 5)).alike(4) == ((0, 2), (1,), (3,))
+    assert Constraint(max_size=(9, 9, 9), fair=(Fair("a", (0.1, 0.2, 0.1)),)).alike(3) == ((0, 2), (1,))
+    assert Constraint(min_size=1).choices(2, 80) == 80 * 81 // 2
+    assert Constraint(gamma=(2, 3, 2)).choices(3, 10) == 55 * 10
+
+
+def test_sizes():
     bounds = Constraint(balanced=0.5, max_size=(20, 30, 50, 50)).bounds(*AB)
     low, high = bounds.sizes
     np.testing.assert_allclose(low, 12.5)
     np.testing.assert_allclose(high, [20, 30, 37.5, 37.5])
-    assert not bounds.symmetric()
-    assert Constraint(balanced=0.5).bounds(*AB).symmetric()
     assert Constraint(fair=(Fair("a", 0.2),)).bounds(*AB).sizes is None

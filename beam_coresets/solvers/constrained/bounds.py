@@ -62,13 +62,6 @@ class Bounds:
         np.minimum.at(high, self.cluster, self.high)
         return low, high
 
-    def symmetric(self) -> bool:
-        """Whether all clusters are bounded alike, so that their order doesn't matter."""
-        rows = [(self.names[r], self.share[r], self.low[r], self.high[r]) for r in range(len(self))]
-        kept = [sorted(map(repr, (row for row, c in zip(rows, self.cluster, strict=True) if c == i)))
-                for i in range(self.k)]  # fmt: skip
-        return all(rows == kept[0] for rows in kept)
-
     def missed(self, table: Array) -> Array:
         """By how much weight (rows,) each bound is missed by the weights (m, k) of labels in clusters."""
         held = self.matrix @ np.asarray(table, np.float64).ravel()

@@ -113,6 +113,20 @@ class Constraint:
             if isinstance(numbers, tuple) and len(numbers) != k:
                 raise ValueError(f"{name}: must be one number or one for each of {k} clusters, got {len(numbers)}")
 
+    def alike(self, k: int) -> tuple[tuple[int, ...], ...]:
+        """Clusters 0 to k - 1, those that are bounded alike together: their order doesn't matter."""
+        self.check_clusters(k)
+        bounds = [self.min_size, self.max_size, self.gamma, *(b for fair in self.fair for b in (fair.low, fair.high))]
+        found: dict[tuple[Any, ...], list[int]] = {}
+        for i in range(k):
+            own = tuple(bound[i] if isinstance(bound, tuple) else bound for bound in bounds)
+            found.setdefault(own, []).append(i)
+        return tuple(map(tuple, found.values()))
+
+    def choices(self, k: int, candidates: int) -> int:
+        """How many ways there are to place k clusters at so many candidates, up to the order of those alike."""
+        return math.prod(math.comb(candidates + len(same) - 1, len(same)) for same in self.alike(k))
+
     def text(self) -> str:
         """The constraint in one line, such as `balanced=0.2 fair=red:0.3:0.6`; names are percent-encoded."""
         parts = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -131,24 +132,46 @@ class Search:
         more = rng.choice(np.setdiff1d(np.arange(len(self.places)), rows), k - len(rows), replace=False)
         return self.places[np.concatenate([rows, more])]
 
-    def best_tuple(self) -> ConstrainedState:
-        """The best k-tuple of candidates, by trying all; unordered where all clusters are bounded alike."""
-        k, problem, everywhere = self.bounds.k, self.problem, np.arange(len(self.places))
-        tuples = (
-            itertools.combinations_with_replacement(everywhere, k)
-            if self.bounds.symmetric()
-            else itertools.product(everywhere, repeat=k)
-        )
+    def best_tuple(self, alike: Sequence[Sequence[int]]) -> ConstrainedState:
+        """The best k-tuple of candidates, by trying all.
+
+        Args:
+          alike: the clusters, those whose order doesn't matter together.
+        """
+        problem, everywhere = self.problem, np.arange(len(self.places))
+        order = np.argsort([i for same in alike for i in same])
+        parts = [itertools.combinations_with_replacement(everywhere, len(same)) for same in alike]
+        chosen_parts = itertools.product(*parts) if len(parts) > 1 else ((chosen,) for chosen in parts[0])
+        tuples = (np.concatenate(chosen)[order] for chosen in chosen_parts)
         matrix = np.empty((len(problem.points), len(self.places)))
         costs_of(problem.points, self.places, float(problem.z), matrix)
-        best = self.state(self.places[:k])
+        best = self.state(self.places[: self.bounds.k])
         for chosen in tuples:
             prices = prices_of(best.found.duals, self.bounds)[self.label]
             least = float(problem.weights @ (matrix[:, chosen] + prices).min(axis=1)) + best.found.offset
             if least < best.cost * (1 - 1e-12):
-                other = self.state(self.places[list(chosen)], best.found.duals)
+                other = self.state(self.places[chosen], best.found.duals)
                 best = other if other.cost < best.cost else best
         return best
+
+    def least_cost(self, best: float) -> float:
+        """What centers anywhere cost at least, if the best of the candidates cost `best`.
+
+        Centers c of the optimum may move to candidates q: with D the distance of each point to its nearest candidate,
+        dist(c, q) <= dist(c, p) + D(p) for every p, so dist(p, q) <= 2 dist(p, c) + D(p), and by Minkowski's inequality
+        best**(1/z) <= 2 optimum**(1/z) + (sum w D**z)**(1/z). For z = 2 the c are means of what they hold, and
+        best <= optimum + (sqrt(optimum) + sqrt(sum w D**2))**2.
+        """
+        problem, z = self.problem, self.problem.z
+        index, _ = nearest(problem.points, self.places)
+        dist_sq = np.empty(len(index))
+        exact_dist_sq(problem.points, self.places, index, dist_sq)
+        way = float(problem.weights @ power_of_distance(dist_sq, z))
+        if z == 2 and not problem.cosine:
+            root = math.sqrt(max(0.0, 2 * best - way)) - math.sqrt(way)
+        else:
+            root = best ** (1 / z) - way ** (1 / z)
+        return float(max(0.0, root / 2) ** z)
 
     def swap_bounds(self, state: ConstrainedState) -> Array:
         """(c, k): what the cheapest assignment costs at least with candidate j for center i, by weak duality."""

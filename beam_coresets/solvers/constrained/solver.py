@@ -2,10 +2,10 @@
 
 Jaiswal and Kumar, *Universal Weak Coreset*, Theorem 1 and Algorithm 1 (Appendix A): over the k-tuples of a candidate
 set J, take the cheapest feasible assignment of the coreset, and of these the best; it costs at most alpha (1 + 3 eps)
-times the optimum on the data, for eps <= 1/3. There are |J|**k tuples: all are tried where that is little, else a
-search goes over J (seeding, then swaps), for which the factor is not proved. Clusters are told apart where their bounds
-differ, so tuples are ordered, and one candidate may serve twice: clusters of at most W / k each may need several at one
-place.
+times the optimum on the data, for eps <= 1/3. All tuples are tried where they are few or that is asked for, and
+`ConstrainedModel.factor` is then what is proved; else a search goes over J (seeding, then swaps), which proves nothing.
+Clusters whose bounds differ are told apart, so their order counts, and one candidate may serve twice: clusters of at
+most W / k each may need several at one place.
 
 Centers that are not kept to J then move on: to the mean (z = 2), the next Weiszfeld iterate, or on the sphere the
 normalised mean of what is assigned to them, then the assignment follows, and so on; neither ever costs more.
@@ -34,8 +34,8 @@ from beam_coresets.solvers.model import Model
 Array = npt.NDArray[Any]
 
 CANDIDATES_PER_CENTER = 40
-TUPLES = 5_000  # so many k-tuples of candidates are all tried
-MOST_TUPLES = 1_000_000  # where that is asked for
+CHOICES = 5_000  # so many choices of k candidates are all tried,
+MOST_CHOICES = 1_000_000  # and so many where that is asked for
 _RESTARTS = 4
 # Swaps that are tried: points times clusters over all of them, about, and the most of them as a multiple of k; where
 # assignments are by shortest paths, and by linear programs. In a fold of cross-fitting, a multiple of k, too.
@@ -82,6 +82,9 @@ class ConstrainedModel(Model):
       free: whether they could leave them.
       alpha: what keeping to the candidates costs, measured: the cost with centers that do, over the cost with centers
         that don't have to, as far as both were found.
+      factor: the cost is at most so many times that of the best centers anywhere under this constraint, on the sample
+        it was solved on; None where nothing proves that: not all choices of candidates were tried, or they are too far
+        away.
     """
 
     centers: Array
@@ -97,6 +100,7 @@ class ConstrainedModel(Model):
     places: Array
     free: bool
     alpha: float | None = None
+    factor: float | None = None
     bases: Array | None = None
 
     @property
@@ -216,8 +220,8 @@ def solve_constrained(
       candidates: (c, d) J, c >= k; by default 40 k of the sample's points by D^z sampling.
       restarts: how many starts, beside that from unconstrained centers (or `init`).
       free: centers also move on, away from the candidates.
-      exhaustive: tries all k-tuples of candidates; by default where there are at most 5,000. The best over J is then
-        found for certain.
+      exhaustive: tries all choices of k candidates, in any order where clusters are bounded differently; by default
+        where there are at most 5,000, unless `quick`. The best over J is then found for certain.
       init: (at most k, d) centers to start from.
       quick: a tenth of the search.
 
@@ -242,10 +246,11 @@ def solve_constrained(
     problem = CentersProblem.of(points[kept], weights[kept], z, metric == "cosine")
     places = _places(points[kept], weights[kept], k, z, seed, candidates)
     search = Search(problem, label[kept], bounds, problem.inward(places), free)
-    tuples = len(places) ** min(k, 32)  # of two places more than any limit, and still a number that prints
-    if exhaustive and tuples > MOST_TUPLES:
-        raise ValueError(f"exhaustive: must be of at most {MOST_TUPLES:,} tuples of candidates, got {tuples:.3g}")
-    among = search.best_tuple() if exhaustive or (exhaustive is None and tuples <= TUPLES) else None
+    if exhaustive:
+        check_choices(constraint, k, len(places))
+    elif exhaustive is None:
+        exhaustive = not quick and constraint.choices(k, len(places)) <= CHOICES
+    among = search.best_tuple(constraint.alike(k)) if exhaustive else None
     if among is not None and not free:
         best = among
     else:
@@ -256,9 +261,26 @@ def solve_constrained(
     start = ConstrainedModel(
         centers=np.empty((k, 0)), prices=np.empty((0, k)), labels=labels, constraint=constraint, bounds=bounds,
         flow=best.found, weights=np.empty(k), paid=np.empty(k), z=float(z), metric=metric, places=places, free=free,
-        alpha=max(1.0, dearer / cheaper) if cheaper > 0 else 1.0,
+        alpha=max(1.0, dearer / cheaper) if cheaper > 0 else 1.0, factor=_factor(search, best, among),
     )  # fmt: skip
     return _model(start, points, weights, label, problem, best)
+
+
+def check_choices(constraint: Constraint, k: int, candidates: int) -> None:
+    """Raises ValueError where k clusters can be placed at so many candidates in too many ways to try them all."""
+    choices = constraint.choices(k, candidates)
+    if choices > MOST_CHOICES:
+        told = f"{choices:.3g}" if choices < 1e300 else "more than 1e300"
+        raise ValueError(f"exhaustive: must be at most {MOST_CHOICES:,} choices of k candidates, got {told} with "
+                         f"k = {k} and {candidates} candidates")  # fmt: skip
+
+
+def _factor(search: Search, best: ConstrainedState, among: ConstrainedState | None) -> float | None:
+    """By how much `best` is at most above what any centers cost, if the best of the candidates is known."""
+    least = 0.0 if among is None else search.least_cost(among.cost) * (1 - 1e-9)
+    if least > search.problem.floor:
+        return max(1.0, best.cost / least)
+    return None
 
 
 def _places(points: Array, weights: Array, k: int, z: float, seed: int, candidates: Array | None) -> Array:
