@@ -33,9 +33,11 @@ class Size:
 def by_theory(method: str, k: int, epsilon: float, z: float = 2.0, dim: int | None = None) -> Size:
     """The size that theory names for `method`.
 
-    - rings_and_groups: k^((2z + 2) / (z + 2)) epsilon^-2 ln^2(k / epsilon) ln^5(1 / epsilon): Huang, Li and Wu, *On
-      Optimal Coreset Construction for Euclidean (k, z)-Clustering*, Theorem B.1 (Theorem 1.4 without the logarithms),
-      with probability 0.9. A group's share of it is `group_size`.
+    - rings_and_groups: min(k^((2z + 2) / (z + 2)) epsilon^-2, k epsilon^(-z - 2)) ln^2(k / epsilon) ln^5(1 / epsilon):
+      Huang, Li and Wu, *On Optimal Coreset Construction for Euclidean (k, z)-Clustering*, Theorem B.1 (Theorem 1.4
+      without the logarithms), with probability 0.9; and the bound of Cohen-Addad, Larsen, Saulpic and Schwiegelshohn
+      (STOC 2022) for the same construction, from their Table 1, which is the smaller one from k = epsilon^(-z - 2) on;
+      its logarithms are taken to be the same. A group's share is `group_size`.
     - sensitivity, z = 2: k epsilon^-2 min(sqrt(k), epsilon^-2): Bansal, Cohen-Addad, Prabhu, Saulpic and
       Schwiegelshohn, *Sensitivity Sampling for k-Means* (FOCS 2024). Other z: k min(epsilon^(-2z - 2), 2^(2z)
       epsilon^-4): Huang and Vishnoi, *Coresets for Clustering in Euclidean Spaces* (STOC 2020), for two rounds of
@@ -69,7 +71,8 @@ def by_theory(method: str, k: int, epsilon: float, z: float = 2.0, dim: int | No
 def _bound(method: str, k: int, epsilon: float, z: float, dim: int | None) -> tuple[float, str]:
     logs = _log(k / epsilon)
     if method == "rings_and_groups":
-        return group_size(k, epsilon, z) * logs * _log(1 / epsilon), "Huang, Li and Wu, Theorem B.1"
+        source = "Huang, Li and Wu, Theorem B.1" if _of_powers(k, epsilon, z) else "Cohen-Addad et al., STOC 2022"
+        return group_size(k, epsilon, z) * logs * _log(1 / epsilon), source
     if method == "sensitivity" and z == 2:
         return k * epsilon**-2 * min(math.sqrt(k), epsilon**-2) * logs, "Bansal et al., FOCS 2024"
     if method == "sensitivity":
@@ -83,10 +86,15 @@ def _bound(method: str, k: int, epsilon: float, z: float, dim: int | None) -> tu
 
 
 def group_size(k: int, epsilon: float, z: float = 2.0) -> float:
-    """Theorem B.1's draws from each group of `rings_and_groups`: k^((2z + 2) / (z + 2)) epsilon^-2 ln(k / epsilon)
-    ln^4(1 / epsilon)."""
-    exponent = (2 * z + 2) / (z + 2)
-    return float(k**exponent * epsilon**-2 * _log(k / epsilon) * _log(1 / epsilon) ** 4)
+    """The draws from each group of `rings_and_groups`: min(k^((2z + 2) / (z + 2)) epsilon^-2, k epsilon^(-z - 2))
+    ln(k / epsilon) ln^4(1 / epsilon), Theorem B.1's where the first is the smaller."""
+    power = k ** ((2 * z + 2) / (z + 2)) * epsilon**-2 if _of_powers(k, epsilon, z) else k * epsilon ** (-z - 2)
+    return float(power * _log(k / epsilon) * _log(1 / epsilon) ** 4)
+
+
+def _of_powers(k: int, epsilon: float, z: float) -> bool:
+    """Whether k^((2z + 2) / (z + 2)) epsilon^-2 is at most k epsilon^(-z - 2)."""
+    return bool(k <= epsilon ** (-z - 2))
 
 
 def fitting(points: int, k: int, dim: int, itemsize: int = 4, most_bytes: int = MOST_CORESET_BYTES) -> int:

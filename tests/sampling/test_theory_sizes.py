@@ -19,6 +19,20 @@ def test_rings_and_groups_is_theorem_b1():
         assert by_theory("rings_and_groups", k, epsilon, z).points == math.ceil(expected)
 
 
+def test_rings_and_groups_is_the_smaller_of_two_bounds():
+    """The other one, k epsilon^(-z - 2), from k = epsilon^(-z - 2) on."""
+    for k, epsilon, z in [(10_000, 0.3, 2.0), (500, 0.4, 2.0), (1000, 0.2, 1.0), (3000, 0.3, 3.0), (9, 0.9, 2.0)]:
+        logs = max(1, math.log(k / epsilon)) ** 2 * max(1, math.log(1 / epsilon)) ** 5
+        expected = k * epsilon ** (-z - 2) * logs
+        assert expected < k ** ((2 * z + 2) / (z + 2)) / epsilon**2 * logs
+        assert by_theory("rings_and_groups", k, epsilon, z).points == math.ceil(expected)
+        assert "Cohen-Addad" in by_theory("rings_and_groups", k, epsilon, z).source
+    assert by_theory("rings_and_groups", 10_000, 0.3).points == pytest.approx(3.4e8, rel=0.01)
+    border = [by_theory("rings_and_groups", k, 0.25).points for k in (255, 256, 257)]
+    assert border == sorted(border)
+    assert border[2] / border[0] < 1.02
+
+
 def test_sensitivity_for_means_is_the_smaller_of_two_bounds():
     logs = math.log(15 / 0.1)
     assert by_theory("sensitivity", 15, 0.1).points == math.ceil(15**1.5 * 100 * logs)
