@@ -224,25 +224,38 @@ def _loss_table(schemes: list[Assignment]) -> Group:
     )
 
 
-def _theorem(chosen: Assignment, options: PlanOptions) -> str:
-    p = 0.0 if options.straggle_probability is None else options.straggle_probability
-    asked = planner.theorem6_replication(options.delta, chosen.buckets, p)
-    verdict = "out of reach" if asked > chosen.shards else "possible"
-    return (
-        f"Theorem 6 asks for l = {asked:,.0f} of {chosen.shards:,} shards: {verdict}. (Bernoulli, one number a shard, "
-        f"delta {options.delta:g}, straggling probability {p:g}, {chosen.buckets} buckets.)\n"
-    )
-
-
-def _property_table(schemes: list[Assignment], chosen: Assignment, options: PlanOptions) -> Group:
-    """One number a shard: what each scheme makes of it with as many replicas, and what it would take."""
+def _straggling(chosen: Assignment, options: PlanOptions) -> tuple[int, float]:
+    """How many shards straggle, and with which probability one does: as given, else each from the other."""
     t, p = options.tolerate, options.straggle_probability
     if t is None:
         t = chosen.tolerates() if p is None else round(p * chosen.shards)
     t = max(0, min(t, chosen.shards - 1))
-    rows = []
+    return t, t / chosen.shards if p is None else p
+
+
+def _theorem(chosen: Assignment, options: PlanOptions) -> str:
+    t, p = _straggling(chosen, options)
+    asked = planner.theorem6_replication(options.delta, chosen.buckets, p)
+    verdict = "out of reach" if asked > chosen.shards else "possible"
+    source = f" ({t} of {chosen.shards:,})" if options.straggle_probability is None else ""
+    lines = [
+        f"Theorem 6 asks for l = {asked:,.0f} of {chosen.shards:,} shards: {verdict}. (Bernoulli, one number a shard, "
+        f"delta {options.delta:g}, straggling probability {p:g}{source}, {chosen.buckets} buckets.)"
+    ]
+    if options.summary != "coreset":
+        slack = planner.theorem6_slack(chosen.replication, chosen.buckets, p)
+        follows = f"delta {slack:.2f}, factor {_factor(options.summary, slack)}"
+        said = "no delta, and so no factor" if math.isinf(slack) else follows
+        lines.append(f"What it proves of l = {chosen.replication:,}: {said}. (Probability 1 - 1 / {chosen.buckets}.)")
+    return "\n".join(lines) + "\n"
+
+
+def _property_table(schemes: list[Assignment], chosen: Assignment, options: PlanOptions) -> Group:
+    """One number a shard: what each scheme makes of it with as many replicas, and what it would take."""
+    t, likely = _straggling(chosen, options)
+    p, rows = options.straggle_probability, []
     for scheme in schemes:
-        found = single_multiplier.property1(scheme, t, options.delta)
+        found = single_multiplier.property1(scheme, t, options.delta, likely)
         slacks = ["-" if math.isinf(x) else f"{x:.2f}" for x in (found.delta, found.constant)]
         verdict = "no" if not found.holds else "yes" if found.exact else f"but for {_percent(found.fails)}"
         row = [scheme.kind, *slacks, "yes" if found.theorem6 else "no", verdict, _tried(found)]

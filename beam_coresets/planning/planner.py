@@ -228,10 +228,21 @@ def theorem6_replication(delta: float, buckets: int, straggle_probability: float
     """
     if not 0 < delta < math.inf:
         raise ValueError(f"delta: must be positive and finite, got {delta}")
+    ratio = 1 + 2 / delta
+    return ratio * ratio * _theorem6_least(buckets, straggle_probability)
+
+
+def theorem6_slack(replication: int, buckets: int, straggle_probability: float) -> float:
+    """The least delta for which Theorem 6 asks for no more than l replicas: 2 gamma / (1 - gamma) with
+    gamma^2 = 6 log(sqrt(2) G) / (l (1 - p_t)); infinite where gamma is 1 or more."""
+    gamma = math.sqrt(_theorem6_least(buckets, straggle_probability) / replication)
+    return 2 * gamma / (1 - gamma) if gamma < 1 else math.inf
+
+
+def _theorem6_least(buckets: int, straggle_probability: float) -> float:
     if not 0 <= straggle_probability < 1:
         raise ValueError(f"straggle_probability: must be from 0 to below 1, got {straggle_probability}")
-    ratio = 1 + 2 / delta
-    return 6 * ratio * ratio * math.log(math.sqrt(2) * buckets) / (1 - straggle_probability)
+    return 6 * math.log(math.sqrt(2) * buckets) / (1 - straggle_probability)
 
 
 def no_loss_probability(assignment: Assignment, straggle_probability: float) -> float | None:

@@ -59,11 +59,16 @@ class Property1:
     fails: float
 
 
-def property1(assignment: Assignment, t: int, delta: float) -> Property1:
+def property1(
+    assignment: Assignment, t: int, delta: float, straggle_probability: float | None = None
+) -> Property1:
     """Whether Property 1 holds with slack `delta` for every set of t stragglers (or fewer).
 
     Known for `fractional`; by one set of each class of rotations and reflections for `cyclic`; by all sets where they
     are few. Else over a seeded sample, with the Clopper-Pearson bound for what it has missed.
+
+    Args:
+      straggle_probability: that Theorem 6's constant is made for; t / s unless given.
 
     Raises:
       ValueError: t is not from 0 to shards - 1, or delta is negative or not finite.
@@ -72,11 +77,12 @@ def property1(assignment: Assignment, t: int, delta: float) -> Property1:
         raise ValueError(f"tolerate: must be from 0 to {assignment.shards - 1}, got {t}")
     if not 0 <= delta < math.inf:
         raise ValueError(f"delta: must be at least 0 and finite, got {delta}")
+    p = t / assignment.shards if straggle_probability is None else straggle_probability
     if assignment.kind == "fractional":
-        return _property1_fractional(assignment, t, delta)
+        return _property1_fractional(assignment, t, delta, p)
     sets, exact = _representatives(assignment, t)
     matrix = assignment.matrix()
-    found = [_slacks(np.delete(matrix, stragglers, 0), assignment, t / assignment.shards, delta) for stragglers in sets]
+    found = [_slacks(np.delete(matrix, stragglers, 0), assignment, p, delta) for stragglers in sets]
     slack, constant, printed = (np.array(column) for column in zip(*found, strict=True))
     failed = int((slack > delta + _TOLERANCE).sum())
     return Property1(
@@ -95,13 +101,13 @@ def _slacks(matrix: Array, assignment: Assignment, p: float, delta: float) -> tu
     return property1_delta(matrix)[1], float(holders.max() / holders.min() - 1), bool(fits)
 
 
-def _property1_fractional(assignment: Assignment, t: int, delta: float) -> Property1:
+def _property1_fractional(assignment: Assignment, t: int, delta: float, p: float) -> Property1:
     """A one for one shard of each group that has an answer: delta is 0, or a whole group is gone."""
     sizes = np.unique(np.packbits(assignment.matrix(), axis=1), axis=0, return_counts=True)[1]
     if t >= sizes.min():
         return Property1(math.inf, math.inf, False, False, 0, True, 0.0)
     most = [max([*np.delete(sizes, g), size - t]) / (size - t) - 1 for g, size in enumerate(sizes)]
-    b = theorem6_constant(delta, assignment.replication, t / assignment.shards)
+    b = theorem6_constant(delta, assignment.replication, p)
     untouched = sizes.max() if len(sizes) > 1 else sizes.max() - t
     fits = b * (sizes.min() - t) >= 1 - _TOLERANCE and b * untouched <= 1 + delta + _TOLERANCE
     return Property1(0.0, float(max(most)), bool(fits), True, 0, True, 0.0)

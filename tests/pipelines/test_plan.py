@@ -1,10 +1,12 @@
 """`beam-coresets plan`: schemes side by side, and what each wish costs."""
 import contextlib
 import io
+import math
 import re
 
 import pytest
 
+from beam_coresets.pipelines import plan
 from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.plan import MAX_SHARDS, PlanOptions, choose, parse_domains
@@ -13,6 +15,12 @@ from beam_coresets.shards.assignment import SCHEMES
 
 def planned(text):
     return choose(parse_alone(text.split(), "plan", PlanOptions))
+
+
+def of_theorem_6(text):
+    """What is said of it."""
+    options = parse_alone(text.split(), "plan", PlanOptions)
+    return plan._theorem(choose(options), options)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +69,28 @@ def test_a_plan_is_what_summarize_runs():
     assert (scheme.kind, scheme.domains) == ("fractional", (0, 1, 2) * 3)
     assert parse_domains("0,0,1,1", 4) == (0, 0, 1, 1)
     assert parse_domains(None, 4) is None
+
+
+@pytest.mark.parametrize(("text", "p", "shown"), [
+    ("--tolerate 3", 0.3, "0.3 (3 of 10)"), ("", 0.2, "0.2 (2 of 10)"), ("--straggle-probability 0.07", 0.07, "0.07"),
+    ("--tolerate 3 --straggle-probability 0.07", 0.07, "0.07"),
+])  # fmt: skip
+def test_theorem_6_is_shown_for_the_shards_that_straggle(text, p, shown):
+    out = of_theorem_6(f"--summary local_centers --shards 10 --buckets 64 {text}")
+    asked = 6 * 2.5**2 / 0.5**2 * math.log(math.sqrt(2) * 64) / (1 - p)
+    assert f"Theorem 6 asks for l = {asked:,.0f} of 10 shards: out of reach." in out
+    assert f"delta 0.5, straggling probability {shown}, 64 buckets." in out
+    assert re.search(r"What it proves of l = \d: no delta, and so no factor\. \(Probability 1 - 1 / 64\.\)", out)
+
+
+def test_what_theorem_6_proves_becomes_a_factor():
+    words = "--shards 40 --replication 38 --scheme bernoulli --buckets 4 --straggle-probability 0.1"
+    gamma = math.sqrt(6 * math.log(math.sqrt(2) * 4) / (38 * 0.9))
+    delta = 2 * gamma / (1 - gamma)
+    for summary, factor in (("local_centers", 3 * (1 + delta)), ("pca", (1 + delta) * 1.1)):
+        out = of_theorem_6(f"{words} --summary {summary}")
+        assert f"What it proves of l = 38: delta {delta:.2f}, factor {factor:.2f}." in out
+    assert "What it proves" not in of_theorem_6(words)
 
 
 @pytest.mark.parametrize(("text", "message"), [

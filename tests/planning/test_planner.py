@@ -113,6 +113,23 @@ def test_theorem_6_as_printed():
     assert planner.theorem6_replication(0.5, 1024, 0.3) == pytest.approx(6 * 25 * math.log(math.sqrt(2) * 1024) / 0.7)
 
 
+@pytest.mark.parametrize(("replication", "buckets", "p"), [(200, 1024, 0.0), (300, 4096, 0.2), (50, 16, 0.35)])
+def test_what_theorem_6_proves_of_a_replication_is_the_delta_that_asks_for_it(replication, buckets, p):
+    """By bisection on the theorem as printed."""
+    low, high = 1e-6, 1e6
+    for _ in range(200):
+        middle = math.sqrt(low * high)
+        asked = 6 * (2 + middle) ** 2 / middle**2 * math.log(math.sqrt(2) * buckets) / (1 - p)
+        low, high = (middle, high) if asked > replication else (low, middle)
+    assert planner.theorem6_slack(replication, buckets, p) == pytest.approx(high)
+
+
+def test_theorem_6_proves_nothing_of_few_replicas():
+    asked_of_any_delta = 6 * math.log(math.sqrt(2) * 1024) / 0.9
+    assert math.isinf(planner.theorem6_slack(math.floor(asked_of_any_delta), 1024, 0.1))
+    assert math.isfinite(planner.theorem6_slack(math.ceil(asked_of_any_delta), 1024, 0.1))
+
+
 def test_domains_that_may_stop():
     assert planner.tolerates_domains(Assignment(6, 3, "cyclic", domains=(0, 0, 1, 1, 2, 2))) == 2
     assert planner.tolerates_domains(Assignment(6, 3)) is None

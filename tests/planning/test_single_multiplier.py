@@ -115,3 +115,17 @@ def test_theorem_6_at_its_size(s, delta):
             sums = b * answering.sum(axis=0)
             failures += not ((sums >= 1) & (sums <= 1 + delta)).all()
         assert fewest <= failures <= most
+
+
+@pytest.mark.parametrize("kind", ["cyclic", "fractional", "uniform"])
+def test_theorem_6s_constant_is_made_for_the_probability_that_is_given(kind):
+    """By the theorem's formula, over every set of two stragglers."""
+    scheme, t, delta, seen = Assignment(8, 4, kind, 256, 3), 2, 1.5, set()
+    sums = [np.delete(scheme.matrix(), gone, 0).sum(axis=0) for gone in itertools.combinations(range(8), t)]
+    for p in (0.0, 0.1, 0.25, 0.4, 0.6):
+        b = 1 / ((1 - delta / (2 + delta)) * 4 * (1 - p))
+        fits = all(b * count.min() >= 1 and b * count.max() <= 1 + delta for count in sums)
+        assert single_multiplier.property1(scheme, t, delta, p).theorem6 == fits
+        seen.add(fits)
+    assert seen == {True, False}
+    assert single_multiplier.property1(scheme, t, delta) == single_multiplier.property1(scheme, t, delta, t / 8)
