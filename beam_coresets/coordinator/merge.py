@@ -24,6 +24,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.by_label import with_totals
+from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import pieces_of
 from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
@@ -228,7 +229,10 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
                 sampler, sample.points, sample.weights_ht, strata, groups, rng
             )
             held = float(recovery.trusted[shard] @ recovery.weights)
-            calibrated = calibrated * (held / calibrated.sum() if calibrated.sum() > 0 else 1.0)
+            if sampler.outliers:
+                calibrated = to_total(calibrated, held, unbiased == sample.weights_ht[kept])
+            else:
+                calibrated = calibrated * (held / calibrated.sum() if calibrated.sum() > 0 else 1.0)
             if groups is not None:
                 codes, label = by_label.numbered(groups)
                 before = np.bincount(label, sample.weights, len(codes))

@@ -20,6 +20,7 @@ the whole.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,11 @@ import numpy.typing as npt
 
 from beam_coresets._jit import kernel
 from beam_coresets.hashing import generator
+from beam_coresets.points.left_out import kept_weights, threshold, trimmed_seeding
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import distances_to, nearest, power_of_distance, writable
 from beam_coresets.points.seeding import dz_seeding
-from beam_coresets.sampling import rings_and_groups, subspace_sampling
+from beam_coresets.sampling import far_points, rings_and_groups, subspace_sampling
 from beam_coresets.sampling.calibration import calibrate
 from beam_coresets.sampling.drawing import RINGS, draw_in_one_pass, keeping_probabilities, spread_rows
 from beam_coresets.sampling.theory_sizes import fitting
@@ -47,6 +49,7 @@ THIN_CENTERS = 1  # importances are measured from this many times k centers in l
 FINISH_CENTERS = 3  # and in the last draw, which can afford more and decides the error
 FINISH_FLATS = 2  # more of them cut flats into pieces
 THIN_CANDIDATES, FINISH_CANDIDATES = 2, 4  # flats compared in a step of the seeding
+ROBUST_CANDIDATES = 3  # points compared in a step of a seeding that far points are not to take
 DRAWS_PER_CENTER = 8  # fewer draws for a center can't be calibrated
 
 Array = npt.NDArray[Any]
@@ -69,6 +72,8 @@ class Sampler:
         (see `finish_on_centers`).
       most_bytes: `size` is at most what has so many bytes of coordinates; None for no limit.
       r, affine: with r, the coreset is meant for k flats of that dimension, through the origin unless affine.
+      outliers: what the centers may leave out: below 1 a share of all weight, from 1 on a weight. Those that may be
+        are kept beside the `size` points (`beam_coresets.sampling.far_points`).
     """
 
     k: int
@@ -81,6 +86,7 @@ class Sampler:
     most_bytes: int | None = None
     r: int = 0
     affine: bool = False
+    outliers: float = 0.0
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -107,6 +113,10 @@ class Sampler:
             raise ValueError("affine: must be left out without r, got True")
         if self.method == "subspace" and not self.r:
             raise ValueError("r: must be at least 1 with method subspace, got 0")
+        if not 0 <= self.outliers < math.inf:
+            raise ValueError(f"outliers: must be a share below 1 or a number of rows, got {self.outliers:g}")
+        if self.outliers and (what := f"r = {self.r}" if self.r else "leftover centers" * (self.leftover == "centers")):
+            raise ValueError(f"outliers: must be left out with {what}, got {self.outliers:g}")
 
     def check_dim(self, dim: int) -> None:
         """Raises ValueError for points of `dim` coordinates that flats of dimension r would be all of."""
@@ -127,23 +137,29 @@ class Sampler:
 
         Returns:
           rows (m,) int64 in increasing order, and their unbiased weights (m,). All rows where n <= size; none where
-          n > size and all weigh nothing.
+          n > size and all weigh nothing. What may be among the outliers is there beside the `size` points.
         """
         if len(points) <= size:
             return np.arange(len(points)), weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0)
-        unit = unit_of(weights)
+        unit, sure = unit_of(weights), None
+        share = far_points.share_of(self.outliers, weights)
         weights, space = weights / unit, self._space(points)
         count = self._center_count(size, THIN_CENTERS)
         if self.method == "subspace":
             found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, THIN_CANDIDATES)
             index, cost, clusters = found.index, found.cost, len(found.flats.centers)
+        elif share:
+            index, cost, centers, sure = self._robust(space, weights, count, share, rng)
+            clusters = len(centers)
+            if len(points) - int(sure.sum()) <= size:
+                return np.arange(len(points)), weights * unit
         else:
             centers = self._centers(space, weights, count, rng)
             index, cost = self._labels(space, centers)
             clusters = len(centers)
-        probability = self._keeping(index, cost, weights, clusters, size)
+        probability = self._keeping(index, cost, weights, clusters, size, sure)
         rows = np.empty(len(points), np.int64)
         out = np.empty(len(points))
         starts = rng.random((int(strata.max()) + 1) * clusters * RINGS)
@@ -164,7 +180,10 @@ class Sampler:
             return np.arange(len(points)), weights, weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0), np.empty(0)
-        unit = unit_of(weights)
+        unit, share = unit_of(weights), far_points.share_of(self.outliers, weights)
+        if share:
+            rows, unbiased, calibrated = self._finish_beside(points, weights / unit, strata, size, share, rng)
+            return rows, unbiased * unit, calibrated * unit
         finish = self._finish_on_flats if self.method == "subspace" else self._finish_on_places
         rows, unbiased, calibrated = finish(points, weights / unit, strata, size, rng)
         return rows, unbiased * unit, calibrated * unit
@@ -186,6 +205,46 @@ class Sampler:
         if space is not points:
             cost = self._cost_to_means(points, weights, index)
         return rows, unbiased, calibrate(space, weights, index, cost, rows, unbiased)
+
+    def _finish_beside(
+        self, points: Array, weights: Array, strata: Array, size: int, share: float, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """As `_finish_on_places`, of what is no outlier for certain; what may be one is there with its own weight."""
+        space, count = self._space(points), self._center_count(size, FINISH_CENTERS)
+        index, cost, centers, sure = self._robust(space, weights, count, share, rng)
+        if len(points) - int(sure.sum()) <= size:
+            return np.arange(len(points)), weights, weights
+        probability = self._keeping(index, cost, weights, len(centers), size, sure)
+        rows = spread_rows(space, probability, index, len(centers), strata, rng)
+        unbiased, drawn = weights[rows] / probability[rows], ~sure[rows]
+        rest, calibrated = np.where(sure, 0.0, weights), unbiased.copy()
+        if not drawn.any():
+            return rows, unbiased, calibrated
+        if self.method not in SEEDED:
+            calibrated[drawn] *= rest.sum() / unbiased[drawn].sum()
+            return rows, unbiased, calibrated
+        drawn_from = np.unique(index[rows[drawn]])
+        if len(drawn_from) < len(centers):
+            index, cost = self._labels(space, centers[drawn_from])
+        if space is not points:
+            cost = self._cost_to_means(points, rest, index)
+        cost = np.minimum(cost, threshold(cost, weights, share * float(weights.sum())))
+        calibrated[drawn] = calibrate(space, rest, index, cost, rows[drawn], unbiased[drawn])
+        return rows, unbiased, calibrated
+
+    def _robust(
+        self, space: Array, weights: Array, count: int, share: float, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array, npt.NDArray[np.bool_]]:
+        """Cluster (n,) and cut cost (n,), the centers, and which points (n,) are kept for certain."""
+        centers = self._seeded_centers(space, weights, count, rng, share)
+        index, cost = self._labels(space, centers)
+        sure, level = far_points.farthest(cost, weights, share, far_points.most_kept(self.size))
+        if self.method in SEEDED:
+            return index, np.minimum(cost, level), centers, sure
+        near = np.where(cost > level, 0.0, weights)
+        centers = self._centers(space, near, 1, rng)
+        index, own = self._labels(space, centers)
+        return index, np.minimum(own, own[near > 0].max(initial=0.0)), centers, sure
 
     def _finish_on_flats(
         self, points: Array, weights: Array, strata: Array, size: int, rng: np.random.Generator
@@ -221,7 +280,7 @@ class Sampler:
         index, cost = self._labels(space, centers)
         group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
         left = np.flatnonzero((group < 0) & (weights > 0))
-        names, first, sums = _leftover(left, strata[left] * len(centers) + index[left], cost, weights)
+        names, first, sums = rings_and_groups.leftover(left, strata[left] * len(centers) + index[left], cost, weights)
         importance = rings_and_groups.importances(index, cost, weights, group, self._cost_share())
         importance[left] = 0.0
         probability = np.zeros(len(points))
@@ -234,14 +293,19 @@ class Sampler:
         found[len(drawn) :] = _means_of(points, weights, index, len(centers))[names % len(centers)]
         return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order] * unit, found[order]
 
-    def _keeping(self, index: Array, cost: Array, weights: Array, clusters: int, size: int) -> Array:
-        """The probability (n,) that each point is kept."""
+    def _keeping(
+        self, index: Array, cost: Array, weights: Array, clusters: int, size: int, sure: Array | None = None
+    ) -> Array:
+        """The probability (n,) that each point is kept; `size` of them beside those that are for certain."""
         mix = self._cost_share()
+        weights = weights if sure is None else np.where(sure, 0.0, weights)
         if self.method == "rings_and_groups":
             group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
             cost, mix = rings_and_groups.importances(index, cost, weights, group, mix), 1.0
         probability = np.empty(len(index))
         keeping_probabilities(index, cost, weights, clusters, size, mix, probability)
+        if sure is not None:
+            probability[sure] = 1.0
         return probability
 
     def _space(self, points: Array) -> Array:
@@ -280,6 +344,12 @@ class Sampler:
     def _centers(self, space: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
         if self.method not in SEEDED:
             return (weights @ space / weights.sum())[None].astype(space.dtype)
+        return self._seeded_centers(space, weights, count, rng)
+
+    def _seeded_centers(
+        self, space: Array, weights: Array, count: int, rng: np.random.Generator, share: float = 0.0
+    ) -> Array:
+        """Of a D^z seeding on some of the points, after a few steps; without the farthest `share` of their weight."""
         rows = np.arange(len(space))
         if len(space) > SEEDING_ROWS:
             # float32 draws with rejection of repeats would cost more than the few repeats do harm
@@ -288,10 +358,18 @@ class Sampler:
         if not sample_weights.any():
             sample, sample_weights = space, weights
         seeded = sample / sample.dtype.type(unit_of(sample))
-        centers = sample[dz_seeding(seeded, sample_weights, count, self.z, rng)]
+        left = share * float(sample_weights.sum())
+        if share:
+            found = trimmed_seeding(seeded, sample_weights, count, self.z, left, rng, ROBUST_CANDIDATES)
+        else:
+            found = dz_seeding(seeded, sample_weights, count, self.z, rng)
+        centers = sample[found]
         for _ in range(3):
-            centers = _means(sample, sample_weights, centers)
-        return centers
+            centers = _means(sample, sample_weights, centers, left)
+        if not share:
+            return centers
+        index, _ = nearest(sample, centers)
+        return centers[far_points.serving(index, sample_weights, len(centers), left)]
 
 
 @kernel
@@ -303,13 +381,6 @@ def _cluster_sums(points, weights, index, sums, total):  # type: ignore[no-untyp
             sums[j, t] += weights[i] * points[i, t]
 
 
-def _leftover(left: Array, name: Array, cost: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """The different names of the rows `left`; of each, the row that costs the least, and the sum of weights."""
-    order = np.lexsort((cost[left], name))
-    names, at = np.unique(name[order], return_index=True)
-    return names, left[order][at], np.bincount(np.searchsorted(names, name), weights[left], len(names))
-
-
 def _means_of(points: Array, weights: Array, index: Array, clusters: int) -> Array:
     """(clusters, d) float64: the weighted mean of each cluster; zero where nothing weighs."""
     sums, total = np.zeros((clusters, points.shape[1])), np.zeros(clusters)
@@ -317,9 +388,10 @@ def _means_of(points: Array, weights: Array, index: Array, clusters: int) -> Arr
     return np.asarray(sums / np.where(total > 0, total, 1.0)[:, None])
 
 
-def _means(points: Array, weights: Array, centers: Array) -> Array:
-    """One Lloyd step; a center without points stays."""
-    index, _ = nearest(points, centers)
+def _means(points: Array, weights: Array, centers: Array, left_out: float) -> Array:
+    """One Lloyd step, without the farthest of the weight; a center without points stays."""
+    index, dist_sq = nearest(points, centers)
+    weights = kept_weights(dist_sq, weights, left_out)[0]
     sums, total = np.zeros(centers.shape), np.zeros(len(centers))
     _cluster_sums(points, weights, index, sums, total)
     keep = total > 0

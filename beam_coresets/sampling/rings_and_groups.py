@@ -148,3 +148,10 @@ def _importances(index, cost, weights, group, clusters, first, cost_share, out):
             j, g = index[i], group[i]
             cell = g if g >= 0 else first + j
             out[i] = share[cell] / drawn_by[cell] * (cost[i] if g >= 0 else 1.0)
+
+
+def leftover(left: Array, name: Array, cost: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """The different names of the rows `left`; of each, the row that costs the least, and the sum of weights."""
+    order = np.lexsort((cost[left], name))
+    names, at = np.unique(name[order], return_index=True)
+    return names, left[order][at], np.bincount(np.searchsorted(names, name), weights[left], len(names))

@@ -24,6 +24,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, concatenate_blocks
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
+from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.frequent_directions import Sketch
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment, pieces_of, split
@@ -134,6 +135,11 @@ class MergeReduce:
     labelled: bool = False
 
     @property
+    def key_by_key(self) -> bool:
+        """Whether many keys can't be sampled in one pass (`beam_coresets.sampling.per_key`)."""
+        return self.labelled or self.sampler.outliers > 0
+
+    @property
     def blocks_a_leaf(self) -> int:
         """Blocks of the source that one leaf of a shard's tree is made of: about as many rows as one block has."""
         return max(1, self.assignment.shards // self.assignment.replication)
@@ -217,7 +223,11 @@ class MergeReduce:
         if len(rows) == ledger.rows:
             return everything  # nothing has been left out
         total = calibrated.sum()
-        kept = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
+        if self.sampler.outliers:
+            sure = unbiased == everything.weights_ht[rows]
+            kept = everything.keep(rows, unbiased, to_total(calibrated, ledger.weight, sure))
+        else:
+            kept = everything.keep(rows, unbiased, calibrated * (ledger.weight / total if total > 0 else 1.0))
         if ledger.labels is not None and kept.groups is not None:
             exact = by_label.with_totals(kept.weights, kept.groups, ledger.labels.totals())
             kept = dataclasses.replace(kept, weights=exact)

@@ -141,7 +141,7 @@ def _thinned(
 ) -> tuple[Array, Array, Array]:
     """Thins each key's rows to about `size`: row numbers, unbiased weights, and the keys' bounds among them."""
     weights = sample.weights_ht
-    if len(bounds) - 1 >= per_key.MANY and not merge_reduce.labelled:
+    if len(bounds) - 1 >= per_key.MANY and not merge_reduce.key_by_key:
         return per_key.draw(sample.points, weights, strata, bounds, size, merge_reduce.sampler.z, generator(*seed))
     chosen, drawn = [], []
     for i, (low, high) in enumerate(itertools.pairwise(bounds.tolist())):
@@ -179,7 +179,7 @@ def _each_thinned(merge_reduce: MergeReduce, whole: ShardReport, size: int, purp
 def finished(merge_reduce: MergeReduce, reports: Sequence[ShardReport]) -> dict[str, ShardReport]:
     """The finished report of one shard on each key: the last draw, and calibrated weights."""
     whole = merge_reports(merge_reduce, reports)
-    if len(whole.keys) >= per_key.MANY and not merge_reduce.labelled:
+    if len(whole.keys) >= per_key.MANY and not merge_reduce.key_by_key:
         # Calibrating each of thousands would take longer than reading them: their totals are made right, no more.
         size = merge_reduce.sampler.size_in(whole.coreset.dim, whole.coreset.points.itemsize)
         whole = _each_thinned(merge_reduce, whole, size, "result")
