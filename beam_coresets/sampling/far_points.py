@@ -16,7 +16,7 @@ import numpy.typing as npt
 from beam_coresets.points.left_out import threshold
 
 SLACK = 2.0  # a shard may hold so many times its share of the outliers,
-FEW = 5.0  # and so many points more
+STRAY = 5.0  # and so many points more
 MOST_SHARE = 0.5  # of a shard's weight that is taken for outliers
 LEAST_KEPT = 1000  # a shard may keep so many of them, whatever its sample's size
 
@@ -34,7 +34,7 @@ def share_of(outliers: float, weights: Array) -> float:
     if not outliers or not total > 0:
         return 0.0
     own = SLACK * outliers if outliers < 1 else outliers / total
-    return min(own + FEW / len(weights), MOST_SHARE)
+    return min(own + STRAY / len(weights), MOST_SHARE)
 
 
 def most_kept(size: int) -> int:
@@ -69,7 +69,7 @@ def serving(index: Array, weights: Array, clusters: int, left_out: float) -> npt
     """
     points, served = np.bincount(index, minlength=clusters), np.bincount(index, weights, clusters)
     order = np.argsort(served, kind="stable")
-    gone = order[(np.cumsum(served[order]) <= left_out) & (points[order] <= FEW)]
+    gone = order[(np.cumsum(served[order]) <= left_out) & (points[order] <= STRAY)]
     return np.setdiff1d(np.arange(clusters), gone)
 
 
