@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets._jit import kernel
 from beam_coresets.hashing import generator
-from beam_coresets.points.left_out import kept_weights, threshold, trimmed_seeding
+from beam_coresets.points.cluster_means import lloyd_step, means_of
+from beam_coresets.points.left_out import threshold, trimmed_seeding
 from beam_coresets.points.magnitude import unit_of
-from beam_coresets.points.nearest import distances_to, nearest, power_of_distance, writable
+from beam_coresets.points.nearest import distances_to, nearest, power_of_distance
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.sampling import far_points, rings_and_groups, subspace_sampling
 from beam_coresets.sampling.calibration import calibrate
@@ -266,8 +266,9 @@ class Sampler:
         leftover row that is nearest to it.
 
         Returns:
-          rows (m,) in increasing order, their weights (m,), and their points (m, d), which for centers are the means of
-          the clusters. Nothing is calibrated; the total weight is right in expectation, the cost is not.
+          rows (m,) in increasing order, their weights (m,), and their points (m, d), which for centers are those that
+          the rings are around: Lemma A.12 bounds what the leftover errs by, by its distances to these. Nothing is
+          calibrated; the total weight is right in expectation, the cost is not.
         """
         size = self.size_in(points.shape[1], points.itemsize)
         if len(points) <= size:
@@ -275,22 +276,22 @@ class Sampler:
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0), points[:0]
         unit = unit_of(weights)
-        weights, space = weights / unit, self._space(points)
-        centers = self._centers(space, weights, self._center_count(size, THIN_CENTERS), rng)
-        index, cost = self._labels(space, centers)
+        weights = weights / unit
+        centers, index, cost = self._around(points, weights, self._center_count(size, THIN_CENTERS), rng)
         group = rings_and_groups.groups(index, cost, weights, self.k, self.z, self.epsilon)
         left = np.flatnonzero((group < 0) & (weights > 0))
         names, first, sums = rings_and_groups.leftover(left, strata[left] * len(centers) + index[left], cost, weights)
         importance = rings_and_groups.importances(index, cost, weights, group, self._cost_share())
         importance[left] = 0.0
-        probability = np.zeros(len(points))
-        if importance.any():
-            keeping_probabilities(index, importance, weights, len(centers), max(1, size - len(first)), 1.0, probability)
-        drawn = spread_rows(space, probability, index, len(centers), strata, rng)
+        room = max(1, size - len(first))
+        probability = (importance > 0).astype(np.float64)
+        if probability.sum() > room:  # else there would be room to draw leftover as well, which its centers stand for
+            keeping_probabilities(index, importance, weights, len(centers), room, 1.0, probability)
+        drawn = spread_rows(self._space(points), probability, index, len(centers), strata, rng)
         rows = np.concatenate([drawn, first])
         order = np.argsort(rows)
         found = points[rows]
-        found[len(drawn) :] = _means_of(points, weights, index, len(centers))[names % len(centers)]
+        found[len(drawn) :] = centers[names % len(centers)]
         return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order] * unit, found[order]
 
     def _keeping(
@@ -319,6 +320,21 @@ class Sampler:
         matrix = generator("projection", self.seed, dim).standard_normal((dim, low)) / np.sqrt(low)
         return np.ascontiguousarray(points @ matrix.astype(points.dtype))
 
+    def _around(
+        self, points: Array, weights: Array, count: int, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Centers (c, d) in all dimensions, each point's nearest (n,), and dist**z to it (n,), in some unit.
+
+        Where centers are found in a projection, they are the means of the clusters that they have there.
+        """
+        space = self._space(points)
+        centers = self._centers(space, weights, count, rng)
+        if space is not points:
+            index, _ = self._labels(space, centers)
+            filled = np.bincount(index, weights, len(centers)) > 0
+            centers = means_of(points, weights, index, len(centers))[filled].astype(points.dtype)
+        return centers, *self._labels(points, centers)
+
     def _labels(self, space: Array, centers: Array) -> tuple[Array, Array]:
         """Cluster (n,) and dist**z to its center (n,), in some unit: only its shares count."""
         index, dist_sq = nearest(space, centers)
@@ -328,7 +344,7 @@ class Sampler:
         """dist**z (n,) of each point to its cluster's mean in all dimensions: what calibration has to keep, not what a
         projection makes of it."""
         clusters = int(index.max()) + 1
-        means = _means_of(points, weights, index, clusters)
+        means = means_of(points, weights, index, clusters)
         dist_sq = distances_to(points, means, index)
         return power_of_distance(dist_sq / dist_sq.dtype.type(unit_of(dist_sq)), self.z)
 
@@ -365,36 +381,8 @@ class Sampler:
             found = dz_seeding(seeded, sample_weights, count, self.z, rng)
         centers = sample[found]
         for _ in range(3):
-            centers = _means(sample, sample_weights, centers, left)
+            centers = lloyd_step(sample, sample_weights, centers, left)
         if not share:
             return centers
         index, _ = nearest(sample, centers)
         return centers[far_points.serving(index, sample_weights, len(centers), left)]
-
-
-@kernel
-def _cluster_sums(points, weights, index, sums, total):  # type: ignore[no-untyped-def]
-    for i in range(len(points)):
-        j = index[i]
-        total[j] += weights[i]
-        for t in range(points.shape[1]):
-            sums[j, t] += weights[i] * points[i, t]
-
-
-def _means_of(points: Array, weights: Array, index: Array, clusters: int) -> Array:
-    """(clusters, d) float64: the weighted mean of each cluster; zero where nothing weighs."""
-    sums, total = np.zeros((clusters, points.shape[1])), np.zeros(clusters)
-    _cluster_sums(writable(points), weights, index, sums, total)
-    return np.asarray(sums / np.where(total > 0, total, 1.0)[:, None])
-
-
-def _means(points: Array, weights: Array, centers: Array, left_out: float) -> Array:
-    """One Lloyd step, without the farthest of the weight; a center without points stays."""
-    index, dist_sq = nearest(points, centers)
-    weights = kept_weights(dist_sq, weights, left_out)[0]
-    sums, total = np.zeros(centers.shape), np.zeros(len(centers))
-    _cluster_sums(points, weights, index, sums, total)
-    keep = total > 0
-    sums[keep] /= total[keep, None]
-    sums[~keep] = centers[~keep]
-    return sums.astype(points.dtype)

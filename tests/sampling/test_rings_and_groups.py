@@ -10,6 +10,7 @@ from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.datasets.synthetic import SSet
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import blocks_of
+from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import cost as cost_of
 from beam_coresets.points.nearest import nearest
 from beam_coresets.sampling.importance import Sampler
@@ -199,6 +200,47 @@ def test_centers_carry_the_leftover_of_their_cluster_and_stratum():
     for row, weight in zip(rows, found, strict=True):
         same = (where == where[row]) & (strata == strata[row])
         assert weight == pytest.approx(weights[same].sum(), rel=1e-12)
+
+
+def leftover_instance(seed, d):
+    """One of four kinds of data with weights, a number of centers, and its generator."""
+    rng = generator("leftover", seed, d)
+    n, k, kind = int(rng.integers(200, 1500)), int(rng.integers(1, 8)), seed % 4
+    points = rng.standard_normal((n, d)) * np.exp(rng.normal(0, [0, 1.5, 0.3, 2][kind], (n, 1)))
+    if kind > 1:
+        points += 10 * rng.standard_normal((k + 2, d))[rng.integers(k + 2, size=n)]
+    if kind == 3:
+        points[: n // 3] = points[0]
+    return points.astype(np.float32), rng.gamma(0.5, 2.0, n) + 1e-3 if seed % 2 else np.ones(n), k, rng
+
+
+@pytest.mark.parametrize("z", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("d", [1, 2, 8, 150])
+def test_lemma_a12_bounds_what_leftover_errs_by_on_the_centers_of_its_rings(z, d):
+    """|cost(leftover, C) - sum_i w(a_i) dist(a_i, C)^z| <= epsilon (cost(P, C) + cost(P, A)) for A that the rings are
+    around, in a projection, too; whether or not all rows of groups fit into the size."""
+    for seed in range(24):
+        points, weights, k, rng = leftover_instance(seed, d)
+        epsilon, size = (0.1, 0.5, 0.9)[seed % 3], max(k, len(points) // (3 + seed % 5 * 10))
+        sampler = Sampler(k, size, z, "rings_and_groups", epsilon=epsilon, leftover="centers")
+        unit = weights / unit_of(weights)
+        around, index, cost = sampler._around(points, unit, sampler._center_count(size, 1), generator(seed))
+        left = groups(index, cost, unit, k, z, epsilon) < 0
+        strata = np.zeros(len(points), np.int32)
+        rows, found, places = sampler.finish_on_centers(points, weights, strata, generator(seed))
+        stands = left[rows]
+        assert np.array_equal(places[~stands], points[rows[~stands]])
+        assert np.array_equal(places[stands], around[index[rows[stands]]])
+        carried = np.bincount(index[left], weights[left], len(around))[index[rows[stands]]]
+        assert found[stands] == pytest.approx(carried, rel=1e-9)
+        for choice in range(8):
+            centers = points[rng.choice(len(points), k)]
+            if choice % 2:
+                moved = rng.standard_normal((k, d)) * 10 ** rng.uniform(-3, 2)
+                centers = around[rng.integers(len(around), size=k)] + moved
+            off = cost_of(points[left], weights[left], centers, z) - cost_of(places[stands], found[stands], centers, z)
+            bound = cost_of(points, weights, centers, z) + cost_of(points, weights, around, z)
+            assert abs(off) <= epsilon * bound
 
 
 def test_with_centers_what_fits_is_kept_as_it_is():
