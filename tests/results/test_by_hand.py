@@ -1,0 +1,156 @@
+"""What the certificate is made of, each piece against what it should be by hand."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.coordinator.recovery import loss_factor, recover
+from beam_coresets.hashing import generator
+from beam_coresets.points.block import PointBlock, Span, blocks_of
+from beam_coresets.results.certificate import model_interval
+from beam_coresets.results.cross_fitting import optimism
+from beam_coresets.results.sampling_error import (
+    PRIOR,
+    cells_of,
+    drawn_share,
+    pieces,
+    replica_variance,
+    sample_variance,
+    sampling_error,
+    shares,
+)
+from beam_coresets.sampling.importance import Sampler
+from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.ledger import Ledger
+from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.solvers.model import Model
+
+N = 2000
+
+
+def decided(scheme, size=60, dropped=(), n=N):
+    rows = generator("by hand").gamma(1.0, size=(n, 2)).astype(np.float32)
+    reports = shard_reports(blocks_of(rows, rows=500), MergeReduce(Sampler(3, size), scheme, 1))
+    return decide([report for report in reports if report.shard not in dropped], Policy(scheme))
+
+
+@pytest.mark.parametrize("dropped", [(), (2,)])
+def test_a_row_that_m_shards_hold_counts_one_in_all(dropped):
+    """Where every row is kept: weights add up to the rows, those of each id to one."""
+    decision = decided(Assignment(5, 3, "cyclic", 40), 5000, dropped)
+    assert decision.coreset.weights_ht.sum() == pytest.approx(N)
+    _, of = np.unique(decision.coreset.ids, return_inverse=True)
+    np.testing.assert_allclose(np.bincount(of, decision.coreset.weights_ht), 1)
+    recovery = decision.recovery
+    shard, bucket = np.nonzero(recovery.trusted)
+    held = recovery.trusted.sum(axis=0)
+    np.testing.assert_allclose(recovery.multiplier(shard, bucket), 1 / held[bucket])
+    np.testing.assert_allclose(recovery.multipliers[shard, bucket], 1 / held[bucket])
+
+
+@pytest.mark.parametrize("size", [40, 300])
+def test_a_sample_of_shared_rows_adds_up_to_the_rows(size):
+    decision = decided(Assignment(4, 2, "cyclic", 64), size)
+    spread = np.sqrt((decision.coreset.weights_ht**2).sum())
+    assert decision.coreset.weights_ht.sum() == pytest.approx(N, abs=5 * spread)
+
+
+@pytest.mark.parametrize("copies", [1, 30])
+def test_a_loss_counts_by_how_uneven_the_buckets_are(copies):
+    """phi (1 - f) / f^2 with f = 3/4 and phi the largest of 1 and variance over mean of the buckets' counts."""
+    scheme = Assignment(4, 1, "cyclic", 32)
+    ids = np.repeat(np.arange(6000 // copies, dtype=np.uint64), copies)
+    whole = PointBlock(np.zeros((len(ids), 1), np.float32), np.ones(len(ids)), ids, Span(0, 0, True))
+    matrix = scheme.matrix()
+    mine = {i: whole.take(np.flatnonzero(matrix[i][scheme.bucket_of(ids)])) for i in range(3)}
+    found = recover(scheme, {i: Ledger.of(block, scheme) for i, block in mine.items()})
+    counts = np.bincount(scheme.bucket_of(ids), minlength=32)[matrix[:3].any(axis=0)]
+    f = matrix[:3].any(axis=0).mean()
+    phi = max(1.0, counts.var(ddof=1) / counts.mean())
+    assert phi > 5 or copies == 1
+    assert loss_factor(found) == pytest.approx(phi * (1 - f) / f**2)
+
+
+def test_a_point_of_weight_w_stands_for_w_less_one_others():
+    decision = decided(Assignment(2, 1, "cyclic", 8), 40)
+    np.testing.assert_allclose(drawn_share(decision), 1 - 1 / np.maximum(decision.evidence.sample.weights_ht, 1))
+
+
+def test_both_measures_of_the_error_are_pooled_by_their_degrees():
+    """Replicas by theirs, the sample by 20; all times the square of what a loss is scaled over by."""
+    decision = decided(Assignment(6, 2, "cyclic", 60), 60, (1, 2))
+    evidence, recovery = decision.evidence, decision.recovery
+    value = evidence.sample.weights_ht * generator("values").random(len(evidence.sample))
+    shard, bucket, cell = cells_of(decision)
+    e = np.bincount(cell, value, len(bucket))
+    mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
+    first = replica_variance(e, shard, bucket, mean, recovery)
+    parts = value / recovery.holders[evidence.bucket]
+    second, degrees = sample_variance(parts, drawn_share(decision), pieces(decision))
+    assert degrees > PRIOR == 20
+    assert recovery.scale == pytest.approx(60 / 50)
+    total, error = sampling_error(decision, value)
+    assert error.degrees == pytest.approx(first.degrees + 20)
+    pooled = (first.degrees * first.variance + 20 * second) / (first.degrees + 20)
+    assert error.variance == pytest.approx(1.2**2 * pooled)
+    assert total == pytest.approx(1.2 * parts.sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(Model):
+    """Costs 1 a point; solved without some points, `more` for these. Keeps the samples it was solved on."""
+
+    more: float
+    left_out: Any = None
+    seen: list[Any] = dataclasses.field(default_factory=list)
+    centers: Any = dataclasses.field(default_factory=lambda: np.zeros((3, 2)))
+    bases: Any = None
+
+    def costs(self, sample):
+        cost = np.ones(len(sample))
+        return np.zeros(len(sample), int), cost if self.left_out is None else cost + self.more * self.left_out
+
+    def refit(self, sample, fold, quick):
+        self.seen.append(sample)
+        return dataclasses.replace(self, left_out=sample.weights == 0)
+
+
+@pytest.mark.parametrize(("quick", "folds"), [(False, 5), (True, 2)])
+def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quick, folds):
+    """Times (1 - 1 / folds)^0.75, for the share of its weight that a point stands for others; 6 % of it is doubt."""
+    decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
+    sample = decision.evidence.sample
+    found = optimism(decision, model, np.ones(len(sample)), quick)
+    assert len(model.seen) == folds
+    times = np.add.reduce([each.weights == 0 for each in model.seen])
+    others = 1 - 1 / np.maximum(sample.weights_ht, 1)
+    expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.75, 0.0)
+    assert (times == 1).mean() > 0.8  # but for the only ones of small clusters, and rows that are known for certain
+    np.testing.assert_allclose(found.correction, expected, atol=1e-12)
+    np.testing.assert_allclose(found.doubt, 0.06 * expected, atol=1e-12)
+    for each in model.seen:  # what is left is made to weigh as much as all, small cluster by small cluster
+        assert each.weights.sum() == pytest.approx(sample.weights.sum())
+
+
+def test_more_optimism_than_cost_is_cut_to_it_and_doubted():
+    decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(1e6)
+    found, each = optimism(decision, model, np.ones(len(decision.evidence.sample)), False), shares(decision)
+    assert each @ found.correction == pytest.approx(each.sum())
+    assert each @ found.doubt == pytest.approx((0.06 + 1) * each.sum(), rel=1e-5)
+
+
+def test_the_interval_has_the_sampling_error_the_doubt_and_students_quantile():
+    decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
+    found = optimism(decision, model, np.ones(len(decision.evidence.sample)), False)
+    total, error = sampling_error(decision, decision.evidence.sample.weights_ht * (1 + found.correction))
+    interval = model_interval(decision, model)
+    assert interval.estimate == pytest.approx(total)
+    assert interval.standard_error**2 == pytest.approx(error.variance + (shares(decision) @ found.doubt) ** 2)
+    assert shares(decision) @ found.doubt > 0.2 * interval.standard_error
+    half = stats.t.ppf(0.975, error.degrees) * interval.standard_error
+    assert [interval.low, interval.high] == pytest.approx([total - half, total + half])
