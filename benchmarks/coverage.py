@@ -2,6 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/coverage.py --trials 200
     OMP_NUM_THREADS=1 python benchmarks/coverage.py gauss/64 --shards 1 8/2 8/2/1 --k 10 --size 400 --z 1
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py gauss/4 gauss/12 --k 5 --size 200 --constraint balanced=0.1
+    OMP_NUM_THREADS=1 python benchmarks/coverage.py gauss/12 --k 5 --size 200 --r 2
 
 A cell is a shape, its coordinates, and s/l/dropped: shards, replication and how many neighbouring shards are dropped.
 Every trial has its own seed for sampling, assignment and solving. Columns:
@@ -16,6 +18,7 @@ Every trial has its own seed for sampling, assignment and solving. Columns:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,12 +29,17 @@ import numpy.typing as npt
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import blocks_of
-from beam_coresets.points.nearest import cost
-from beam_coresets.results.certificate import fitted_interval
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.results.certificate import model_interval
+from beam_coresets.results.question import Question
+from beam_coresets.results.summary import solved_model
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.solver import cost_matrix
+from beam_coresets.solvers.constrained.transport import transport
+from beam_coresets.solvers.model import Model
 
 Array = npt.NDArray[Any]
 Shape = Callable[[np.random.Generator, int, int], Array]
@@ -78,18 +86,26 @@ def data(name: str, n: int) -> Array:
     return SHAPES[shape](generator("coverage", name), n, int(d)).astype(np.float32)
 
 
-def trial(points: Array, scheme: str, sampler: Sampler, seed: int) -> tuple[float, float, float, float, float]:
+def trial(points: Array, scheme: str, asked: Question, seed: int) -> tuple[float, float, float, float, float]:
     """The truth, the estimate and its interval, and the seconds of the certificate."""
     s, replication, dropped = (list(map(int, scheme.split("/"))) + [1, 0][scheme.count("/") :])[:3]
     assignment = Assignment(s, replication, "cyclic", seed=seed)
-    reports = shard_reports(blocks_of(points, rows=4096), MergeReduce(sampler, assignment, seed))
+    reports = shard_reports(blocks_of(points, rows=4096), MergeReduce(asked.sampler, assignment, seed))
     decision = decide(reports[dropped:], Policy(assignment))
-    coreset = decision.coreset
-    centers = solve_centers(coreset.points, coreset.weights, sampler.k, sampler.z, seed=seed).centers
-    truth = cost(points, np.ones(len(points)), centers, sampler.z)
+    model = solved_model(decision.coreset, dataclasses.replace(asked, seed=seed))
+    truth = cost(points, model, asked)
     began = time.thread_time()
-    interval = fitted_interval(decision, centers, sampler.z)
+    interval = model_interval(decision, model)
     return truth, interval.estimate, interval.low, interval.high, time.thread_time() - began
+
+
+def cost(points: Array, model: Model, asked: Question) -> float:
+    """On all of the data; under a constraint of the cheapest assignment that keeps to it there."""
+    n, k, ones = len(points), asked.sampler.k, np.ones(len(points))
+    if asked.constraint is None:
+        return float(model.costs(Coreset(points, ones, ones, np.arange(n, dtype=np.uint64)))[1].sum())
+    bounds = asked.constraint.bounds(("",), np.array([n]), k)
+    return transport(cost_matrix(points, model.centers, asked.sampler.z), ones, np.zeros(n, np.int64), bounds).cost
 
 
 def row(name: str, scheme: str, found: Array) -> str:
@@ -112,13 +128,17 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--size", type=int, default=400)
     parser.add_argument("--z", type=float, default=2.0)
+    parser.add_argument("--constraint", type=Constraint.parse, help="such as balanced=0.1; none about labels")
+    parser.add_argument("--r", type=int, default=0, help="affine subspaces of this dimension in place of centers")
     given = parser.parse_args()
     print(HEAD, flush=True)
     for name in given.cells:
         points = data(name, given.points)
         for scheme in given.shards:
-            sampler = Sampler(given.k, given.size, given.z)
-            found = np.array([trial(points, scheme, sampler, seed) for seed in range(given.trials)])
+            method, r = "subspace" if given.r else "sensitivity", given.r
+            sampler = Sampler(given.k, given.size, given.z, method, r=r, affine=r > 0)
+            asked = Question(sampler, r=r, affine=r > 0, constraint=given.constraint)
+            found = np.array([trial(points, scheme, asked, seed) for seed in range(given.trials)])
             print(row(name, scheme, found), flush=True)
 
 

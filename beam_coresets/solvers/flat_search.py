@@ -174,12 +174,12 @@ class FlatsProblem:
                 return self.descend(moved, 30)
         return state
 
-    def search(self, state: FlatsState, rng: np.random.Generator) -> FlatsState:
-        """Rounds until some in a row have gained nothing."""
+    def search(self, state: FlatsState, rng: np.random.Generator, rounds: int | None = None) -> FlatsState:
+        """Rounds until some in a row have gained nothing, or there have been so many."""
         n, d = self.points.shape
         count = int(np.clip(POOL_WORK / (n * d * (self.r + 1)), 8, 8 * self.k + 16))
         stale, floor = 0, self.floor
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MOST_ROUNDS if rounds is None else rounds):
             if state.cost <= floor or stale == STALE_ROUNDS:
                 break
             after = self.best_of(state, self._pool(state, count, rng), JUDGED)
@@ -187,7 +187,7 @@ class FlatsProblem:
             state = after
         return state
 
-    def solve(self, init: Flats | None, restarts: int | None, seed: int) -> FlatsState:
+    def solve(self, init: Flats | None, restarts: int | None, seed: int, rounds: int | None = None) -> FlatsState:
         """The best of several starts, and of their flats mixed."""
         n, d = self.points.shape
         if restarts is None:
@@ -197,12 +197,12 @@ class FlatsProblem:
             rng = generator(seed, "solve_subspaces", restart)
             given = init is not None and restart == 0
             start = self.descend(self.state(init), 30) if given and init is not None else self._start(rng)
-            found.append(self.search(start, rng))
+            found.append(self.search(start, rng, rounds))
         best = min(found, key=lambda state: state.cost)
         if len(found) == 1 or best.cost <= self.floor:
             return best
         mixed = self.best_of(best, Flats.concatenate(*(state.flats for state in found if state is not best)))
-        return self.search(mixed, generator(seed, "solve_subspaces", "mixed"))
+        return self.search(mixed, generator(seed, "solve_subspaces", "mixed"), rounds)
 
     def smaller(self, seed: int) -> FlatsProblem:
         """The same on a coreset, if there are many rows."""

@@ -50,12 +50,10 @@ class Subspaces(Model):
         return nearest_flat(sample.points, self.flats)
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Subspaces:
-        """Rounds of exchanges give up what only the fold left out had called for."""
+        """From scratch: where these subspaces are is known to the points left out."""
         k, r, _ = self.bases.shape
-        if quick:
-            return refine_subspaces(sample.points, sample.weights, self)
         return solve_subspaces(
-            sample.points, sample.weights, k, r, affine=self.affine, seed=fold, init=self, restarts=1
+            sample.points, sample.weights, k, r, affine=self.affine, seed=fold, restarts=1, rounds=0 if quick else None
         )
 
 
@@ -139,6 +137,7 @@ def solve_subspaces(
     restarts: int | None = None,
     init: Subspaces | None = None,
     max_iter: int = 100,
+    rounds: int | None = None,
 ) -> Subspaces:
     """k flats of dimension r of low `sum_p w(p) min_L dist(p, L)**2`; exactly the best one for k = 1.
 
@@ -151,6 +150,7 @@ def solve_subspaces(
       restarts: how many starts; by default 3, or 1 where a round takes long.
       init: flats of the same kind for the first start, at most k.
       max_iter: limit of the last descent.
+      rounds: of exchanges at most; 0 seeds and descends only. By default until some in a row have gained nothing.
 
     Raises:
       ValueError: k below 1, r not from 1 (affine: 0) to d - 1, weights negative or all zero, points not finite, `init`
@@ -173,7 +173,7 @@ def solve_subspaces(
     frame = _Frame.of(points, weights, max(SEARCH_DIM, 2 * k * (r + 1)), affine)
     problem = FlatsProblem(frame.inward(points.astype(np.float64)), weights, k, r, affine)
     small = problem.smaller(seed)
-    best = small.solve(None if init is None else _continued(init, points, problem), restarts, seed)
+    best = small.solve(None if init is None else _continued(init, points, problem), restarts, seed, rounds)
     state = problem.descend(problem.state(best.flats), max_iter)
     return _polished(points, weights, frame.outward(state.flats, affine), affine, 2 if frame.axes is None else 10)
 

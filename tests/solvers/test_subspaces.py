@@ -177,6 +177,8 @@ def test_as_a_model_it_tells_costs_and_solves_again():
         again = truth.refit(half, 1, quick)
         assert again.cost <= half.weights @ cost
         assert weights @ again.costs(sample)[1] < 1.05 * truth.cost
+        moved = Subspaces(truth.centers + 9, truth.bases[::-1], True)  # what left-out points know is not used
+        assert moved.refit(half, 1, quick).centers.tobytes() == again.centers.tobytes()
 
 
 def test_an_init_is_where_the_first_start_begins():

@@ -29,7 +29,7 @@ from beam_coresets.solvers.constrained.exchange import ConstrainedState, Search,
 from beam_coresets.solvers.constrained.rounding import Rounded, rounded
 from beam_coresets.solvers.constrained.transport import Transport, transport
 from beam_coresets.solvers.descent import CentersProblem
-from beam_coresets.solvers.model import Model
+from beam_coresets.solvers.model import Centers, Model
 
 Array = npt.NDArray[Any]
 
@@ -150,8 +150,8 @@ class ConstrainedModel(Model):
         return self._with_flow(found.flow, matrix), found
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> ConstrainedModel:
-        """Centers and prices again, for weights brought to these bounds' label weights; itself where the sample has
-        nothing of some label."""
+        """From scratch, for weights brought to these bounds' label weights; itself where the sample has nothing of some
+        label. Candidates are drawn anew, unless centers have to keep to them."""
         label = self._numbers(sample)
         weights = np.where(label < 0, 0.0, sample.weights)
         label = np.maximum(label, 0)
@@ -159,13 +159,19 @@ class ConstrainedModel(Model):
         if (wanted[have <= 0] > 0).any():
             return self
         weights = weights * (wanted / np.where(have > 0, have, 1.0))[label]
-        kept = np.flatnonzero(weights > 0)
+        kept, k = np.flatnonzero(weights > 0), self.bounds.k
         problem = CentersProblem.of(sample.points[kept], weights[kept], self.z, self.metric == "cosine")
-        search = Search(problem, label[kept], self.bounds, problem.inward(self.places), self.free)
-        state = search.descend(search.state(problem.inward(self.centers)), 30, 1e-5)
+        places = self.places
+        if self.free and len(kept) >= k:
+            places = sample.points[kept][dz_draw(sample.points[kept], weights[kept], CANDIDATES_PER_CENTER * k, self.z,
+                                                 generator(fold, "refit", "candidates"))]  # fmt: skip
+        search = Search(problem, label[kept], self.bounds, problem.inward(places), self.free)
+        sample = dataclasses.replace(sample, weights=weights)
+        unbound = Centers(self.centers, self.z, self.metric).refit(sample, fold, quick)
+        state = _started(search, problem.inward(unbound.centers), 0 if quick else 1, generator(fold, "refit"))
         if not quick:
-            attempts = min(_attempts(search), _FOLD_SWAPS * self.bounds.k)
-            state = search.swaps(state, attempts, generator(fold, "refit"))
+            attempts = min(_attempts(search), _FOLD_SWAPS * k)
+            state = search.swaps(state, attempts, generator(fold, "refit", "swaps"))
         state = search.descend(state, 100, 1e-7)
         return _model(self, sample.points, weights, label, problem, state)
 
@@ -302,19 +308,25 @@ def _searched(
     search: Search, first: Array, among: ConstrainedState | None, seed: int, restarts: int | None, quick: bool
 ) -> ConstrainedState:
     """The best of several starts, improved by swaps."""
-    k = search.bounds.k
     restarts = (0 if quick else _RESTARTS) if restarts is None else restarts
-    rng = generator(seed, "solve_constrained", "starts")
+    best = _started(search, first, restarts, generator(seed, "solve_constrained", "starts"), among)
+    attempts = _attempts(search) // (10 if quick else 1)
+    best = search.swaps(best, attempts, generator(seed, "solve_constrained", "swaps"))
+    return search.descend(best, 300, 1e-9)
+
+
+def _started(
+    search: Search, first: Array, restarts: int, rng: np.random.Generator, among: ConstrainedState | None = None
+) -> ConstrainedState:
+    """The best after a descent from `first`, from `among`, and from `restarts` seedings."""
+    k = search.bounds.k
     if len(first) < k:
         first = np.concatenate([first, search.seeded(rng)[: k - len(first)]])
     starts = [first if search.free else search.snapped(first)]
     starts += [search.seeded(rng) for _ in range(restarts)]
     found = [search.descend(search.state(centers), 30, 1e-4) for centers in starts]
     found += [] if among is None else [search.descend(among, 30, 1e-4)]
-    best = min(found, key=lambda state: state.cost)
-    attempts = _attempts(search) // (10 if quick else 1)
-    best = search.swaps(best, attempts, generator(seed, "solve_constrained", "swaps"))
-    return search.descend(best, 300, 1e-9)
+    return min(found, key=lambda state: state.cost)
 
 
 def _rival(other: Search, best: ConstrainedState, among: ConstrainedState | None, rng: np.random.Generator) -> float:
