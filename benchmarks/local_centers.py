@@ -5,7 +5,8 @@
 
 5,000 points, 15 medians, 10 shards; each seed draws the assignment and which shards are dropped, the same ones for all
 methods. Cyclic assignment, l = 3, 2 dropped: local centers with the vector of Property 1 (lp) and with Theorem 6's
-constant (uniform), and this package's default, sensitivity coresets with recovery bucket by bucket. Then the paper's
+constant (uniform), the first with more than k centers a shard, and this package's default, sensitivity coresets with
+recovery bucket by bucket. "bytes" is what a shard's report has of points and weights, on average. Then the paper's
 assignment (Eq. 2, 65,536 hashed buckets: nearly by point) with p_a = 0.1, 0.2, 0.3 and 3 dropped, where points without
 a holder leave nothing to prove. "over best" is the k-median cost on all points over the best known; "factor" what was
 printed, and "within" in how many seeds the cost was within it; "interval" in how many the cost was in the printed one:
@@ -52,6 +53,10 @@ BERNOULLI = {"k": K, "z": 1.0, "shards": SHARDS, "scheme": "bernoulli", "buckets
 WAYS = [
     Way("local centers, lp", 2, CYCLIC | {"summary": "local_centers"}),
     Way("local centers, uniform", 2, CYCLIC | {"summary": "local_centers", "recovery": "uniform"}),
+    *(
+        Way(f"local centers, {times} k a shard", 2, CYCLIC | {"summary": "local_centers", "local_centers": times * K})
+        for times in (2, 4, 8, 16, 32)
+    ),
     Way("coresets, exact (default)", 2, CYCLIC),
     *(
         Way(f"local centers, p_a = {holders / SHARDS}", 3, BERNOULLI | {
@@ -63,10 +68,11 @@ WAYS = [
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of one seed: the cost on all points, and what the summary said."""
+    """What came of one seed: the cost on all points, what the summary said, and bytes of points and weights a shard."""
 
     cost: float
     row: dict[str, Any]
+    size: float
 
 
 def outcome(points: Array, way: Way, seed: int) -> Outcome:
@@ -78,7 +84,8 @@ def outcome(points: Array, way: Way, seed: int) -> Outcome:
         decide([report for report in reports if report.shard not in plan.drop_shards], plan.policy), plan.question
     )
     centers = np.array(summary.centers.column("coordinates").to_pylist())
-    return Outcome(cost(points, np.ones(len(points)), centers, 1.0), summary.summaries.to_pylist()[0])
+    sent = statistics.mean(r.coreset.points.nbytes + r.coreset.weights.nbytes for r in reports)
+    return Outcome(cost(points, np.ones(len(points)), centers, 1.0), summary.summaries.to_pylist()[0], sent)
 
 
 def line(way: Way, found: list[Outcome], best: float) -> list[str]:
@@ -94,7 +101,8 @@ def line(way: Way, found: list[Outcome], best: float) -> list[str]:
         for each in found
     )
     return [
-        way.name, f"{way.dropped}", f"{statistics.median(ratios):.5f}", f"{max(ratios):.5f}",
+        way.name, f"{statistics.mean(each.size for each in found):,.0f}",
+        f"{way.dropped}", f"{statistics.median(ratios):.5f}", f"{max(ratios):.5f}",
         f"{statistics.median(factors):.2f} ({max(factors):.2f})" if factors else unproved,
         f"{within} of {len(proved)}" if proved else "-",
         f"{held} of {len(found)}",
@@ -119,8 +127,8 @@ def main() -> None:
     where = "S1" if options.data else "a generated S-set"
     table = Table(title=f"{where}, {options.seeds} seeds, best known {best:.6g}")
     names = (
-        "method", "dropped", "over best", "worst", "factor (most)", "within", "interval", "delta", "no holder (most)",
-        "seeds with some", "cost said / true",
+        "method", "bytes", "dropped", "over best", "worst", "factor (most)", "within", "interval", "delta",
+        "no holder (most)", "seeds with some", "cost said / true",
     )  # fmt: skip
     for name in names:
         table.add_column(name, justify="left" if name == "method" else "right")

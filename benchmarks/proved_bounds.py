@@ -127,7 +127,7 @@ def local_centers(rng: np.random.Generator, tally: Tally, told: str) -> None:
     """One instance of Algorithm 1."""
     rows, shards, k = data(rng), Shards.drawn(rng), int(rng.integers(1, 7))
     sampler = Sampler(k, 4000, 1.0)
-    decision = shards.decided(rows, LocalCenters(sampler, shards.scheme, 1))
+    decision = shards.decided(rows, LocalCenters(sampler, shards.scheme, 1, count=int(rng.integers(k, 6 * k))))
 
     def true(centers: Array) -> float:
         far = np.linalg.norm(rows.points.astype(np.float64)[:, None] - np.asarray(centers, np.float64), axis=2)

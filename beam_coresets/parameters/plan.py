@@ -51,6 +51,9 @@ class PlanParameters:
     max_bad_rows: int | None = declare(None, "rows that may be refused; more fail the job", group="data", least=0)
     seed: int = declare(0, "of everything random", group="summary")
     summary: str = declare("coreset", "what shards send", group="other algorithms", choices=SUMMARY_KINDS)
+    local_centers: int | None = declare(
+        None, "that a shard sends with --summary local_centers (default: k)", group="other algorithms", least=1
+    )
     r: int = declare(0, "k subspaces of this dimension in place of centers", group="other algorithms")
     affine: bool = declare(False, "with --r: subspaces need not pass through the origin", group="other algorithms")
     delta: float = declare(0.1, "slack of --summary pca", group="other algorithms")
@@ -130,6 +133,8 @@ class Plan(PlanParameters):
     def _check_summary(self) -> None:
         if self.summary not in SUMMARY_KINDS:
             raise ValueError(f"summary: must be one of {', '.join(SUMMARY_KINDS)}, got {self.summary!r}")
+        if self.local_centers is not None and self.summary != "local_centers":
+            raise ValueError(f"local_centers: must be left out with summary {self.summary}, got {self.local_centers}")
         if self.summary == "coreset":
             return
         pca = self.summary == "pca"
@@ -236,9 +241,10 @@ class Plan(PlanParameters):
         """With another scheme."""
         if self.summary == "pca":
             return SketchTree(self.sampler, assignment, self.seed, relaxation=self.relaxation)
-        kind = LocalCenters if self.summary == "local_centers" else MergeReduce
+        if self.summary == "local_centers":
+            return LocalCenters(self.sampler, assignment, self.seed, count=self.local_centers)
         labelled = self.weak or (self.constraint is not None and self.constraint.labelled)
-        return kind(self.sampler, assignment, self.seed, labelled=labelled)
+        return MergeReduce(self.sampler, assignment, self.seed, labelled=labelled)
 
     @property
     def relaxation(self) -> Relaxation:

@@ -101,10 +101,10 @@ def _factor(decision: Decision, question: Question, interval: Interval) -> float
     if not interval.high > 2 * interval.rounding:
         return None  # the cost can't be told from nothing, of which everything is many times as much
     room = interval.high / (interval.high - 2 * interval.rounding)
-    if local.kind == "local_centers":
-        return local_centers.factor(recovery.delta) * room
-    # No subspace costs less than the lower bound of the best one on what was sent.
+    # Nothing costs less than the lower bound of what is best on what was sent, as this is (of centers: supposedly).
     reached = interval.high / interval.low if interval.low > 0 else np.inf
+    if local.kind == "local_centers":
+        return min(local_centers.factor(recovery.delta) * room, reached)
     return min(pca.factor(recovery.delta, question.delta) * room, reached)
 
 

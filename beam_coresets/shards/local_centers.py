@@ -14,6 +14,11 @@ inequality, for every C (the proof of Lemma 2),
 
 which bounds the cost from both sides; the shard sends the right side, too. One number a shard can't make up for buckets
 that it has wrong: it counts as a whole or not at all.
+
+A shard may send more than k centers (the paper leaves open what communication buys): Lemma 2 is the same, its right
+side is less. With L = sum_i b_i cost(P_i, Y_i) and V = sum_i b_i cost(Y_i, C), C the coordinator's and best for the
+union, V - L <= (1 + delta) cost(P, best centers) and cost(P, C) <= V + L, so the factor is at most (1 + delta)
+(V + L) / (V - L), whatever the shards' solvers: it falls to 1 + delta as L does.
 """
 from __future__ import annotations
 
@@ -44,19 +49,26 @@ def factor(delta: float, alpha: float = ALPHA, beta: float = BETA) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class LocalCenters(MergeReduce):
-    """A shard's tree, of which the k-median centers are sent in place of a sample.
+    """A shard's tree, of which k-median centers are sent in place of a sample.
+
+    Attributes:
+      count: how many are sent at most; k by default.
 
     They are solved on what the tree holds. Where it still holds every row, cluster weights and local cost are exact;
     where it has been thinned they are estimates (`ShardReport.estimated`), the weights normalised to the ledger's exact
     total. A center carries the id and the kept columns of the nearest point held.
 
     Raises:
-      ValueError: z is not 1.
+      ValueError: z is not 1, or `count` is below k.
     """
+
+    count: int | None = None
 
     def __post_init__(self) -> None:
         if self.sampler.z != 1:
             raise ValueError(f"z: must be 1 with summary local_centers (k-median), got {self.sampler.z:g}")
+        if self.count is not None and self.count < self.sampler.k:
+            raise ValueError(f"local_centers: must be at least k = {self.sampler.k}, got {self.count}")
 
     def report(self, shard: int, held: Sequence[Any], ledger: Ledger) -> ShardReport:
         sample = Coreset.union(held)
@@ -74,7 +86,7 @@ class LocalCenters(MergeReduce):
         if not weights.any():
             return sample.keep(np.empty(0, np.int64), np.empty(0)), 0.0
         seed = derive_seed(self.seed, shard, "local centers", ledger.digest())
-        found = solve_centers(sample.points, weights, self.sampler.k, 1.0, seed=seed)
+        found = solve_centers(sample.points, weights, self.count or self.sampler.k, 1.0, seed=seed)
         size = np.bincount(found.index, weights, len(found.centers))
         used = np.flatnonzero(size)
         far = distances_to(sample.points, found.centers, found.index)
