@@ -20,6 +20,11 @@ nearest row, or points that have the moments of a sketch, whose `id` means nothi
 `candidates`, which is written where a weak coreset was asked for, has a row for each place that centers may be chosen
 from (`beam_coresets.results.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it
 comes from, and `independent` that the coreset does without that sample.
+
+`outliers`, which is written where some were to be left out, has a row for each point of the coreset that the centers
+leave out, the worst first: `weight` is how much of the data it stands for, `cost` its distance to the `nearest` center
+to the power z, in scaled units. In `summaries` `outliers` is their weight in all, and `threshold` the cost beyond which
+points are left out; both are null where nothing was to be.
 """
 from __future__ import annotations
 
@@ -40,7 +45,7 @@ from beam_coresets import __version__, bounded, values
 
 TABLE_FORMATS = ("avro", "parquet", "jsonl")
 TABLES = ("summaries", "centers", "coreset")
-WEAK_TABLES = (*TABLES, "candidates")
+ALL_TABLES = (*TABLES, "candidates", "outliers")
 
 _IDENTITY = [
     ("window_start", pa.float64()),
@@ -84,6 +89,8 @@ SUMMARIES = pa.schema([
     ("constraint", pa.string()),
     ("factor", pa.float64()),
     ("alpha", pa.float64()),
+    ("outliers", pa.float64()),
+    ("threshold", pa.float64()),
     ("evidence", pa.binary()),
     ("columns", pa.list_(pa.string())),
 ])
@@ -122,11 +129,21 @@ CANDIDATES = pa.schema([
     ("independent", pa.bool_()),
 ])
 
+OUTLIERS = pa.schema([
+    *_IDENTITY,
+    ("id", pa.string()),
+    ("coordinates", pa.list_(pa.float64())),
+    ("weight", pa.float64()),
+    ("cost", pa.float64()),
+    ("nearest", pa.int64()),
+])
+
 SCHEMAS: Mapping[str, pa.Schema] = {
     "summaries": SUMMARIES,
     "centers": CENTERS,
     "coreset": CORESET,
     "candidates": CANDIDATES,
+    "outliers": OUTLIERS,
 }
 
 

@@ -22,6 +22,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
     newest,
+    outliers_of,
     parts_of,
     require_apart,
 )
@@ -32,7 +33,7 @@ from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unp
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.streaming.windows import Window
 from beam_coresets.times import iso
-from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.claims import Claims, order_of
 from beam_coresets.transforms.writing.stored_tables import files_of
 
 
@@ -54,6 +55,10 @@ class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
     coreset_size: int | None = declared_as(PlanParameters, "coreset_size", None)
     method: str | None = declared_as(PlanParameters, "method", None, help="default: the windows'")
     exhaustive: bool = declared_as(PlanParameters, "exhaustive", False)
+    outliers: float | None = declared_as(
+        PlanParameters, "outliers", None,
+        help="leave the worst out: so many rows (100), or a share (1%) (default: as much as the windows' centers do)",
+    )  # fmt: skip
     seed: int = declared_as(PlanParameters, "seed", 0)
 
 
@@ -67,8 +72,9 @@ def run(known: RollupOptions, console: Console) -> int:
     require_apart(known.output, folders=known.input)
     began = time.monotonic()
     with owning(known.output, known.overwrite, "rollup") as place, reading(known.input):
-        claims = Claims(place.folder, known.format, WEAK_ORDER if _weak(known.input) else ORDER)
         summary = rolled_up(known)
+        outliers = any(answer.outliers is not None for answer in summary.answers)
+        claims = Claims(place.folder, known.format, order_of(_weak(known.input), outliers))
         copy_scale(known.input[0], place.folder)
         claims.publish(summary)
     _show(summary, known.output, time.monotonic() - began, console)
@@ -84,13 +90,14 @@ def rolled_up(known: RollupOptions) -> Summary:
     rows = chosen(known)
     question = _question(known, list(rows.values()))
     scale = common_scale(known.input, question.columns)
+    questions = _questions(known, question, rows)
     rollups: dict[str, Rollup] = {}
     places: dict[str, list[Candidates]] = {}
     for identity, coreset in parts_of(known.input, rows):
         key = "" if known.across_keys else identity.key
         coreset = by_name(coreset, rows[identity]["columns"], question.columns, "the first window")
         decision = unpack_evidence(rows[identity], coreset, scale)
-        rollups.setdefault(key, Rollup(question.sampler, question.seed)).add(decision)
+        rollups.setdefault(key, Rollup(questions[key].sampler, question.seed)).add(decision)
     for identity, table in parts_of(known.input, rows, "candidates") if _weak(known.input) else ():
         key = "" if known.across_keys else identity.key
         table = by_name(table, rows[identity]["columns"], question.columns, "the first window")
@@ -102,7 +109,7 @@ def rolled_up(known: RollupOptions) -> Summary:
         if key in places:
             count = max(question.sampler.k, *map(len, places[key]))
             candidates = merge_candidates(places[key], decision.coreset, count, question.sampler.z, question.seed)
-        summaries.append(summarize(decision, question, window, scale=scale, candidates=candidates))
+        summaries.append(summarize(decision, questions[key], window, scale=scale, candidates=candidates))
     whole = _period(list(rows), summaries[0].window.key if len(summaries) == 1 else "")
     return summary_of_keys(whole, summaries)
 
@@ -130,6 +137,19 @@ def _question(known: RollupOptions, rows: list[Row]) -> Question:
         sampler, found["metric"], known.seed, r=r, affine=affine, constraint=constraint_of(known), columns=columns,
         exhaustive=known.exhaustive,
     )  # fmt: skip
+
+
+def _questions(known: RollupOptions, question: Question, rows: dict[Identity, Row]) -> dict[str, Question]:
+    """The question of each key: where the options don't say it, what its windows' centers leave out is left out."""
+    mine: dict[str, list[Row]] = {}
+    for identity, row in rows.items():
+        mine.setdefault("" if known.across_keys else identity.key, []).append(row)
+    out = {}
+    for key, own in mine.items():
+        default = 0.0 if question.constraint is not None or question.r else outliers_of(own)
+        outliers = default if known.outliers is None else known.outliers
+        out[key] = dataclasses.replace(question, sampler=dataclasses.replace(question.sampler, outliers=outliers))
+    return out
 
 
 def chosen(known: RollupOptions) -> dict[Identity, Row]:

@@ -30,6 +30,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
     newest,
+    outliers_of,
     parts_of,
     require_apart,
 )
@@ -45,7 +46,7 @@ from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
 from beam_coresets.times import iso
 from beam_coresets.transforms.writing.atomic_files import write_once
-from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.claims import Claims, order_of
 from beam_coresets.transforms.writing.stored_tables import files_of
 
 VIOLATION_ROUNDING = 1e-9  # violations that are none
@@ -76,6 +77,10 @@ class SolveOptions(ResultOptions, ConstraintOptions, WindowOptions):
         PlanParameters, "r", None, help="k subspaces of this dimension in place of centers (default: the coreset's)"
     )
     affine: bool | None = declared_as(PlanParameters, "affine", None)
+    outliers: float | None = declared_as(
+        PlanParameters, "outliers", None,
+        help="leave the worst out: so many rows (100), or a share (1%) (default: as much as the coreset's centers do)",
+    )  # fmt: skip
     seed: int = declared_as(PlanParameters, "seed", 0)
     exhaustive: bool = declared_as(PlanParameters, "exhaustive", False, group=CONSTRAINTS)
     rounded: bool = declare(
@@ -155,7 +160,8 @@ def run(known: SolveOptions, console: Console) -> int:
         for i, k in enumerate(numbers):
             output = place.folder if len(numbers) == 1 else FileSystems.join(place.folder, f"k={k:02d}")
             copy_scale(folder, output)
-            claims = Claims(output, known.format, _tables(folder, numbers))
+            left_out = any(each.answers[0].outliers is not None for each in (answers[i].summary for answers in solved))
+            claims = Claims(output, known.format, _tables(folder, numbers, left_out))
             _publish(claims, [answers[i].summary for answers in solved])
         if len(numbers) > 1:
             _write_curve(place.folder, solved)
@@ -205,6 +211,12 @@ def _warn(
                 f"[yellow]warning:[/] the coreset was made for {name} = {made:g}; errors for {value:g} may be larger",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
+    made = outliers_of(rows)
+    if known.outliers and not made:
+        console.print(
+            "[yellow]warning:[/] the coreset was made without outliers; it may lack some, and errors may be larger",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     kept = sorted({row["constraint"] for row in rows if row["constraint"]})
     if kept and constraint is None:
         console.print(
@@ -261,7 +273,8 @@ def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint 
     if r == 0 and row["method"] == "subspace":
         raise ValueError("r: must be at least 1 for a coreset that was made for subspaces, got 0")
     affine = bool(row["affine"]) and r > 0 if known.affine is None else known.affine
-    sampler = Sampler(k, max(k, len(piece.decision.coreset)), z, row["method"], known.seed, r=r, affine=affine)
+    size, outliers = max(k, len(piece.decision.coreset)), _left_out(known, piece, r, constraint)
+    sampler = Sampler(k, size, z, row["method"], known.seed, r=r, affine=affine, outliers=outliers)
     columns = row["columns"] and tuple(row["columns"])
     exhaustive = known.exhaustive and constraint is not None
     places = len(piece.candidates.points) if exhaustive and piece.candidates is not None else 0
@@ -271,11 +284,18 @@ def _question(known: SolveOptions, piece: Piece, k: int, constraint: Constraint 
     )  # fmt: skip
 
 
-def _tables(folder: str, numbers: Sequence[int]) -> tuple[str, ...]:
+def _left_out(known: SolveOptions, piece: Piece, r: int, constraint: Constraint | None) -> float:
+    """What is to be left out; where the options don't say, as much as the input's centers leave out."""
+    if known.outliers is not None:
+        return known.outliers
+    return 0.0 if r or constraint is not None else outliers_of([piece.row])
+
+
+def _tables(folder: str, numbers: Sequence[int], outliers: bool) -> tuple[str, ...]:
     """Which tables are written: the coreset, too, for one k."""
     if len(numbers) > 1:
         return ("centers", "summaries")
-    return WEAK_ORDER if files_of(folder, "candidates") else ORDER
+    return order_of(bool(files_of(folder, "candidates")), outliers)
 
 
 def _publish(claims: Claims, summaries: Sequence[Summary]) -> None:

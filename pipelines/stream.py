@@ -41,7 +41,7 @@ from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
 from beam_coresets.transforms.streams.source import names_of, notes_of
 from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
-from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims, place_of
+from beam_coresets.transforms.writing.claims import Claims, order_of, place_of
 from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import files_of
@@ -100,7 +100,7 @@ def build(
     workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known = dataclasses.replace(known, poll=min(known.poll, PRISM_POLL))
-    write = WriteSummaries(known.output, known.format, WEAK_ORDER if known.weak else ORDER)
+    write = WriteSummaries(known.output, known.format, order_of(known.weak, bool(known.outliers)))
     option = "output_config" if known.output_config else "kafka_config"
     config = kafka_config(getattr(known, option), option) if known.output_topic else {}
     pipeline = beam.Pipeline(options=beam_options)

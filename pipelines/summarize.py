@@ -37,7 +37,7 @@ from beam_coresets.transforms.rows.scaling import StandardScale
 from beam_coresets.transforms.streams.folder.files import FileParts
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_parts import OnTime, SummarizeParts, bytes_a_part
-from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER, Claims
+from beam_coresets.transforms.writing.claims import Claims, order_of
 from beam_coresets.transforms.writing.dead_letters import WriteDeadLetters, WriteLettersEarly, take_letters
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import read_table
@@ -243,7 +243,7 @@ def end_alone(written: list[PCollection], run: Run | None) -> None:
 
 def write_tables(known: SummarizeOptions) -> WriteSummaries:
     """The sink of the tables that are wanted."""
-    return WriteSummaries(known.output or "", known.format, WEAK_ORDER if known.weak else ORDER)
+    return WriteSummaries(known.output or "", known.format, order_of(known.weak, bool(known.outliers)))
 
 
 def warn_of_spreads(source: ReadBlocks, console: Console) -> None:

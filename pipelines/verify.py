@@ -20,9 +20,11 @@ from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of
 from beam_coresets.pipelines.running import ending
+from beam_coresets.points.left_out import threshold
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
 from beam_coresets.solvers.centers import solve_centers
+from beam_coresets.solvers.model import point_costs
 from beam_coresets.solvers.subspaces import Subspaces, solve_subspaces
 from beam_coresets.transforms.base.bad_rows import described
 from beam_coresets.transforms.rows.measure import CostOfCenters, UniformSample
@@ -103,16 +105,36 @@ def verify(
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]
     sets: list[tuple[str, Any]]
+    thresholds = None
     if summary["r"]:
         flats = _emitted_subspaces(emitted, centers, scale, summary["affine"])
         sets = _subspace_sets(summary, flats, (sample, sample_weights), (points, weights))
     else:
-        best = solve_centers(sample, sample_weights, len(centers), z, metric=metric, seed=1).centers
-        other = solve_centers(points, weights, len(centers), z, metric=metric, seed=summary["seed"] + 1).centers
+        left_out = summary["outliers"] or 0.0
+        share = left_out / summary["total_weight"] if left_out else 0.0
+        search = {"k": len(centers), "z": z, "metric": metric}
+        best = solve_centers(sample, sample_weights, seed=1, left_out=share * sample_weights.sum(), **search).centers
+        other = solve_centers(
+            points, weights, seed=summary["seed"] + 1, left_out=share * weights.sum(), **search
+        ).centers
         sets = [("emitted", centers), *center_sets(sample, best, [centers, other], z, metric)]
-    on_data, _ = one_pass(CostOfCenters(sets, z, metric))
-    on_coreset = costs(points, weights, sets, z, metric)
+        if left_out:
+            thresholds = _thresholds(sets, (points, weights), left_out, summary)
+    on_data, _ = one_pass(CostOfCenters(sets, z, metric, thresholds))
+    on_coreset = costs(points, weights, sets, z, metric, thresholds)
+    if thresholds is not None:
+        on_data, on_coreset = on_data - summary["outliers"] * thresholds, on_coreset - summary["outliers"] * thresholds
     return summary, [Measured(n, float(a), float(b)) for (n, _), a, b in zip(sets, on_data, on_coreset, strict=True)]
+
+
+def _thresholds(
+    sets: Sequence[tuple[str, Any]], coreset: tuple[Any, Any], left_out: float, summary: dict[str, Any]
+) -> npt.NDArray[Any]:
+    """The cost beyond which each set leaves points out, as the coreset tells: with it one pass over the data has the
+    cost without outliers, up to an error of second order (`beam_coresets.points.left_out`)."""
+    points, weights = coreset
+    found = [point_costs(points, centers, summary["z"], summary["metric"])[1] for _, centers in sets]
+    return np.array([threshold(cost, weights, left_out) for cost in found])
 
 
 def _emitted_subspaces(

@@ -19,6 +19,7 @@ from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
 from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
 from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
+from beam_coresets.transforms.writing.claims import order_of
 from beam_coresets.transforms.writing.records import ROWS, rows_of
 
 
@@ -30,7 +31,7 @@ class Summaries(NamedTuple):
       wanted.
       dead_letters: DeadLetters: of rows that were refused.
       decided: whole `Summary` objects, for `WriteSummaries`.
-      candidates: as the first three; None unless the plan is `weak`.
+      candidates, outliers: as the first three; None unless the plan is `weak`, or has `outliers`.
     """
 
     summaries: PCollection | None
@@ -39,14 +40,16 @@ class Summaries(NamedTuple):
     dead_letters: PCollection
     decided: PCollection
     candidates: PCollection | None = None
+    outliers: PCollection | None = None
 
     @classmethod
     def of(cls, decided: PCollection, dead_letters: PCollection, rows: Sequence[str], plan: "Plan") -> "Summaries":
         """With the rows of those tables that are wanted, made from the summaries."""
+        wanted = order_of(plan.weak, bool(plan.outliers))
         tables = {
             name: decided | f"Rows of {name}" >> beam.FlatMap(rows_of, name).with_output_types(row)
             for name, row in ROWS.items()
-            if name in rows and (plan.weak or name != "candidates")
+            if name in rows and name in wanted
         }
         return cls(**{name: tables.get(name) for name in ROWS}, dead_letters=dead_letters, decided=decided)
 

@@ -20,7 +20,7 @@ from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import ColumnParameters, Columns
 from beam_coresets.transforms.summarize import Summaries, Summarize
 from beam_coresets.transforms.summarize_stream import SummarizeUnbounded
-from beam_coresets.transforms.writing.claims import ORDER, WEAK_ORDER
+from beam_coresets.transforms.writing.claims import order_of
 from beam_coresets.transforms.writing.records import ROWS
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 
@@ -54,7 +54,9 @@ def _outputs(result: Summaries) -> dict[str, PCollection]:
 
 
 class SummarizeInYaml(beam.PTransform):
-    """Rows -> {summaries, centers, coreset, dead_letters}, with `weak` also candidates: `Summarize` for Beam YAML.
+    """Rows -> {summaries, centers, coreset, dead_letters}: `Summarize` for Beam YAML.
+
+    With `weak` there are also candidates, and with `outliers` these.
 
     Args:
       options: the fields of `YamlBatchOptions`: those of `Plan` (but for the constraint) and of `Columns` (but for the
@@ -111,7 +113,7 @@ class SummarizeStreamInYaml(beam.PTransform):
         self._stream = asked.stream_of(Plan(**part_of(Plan, given)), keyed)
         self._write = None
         if asked.output is not None:
-            wanted = WEAK_ORDER if self._stream.plan.weak else ORDER
+            wanted = order_of(self._stream.plan.weak, bool(self._stream.plan.outliers))
             self._write = WriteSummaries(asked.output, asked.format or TABLE_FORMATS[0], wanted)
         elif asked.format:
             raise ValueError(f"format: must be left out without output, got {asked.format!r}")

@@ -14,6 +14,7 @@ from beam_coresets.coordinator.ledger_check import FAULTS
 from beam_coresets.coordinator.recovery import RECOVERIES, Recovery, packed, recover, unpacked
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling.by_label import with_totals
+from beam_coresets.sampling.far_points import to_total
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.report import ShardReport
 
@@ -33,6 +34,8 @@ class Policy:
       parts: where parts are buckets, how many there were at the start; more may be found.
       whole: shards' points can't be told apart by bucket, so a shard that is not in order throughout does not count.
       audit: shards' points are compared, too, and not only their ledgers (see `beam_coresets.coordinator.audit`).
+      known: points whose calibrated weight is the unbiased one stand for themselves, and keep it where weights are made
+        to add up: what may be left out must not weigh more than it does.
     """
 
     assignment: Assignment
@@ -41,6 +44,7 @@ class Policy:
     parts: int = 0
     whole: bool = False
     audit: bool = False
+    known: bool = False
 
     def __post_init__(self) -> None:
         if self.recovery not in RECOVERIES:
@@ -132,7 +136,11 @@ class Decision:
         if local is not None:
             coreset = coreset.at_distinct_places()[0]
         if len(coreset) and coreset.weights.sum() > 0:
-            coreset = dataclasses.replace(coreset, weights=coreset.weights * (total / coreset.weights.sum()))
+            if policy.known:
+                weights = to_total(coreset.weights, total, coreset.weights == coreset.weights_ht)
+            else:
+                weights = coreset.weights * (total / coreset.weights.sum())
+            coreset = dataclasses.replace(coreset, weights=weights)
             if label_totals is not None and coreset.groups is not None:
                 exact = with_totals(coreset.weights, coreset.groups, label_totals)
                 coreset = dataclasses.replace(coreset, weights=exact)
@@ -143,6 +151,8 @@ class Decision:
         recovery, evidence = self.recovery, self.evidence
         fields = fields_of(self)
         fields["policy"] = [getattr(self.policy, field.name) for field in dataclasses.fields(Policy)[1:]]
+        if not self.policy.known:
+            fields["policy"].pop()
         fields["local"] = None if self.local is None else [self.local.kind, self.local.estimated]
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
         arrays |= {"trusted": packed(recovery.trusted), "unequal": recovery.unequal}

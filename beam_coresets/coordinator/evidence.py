@@ -24,9 +24,11 @@ def pack_evidence(decision: Decision) -> bytes:
     """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
     recovery, sample = decision.recovery, decision.evidence.sample
     # The table's weights of labelled points are taken as they are: to make them right again changes nothing.
-    factor = normalization(decision) if decision.label_totals is None else 1.0
-    fields = fields_of(decision)
-    fields["policy"] = [decision.policy.recovery, decision.policy.min_shards, decision.policy.parts]
+    factor = _normalization(decision) if decision.label_totals is None else 1.0
+    fields, policy = fields_of(decision), decision.policy
+    fields["policy"] = [policy.recovery, policy.min_shards, policy.parts]
+    if policy.known:
+        fields["policy"] += [False, False, True]
     fields["sample"] = [len(decision.coreset), sample.dim, sample.points.dtype.str, factor]
     exact = recovery.kind == "exact"
     unit = np.array_equal(recovery.counts, recovery.weights)
@@ -39,6 +41,13 @@ def pack_evidence(decision: Decision) -> bytes:
         "origin": None if recovery.origin is None else recovery.origin.astype(np.int32),
     }
     return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
+
+
+def _normalization(decision: Decision) -> float:
+    """That of the points which are not known for certain."""
+    factors, sample = np.atleast_1d(normalization(decision)), decision.evidence.sample
+    drawn = factors[sample.weights != sample.weights_ht] if len(factors) == len(sample) > 1 else factors
+    return float(drawn[0]) if len(drawn) else 1.0
 
 
 def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | None = None) -> Decision:
@@ -91,10 +100,12 @@ def _decision(
             raise ValueError(f"{name}: must be from 0 to {there - 1}, got {found.min()} to {found.max()}")
     factors = recovery.multiplier(shard, bucket) * recovery.scale
     extras = _extras(coreset)
+    weights, unbiased = (coreset.column(name).to_numpy() for name in ("weight", "weight_ht"))
+    sure = (weights == unbiased) & (len(fields["policy"]) > 3)
     sample = Coreset(
         _points(coreset, dim, dtype, scale),
-        coreset.column("weight").to_numpy() / (factors * normalization),
-        coreset.column("weight_ht").to_numpy() / factors,
+        weights / np.where(sure, factors, factors * normalization),
+        unbiased / factors,
         hashed_ids(extras.column("id")),
         _label_codes(extras) if "labels" in fields else None,
         extras,

@@ -196,12 +196,16 @@ def _weighed(decision: Decision, factor: float, place: Array, merged: Recovery) 
 
 def normalization(decision: Decision) -> Array | float:
     """What `Decision.of` multiplied calibrated weights by, so that they add up to the total, or each label's to its
-    own: (points of the evidence,) or one for all."""
+    own, or what is not known for certain: (points of the evidence,) or one for all."""
     evidence, recovery = decision.evidence, decision.recovery
     multipliers = recovery.multiplier(evidence.shard, evidence.bucket)
     if decision.label_totals is not None and evidence.sample.groups is not None:
         each = evidence.sample.weights * multipliers * recovery.scale
         exact = with_totals(each, evidence.sample.groups, decision.label_totals)
+        return np.divide(exact, each, out=np.ones(len(each)), where=each > 0)
+    if decision.policy.known:
+        each = evidence.sample.weights * multipliers * recovery.scale
+        exact = to_total(each, decision.total_weight, evidence.sample.weights == evidence.sample.weights_ht)
         return np.divide(exact, each, out=np.ones(len(each)), where=each > 0)
     plain = evidence.sample.weights @ multipliers * recovery.scale
     return float(decision.total_weight / plain) if plain > 0 else 1.0
@@ -229,7 +233,9 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
                 sampler, sample.points, sample.weights_ht, strata, groups, rng
             )
             held = float(recovery.trusted[shard] @ recovery.weights)
-            if sampler.outliers:
+            if sampler.outliers and len(kept) == len(mine):
+                calibrated = sample.weights[kept]
+            elif sampler.outliers:
                 calibrated = to_total(calibrated, held, unbiased == sample.weights_ht[kept])
             else:
                 calibrated = calibrated * (held / calibrated.sum() if calibrated.sum() > 0 else 1.0)

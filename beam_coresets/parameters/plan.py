@@ -1,4 +1,5 @@
 """All parameters of a job."""
+import argparse
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -21,6 +22,25 @@ from beam_coresets.shards.report import SUMMARY_KINDS
 from beam_coresets.solvers.constrained.constraints import Constraint
 
 POINTS_PER_CENTER = 40
+OUTLIERS_MUST = "must be a whole number of rows, or a share of at most 0.5 or 50%"
+
+
+def rows_or_share(text: str) -> float:
+    """The number of "100", or the share of "0.01" or "1%"; for argparse."""
+    try:
+        found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        check_outliers(found)
+        if text.endswith("%") and found > 0.5:  # 100% is no row
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{OUTLIERS_MUST}, got {text!r}") from None
+    return found
+
+
+def check_outliers(outliers: float) -> None:
+    """Raises ValueError unless it is a share of at most a half, or a whole number of rows."""
+    if not (0 <= outliers <= 0.5 or (outliers >= 1 and math.isfinite(outliers) and outliers == int(outliers))):
+        raise ValueError(f"outliers: {OUTLIERS_MUST}, got {outliers:g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +91,10 @@ class PlanParameters:
         group="other algorithms",
     )  # fmt: skip
     audit: bool = declare(False, "distrust shards whose points contradict their replicas", group="other algorithms")
+    outliers: float | None = declare(
+        None, "leave the worst out: so many rows (100), or a share (1%)", group="summary", read=rows_or_share,
+        pattern="[0-9]{1,18}|0?[.]([0-4][0-9]{0,17}|50{0,9})|[1-4]?[0-9]([.][0-9]{1,18})?%|50%", metavar="M",
+    )  # fmt: skip
     tolerate: int | None = declare(
         None, "stragglers that must cost nothing; sets --replication", group="summary", least=0
     )
@@ -105,6 +129,7 @@ class Plan(PlanParameters):
         self._check_summary()
         self._check_epsilon_and_leftover()
         self._check_weak()
+        self._check_outliers()
         self.question, self.policy, self.merge_reduce  # noqa: B018  (each checks its own part)
         strangers = sorted(set(self.drop_shards) - set(range(self.shards)))
         if strangers:
@@ -172,6 +197,13 @@ class Plan(PlanParameters):
         if self.weak and self.recovery != "exact":
             raise ValueError(f"recovery: must be exact with weak, got {self.recovery!r}")
 
+    def _check_outliers(self) -> None:
+        if self.outliers is None:
+            return
+        check_outliers(self.outliers)
+        if self.epsilon is not None:
+            raise ValueError(f"epsilon: must be left out with outliers, got {self.epsilon:g}")
+
     @property
     def _candidates(self) -> int:
         if not self.weak:
@@ -209,6 +241,7 @@ class Plan(PlanParameters):
             self.k, size, self.z, self.method, self.seed,
             epsilon=rings, leftover=self.leftover, most_bytes=most_bytes,
             r=0 if self.summary == "pca" else self.r, affine=self.affine and self.summary != "pca",
+            outliers=self.outliers or 0.0,
         )  # fmt: skip
 
     @property
@@ -226,7 +259,7 @@ class Plan(PlanParameters):
 
     def policy_over(self, assignment: Assignment, parts: int = 0) -> Policy:
         """With another scheme, of parts, of which there are so many at the start."""
-        return Policy(assignment, self.recovery, self.min_shards, parts, self.whole, self.audit)
+        return Policy(assignment, self.recovery, self.min_shards, parts, self.whole, self.audit, bool(self.outliers))
 
     @property
     def whole(self) -> bool:

@@ -155,7 +155,8 @@ class StreamPlan:
     def policy(self, assignment: Assignment, parts: int = 0) -> Policy:
         """What is enough; `parts` where they are buckets."""
         most = self.waiting(assignment).min_shards
-        return Policy(assignment, self.plan.recovery, most, parts, audit=self.plan.audit)
+        plan = self.plan
+        return Policy(assignment, plan.recovery, most, parts, audit=plan.audit, known=bool(plan.outliers))
 
     def question(self) -> Question:
         return dataclasses.replace(self.plan.question, quick=self.quick)

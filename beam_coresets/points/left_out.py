@@ -21,9 +21,12 @@ Array = npt.NDArray[Any]
 
 
 def weight_left_out(outliers: float, total: float) -> float:
-    """The weight that is left out of `total`, and at most all of it; below 1 `outliers` is a share, from 1 on a number
-    of rows' weight."""
-    return min(total, outliers * total if outliers < 1 else outliers)
+    """The weight that is left out of `total`, at most half of it: of two halves nobody can tell which is the outliers.
+
+    Args:
+      outliers: below 1 a share of the total, from 1 on a number of rows' weight.
+    """
+    return min(0.5 * total, outliers * total if outliers < 1 else outliers)
 
 
 def threshold(costs: Array, weights: Array, left_out: float) -> float:

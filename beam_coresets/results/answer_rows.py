@@ -18,6 +18,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import local_centers, pca
 from beam_coresets.solvers.model import Model
+from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.values import stacked
 
 Array = npt.NDArray[Any]
@@ -162,6 +163,30 @@ def candidates_table(candidates: Candidates, names: Mapping[int, str], scale: Sc
         "coordinates": points if scale is None else scale.undo(points),
         "shard": candidates.shard.tolist(),
         "independent": [candidates.independent] * len(points),
+    }
+
+
+def no_outliers() -> dict[str, Any]:
+    """The outliers' columns without a row."""
+    return {"id": [], "coordinates": np.empty((0, 0)), "weight": np.empty(0), "cost": np.empty(0), "nearest": []}
+
+
+def outliers_table(coreset: Coreset, model: TrimmedCenters, ids: list[str], scale: Scale | None) -> dict[str, Any]:
+    """Column -> values, one a row that is left out, in order of falling cost, without the window's.
+
+    A row that several shards have sent is there once, with the weights of all of them.
+    """
+    rows, weight, index, cost = model.outliers(coreset)
+    place: dict[tuple[str, float], int] = {}
+    at = [place.setdefault((ids[row], c), len(place)) for row, c in zip(rows.tolist(), cost.tolist(), strict=True)]
+    first = np.unique(np.array(at, np.int64), return_index=True)[1]
+    points = coreset.points[rows[first]]
+    return {
+        "id": [name for name, _ in place],
+        "coordinates": (points if scale is None else scale.undo(points)).astype(np.float64),
+        "weight": np.bincount(at, weight, len(place)) if at else np.empty(0),
+        "cost": cost[first],
+        "nearest": index[first].tolist(),
     }
 
 

@@ -111,12 +111,18 @@ def costs(
     sets: Sequence[tuple[str, Array | Subspaces]],
     z: float = 2.0,
     metric: Metric = "euclidean",
+    most: Array | None = None,
 ) -> Array:
-    """The cost of each set of centers (or of flats) on weighted points, (len(sets),) float64."""
+    """The cost of each set of centers (or of flats) on weighted points, (len(sets),) float64.
+
+    Args:
+      most: (len(sets),) what a point costs at most under each; None for no limit.
+    """
     if not len(points):
         return np.zeros(len(sets))
     found = [
         nearest_flat(points, c.flats) if isinstance(c, Subspaces) else point_costs(points, c, z, metric)
         for _, c in sets
     ]
-    return np.array([cost @ weights for _, cost in found])
+    limits = np.full(len(sets), np.inf) if most is None else most
+    return np.array([np.minimum(cost, limit) @ weights for (_, cost), limit in zip(found, limits, strict=True)])

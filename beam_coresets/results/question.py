@@ -63,3 +63,6 @@ class Question:
         if self.constraint is not None and (self.r or self.kind != "coreset"):
             what = f"r = {self.r}" if self.r else f"summary {self.kind}"
             raise ValueError(f"constraint: must be on centers of a coreset, got {what}")
+        what = "a constraint" if self.constraint is not None else "weak" if self.candidates else f"summary {self.kind}"
+        if self.sampler.outliers and (self.kind != "coreset" or self.constraint is not None or self.candidates):
+            raise ValueError(f"outliers: must be left out with {what}, got {self.sampler.outliers:g}")

@@ -92,11 +92,16 @@ def shares(decision: Decision) -> Array:
     return np.asarray(evidence.sample.weights_ht / holders[evidence.bucket])
 
 
+def row_weight(decision: Decision) -> float:
+    """The average weight of an input row."""
+    recovery = decision.recovery
+    return float(recovery.weights.sum() / max(1, recovery.counts.sum()))
+
+
 def drawn_share(decision: Decision) -> Array:
     """1 - 1 / w for each point of the evidence, w its weight in units of an input row's average weight: a point stands
     for itself, at just the cost it has, and for w - 1 others that nobody has seen."""
-    recovery, weights = decision.recovery, decision.evidence.sample.weights_ht
-    unit = recovery.weights.sum() / max(1, recovery.counts.sum())
+    weights, unit = decision.evidence.sample.weights_ht, row_weight(decision)
     return np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))
 
 

@@ -23,18 +23,22 @@ from beam_coresets.results.answer_rows import (
     concatenate_kept,
     coreset_table,
     no_candidates,
+    no_outliers,
+    outliers_table,
     printed_ids,
     schema_of,
     summary_row,
 )
 from beam_coresets.results.certificate import Interval, in_range, model_interval
 from beam_coresets.results.question import Question
+from beam_coresets.results.sampling_error import row_weight
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.constrained.solver import solve_constrained
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import solve_subspaces
+from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.streaming.windows import Window
 
 Array = npt.NDArray[Any]
@@ -53,7 +57,7 @@ class Answer:
       centers: column -> k' values and those of ended centers, without the window's.
       coreset: column -> (m,) or (m, d) values, without the window's.
       extras: pyarrow Table of m rows (the kept columns) or None.
-      candidates: column -> values, without the window's; None where none were asked for.
+      candidates, outliers: column -> values, without the window's; None where none were asked for.
     """
 
     window: Window
@@ -63,6 +67,7 @@ class Answer:
     coreset: Mapping[str, Any]
     extras: Any = None
     candidates: Mapping[str, Any] | None = None
+    outliers: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,8 +117,15 @@ class Summary:
         columns = {f.name: column_of([each[f.name] for each in held], f.type) for f in schema_of("candidates")}
         return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
 
+    @functools.cached_property
+    def outliers(self) -> pa.Table:
+        """The table `outliers`: one row a point that is left out; empty where nothing is to be."""
+        held = [(answer.outliers or no_outliers()) for answer in self.answers]
+        columns = {f.name: column_of([each[f.name] for each in held], f.type) for f in schema_of("outliers")}
+        return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
+
     def table(self, name: str) -> pa.Table:
-        """One of `tables.WEAK_TABLES`."""
+        """One of `tables.ALL_TABLES`."""
         table: pa.Table = getattr(self, name)
         return table
 
@@ -167,7 +179,8 @@ def summarize(
     interval = Interval(nan, nan, nan, nan, nan, "none")
     model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
-        model = solved_model(coreset, question, init, None if candidates is None else candidates.points)
+        at = None if candidates is None else candidates.points
+        model = solved_model(coreset, question, init, at, row_weight(decision))
         with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is said so
             interval = in_range(model_interval(decision, model, question.quick))
     row = summary_row(decision, question, interval, len(model.centers))
@@ -179,23 +192,27 @@ def summarize(
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)
     sampled, extras = coreset_table(decision, ids, scale)
-    places = None
+    places = gone = None
+    if question.sampler.outliers:
+        gone = outliers_table(coreset, model, ids, scale) if isinstance(model, TrimmedCenters) else no_outliers()
+        row |= {"outliers": float(gone["weight"].sum()), "threshold": getattr(model, "threshold", None)}
     if candidates is not None:
         places = candidates_table(candidates, names or {}, scale)
         row["alpha"] = model.alpha
-        if question.constraint is None and model.bases is None:
+        if question.constraint is None and model.bases is None and gone is None:
             z, metric = question.sampler.z, question.metric
             row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, z, metric)
-    return Summary(window, (Answer(window, row, model, centers, sampled, extras, places),))
+    return Summary(window, (Answer(window, row, model, centers, sampled, extras, places, gone),))
 
 
 def solved_model(
-    coreset: Coreset, question: Question, init: Array | None = None, places: Array | None = None
+    coreset: Coreset, question: Question, init: Array | None = None, places: Array | None = None, row: float = 0.0
 ) -> Model:
     """What the question asks for, solved on the coreset's calibrated weights.
 
     Args:
       places: (c, d) candidates for the centers of constrained clusters.
+      row: the average weight of an input row.
     """
     sampler, metric = question.sampler, question.metric
     if question.constraint is not None:
@@ -211,6 +228,11 @@ def solved_model(
             affine=question.affine, seed=question.seed, restarts=1 if question.quick else None,
         )  # fmt: skip
     restarts, swaps = (QUICK_RESTARTS, QUICK_SWAPS * sampler.k) if question.quick else (None, None)
+    if sampler.outliers:
+        return TrimmedCenters.solve(
+            coreset, sampler.k, sampler.outliers, sampler.z, metric, row,
+            seed=question.seed, init=init, restarts=restarts, swaps=swaps,
+        )  # fmt: skip
     found = solve_centers(
         coreset.points, coreset.weights, sampler.k, sampler.z,
         seed=question.seed, metric=metric, init=init, restarts=restarts, swaps=swaps,

@@ -74,8 +74,11 @@ def serving(index: Array, weights: Array, clusters: int, left_out: float) -> npt
 
 
 def to_total(weights: Array, total: float, sure: npt.NDArray[np.bool_]) -> Array:
-    """The weights (m,), those that are not `sure` times what makes all add up to the total."""
-    rest = float(weights[~sure].sum())
-    if not rest > 0:
-        return weights
-    return np.where(sure, weights, weights * (max(0.0, total - float(weights[sure].sum())) / rest))
+    """The weights (m,), those that are not `sure` times what makes all add up to the total; all of them where none is
+    unsure, or where what is sure weighs more."""
+    known = float(weights[sure].sum())
+    rest = float(weights.sum()) - known if sure.any() else float(weights.sum())
+    if sure.all() or not rest > 0 or known > total:
+        whole = float(weights.sum())
+        return weights * (total / whole) if whole > 0 else weights
+    return np.where(sure, weights, weights * ((total - known) / rest))

@@ -52,7 +52,8 @@ def result(output: str, seconds: float, console: Console, scaled: bool = True) -
     centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
     refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
-    more = (", candidates" if places else "") + (f"; {refused:,} refused rows in dead_letters" if refused else "")
+    more = "".join(f", {name}" for name in ("candidates", "outliers") if files_of(output, name))
+    more += f"; {refused:,} refused rows in dead_letters" if refused else ""
     console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)
 
 
@@ -110,6 +111,7 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
         ("coreset", f"{row['coreset_points']:,} points"),
         ("cost", f"{number(row['cost'])}   {interval}"),
         *_guarantee(row),
+        *_outliers(row),
         *([("constraint", escape(row["constraint"]))] if row["constraint"] else []),
         ("subspaces" if row["r"] else "centers", f"{row['centers']} of k = {row['k']}" + _dimension(row) + _fewer(row)),
         ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
@@ -134,6 +136,15 @@ def _guarantee(row: dict[str, Any]) -> list[tuple[str, str]]:
 def _estimated(row: dict[str, Any]) -> bool:
     """Whether what should bound the cost was estimated itself."""
     return str(row["cost_basis"]).endswith("estimated")
+
+
+def _outliers(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """How much the centers leave out, where they were to leave something out."""
+    if row["outliers"] is None:
+        return []
+    beyond = "" if row["threshold"] is None else f", which costs more than {number(row['threshold'])}"
+    share = row["outliers"] / row["total_weight"] if row["total_weight"] else 0.0
+    return [("outliers", f"{number(row['outliers'])} of the weight left out ({share:.2%}){beyond}")]
 
 
 def _fewer(row: dict[str, Any]) -> str:

@@ -117,7 +117,7 @@ def of_runs(output: str) -> tuple[list[str], bool]:
 
 def strangers(output: str, known: Iterable[str]) -> list[str]:
     """Files that would be taken for parts of a table, and are no run's."""
-    names = (path.replace("\\", "/") for name in tables.WEAK_TABLES for form in tables.TABLE_FORMATS
+    names = (path.replace("\\", "/") for name in tables.ALL_TABLES for form in tables.TABLE_FORMATS
              for path in files_of(output, name, f".{form}"))  # fmt: skip
     own = {str(FileSystems.join(output, *name.split("/"))).replace("\\", "/") for name in known}
     return sorted(set(names) - own)
@@ -164,7 +164,7 @@ def _candidates(output: str, ranges: bool = True) -> Iterator[str]:
     folders = [name for name in atomic_files.folders_in(output) if re.fullmatch(RANGE, name)] if ranges else []
     for folder in folders:
         yield from (f"{folder}/{name}" for name in _candidates(str(FileSystems.join(output, folder)), False))
-    for folder in (CLAIMS, *tables.WEAK_TABLES, "assigned", "dead_letters", "late"):
+    for folder in (CLAIMS, *tables.ALL_TABLES, "assigned", "dead_letters", "late"):
         yield from (f"{folder}/{name}" for name in atomic_files.files_under(str(FileSystems.join(output, folder))))
     yield from (name for name in SINGLE if FileSystems.exists(FileSystems.join(output, name)))
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,6 +130,12 @@ def _runs(folder: str, table: pa.Table) -> Iterator[tuple[Identity, pa.Table]]:
         yield Identity(folder, start, end, key or "", revision), table.slice(low, high - low)
 
 
+def outliers_of(rows: Sequence[Row]) -> float:
+    """What the centers of these windows leave out together: below 1 a share of their weight, from 1 on a weight."""
+    left_out = sum(row["outliers"] or 0.0 for row in rows)
+    return left_out if left_out >= 1 else left_out / max(sum(row["total_weight"] for row in rows), left_out, 1e-300)
+
+
 def common_scale(folders: Iterable[str], columns: Names = None) -> Scale | None:
     """What the columns had been scaled by, in the order of these names, if there are any.
 
@@ -163,7 +169,7 @@ def require_apart(output: str, patterns: Iterable[str] = (), folders: Iterable[s
     for path in folders:
         if _plain(path) == place:
             raise ValueError(f"output: must not be what is read, got {output!r}")
-        if any(_within(place, _plain(path) + f"/{name}") for name in tables.WEAK_TABLES):
+        if any(_within(place, _plain(path) + f"/{name}") for name in tables.ALL_TABLES):
             raise ValueError(f"output: must not be in what is read, got {output!r} in {path!r}")
         if _within(_plain(path), place):
             raise ValueError(f"output: must not hold what is read, got {output!r} with {path!r}")

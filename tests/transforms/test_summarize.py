@@ -184,17 +184,19 @@ def test_nothing_in_gives_one_summary_and_no_centers(blocks):
     assert held["centers"] == held["coreset"] == []
 
 
-def test_rows_go_through_shuffles_and_attribute_access():
+@pytest.mark.parametrize(("asked", "missing"), [({"weak": True}, "outliers"), ({"outliers": 5}, "candidates")])
+def test_rows_go_through_shuffles_and_attribute_access(asked, missing):
     blocks = parts_of(clusters(800))
     checked = PipelineOptions(pipeline_type_check=True)
     with test_pipeline.TestPipeline(runner="BundleBasedDirectRunner", options=checked) as p:
-        plan = dataclasses.replace(PLAN, weak=True)
+        plan = dataclasses.replace(PLAN, **asked)
         result = p | beam.Create(blocks).with_output_types(PointBlock) | Summarize(plan)
-        names = {name: collection.element_type for name, collection in result._asdict().items() if name in ROWS}
-        assert names == ROWS
+        assert getattr(result, missing) is None
+        names = {name: getattr(result, name).element_type for name in ROWS if name != missing}
+        assert names == {name: kind for name, kind in ROWS.items() if name != missing}
         weights = result.centers | beam.Reshuffle() | beam.Map(lambda row: row.weight)
         total = weights | beam.CombineGlobally(sum) | beam.Map(round)
-        assert_that(total, equal_to([800]), label="all weight is in the centers")
+        assert_that(total, equal_to([800 - asked.get("outliers", 0)]), label="all weight is in the centers")
         covered = result.summaries | beam.Select("coverage", "points") | beam.Map(tuple)
         assert_that(covered, equal_to([(1.0, 800)]), label="everything is covered")
 

@@ -54,17 +54,20 @@ class CostOfCenters(beam.CombineFn):
 
     Args:
       sets: (name, centers) pairs. z, metric: as everywhere.
+      most: (len(sets),) what a row costs at most under each; None for no limit.
     """
 
-    def __init__(self, sets: Sequence[tuple[str, Any]], z: float, metric: Metric) -> None:
-        self._sets, self._z, self._metric = list(sets), z, metric
+    def __init__(
+        self, sets: Sequence[tuple[str, Any]], z: float, metric: Metric, most: Array | None = None
+    ) -> None:
+        self._sets, self._z, self._metric, self._most = list(sets), z, metric, most
 
     def create_accumulator(self) -> Array:
         return np.zeros(len(self._sets))
 
     def add_input(self, total: Array, block: PointBlock) -> Array:
         PROGRESS.add(points=len(block))
-        return total + costs(block.points, block.weights, self._sets, self._z, self._metric)
+        return total + costs(block.points, block.weights, self._sets, self._z, self._metric, self._most)
 
     def merge_accumulators(self, totals: Iterable[Array]) -> Array:
         return sum(totals, self.create_accumulator())

@@ -2,7 +2,8 @@
 
     .staging/<window>/<attempt>/   a decision's files while nobody may see them
     .claims/<window>.json          names one attempt; who creates it has decided the window
-    summaries/day=2026-11-21/...   the claimed files, moved there: candidates, coreset, centers, summaries in this order
+    summaries/day=2026-11-21/...   the claimed files, moved there: what is not always written first, then coreset,
+                                   centers and summaries
 
 Whoever finds a claim whose files are not all in their places finishes the moves. So the tables' folders never hold
 anything unclaimed or half-written, and whoever sees a window's row in `summaries` finds the rest.
@@ -25,7 +26,7 @@ from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing import atomic_files
 
 ORDER = ("coreset", "centers", "summaries")
-WEAK_ORDER = ("candidates", *ORDER)
+FULL_ORDER = ("candidates", "outliers", *ORDER)
 FOLDERS = (".claims", ".staging")
 VERSION = 1  # of a claim's JSON; a claim without a number is of this one
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
@@ -49,7 +50,7 @@ class Claims:
         if wanted:
             atomic_files.require_atomic(output)
         self.output, self.form = output, form
-        self.wanted = tuple(name for name in WEAK_ORDER if name in wanted)
+        self.wanted = tuple(name for name in FULL_ORDER if name in wanted)
 
     @classmethod
     def of(cls, folder: str) -> "Claims | None":
@@ -242,6 +243,12 @@ class Claims:
             if not FileSystems.exists(target):
                 atomic_files.move(self._staged(claim, name), target)
         atomic_files.remove_folder(self._path(".staging", claim["window"]))
+
+
+def order_of(weak: bool, outliers: bool) -> tuple[str, ...]:
+    """The tables that are written, in their order."""
+    more = {"candidates": weak, "outliers": outliers}
+    return tuple(name for name in FULL_ORDER if more.get(name, True))
 
 
 def place_of(name: str) -> tuple[float, float, str, int, str]:

@@ -49,6 +49,8 @@ class SummaryRow(NamedTuple):
     constraint: Optional[str]
     factor: Optional[float]
     alpha: Optional[float]
+    outliers: Optional[float]
+    threshold: Optional[float]
     evidence: Optional[bytes]
     columns: Optional[Sequence[str]]
 
@@ -103,7 +105,27 @@ class CandidateRow(NamedTuple):
     independent: bool
 
 
-ROWS = {"summaries": SummaryRow, "centers": CenterRow, "coreset": CoresetRow, "candidates": CandidateRow}
+class OutlierRow(NamedTuple):
+    """One point that a window's centers leave out, and the index of the center that is nearest to it."""
+
+    window_start: Optional[float]
+    window_end: Optional[float]
+    key: str
+    revision: int
+    id: str
+    coordinates: Sequence[float]
+    weight: float
+    cost: float
+    nearest: int
+
+
+ROWS = {
+    "summaries": SummaryRow,
+    "centers": CenterRow,
+    "coreset": CoresetRow,
+    "candidates": CandidateRow,
+    "outliers": OutlierRow,
+}
 
 for _row in ROWS.values():
     beam.coders.registry.register_coder(_row, beam.coders.RowCoder)

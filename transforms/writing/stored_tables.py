@@ -34,7 +34,7 @@ def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Tabl
     if not found:
         where = f"{name}/*.avro, *.parquet or *.jsonl"
         raise ValueError(f"{option}: must hold a {name} table, got {folder!r} without {where}")
-    claims = Claims.of(folder) if name in tables.WEAK_TABLES else None
+    claims = Claims.of(folder) if name in tables.ALL_TABLES else None
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
         data = read(path) if claims is None else claims.read_file(path, name)
         try:
