@@ -13,6 +13,7 @@ from rich.table import Table
 
 from beam_coresets.bounded import printable
 from beam_coresets.declared import declare
+from beam_coresets.pipelines.console import sizes
 from beam_coresets.pipelines.console.command_line import parse_alone
 from beam_coresets.pipelines.running import ending
 from beam_coresets.planning import planner, single_multiplier
@@ -28,7 +29,7 @@ RELAXATION = 0.1  # the default slack of --summary pca
 
 
 @dataclasses.dataclass(frozen=True)
-class PlanOptions:
+class PlanOptions(sizes.SizeOptions):
     """The options of `plan`."""
 
     shards: int = declare(10, "how many shards read the data")
@@ -38,7 +39,6 @@ class PlanOptions:
     straggle_probability: float | None = declare(
         None, "probability that a shard straggles, independently of the others"
     )
-    target: float | None = declare(None, "probability with which nothing is to be lost (default: 0.99)")
     summary: str = declare(
         "coreset", "what shards send; local_centers and pca have one multiplier a shard: Property 1",
         choices=SUMMARY_KINDS,
@@ -77,16 +77,17 @@ def choose(options: PlanOptions) -> Assignment:
     """The scheme that the options ask for. Raises ValueError if none can do it."""
     if not 1 <= options.shards <= MAX_SHARDS:
         raise ValueError(f"shards: must be from 1 to {MAX_SHARDS}, got {options.shards}")
-    if options.target is not None and options.straggle_probability is None:
+    sizes.check(options, options.summary)
+    if options.chance is not None and options.straggle_probability is None:
         raise ValueError(f"target: must come with --straggle-probability, got {options.target} alone")
-    if options.target is not None and not 0 < options.target < 1:
+    if options.chance is not None and not 0 < options.chance < 1:
         raise ValueError(f"target: must be between 0 and 1, got {options.target}")
     domains = parse_domains(options.domains, options.shards)
     tolerate = options.tolerate
     if tolerate is None and options.straggle_probability is None:
         tolerate = min(2, options.shards - 1)
     scheme = None
-    target = 0.99 if options.target is None else options.target
+    target = 0.99 if options.chance is None else options.chance
     wishes = (tolerate, options.straggle_probability, target, options.buckets, options.seed, domains)
     if options.summary != "coreset" and options.replication is None:
         kinds = ("fractional", "cyclic") if options.scheme is None else (options.scheme,)
@@ -126,12 +127,26 @@ def _tables(chosen: Assignment, options: PlanOptions) -> list[RenderableType]:
     one_number = [] if options.summary == "coreset" else [_property_table(schemes, chosen, options)]
     return [
         _headline(chosen, options),
+        *_sizes(chosen, options),
         *one_number,
         _load_table(schemes, options.straggle_probability),
         _loss_table(schemes),
         _theorem(chosen, options),
         _waiting_table(chosen, options),
     ]
+
+
+def _sizes(chosen: Assignment, options: PlanOptions) -> list[str]:
+    """How many points for --target and --epsilon; shards are missing if it is said how many may straggle."""
+    told = options.tolerate is not None or options.straggle_probability is not None
+    missing = _straggling(chosen, options)[0] if told else 0
+    pilot = None if options.input is None else sizes.pilot_of(options, chosen, missing)
+    lines = []
+    if options.error is not None and pilot is not None:
+        lines += sizes.target_lines(pilot, options.error)
+    if options.epsilon is not None:
+        lines += sizes.theory_lines(options, pilot)
+    return lines
 
 
 def _percent(share: float) -> str:
@@ -155,7 +170,7 @@ def _headline(chosen: Assignment, options: PlanOptions) -> str:
         f" ({chosen.buckets} buckets). {kept}",
         f"A shard reads {_percent(load.mean())} of the data on average, all together {load.sum():.3g} times the data.",
     ]
-    p, target = options.straggle_probability, options.target
+    p, target = options.straggle_probability, options.chance
     safe = None if p is None else planner.no_loss_probability(chosen, p)
     if safe is not None:
         verdict = "" if target is None else f", {'as' if safe >= target else 'less than'} asked ({target:g})"
@@ -260,7 +275,7 @@ def _property_table(schemes: list[Assignment], chosen: Assignment, options: Plan
         verdict = "no" if not found.holds else "yes" if found.exact else f"but for {_percent(found.fails)}"
         row = [scheme.kind, *slacks, "yes" if found.theorem6 else "no", verdict, _tried(found)]
         if p is not None:
-            target = options.target or 0.99
+            target = options.chance or 0.99
             probability, exact = single_multiplier.property1_probability(scheme, p, options.delta, target)
             row.append(f"{'' if exact else '>= '}{math.floor(1e6 * probability) / 1e6:.6g}")
         rows.append([*row, _factor(options.summary, found.delta), _least(scheme, options)])
@@ -299,7 +314,7 @@ def _least(scheme: Assignment, options: PlanOptions) -> str:
     tolerate = options.tolerate
     if tolerate is None and options.straggle_probability is None:
         tolerate = min(2, options.shards - 1)
-    target = 0.99 if options.target is None else options.target
+    target = 0.99 if options.chance is None else options.chance
     try:
         found = single_multiplier.choose_for_one_number(
             scheme.shards, options.delta, tolerate, options.straggle_probability, target, options.buckets, options.seed,

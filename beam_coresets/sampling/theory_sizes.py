@@ -14,6 +14,7 @@ import dataclasses
 import math
 
 FAILURE = 0.1  # probability of failure, where a bound depends on it
+STABLE = 1.0  # the cost stability from which data count as stable
 MOST_CORESET_BYTES = 16 << 20  # of a shard's coordinates: as much as a block
 
 
@@ -66,6 +67,22 @@ def by_theory(method: str, k: int, epsilon: float, z: float = 2.0, dim: int | No
     if points >= 2**62:
         raise ValueError(f"epsilon: must be large enough for a size that can be counted, got {epsilon:g}")
     return Size(max(k, math.ceil(points)), source)
+
+
+def for_stable_data(method: str, k: int, epsilon: float, z: float = 2.0) -> Size | None:
+    """The size that theory names for data that fall into k clusters; None for methods and z of which none is known.
+
+    For sensitivity and z = 2 it is k epsilon^-2 (Bansal et al., FOCS 2024), where one center fewer costs (1 + beta)
+    times as much or more, for a beta of at least some constant, taken as `STABLE`. The sampler need not know beta.
+
+    Raises:
+      ValueError: as `by_theory` does.
+    """
+    worst = by_theory(method, k, epsilon, z)
+    if method != "sensitivity" or z != 2:
+        return None
+    points = math.ceil(k * epsilon**-2 * _log(k / epsilon))
+    return Size(min(worst.points, max(k, points)), f"{worst.source}, for stable data")
 
 
 def _bound(method: str, k: int, epsilon: float, z: float, dim: int | None) -> tuple[float, str]:

@@ -64,13 +64,14 @@ def settings(data):
             "domains": ["2", "0,0,1,1", "0", "a", ""],
             "shards": ["10", "4", "1", "0", "1000000000000"],
             "straggle_probability": ["0.1", "0", "1", "2", "nan"],
-            "target": ["0.9", "0", "1", "nan"],
+            "target": ["0.9", "0", "1", "nan", "30%", "0%", "100%"],
         },
     )
     rows = _given(("--k=3",), ("--columns=x,y",))
     found["yaml/plain"] = Setting("yaml", YamlBatchOptions, rows, _nothing, {})
     found["yaml/weak"] = found["yaml/plain"]._replace(given={**rows, **_given(("--weak",))})
-    return {**found, "plan/plain": plan}
+    sized = _given((f"--input={data}/points.csv",), ("--k=3",), ("--columns=x,y",), ("--target=20%",))
+    return {**found, "plan/plain": plan, "plan/sized": plan._replace(given=sized)}
 
 
 def _nothing(folder, row):

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, by_theory, fitting, group_size
+from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, by_theory, fitting, for_stable_data, group_size
 
 
 def test_a_groups_size_is_the_digests():
@@ -39,6 +39,18 @@ def test_sensitivity_for_means_is_the_smaller_of_two_bounds():
     assert by_theory("sensitivity", 10_000, 0.5).points == math.ceil(10_000 * 4 * 4 * math.log(20_000))
     assert by_theory("sensitivity", 15, 0.1, 1.0).points == math.ceil(15 * 1e4 * logs)
     assert by_theory("sensitivity", 15, 0.1, 3.0).points == math.ceil(15 * 64 * 1e4 * logs)
+
+
+def test_stable_data_need_k_over_epsilon_squared():
+    """The logarithm of the worst case stays; where epsilon^-2 is the smaller there is nothing to gain."""
+    assert for_stable_data("sensitivity", 15, 0.1).points == math.ceil(15 * 100 * math.log(150))
+    assert for_stable_data("sensitivity", 100, 0.05).points == math.ceil(100 * 400 * math.log(2000))
+    for k, epsilon in [(1, 0.5), (15, 0.1), (10_000, 0.9)]:
+        assert for_stable_data("sensitivity", k, epsilon).points <= by_theory("sensitivity", k, epsilon).points
+    assert for_stable_data("sensitivity", 15, 0.1, 1.0) is None
+    assert for_stable_data("lightweight", 15, 0.1) is None
+    with pytest.raises(ValueError, match="epsilon: must be between 0 and 1, got 2"):
+        for_stable_data("sensitivity", 15, 2)
 
 
 def test_lightweight_grows_with_the_dimension_until_it_is_large():
