@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import block_rows
+from beam_coresets.sampling.far_points import most_kept
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.shards.read_shards import FLUSH_BYTES
 from beam_coresets.transforms.streams.folder.files import FileParts
@@ -65,7 +66,9 @@ def _sent(plan: Plan, size: int, held: int) -> tuple[str, str]:
         return "sketch", (
             f"{rows:,} rows a shard, up to {rows * plan.shards:,} in all, for r = {plan.r} with slack {plan.delta:g}"
         )
-    return "coreset", f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}"
+    beside = f", and at most {most_kept(size):,} a shard that may be left out" if plan.outliers else ""
+    sent = f"{size:,} points a shard, up to {size * plan.shards:,} in all, by {plan.method}, z = {plan.z:g}{beside}"
+    return "coreset", sent
 
 
 def _candidates(plan: Plan) -> str:

@@ -147,24 +147,36 @@ def test_refuses_what_can_not_work(source, tmp_path, words, message, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_stream_names_the_outliers_of_each_window():
+@pytest.mark.parametrize(
+    ("window", "more"), [("10s", {}), ("10s/5s", {}), ("10s", {"key_column": "site", "key_groups": 2})]
+)
+def test_a_stream_names_the_outliers_of_each_window(window, more):
     held = data()
     rows = [
-        TimestampedValue(beam.Row(id=name, x0=float(x), x1=float(y), x2=float(z)), 1000 + i % 20)
-        for i, (name, x, y, z) in enumerate(zip(held["id"], held["x0"], held["x1"], held["x2"], strict=True))
+        TimestampedValue(beam.Row(id=name, site=f"s{i % 3}", x0=float(x), x1=float(y), x2=float(z)), 1000 + i % 20)
+        for i, (name, x, y, z) in enumerate(zip(*(held[name] for name in ("id", "x0", "x1", "x2")), strict=True))
     ]
     stream = test_stream.TestStream().advance_watermark_to(1000).add_elements(rows).advance_watermark_to_infinity()
     step = SummarizeStreamInYaml(
-        k=4, shards=3, window="10s", cap="60s", outliers="15", id_column="id", columns=["x0", "x1", "x2"]
+        k=4, shards=3, window=window, cap="60s", outliers="2%", id_column="id", columns=["x0", "x1", "x2"], **more
     )
-    kinds = [("id", str), ("x0", float), ("x1", float), ("x2", float)]
+    kinds = [("id", str), ("site", str), ("x0", float), ("x1", float), ("x2", float)]
 
     def build(pipeline):
         typed = beam.typehints.row_type.RowTypeConstraint.from_fields(kinds)
         return pipeline | stream | beam.Map(lambda row: row).with_output_types(typed) | step
 
     found, _ = run(build, ("--runner=BundleBasedDirectRunner", "--streaming"))
-    assert {row.outliers for row in found["summaries"]} == {15.0}
-    first = {row.id for row in found["outliers"] if row.window_start == 1000.0}
-    expected = {str(name) for i, name in enumerate(held["id"]) if i % 20 < 10 and name in PLANTED}
-    assert len(first & expected) >= min(15, len(expected))
+    assert {1000.0, 1010.0} <= {row.window_start for row in found["summaries"]}
+    assert len({row.key for row in found["summaries"]}) == (3 if more else 1)
+    for row in found["summaries"]:
+        assert row.outliers == pytest.approx(0.02 * row.total_weight)
+        named = {each.id for each in found["outliers"] if (each.window_start, each.key) == (row.window_start, row.key)}
+        expected = {
+            str(name)
+            for i, name in enumerate(held["id"])
+            if row.window_start <= 1000 + i % 20 < row.window_end and name in PLANTED
+            and row.key in ("", f"s{i % 3}")
+        }  # fmt: skip
+        assert len(named & expected) >= min(len(expected), int(row.outliers))
+    assert sum(row.id in PLANTED for row in found["outliers"]) > M // 2
