@@ -15,6 +15,7 @@ from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.results.certificate import model_interval
 from beam_coresets.results.cross_fitting import optimism
 from beam_coresets.results.sampling_error import (
+    LEAST_DEGREES,
     PRIOR,
     cells_of,
     drawn_share,
@@ -33,9 +34,10 @@ from beam_coresets.solvers.model import Model
 N = 2000
 
 
-def decided(scheme, size=60, dropped=(), n=N):
+def decided(scheme, size=60, dropped=(), n=N, method="sensitivity", far=0):
     rows = generator("by hand").gamma(1.0, size=(n, 2)).astype(np.float32)
-    reports = shard_reports(blocks_of(rows, rows=500), MergeReduce(Sampler(3, size), scheme, 1))
+    rows[:far] = 1000
+    reports = shard_reports(blocks_of(rows, rows=500), MergeReduce(Sampler(3, size, method=method), scheme, 1))
     return decide([report for report in reports if report.shard not in dropped], Policy(scheme))
 
 
@@ -101,6 +103,37 @@ def test_both_measures_of_the_error_are_pooled_by_their_degrees():
     assert total == pytest.approx(1.2 * parts.sum())
 
 
+def test_replicas_that_differ_by_6_have_a_mean_of_variance_9():
+    """Buckets of two holders; one with a single holder is taken to vary as much for its cost."""
+    scheme = Assignment(2, 2, "cyclic", 3)
+    whole = next(blocks_of(np.zeros((30, 1), np.float32)))
+    recovery = recover(scheme, {i: Ledger.of(whole, scheme) for i in range(2)})
+    e, shard, bucket = np.array([10.0, 20, 30, 14, 22, 0]), np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
+    two = [0, 1, 3, 4]
+    both = replica_variance(e[two], shard[two], bucket[two], np.array([12.0, 21, 0]), recovery)
+    assert (both.variance, both.basis) == (pytest.approx((6 / 2) ** 2), "replicas")
+    trusted = recovery.trusted.copy()
+    trusted[1, 2] = False
+    alone = dataclasses.replace(recovery, trusted=trusted)
+    found = replica_variance(e[:5], shard[:5], bucket[:5], np.array([12.0, 21, 30]), alone)
+    assert found.variance == pytest.approx(9 + 9 / (33 / 2) * 30)
+    assert found.basis == "replicas, one-holder buckets imputed"
+
+
+def test_rows_that_no_point_stands_for_may_cost_as_much_as_the_dearest():
+    """Five rows of the evidence are lost, and none of the others weighs more than one."""
+    decision = decided(Assignment(2, 1, "cyclic", 8), 5000)
+    sample = decision.evidence.sample
+    kept = np.arange(5, len(sample))
+    evidence = dataclasses.replace(
+        decision.evidence, sample=sample.keep(kept, sample.weights_ht[kept]),
+        shard=decision.evidence.shard[kept], bucket=decision.evidence.bucket[kept],
+    )  # fmt: skip
+    value = generator("dear").random(len(kept))
+    _, error = sampling_error(dataclasses.replace(decision, evidence=evidence), value)
+    assert (error.variance, error.degrees) == (pytest.approx((5 * value.max()) ** 2), LEAST_DEGREES)
+
+
 @dataclasses.dataclass(frozen=True)
 class Told(Model):
     """Costs 1 a point; solved without some points, `more` for these. Keeps the samples it was solved on."""
@@ -135,6 +168,17 @@ def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quic
     np.testing.assert_allclose(found.doubt, 0.06 * expected, atol=1e-12)
     for each in model.seen:  # what is left is made to weigh as much as all, small cluster by small cluster
         assert each.weights.sum() == pytest.approx(sample.weights.sum())
+
+
+def test_what_alone_stands_for_a_small_cluster_is_never_left_out():
+    """Three rows far away, of which the sample has one, with a weight above 1."""
+    decision, model = decided(Assignment(8, 1, "cyclic", 64), 60, (), N, "uniform", 3), Told(0.5)
+    sample = decision.evidence.sample
+    far = np.flatnonzero(sample.points[:, 0] == 1000)
+    assert len(far) == 1
+    assert sample.weights_ht[far[0]] > 1
+    optimism(decision, model, np.ones(len(sample)), False)
+    assert all(each.weights[far[0]] > 0 for each in model.seen)
 
 
 def test_more_optimism_than_cost_is_cut_to_it_and_doubted():

@@ -11,7 +11,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.block import blocks_of
 from beam_coresets.points.flats import Flats, nearest_flat
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.sampling.subspace_sampling import importances
+from beam_coresets.sampling.subspace_sampling import calibrated, importances
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 
@@ -169,6 +169,18 @@ def test_calibration_brings_the_cost_nearer_and_leaves_certain_points_alone():
     before, after = np.sqrt((errors**2).mean(axis=1))
     assert (after < before).all()
     assert after[1] < 0.5 * before[1]
+
+
+def test_what_was_kept_for_certain_pays_for_no_other():
+    """Its weight changes by what brings all to the total alone."""
+    points, weights, _ = data(400, 4)
+    found = importances(points, weights, 2, 1, True, generator("certain"), 2)
+    rows = np.flatnonzero((np.arange(400) % 5 == 0) & (weights > 0))
+    probability = np.where(np.arange(400) % 10 == 0, 1.0, 0.2)
+    change = calibrated(points, weights, found, rows, probability) * probability[rows] / weights[rows]
+    certain = probability[rows] == 1
+    assert np.ptp(change[certain]) < 1e-9
+    assert np.ptp(change[~certain]) > 0.01
 
 
 def test_the_union_of_shards_coresets_is_a_coreset_with_property_1s_weights():

@@ -125,8 +125,9 @@ def test_the_multipliers_are_in_the_weights_and_the_mean_is_the_weighted_one():
     np.testing.assert_allclose(np.abs(direct @ found.bases[0].T), np.eye(2), atol=1e-6)
 
 
-def test_nothing_is_lost_where_there_is_room_and_the_cost_is_the_true_one():
-    decision = decided(Assignment(3, 3, "cyclic", 8), Relaxation(2, 0.1), dropped=(0, 2))
+@pytest.mark.parametrize("recovery", ["lp", "uniform"])
+def test_nothing_is_lost_where_there_is_room_and_the_cost_is_the_true_one(recovery):
+    decision = decided(Assignment(3, 3, "cyclic", 8), Relaxation(2, 0.1), (0, 2), recovery)
     found = principal_subspace(decision.coreset.points, decision.coreset.weights, 2)
     interval = proved_interval(decision, found)
     best = best_cost(points(), WEIGHTS, 2, False)

@@ -231,6 +231,17 @@ def test_a_fold_is_solved_from_scratch_and_keeps_to_the_constraint(constraint, q
     assert found.cost < 1.5 * model.cost
 
 
+def test_alpha_is_what_keeping_to_the_candidates_costs():
+    """Of three places off the clusters, all choices are tried."""
+    points, _ = tiny(3)
+    sample, constraint, places = sample_of(points), Constraint(min_size=2), points[:3] + 2.0
+    kept = solve_constrained(sample, 2, constraint, candidates=places, free=False)
+    left = solve_constrained(sample, 2, constraint, candidates=places)
+    assert kept.cost > 1.5 * left.cost
+    assert left.alpha == pytest.approx(kept.cost / left.cost)
+    assert kept.alpha == pytest.approx(kept.cost / left.cost, rel=0.05)
+
+
 def test_same_seed_same_model_and_init_is_where_it_starts():
     sample, constraint = grouped(150), Constraint(balanced=0.1)
     model = solve_constrained(sample, 4, constraint, seed=3)
