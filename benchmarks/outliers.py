@@ -8,11 +8,9 @@ of it, and k-means-- (Chawla and Gionis, SDM 2013) on all of it, each the best o
 lowest of all on the cleaned data, with ours from many starts on it.
 """
 import argparse
-import time
+import itertools
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sklearn.cluster import KMeans
 
 from beam_coresets.coordinator.decision import decide
@@ -122,24 +120,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="a cell of the comparison; the worst is shown")
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 4, 16])
     args = parser.parse_args()
-    console, cells = Console(width=140), [(kind, d) for kind in ("box", "far") for d in args.dims]
-    table = Table(title=f"{N:,} rows in {K} clusters, {K} centers, 8 shards, l = 2, one dropped")
-    names = ("precision", "recall", "ours", "KMeans, cleaned", "KMeans", "k-means--")
-    if args.coverage:
-        names = ("held", "half-width", "over 1.96 deviations", "bias over half-width")
-    for name in ("outliers", "d", "share", *(("z",) if args.coverage else ()), *names, "seconds"):
-        table.add_column(name, justify="right")
-    for kind, d in cells:
-        for share in (0.001, 0.01, 0.05):
-            for z in (1.0, 2.0) if args.coverage else (2.0,):
-                began = time.perf_counter()
-                if args.coverage:
-                    shown = [f"{z:g}", *(f"{v:.3f}" for v in coverage(kind, d, share, z, args.coverage))]
-                else:
-                    runs = np.array([compare(kind, d, share, seed) for seed in range(args.seeds)])
-                    shown = [f"{v:.4f}" for v in (*runs[:, :2].min(axis=0), *runs[:, 2:].max(axis=0))]
-                table.add_row(kind, str(d), f"{share:.1%}", *shown, f"{time.perf_counter() - began:.0f}")
-    console.print(table)
+    names = ("held", "half-width", "over 1.96 deviations", "bias over half-width")
+    if not args.coverage:
+        names = ("precision", "recall", "ours", "KMeans, cleaned", "KMeans", "k-means--")
+    print(f"{N:,} rows in {K} clusters, {K} centers, 8 shards, l = 2, one dropped: {', '.join(names)}")
+    powers = (1.0, 2.0) if args.coverage else (2.0,)
+    for kind, d, share, z in itertools.product(("box", "far"), args.dims, (0.001, 0.01, 0.05), powers):
+        if args.coverage:
+            found = coverage(kind, d, share, z, args.coverage)
+        else:
+            runs = np.array([compare(kind, d, share, seed) for seed in range(args.seeds)])
+            found = [*runs[:, :2].min(axis=0), *runs[:, 2:].max(axis=0)]
+        print(f"{kind} d={d:<3} {share:5.1%} z={z:g}  " + "  ".join(f"{v:7.4f}" for v in found), flush=True)
 
 
 if __name__ == "__main__":
