@@ -5,7 +5,7 @@ certificate's interval, doubt of cross-fitting included. Over sizes c of a shard
 b = 1/2 for independent draws and more where draws are spread evenly over few dimensions; so b is fitted, not supposed:
 
 1. two sizes are tried, each with a few seeds; a line through the mean logarithms gives the size for the target;
-2. that size is tried as well, and the line is drawn anew through the two sizes nearest to the target; until the size
+2. that size is tried as well, and the line is drawn anew through the sizes nearest to the target; until the size
    that the line names is one that was tried, but for `CLOSE`.
 
 Half-widths jump from seed to seed. The size named is one whose next half-width will keep to the target in `CHANCE` of
@@ -21,6 +21,7 @@ Half-widths are multiplied by the root of what that makes of the variance.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -45,7 +46,8 @@ CHANCE = 0.95  # that another run's half-width keeps to the target
 LEAST_A_CENTER, START_A_CENTER = 10, 20  # points of a shard
 APART = 4  # the factor between the first two sizes
 STEP = 8  # a size is at most so many times the largest one tried
-CLOSE = 1.15  # a size within this factor of one that was tried is as good as tried
+CLOSE = 1.15  # a size is as good as tried if it is within this factor of one that was, and so is its half-width
+WIDE = 1.2  # the factor between two sizes that a line is drawn through, as noise would tilt it
 ROUNDS = 6
 USABLE = 0.25  # of a pilot's rows may be drawn where it is a part of the input,
 UNSEEN = 0.2  # and the target is so much smaller then, for what is rarer than its rows
@@ -245,7 +247,7 @@ def size_for(pilot: Pilot, target: float) -> Named:
         size = min(math.ceil(wanted), usable)
         if size in found and size == usable and pilot.rows == pilot.held:
             size = math.ceil(NEARLY_ALL * usable)  # what keeps every row has no error, and says nothing of the others
-        if _near(found, size):
+        if _near(found, size, _line(list(found.values()), target)[0]):
             break
         found[size] = pilot.tried(size)
     return _named(pilot, target, found)
@@ -264,22 +266,31 @@ def _named(pilot: Pilot, target: float, found: dict[int, Tried]) -> Named:
         return Named(pilot.most if reached else None, reached, half, -slope, whole, tried)
     named = math.ceil(size)
     half = math.exp(level + slope * math.log(named))
-    return Named(named, False, half, -slope, _near(found, named), tried)
+    return Named(named, False, half, -slope, _near(found, named, slope), tried)
 
 
-def _near(found: dict[int, Tried], size: float) -> bool:
-    return any(1 / CLOSE <= size / each <= CLOSE for each in found)
+def _near(found: dict[int, Tried], size: float, slope: float) -> bool:
+    return min(abs(math.log(size / each)) for each in found) * max(1.0, abs(slope)) <= math.log(CLOSE)
 
 
 def _line(tried: Sequence[Tried], target: float) -> tuple[float, float]:
-    """Slope and level of the mean log half-width over the log size, through the two sizes nearest to the target."""
+    """Slope and level of the mean log half-width over the log size: through the two sizes nearest to the target, margin
+    included, on both sides of it where there are such; not through two that are closer than `WIDE`."""
     drawn = [each for each in tried if max(each.halves) > NOTHING]
     if not drawn:
         return 0.0, math.log(NOTHING)
     if len(drawn) < 2:
         return -0.5, float(drawn[0].logs.mean()) + 0.5 * math.log(drawn[0].size)
-    near = sorted(drawn, key=lambda each: abs(float(each.logs.mean()) - math.log(target)))[:2]
-    (x0, y0), (x1, y1) = ((math.log(each.size), float(each.logs.mean())) for each in near)
+    goal = math.log(target) - _margin(tried)
+    places = [(math.log(each.size), float(each.logs.mean())) for each in drawn]
+    (x0, y0), (x1, y1) = min(
+        itertools.combinations(places, 2),
+        key=lambda pair: (
+            abs(pair[0][0] - pair[1][0]) < math.log(WIDE),
+            (pair[0][1] > goal) == (pair[1][1] > goal),
+            abs(pair[0][1] - goal) + abs(pair[1][1] - goal),
+        ),
+    )
     slope = (y1 - y0) / (x1 - x0)
     return slope, y0 - slope * x0
 

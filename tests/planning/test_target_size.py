@@ -68,6 +68,15 @@ def test_a_law_that_bends_is_followed_to_where_it_is_asked():
     assert named.exponent > 1
 
 
+@pytest.mark.parametrize("target", [0.0105, 0.01, 0.0095])
+def test_where_it_falls_steeply_sizes_near_by_are_not_near_enough(target):
+    """As near all rows, of which the last few take the error with them."""
+    law = Law(lambda size: 0.0125 * ((1300 - size) / 500) ** 0.8 * (800 / size) ** 0.45, 0.01, 1228, 1228, k=10)
+    named = size_for(law, target)
+    assert target / 1.4 < law.half(named.size) < target / 1.04
+    assert named.checked
+
+
 def test_the_noisier_the_larger():
     sizes = [size_for(Law(lambda size: size**-0.5, spread), 0.02).size for spread in (0.0, 0.1, 0.3)]
     assert sizes == sorted(sizes)
@@ -77,13 +86,13 @@ def test_the_noisier_the_larger():
 
 
 def test_sizes_of_parts_are_extrapolated_and_with_more_room():
-    law = Law(lambda size: size**-0.5, usable=1000, most=10**6)
-    whole = size_for(Law(lambda size: size**-0.5), 0.01)
+    law = Law(lambda size: size**-0.5, 0.0, usable=1000, most=10**6)
+    whole = size_for(Law(lambda size: size**-0.5, 0.0), 0.01)
     law.rows *= 10
     named = size_for(law, 0.01)
     assert not named.checked
     assert max(law.sizes) == 1000
-    assert named.size > 1.2 * whole.size
+    assert named.size == pytest.approx(whole.size / 0.8**2, rel=0.05)
 
 
 def test_data_without_error_need_few_points():
@@ -140,6 +149,9 @@ def test_small_data_are_kept_whole_and_lost_shards_are_said():
     assert named.size == data.most
     assert data.half_width(named.size, 9) == (0.0, 2 * 200)
     lossy = dataclasses.replace(data, assignment=Assignment(4, 1), missing=1)
+    answered = [tuple(lossy.decided(20, seed)[0].recovery.trusted.any(axis=1)) for seed in lossy.seeds]
+    assert [sum(each) for each in answered] == [3] * 4
+    assert len(set(answered)) > 1
     assert size_for(lossy, 0.001).size is None
 
 
@@ -149,7 +161,7 @@ def test_a_part_of_the_input_tells_of_the_whole():
     part, rows = random_part(blocks_of(points, rows=1000), 2000)
     assert rows == 8000
     quarter = dataclasses.replace(whole, blocks=part)
-    assert quarter.usable < quarter.most / 3
+    assert quarter.usable == pytest.approx(quarter.most * quarter.held / 8000 / 4, rel=0.02)
     measured = np.mean([whole.half_width(150, seed)[0] for seed in range(4)])
     raw, told = (np.mean([data.half_width(150, seed)[0] for seed in range(4)])
                  for data in (dataclasses.replace(quarter, rows=quarter.held), quarter))  # fmt: skip
@@ -167,7 +179,7 @@ def test_a_random_part_is_chosen_by_id(most):
     if most >= 3000:
         assert len(ids) == 3000
         return
-    assert len(ids) > most / 4 or most == 1
+    assert len(ids) > 0.4 * most or most == 1
     assert [block.span for block in held] == [block.span for block in blocks]
     again, _ = random_part(reversed(blocks), most)
     assert set(ids) == set(np.concatenate([block.ids for block in again]))
