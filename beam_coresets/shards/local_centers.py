@@ -86,7 +86,10 @@ class LocalCenters(MergeReduce):
         if not weights.any():
             return sample.keep(np.empty(0, np.int64), np.empty(0)), 0.0
         seed = derive_seed(self.seed, shard, "local centers", ledger.digest())
-        found = solve_centers(sample.points, weights, self.count or self.sampler.k, 1.0, seed=seed)
+        count, restarts, swaps = self.sampler.k, None, None
+        if self.count is not None and self.count > count:  # a search would take long, and their cost is known anyway
+            count, restarts, swaps = self.count, 1, self.sampler.k
+        found = solve_centers(sample.points, weights, count, 1.0, seed=seed, restarts=restarts, swaps=swaps)
         size = np.bincount(found.index, weights, len(found.centers))
         used = np.flatnonzero(size)
         far = distances_to(sample.points, found.centers, found.index)
