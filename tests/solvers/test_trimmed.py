@@ -140,11 +140,11 @@ def test_a_refit_cuts_costs_where_the_emitted_centers_do():
     points, _ = _planted(4, n=300, m=10)
     sample = Coreset(points, np.ones(310), np.ones(310), np.arange(310, dtype=np.uint64))
     model = TrimmedCenters.of(sample, points[:5].astype(np.float64), 10.0, 2.0, "euclidean")
-    other = model.refit(sample, 1, True)
+    other = model.refit(sample, 1, False)
     assert other.threshold == model.threshold
-    assert trimmed_cost(other.clusters(sample)[1], sample.weights, 10) < trimmed_cost(
-        model.clusters(sample)[1], sample.weights, 10
-    )
+    best = solve_centers(points, np.ones(310), 5, left_out=10)
+    assert trimmed_cost(other.clusters(sample)[1], sample.weights, 10) < 1.2 * best.cost
+    assert other.refit(sample.keep(np.arange(5), np.ones(5)), 1, False) is other  # nothing would stay
 
 
 @pytest.mark.parametrize("left_out", [-1.0, 3.0, np.nan])
