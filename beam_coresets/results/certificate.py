@@ -199,11 +199,11 @@ def _shifted(interval: Interval, by: float) -> Interval:
     return dataclasses.replace(interval, estimate=interval.estimate + by, low=max(0.0, low), high=high)
 
 
-def _interval(decision: Decision, cost: Array, doubt: Array | None = None) -> Interval:
+def _interval(decision: Decision, cost: Array, doubt: float = 0.0) -> Interval:
     """The interval from the cost (m,) of each point of the evidence.
 
     Args:
-      doubt: (m,) of the cost, in the same direction for all points: its sum is a standard error.
+      doubt: a standard error beside that of the sample, before scaling over a loss.
     """
     evidence, recovery = decision.evidence, decision.recovery
     # In units in which the largest weight and cost are about one, as squares of them are needed.
@@ -213,8 +213,7 @@ def _interval(decision: Decision, cost: Array, doubt: Array | None = None) -> In
     estimate, error = sampling_error(decision, value)
     second = value * cost / np.maximum(recovery.holders, 1)[evidence.bucket]
     total = error.variance + loss_factor(recovery) / unit * float(second.sum())
-    if doubt is not None:
-        total += (float((shares(decision) / unit) @ (doubt / own)) * recovery.scale) ** 2
+    total += (doubt / unit / own * recovery.scale) ** 2
     standard_error = float(np.sqrt(total))
     half = _quantile(error.degrees) * standard_error
     low, high = max(0.0, estimate - half), estimate + half

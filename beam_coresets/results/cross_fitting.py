@@ -6,10 +6,11 @@ in(p) and out(p) the mean cost of point p under the solutions that have seen it,
 
     optimism = sum_p w (1 - 1 / w) (out(p) - in(p)) * (1 - 1 / folds)**RATE.
 
-All that a fold's solution may be better or worse than the emitted one (another local optimum) is in both and cancels. A
+All that a fold's solution may be better or worse than the others (another local optimum) is in both and cancels; what
+does not cancel is told from how the others do on what they have seen (`_gain`), and is part of the standard error. A
 point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
 with b = 1 where the best solution is clear and b = 1/2 where many are about as good; RATE is between, and DOUBT what
-that may be off by, as a standard error. Optimism above the cost itself is cut to it, and doubted as much.
+that may be off by, a standard error, too. Optimism above the cost itself is cut to it, and doubted as much.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
 is made to: the weights in each of 3 k small clusters of the sample are what they are in the whole sample.
@@ -45,11 +46,11 @@ Array = npt.NDArray[Any]
 class Optimism(NamedTuple):
     """Attributes:
     correction: (m,) what is to be added to each point's cost.
-    doubt: (m,) its standard error, the same way for all points.
+    doubt: the standard error of what all of it adds to the estimate, before the estimate is scaled over a loss.
     """
 
     correction: Array
-    doubt: Array
+    doubt: float
 
 
 def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optimism:
@@ -60,35 +61,70 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
       quick: two folds, and solutions that are searched for less.
     """
     sample, recovery, evidence = decision.evidence.sample, decision.recovery, decision.evidence
-    nothing = np.zeros(len(sample))
+    nothing = Optimism(np.zeros(len(sample)), 0.0)
     fold, folds = _dealt(decision, QUICK_FOLDS if quick else FOLDS)
     drawn = drawn_share(decision)
     weights = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
-    open_rows = drawn > 1e-9
+    open_rows = drawn > 1e-9  # what is known for certain is known to every fold
     if folds < 2 or not open_rows.any():
-        return Optimism(nothing, nothing)
+        return nothing
     cluster, clusters = _partition(sample, weights, len(model.centers))
-    outside, inside, seen = own.copy(), nothing.copy(), nothing.copy()
-    for number in range(folds):
-        left_out = (fold == number) & open_rows  # what is known for certain is known to every fold
-        stays = np.bincount(cluster[~left_out], minlength=clusters) > 0
-        left_out &= stays[cluster]  # a small cluster that nothing else stands for stays: the data has it
-        rest = _as_whole(weights, left_out, open_rows, cluster, clusters)
-        if not rest.any():
-            continue
-        solved = model.refit(dataclasses.replace(sample, weights=rest), number, quick)
-        cost = solved.unbiased_costs(sample)
-        outside[left_out] = cost[left_out]
-        inside[~left_out] += cost[~left_out]
-        seen[~left_out] += 1
-    gain = np.where(seen > 0, drawn * (outside - inside / np.maximum(seen, 1)), 0.0)
-    gain *= (1 - 1 / folds) ** RATE
-    # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
+    # A small cluster that nothing else stands for stays where it is left out: the data has it.
+    within = np.bincount(cluster * folds + fold, minlength=clusters * folds).reshape(clusters, folds)
+    left_out = open_rows & (within[cluster, fold] < within.sum(axis=1)[cluster])
     each = shares(decision)
+    costs = np.empty((folds, len(sample)))
+    for number in range(folds):
+        rest = _as_whole(weights, left_out & (fold == number), open_rows, cluster, clusters)
+        if not rest.any():
+            return nothing
+        costs[number] = model.refit(dataclasses.replace(sample, weights=rest), number, quick).unbiased_costs(sample)
+    part = np.where(left_out, each * drawn, 0.0)
+    totals = np.stack([np.bincount(fold, part * cost, folds) for cost in costs], axis=1)
+    gained, error = _gain(totals)
+    outside = costs[fold, np.arange(len(sample))]
+    gain = np.where(left_out, drawn * (outside - (costs.sum(axis=0) - outside) / (folds - 1)), 0.0)
+    # As much, fold by fold, as is left of it without the solutions' own levels.
+    size = np.bincount(fold, part * np.abs(own), folds)
+    by = np.divide(gained - np.bincount(fold, each * gain, folds), size, out=np.zeros(folds), where=size > 0)
+    gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)
+    rate = (1 - 1 / folds) ** RATE
+    gain, error = rate * gain, rate * error
+    # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
     total, most = abs(float(each @ gain)), float(each @ np.abs(own))
     believed = min(1.0, most / total) if total > 0 else 1.0
-    gain *= believed
-    return Optimism(gain, (DOUBT + 1 - believed) * gain)
+    return Optimism(gain * believed, float(np.hypot((DOUBT + 1 - believed) * total * believed, error * believed)))
+
+
+def _gain(totals: Array) -> tuple[Array, float]:
+    """What each fold's points cost more (folds,) under the solution that has not seen them, and the standard error of
+    the sum.
+
+    Solution g costs fold f about u_f + p_f v_g, with p_f the fold's size: some solutions are better than others. That
+    is fitted to what has been seen; what has not is compared with it, and varies as much about it as the rest does.
+
+    Args:
+      totals: (folds, folds) the cost of fold f's points under the solution without fold g.
+    """
+    folds = len(totals)
+    seen = ~np.eye(folds, dtype=bool)
+    size = np.abs(np.where(seen, totals, 0.0).sum(axis=1)) / (folds - 1)
+    if folds < 3 or not size.all():
+        return np.diag(totals) - np.where(seen, totals, 0.0).sum(axis=1) / max(1, folds - 1), 0.0
+    size /= size.mean()
+    row, column = np.indices((folds, folds))
+    design = np.zeros((folds, folds, 2 * folds))
+    design[row, column, row] = 1.0
+    design[row, column, folds + column] = size[:, None]
+    scale, unit = np.sqrt(size)[row][seen], unit_of(totals)  # as squares are needed
+    x, y = design[seen] / scale[:, None], totals[seen] / unit / scale
+    inverse = np.linalg.pinv(x)
+    known = inverse @ y
+    gained = np.diag(totals) - design[~seen] @ known * unit
+    free = len(y) - np.linalg.matrix_rank(x)
+    spread = float(((y - x @ known) ** 2).sum()) / max(1, free)
+    influence = design[~seen].sum(axis=0) @ inverse
+    return gained, float(np.sqrt(spread * (size.sum() + influence @ influence))) * unit
 
 
 def _dealt(decision: Decision, most: int) -> tuple[Array, int]:

@@ -13,8 +13,10 @@ shards V_r has few degrees of freedom (Satterthwaite).
 The sample measures its own error, too. Points come in the order in which they were drawn systematically, so that
 neighbours are alike; half the squared differences of neighbours estimate the variance of a systematic draw (Wolter,
 *Introduction to Variance Estimation*, 2007, section 8.2, estimator v2), here with the finite-population factor
-1 - 1 / w of each point. This V_s has as many degrees of freedom as points matter, and is too large by a third or so: a
-draw along a tree is more even than its neighbours tell.
+1 - 1 / w of each point. Of the `NEIGHBOURS` before and after a point the one counts that is most like it in place and
+weight, whatever it costs: the next may be of another cluster or ring, which were drawn apart. This V_s has as many
+degrees of freedom as points matter, and is still somewhat too large: a draw along a tree is more even than neighbours
+tell.
 
 So both are pooled, V_s with as many degrees of freedom as points matter but at most `PRIOR`: with few shards it is V_s
 that counts, with many V_r.
@@ -30,10 +32,15 @@ from scipy import sparse
 
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import Recovery
+from beam_coresets.points.coreset import Coreset
+from beam_coresets.points.magnitude import unit_of
 from beam_coresets.shards.assignment import pieces_of
 
 PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
 LEAST_DEGREES = 2.0  # and of that of very few points
+NEIGHBOURS = 2  # each way, of which the one most like a point tells its error
+LIKE = 1e-3  # difference of log weights below which only places count
+BLOCK = 4096  # rows that are compared at once
 DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
 
 Array = npt.NDArray[Any]
@@ -66,7 +73,7 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
     mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
     by_replicas = replica_variance(e, shard, bucket, mean, recovery)
     parts = value / np.maximum(recovery.holders, 1)[evidence.bucket]
-    variance, degrees = sample_variance(parts, drawn_share(decision), pieces(decision))
+    variance, degrees = sample_variance(parts, drawn_share(decision), pieces(decision), evidence.sample)
     if not np.isfinite(degrees):  # no point stands for others; missing rows may cost as much as the dearest
         each = shares(decision)
         missing = abs(float(recovery.weights.sum() - each.sum()))
@@ -123,29 +130,47 @@ def cells_of(decision: Decision) -> tuple[Array, Array, Array]:
     return shard, bucket, (np.cumsum(trusted) - 1)[place]
 
 
-def sample_variance(value: Array, drawn: Array, piece: Array) -> tuple[float, float]:
-    """V_s of `value.sum()`, and its degrees of freedom: the effective number of points, less one a piece.
+def sample_variance(value: Array, drawn: Array, piece: Array, sample: Coreset) -> tuple[float, float]:
+    """V_s of `value.sum()`, and its degrees of freedom: the effective number of points, less one.
 
     Args:
-      value, drawn, piece: (m,) of points in the order of drawing; `drawn` is 1 - 1 / w.
+      value, drawn, piece: (m,) of the sample's points, in the order of drawing; `drawn` is 1 - 1 / w.
     """
     rows = np.flatnonzero(drawn > 1e-9)
     if not len(rows):
         return 0.0, float("inf")
     rows = rows[np.argsort(piece[rows], kind="stable")]
     v, a = value[rows], drawn[rows]
-    names, of = np.unique(piece[rows], return_inverse=True)
-    count = np.bincount(of)
-    same = of[1:] == of[:-1]
-    squares = (v[1:] - v[:-1]) ** 2 * np.sqrt(a[1:] * a[:-1])
-    by_piece = np.bincount(of[1:][same], squares[same], len(names)) / 2
-    variance = float((by_piece * count / np.maximum(count - 1, 1)).sum())
+    other = _most_alike(sample.points[rows], sample.weights_ht[rows], piece[rows])
     # A piece of one point has no neighbour: it varies as if it might as well not have been drawn (Poisson sampling).
-    lone = (count == 1)[of]
-    variance += float((a[lone] * v[lone] ** 2).sum())
+    squares = np.where(other < 0, v**2, (v - v[other]) ** 2 / 2)
     weight = np.abs(v * a)
     effective = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
-    return variance, max(LEAST_DEGREES, effective - 1)
+    return float((a * squares).sum()), max(LEAST_DEGREES, effective - 1)
+
+
+def _most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.int64]:
+    """The row (m,) of the neighbour that is most like each point; -1 where its piece has no other.
+
+    Args:
+      points (m, d), weights (m,): of rows by piece (m,), in the order of drawing.
+    """
+    m = len(points)
+    scale, logs = points.dtype.type(unit_of(points)), np.log(np.maximum(weights, 1e-300))
+    best, other = np.full(m, np.inf), np.full(m, -1, np.int64)
+    for step in range(1, min(NEIGHBOURS, m - 1) + 1):
+        unlike = np.empty(m - step)
+        for low in range(0, m - step, BLOCK):
+            here, there = points[low : low + BLOCK][: m - step - low], points[low + step : low + step + BLOCK]
+            apart = here / scale - there / scale
+            unlike[low : low + len(apart)] = np.einsum("ij,ij->i", apart, apart)
+        unlike *= LIKE + np.abs(logs[step:] - logs[:-step])
+        unlike[piece[step:] != piece[:-step]] = np.inf
+        for mine, its in ((slice(0, m - step), slice(step, m)), (slice(step, m), slice(0, m - step))):
+            nearer = unlike < best[mine]
+            best[mine] = np.where(nearer, unlike, best[mine])
+            other[mine] = np.where(nearer, np.arange(m)[its], other[mine])
+    return other
 
 
 def replica_variance(e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery) -> SamplingError | None:

@@ -15,6 +15,7 @@ from scipy import stats
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span, blocks_of
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.certificate import fitted_interval, fixed_interval
 from beam_coresets.results.sampling_error import LEAST_DEGREES, PRIOR, sample_variance
@@ -206,13 +207,21 @@ def test_a_few_rows_that_were_left_out_leave_an_error(rows):
 
 
 def test_neighbours_and_points_without_one_tell_the_error_of_a_draw():
-    """By hand: n / (n - 1) sum of a (v - v')^2 / 2 along each piece; alone, as in Poisson sampling, a v^2."""
-    value, drawn = np.array([1.0, 3.0, 2.0, 7.0, 100.0]), np.array([0.5, 0.5, 0.5, 0.8, 0.0])
-    alone, degrees = sample_variance(value[3:], drawn[3:], np.array([0, 0]))
-    assert (alone, degrees) == (pytest.approx(0.8 * 49), LEAST_DEGREES)
-    found, _ = sample_variance(value, drawn, np.array([0, 0, 0, 1, 1]))
-    assert found == pytest.approx(3 / 2 * 0.5 * (4 + 1) / 2 + 0.8 * 49)
-    assert sample_variance(value[4:], drawn[4:], np.array([0])) == (0.0, math.inf)
+    """By hand: sum of a (v - v')^2 / 2, v' the neighbour most alike; alone, as in Poisson sampling, a v^2."""
+    value, drawn = np.array([1.0, 3.0, 2.0, 7.0, 100.0]), np.array([0.5, 0.5, 0.4, 0.8, 0.0])
+    piece, points = np.array([0, 0, 0, 1, 1]), np.array([[0.0], [1.0], [1.1], [5.0], [9.0]])
+
+    def found(rows, weights):
+        sample = Coreset(points[rows], weights[rows], weights[rows], np.arange(len(points))[rows])
+        return sample_variance(value[rows], drawn[rows], piece[rows], sample)
+
+    same = np.full(5, 2.0)
+    assert found(slice(3, 5), same) == (pytest.approx(0.8 * 49), LEAST_DEGREES)
+    assert found(slice(4, 5), same) == (0.0, math.inf)
+    by_place = 0.5 * (1 - 3) ** 2 / 2 + 0.5 * (3 - 2) ** 2 / 2 + 0.4 * (2 - 3) ** 2 / 2
+    assert found(slice(5), same)[0] == pytest.approx(by_place + 0.8 * 49)
+    by_weight = 0.5 * (1 - 2) ** 2 / 2 + 0.5 * (3 - 2) ** 2 / 2 + 0.4 * (2 - 1) ** 2 / 2
+    assert found(slice(5), np.array([2.0, 8.0, 2.0, 2.0, 2.0]))[0] == pytest.approx(by_weight + 0.8 * 49)
 
 
 @functools.cache
