@@ -67,6 +67,7 @@ SUMMARIES = pa.schema([
     ("cost_low", pa.float64()),
     ("cost_high", pa.float64()),
     ("cost_basis", pa.string()),
+    ("trust", pa.string()),
     ("points", pa.int64()),
     ("coreset_points", pa.int64()),
     ("centers", pa.int64()),

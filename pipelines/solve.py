@@ -309,7 +309,7 @@ def _publish(claims: Claims, summaries: Sequence[Summary]) -> None:
 
 
 def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
-    names = ("window_start", "window_end", "key", "k", "centers", "cost", "cost_low", "cost_high")
+    names = ("window_start", "window_end", "key", "k", "centers", "cost", "cost_low", "cost_high", "trust")
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(names)
@@ -356,7 +356,7 @@ def _show_curve(rows: list[Row], windows: int, console: Console) -> None:
         table.add_column(name, justify="right")
     before = None
     for row in rows:
-        interval = f"{show.number(row['cost_low'])} to {show.number(row['cost_high'])}"
+        interval = f"{show.number(row['cost_low'])} to {show.number(row['cost_high'])}{show.weak(row)}"
         gain = "" if not before or row["cost"] is None else f"{row['cost'] / before - 1:+.1%}"
         table.add_row(str(row["k"]), show.number(row["cost"]), interval, gain)
         before = row["cost"]

@@ -69,6 +69,7 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "cost_low": known(interval.low),
         "cost_high": known(interval.high),
         "cost_basis": interval.basis,
+        "trust": interval.trust,
         "points": decision.points,
         "coreset_points": len(decision.coreset),
         "centers": centers,

@@ -31,6 +31,7 @@ from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import Metric
 from beam_coresets.results.cross_fitting import optimism
 from beam_coresets.results.sampling_error import cells_of, sampling_error, shares
+from beam_coresets.results.trust import BOUND_ONLY, MEASURED, UNPROVED, verdict
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
 LEVEL = 0.95
@@ -52,6 +53,8 @@ class Interval:
       basis: what the error was measured by: "replicas", "replicas, one-holder buckets imputed", "sample", "exact" (no
         error: every row is there), "out of range" (more than 1.8e308), or "none"; or what proves it: "triangle
         inequality", "relaxed coresets".
+      trust: `MEASURED`, "weak: REASON" where intervals like this one hold less often than they say
+        (`beam_coresets.results.trust`), `BOUND_ONLY` where nothing but a bound is known; None where nothing is.
     """
 
     estimate: float
@@ -61,12 +64,13 @@ class Interval:
     degrees: float
     basis: str
     rounding: float = 0.0
+    trust: str | None = MEASURED
 
 
 def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: Metric = "euclidean") -> Interval:
     """The cost of centers that were chosen without looking at this sample."""
     if not len(decision.evidence.sample):
-        return _nothing()
+        return nothing_known()
     _, cost = point_costs(decision.evidence.sample.points, centers, z, metric)
     return _interval(decision, cost)
 
@@ -81,7 +85,7 @@ def fitted_interval(
 def model_interval(decision: Decision, model: Model, quick: bool = False) -> Interval:
     """The cost of what was solved on the decision's own coreset (cross-fitted).
 
-    `quick` makes two folds and seeds and descends only, without swaps: for thousands of small keys.
+    `quick` makes three folds and seeds and descends only, without swaps: for thousands of small keys.
 
     Where nothing was drawn (the coreset holds every row) the cost is known: basis "exact".
     """
@@ -93,11 +97,12 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
         known = float(shares(decision) @ cost) + model.constant
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     if not len(sample):
-        return _nothing()
+        return nothing_known()
     own, known_cost = model.unbiased_costs(sample), model.calibrated_cost
     by = model.constant if known_cost is None else known_cost - _interval(decision, own).estimate
     found = optimism(decision, model, own, quick)
-    return _shifted(_interval(decision, own + found.correction, found.doubt), by)
+    interval = _shifted(_interval(decision, own + found.correction, found.doubt), by)
+    return dataclasses.replace(interval, trust=verdict(decision, own, found))
 
 
 def proved_interval(decision: Decision, model: Model) -> Interval:
@@ -121,7 +126,7 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     if local is None:
         raise ValueError("decision: must be on summaries of kind local_centers or pca, got coresets")
     if not recovery.covered.any():
-        return _nothing()
+        return nothing_known()
     b = recovery.multipliers.max(axis=1)
     each = model.costs(evidence.sample)[1] if len(evidence.sample) else np.empty(0)
     cost = np.bincount(evidence.shard, evidence.sample.weights * each, len(b)).astype(np.float64)
@@ -136,7 +141,9 @@ def proved_interval(decision: Decision, model: Model) -> Interval:
     high = upper / float(counted.min()) if recovery.coverage == 1 else float("nan")
     nan = float("nan")
     basis += ", local costs estimated" if local.estimated else ""
-    return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis, rounding / float(counted.min()))
+    trust = UNPROVED if local.estimated else BOUND_ONLY
+    off = rounding / float(counted.min())
+    return Interval(estimate, lower / float(counted.max()), high, nan, nan, basis, off, trust)
 
 
 def _rounding(decision: Decision, model: Model, b: Array) -> float:
@@ -159,7 +166,7 @@ def in_range(interval: Interval) -> Interval:
     if interval.basis == "none" or np.isfinite(interval.estimate):
         return interval
     nan = float("nan")
-    return Interval(nan, nan, nan, nan, nan, "out of range")
+    return Interval(nan, nan, nan, nan, nan, "out of range", trust=None)
 
 
 def nothing_drawn(decision: Decision) -> bool:
@@ -186,9 +193,10 @@ def _quantile(degrees: float) -> float:
     return float(special.stdtrit(min(max(1.0, degrees), 1e9), (1 + LEVEL) / 2))
 
 
-def _nothing() -> Interval:
+def nothing_known() -> Interval:
+    """Where there are no points, or no centers."""
     nan = float("nan")
-    return Interval(nan, nan, nan, nan, nan, "none")
+    return Interval(nan, nan, nan, nan, nan, "none", trust=None)
 
 
 def _shifted(interval: Interval, by: float) -> Interval:

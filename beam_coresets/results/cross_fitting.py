@@ -34,7 +34,7 @@ from beam_coresets.shards.assignment import pieces_of
 from beam_coresets.solvers.model import Model
 
 FOLDS = 5
-QUICK_FOLDS = 2
+QUICK_FOLDS = 3
 RATE = 0.75
 DOUBT = 0.06  # share of the optimism
 PARTITION = 3  # small clusters a center,
@@ -58,7 +58,7 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
 
     Args:
       own: (m,) each point's cost under the solution.
-      quick: two folds, and solutions that are searched for less.
+      quick: three folds, and solutions that are searched for less.
     """
     sample, recovery, evidence = decision.evidence.sample, decision.recovery, decision.evidence
     nothing = Optimism(np.zeros(len(sample)), 0.0)

@@ -29,7 +29,7 @@ from beam_coresets.results.answer_rows import (
     schema_of,
     summary_row,
 )
-from beam_coresets.results.certificate import Interval, in_range, model_interval
+from beam_coresets.results.certificate import in_range, model_interval, nothing_known
 from beam_coresets.results.question import Question
 from beam_coresets.results.sampling_error import row_weight
 from beam_coresets.results.weak_coreset import Candidates
@@ -175,8 +175,7 @@ def summarize(
         raise ValueError(f"weight_column: must add up to less than 1.8e308, got {decision.total_weight}")
     coreset = decision.coreset
     ids = printed_ids(coreset, names or {})
-    nan = float("nan")
-    interval = Interval(nan, nan, nan, nan, nan, "none")
+    interval = nothing_known()
     model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
         at = None if candidates is None else candidates.points

@@ -24,6 +24,7 @@ def line(row: dict[str, Any]) -> str:
     cost = number(row["cost"], 5)
     if row["cost"] is not None and row["cost_high"] is not None and row["cost"] > 0:
         cost += f" ± {100 * (row['cost_high'] - row['cost_low']) / 2 / row['cost']:.1f} %"
+        cost += " (weak)" if (row["trust"] or "").startswith("weak") else ""
     reason = str(row["reason"]) + (f" r{row['revision']}" if row["revision"] > 1 else "")
     text = _FORM.format(
         _window(row), answered, reason, number(row["coverage"], 4), f"{row['points']:,}", lag, cost

@@ -23,6 +23,11 @@ def number(value: float | None, digits: int = 6) -> str:
     return f"{value:,.{digits}g}" if not 1e6 <= abs(value) < 1e15 or value != int(value) else f"{value:,.0f}"
 
 
+def weak(row: dict[str, Any]) -> str:
+    """A mark behind an interval that may hold less often than it says."""
+    return " [yellow](weak)[/]" if (row["trust"] or "").startswith("weak") else ""
+
+
 def shards(numbers: list[int]) -> str:
     """Shard numbers, shortened where there are many."""
     shown = ", ".join(map(str, numbers[:20]))
@@ -63,7 +68,7 @@ def several(named: Sequence[tuple[str, dict[str, Any]]], output: str, console: C
     for name in ("key", "points", "total weight", "coverage", "cost", "95 % interval", "centers"):
         table.add_column(name, justify="left" if name == "key" else "right")
     for name, row in sorted(named, key=lambda each: (-each[1]["total_weight"], each[0]))[:MOST_LINES]:
-        interval = f"{number(row['cost_low'])} to {number(row['cost_high'])}"
+        interval = f"{number(row['cost_low'])} to {number(row['cost_high'])}{weak(row)}"
         shown = [number(row[name]) for name in ("total_weight", "coverage", "cost")]
         table.add_row(escape(name), f"{row['points']:,}", *shown, interval, str(row["centers"]))
     console.print(table, highlight=False)
@@ -97,6 +102,8 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
     if row["degraded"]:
         answered += "  [red](degraded)[/]"
     interval = f"95 % interval {number(row['cost_low'])} to {number(row['cost_high'])}   (by {row['cost_basis']})"
+    if (row["trust"] or "").startswith("weak"):
+        interval += f"  [yellow]({escape(row['trust'])})[/]"
     if row["cost_basis"] == "exact":
         interval = "exact: the coreset holds every row"
     if row["summary"] in PROVED:

@@ -114,6 +114,7 @@ def test_a_range_of_k_is_a_curve(run, tmp_path, capsys):
         row = summary_row(tmp_path / "to" / folder)
         for name in ("k", "centers", "cost", "cost_low", "cost_high"):
             assert float(line[name]) == row[name]
+        assert line["trust"] == row["trust"]
         assert len(rows_in(tmp_path / "to" / folder, "centers")) == row["k"]
         assert not (tmp_path / "to" / folder / "coreset").exists()
     points, weights, *_ = coreset_of(run)

@@ -27,6 +27,7 @@ class SummaryRow(NamedTuple):
     cost_low: Optional[float]
     cost_high: Optional[float]
     cost_basis: str
+    trust: Optional[str]
     points: int
     coreset_points: int
     centers: int

@@ -1,0 +1,53 @@
+"""What an interval is worth, told by what the coreset itself shows.
+
+Intervals hold as often as they say where many sampled points stand behind the cost, and the centers gain little on them
+that they do not on the data. `verdict` says where that is not so; its thresholds are from the cells of
+`benchmarks/interval_coverage.py`, in which such intervals held in less than 90 % of the trials.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.coordinator.decision import Decision
+from beam_coresets.results.cross_fitting import Optimism
+from beam_coresets.results.sampling_error import drawn_share, shares
+
+MEASURED = "measured"
+BOUND_ONLY = "bound only"
+UNPROVED = "weak: the shards' own costs are estimates, so the bound is not proved (coreset_size)"
+
+MOST_OPTIMISM = 0.2  # of the cost
+LEAST_POINTS = 12.0  # effective ones behind the cost that was drawn
+MOST_ON_ONE = 0.1  # share of the cost on one point, where buckets are lost
+MATTERS = 0.01  # share of the cost that was drawn, below which the rest is known
+
+Array = npt.NDArray[Any]
+
+
+def verdict(decision: Decision, own: Array, found: Optimism) -> str:
+    """`MEASURED`, or "weak: REASON" with the option that would help.
+
+    Args:
+      own: (m,) each point's cost under the solution.
+      found: what the solution gains on them.
+    """
+    cost = shares(decision) * np.abs(own)
+    total = float(cost.sum())
+    if not total > 0:
+        return MEASURED
+    open_cost = cost * drawn_share(decision) / total
+    dearest = float(cost.max()) / total
+    if decision.recovery.coverage < 1 and dearest > MOST_ON_ONE:
+        return f"weak: one point is {dearest:.0%} of the cost, and rows are missing (replication, outliers)"
+    if open_cost.sum() < MATTERS:
+        return MEASURED
+    effective = float(open_cost.sum() ** 2 / (open_cost**2).sum())
+    if effective < LEAST_POINTS:
+        return f"weak: {effective:.0f} points are most of the cost (coreset_size, outliers)"
+    gain = abs(float(shares(decision) @ found.correction)) / total
+    if gain > MOST_OPTIMISM:
+        return f"weak: the centers gain {gain:.0%} on the sample that they were solved on (coreset_size, fewer k)"
+    return MEASURED
