@@ -81,11 +81,11 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
         costs[number] = model.refit(dataclasses.replace(sample, weights=rest), number, quick).unbiased_costs(sample)
     part = np.where(left_out, each * drawn, 0.0)
     totals = np.stack([np.bincount(fold, part * cost, folds) for cost in costs], axis=1)
-    gained, error = _gain(totals)
+    size = np.bincount(fold, part * np.abs(own), folds)
+    gained, error = _gain(totals, size)
     outside = costs[fold, np.arange(len(sample))]
     gain = np.where(left_out, drawn * (outside - (costs.sum(axis=0) - outside) / (folds - 1)), 0.0)
     # As much, fold by fold, as is left of it without the solutions' own levels.
-    size = np.bincount(fold, part * np.abs(own), folds)
     by = np.divide(gained - np.bincount(fold, each * gain, folds), size, out=np.zeros(folds), where=size > 0)
     gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)
     rate = (1 - 1 / folds) ** RATE
@@ -96,22 +96,23 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     return Optimism(gain * believed, float(np.hypot((DOUBT + 1 - believed) * total * believed, error * believed)))
 
 
-def _gain(totals: Array) -> tuple[Array, float]:
+def _gain(totals: Array, size: Array) -> tuple[Array, float]:
     """What each fold's points cost more (folds,) under the solution that has not seen them, and the standard error of
     the sum.
 
     Solution g costs fold f about u_f + p_f v_g, with p_f the fold's size: some solutions are better than others. That
     is fitted to what has been seen; what has not is compared with it, and varies as much about it as the rest does.
+    With two folds, or one that costs nothing, levels are not told apart, and the error is not known (0).
 
     Args:
       totals: (folds, folds) the cost of fold f's points under the solution without fold g.
+      size: (folds,) in proportion to what a fold costs under any solution.
     """
     folds = len(totals)
     seen = ~np.eye(folds, dtype=bool)
-    size = np.abs(np.where(seen, totals, 0.0).sum(axis=1)) / (folds - 1)
     if folds < 3 or not size.all():
         return np.diag(totals) - np.where(seen, totals, 0.0).sum(axis=1) / max(1, folds - 1), 0.0
-    size /= size.mean()
+    size = size / size.mean()
     row, column = np.indices((folds, folds))
     design = np.zeros((folds, folds, 2 * folds))
     design[row, column, row] = 1.0
