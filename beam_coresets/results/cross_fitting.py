@@ -9,8 +9,9 @@ in(p) and out(p) the mean cost of point p under the solutions that have seen it,
 All that a fold's solution may be better or worse than the others (another local optimum) is in both and cancels; what
 does not cancel is told from how the others do on what they have seen (`_gain`), and is part of the standard error. A
 point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
-with b = 1 where the best solution is clear and b = 1/2 where many are about as good; RATE is between, and DOUBT what
-that may be off by, a standard error, too. Optimism above the cost itself is cut to it, and doubted as much.
+with b = 1 where the best solution is clear and b = 1/2 where many are about as good, as where data has no clusters: the
+latter counts. DOUBT is what that may be off by, a standard error, too.
+Optimism above the cost itself is cut to it, and doubted as much.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
 is made to: the weights in each of 3 k small clusters of the sample are what they are in the whole sample.
@@ -35,7 +36,7 @@ from beam_coresets.solvers.model import Model
 
 FOLDS = 5
 QUICK_FOLDS = 3
-RATE = 0.75
+RATE = 0.5
 DOUBT = 0.06  # share of the optimism
 PARTITION = 3  # small clusters a center,
 LEAST_POINTS = 8  # of so many points on average
