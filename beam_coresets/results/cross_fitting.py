@@ -14,7 +14,7 @@ latter counts. DOUBT is what that may be off by, a standard error, too.
 Optimism above the cost itself is cut to it, and doubted as much.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
-is made to: the weights in each of 3 k small clusters of the sample are what they are in the whole sample.
+is made to: the weights in each of k clusters of the sample are what they are in the whole sample.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FOLDS = 5
 QUICK_FOLDS = 3
 RATE = 0.5
 DOUBT = 0.06  # share of the optimism
-PARTITION = 3  # small clusters a center,
+PARTITION = 1  # small clusters a center,
 LEAST_POINTS = 8  # of so many points on average
 
 Array = npt.NDArray[Any]
