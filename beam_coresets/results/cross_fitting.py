@@ -64,7 +64,7 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     sample, recovery, evidence = decision.evidence.sample, decision.recovery, decision.evidence
     nothing = Optimism(np.zeros(len(sample)), 0.0)
     fold, folds = _dealt(decision, QUICK_FOLDS if quick else FOLDS)
-    drawn = drawn_share(decision)
+    drawn = 1 - (1 - drawn_share(decision)) / recovery.scale  # what is scaled over has not been seen either
     weights = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
     open_rows = drawn > 1e-9  # what is known for certain is known to every fold
     if folds < 2 or not open_rows.any():

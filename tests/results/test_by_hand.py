@@ -242,3 +242,13 @@ def test_three_folds_or_two_still_tell_a_gain():
     for folds in (2, 3):
         totals = np.full((folds, folds), 10.0) + np.diag([0.5] * folds)
         np.testing.assert_allclose(_gain(totals, np.ones(folds))[0], 0.5)
+
+
+def test_what_is_scaled_over_counts_as_not_seen():
+    """A point that is known, w = 1, stands for 1 / f - 1 lost ones."""
+    decision, model = decided(Assignment(6, 1, "cyclic", 60), 4000, (1,)), Told(0.5)
+    sample, scale = decision.evidence.sample, decision.recovery.scale
+    assert scale == pytest.approx(60 / 50)
+    assert (sample.weights_ht == 1).all()
+    found = optimism(decision, model, np.ones(len(sample)), False)
+    np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * (1 - 1 / 5) ** 0.5)

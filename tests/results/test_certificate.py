@@ -282,3 +282,24 @@ def test_where_nothing_is_drawn_the_cost_is_known():
     assert lossy.standard_error > 0
     sampled = decide(shard_reports([whole], MergeReduce(Sampler(3, 20), scheme)), Policy(scheme))
     assert fitted_interval(sampled, centers).basis.startswith("replicas")
+
+
+def test_intervals_say_what_they_are_worth():
+    """Plain data is measured; so few points a center, so few points, and a few lost rows that cost the most are not."""
+    rng = generator("trust")
+    plain = rng.standard_normal((4000, 3)).astype(np.float32)
+    heavy = plain.copy()
+    heavy[:8] *= 200
+
+    def said(data, k, size, shards=4, lost=0, replication=1):
+        scheme = Assignment(shards, replication, "cyclic", 64)
+        reports = shard_reports(blocks_of(data, rows=500), MergeReduce(Sampler(k, size), scheme, 0))
+        found = decide(reports[lost:], Policy(scheme))
+        return fitted_interval(found, solve_centers(found.coreset.points, found.coreset.weights, k).centers).trust
+
+    assert said(plain, 5, 200) == said(heavy, 5, 200) == said(plain, 5, 200, lost=1) == "measured"
+    assert said(heavy, 5, 200, lost=1, replication=2) == "measured"
+    assert said(plain, 60, 360, 1).startswith("weak: the centers gain")
+    assert said(plain, 1, 12, 1).startswith("weak: ")
+    assert said(heavy, 5, 200, lost=1).startswith("weak: what is missing is like")
+    assert said(plain, 5, 4000) == "measured"  # every row is there
