@@ -13,7 +13,7 @@ shards V_r has few degrees of freedom (Satterthwaite).
 The sample measures its own error, too. Points come in the order in which they were drawn systematically, so that
 neighbours are alike; half the squared differences of neighbours estimate the variance of a systematic draw (Wolter,
 *Introduction to Variance Estimation*, 2007, section 8.2, estimator v2), here with the finite-population factor
-1 - 1 / w of each point. Of the `NEIGHBOURS` before and after a point the one counts that is most like it in place and
+1 - 1 / w of each point. Of the `ADJACENT` before and after a point the one counts that is most like it in place and
 weight, whatever it costs: the next may be of another cluster or ring, which were drawn apart. This V_s has as many
 degrees of freedom as points matter, and is still somewhat too large: a draw along a tree is more even than neighbours
 tell.
@@ -38,7 +38,7 @@ from beam_coresets.shards.assignment import pieces_of
 
 PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
 LEAST_DEGREES = 2.0  # and of that of very few points
-NEIGHBOURS = 2  # each way, of which the one most like a point tells its error
+ADJACENT = 2  # each way, of which the one most like a point tells its error
 LIKE = 1e-3  # difference of log weights below which only places count
 BLOCK = 4096  # rows that are compared at once
 DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
@@ -158,7 +158,7 @@ def _most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.i
     m = len(points)
     scale, logs = points.dtype.type(unit_of(points)), np.log(np.maximum(weights, 1e-300))
     best, other = np.full(m, np.inf), np.full(m, -1, np.int64)
-    for step in range(1, min(NEIGHBOURS, m - 1) + 1):
+    for step in range(1, min(ADJACENT, m - 1) + 1):
         unlike = np.empty(m - step)
         for low in range(0, m - step, BLOCK):
             here, there = points[low : low + BLOCK][: m - step - low], points[low + step : low + step + BLOCK]

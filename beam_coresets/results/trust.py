@@ -1,9 +1,9 @@
 """What an interval is worth, told by what the coreset itself shows.
 
-Intervals hold as often as they say where many sampled points stand behind the cost, the centers gain little on them that
-they do not on the data, and what is scaled over is not a few rows that cost as much as all others. `verdict` says where
-that is not so. Its thresholds were chosen on shapes, sizes and losses of `benchmarks/coverage.py`: nothing is proved of
-them.
+Intervals hold as often as they say where many sampled points stand behind the cost, the centers gain little on them
+that they do not on the data, and what is scaled over is not a few rows that cost as much as all others. `verdict` says
+where that is not so. Its thresholds were chosen on shapes, sizes and losses of `benchmarks/coverage.py`: nothing is
+proved of them.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOUND_ONLY = "bound only"
 UNPROVED = "weak: the shards' own costs are estimates, so the bound is not proved (coreset_size)"
 
 MOST_OPTIMISM = 0.45  # of the cost
-LEAST_POINTS = 15.0  # effective ones behind the cost that was drawn
+LEAST_EFFECTIVE = 15.0  # effective ones behind the cost that was drawn
 LEAST_LOST = 20.0  # effective rows among those that are scaled over
 MATTERS = 0.01  # share of the cost that was drawn, below which the rest is known
 
@@ -48,7 +48,7 @@ def verdict(decision: Decision, own: Array, found: Optimism) -> str:
     if open_cost.sum() < MATTERS:
         return MEASURED
     effective = float(open_cost.sum() ** 2 / (open_cost**2).sum())
-    if effective < LEAST_POINTS:
+    if effective < LEAST_EFFECTIVE:
         return f"weak: {effective:.0f} points are most of the cost (coreset_size, outliers)"
     gain = abs(float(shares(decision) @ found.correction)) / total
     if gain > MOST_OPTIMISM:
