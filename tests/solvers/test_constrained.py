@@ -197,7 +197,7 @@ def test_what_is_proved_by_trying_all_candidates_holds(seed, z, free, drawn):
     best = optimum(points, index, bounds, z)
     assert model.factor is None or model.cost <= model.factor * best * (1 + 1e-6)
     if drawn:
-        assert model.factor <= 2 if z == 2 else model.factor <= 2**z + 1e-6
+        assert model.factor <= (2 if z == 2 else 2**z) * (1 + 1e-6)
 
 
 def test_choices_up_to_the_order_of_clusters_alike_are_all_tried_where_they_are_few():
