@@ -69,7 +69,7 @@ def test_solve_and_rollup_go_on_from_a_batch(golden, tmp_path, name):
         (row,) = rows_in(tmp_path / word, "summaries")
         assert (row["points"], row["coverage"], row["replication"]) == (239, 1.0, 2)
         assert row["total_weight"] == pytest.approx(478, rel=1e-12)
-        assert row["cost"] == pytest.approx(before["cost"], rel=0.3)
+        assert row["cost_low"] <= before["cost"] <= row["cost_high"]  # `weak` has some ten points
         assert (tmp_path / word / "scale.json").exists() == (name == "scaled")
     run("solve", "--input", golden / name, "--output", tmp_path / "balanced", "--k", 3, "--balanced", 0.1)
     weights = [center["weight"] for center in rows_in(tmp_path / "balanced", "centers")]

@@ -10,8 +10,9 @@ All that a fold's solution may be better or worse than the others (another local
 does not cancel is told from how the others do on what they have seen (`_gain`), and is part of the standard error. A
 point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
 with b = 1 where the best solution is clear and b = 1/2 where many are about as good, as where data has no clusters: the
-latter counts. DOUBT is what that may be off by, a standard error, too.
-Optimism above the cost itself is cut to it, and doubted as much.
+latter counts. Where the sample is a large part q of the rows, what a fold leaves out is missed more: by the variance of
+samples without replacement, (1 - q) / (1 - q (1 - 1 / folds)) of the optimism is left (`unseen` is 1 - q). DOUBT is
+what that may be off by, a standard error, too. Optimism above the cost itself is cut to it, and doubted as much.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
 is made to: the weights in each of k clusters of the sample are what they are in the whole sample.
@@ -89,7 +90,9 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     # As much, fold by fold, as is left of it without the solutions' own levels.
     by = np.divide(gained - np.bincount(fold, each * gain, folds), size, out=np.zeros(folds), where=size > 0)
     gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)
-    rate = (1 - 1 / folds) ** RATE
+    unseen = float((each * np.abs(own))[open_rows] @ drawn[open_rows])
+    unseen /= max(1e-300, float((each * np.abs(own))[open_rows].sum()))
+    rate = (1 - 1 / folds) ** RATE * unseen / max(1e-300, unseen + (1 - unseen) / folds)
     gain, error = rate * gain, rate * error
     # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
     total, most = abs(float(each @ gain)), float(each @ np.abs(own))

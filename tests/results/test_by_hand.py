@@ -162,7 +162,9 @@ def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quic
     assert len(model.seen) == folds
     times = np.add.reduce([each.weights == 0 for each in model.seen])
     others = 1 - 1 / np.maximum(sample.weights_ht, 1)
-    expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.5, 0.0)
+    drawn = others > 0
+    q = 1 - (shares(decision) * others)[drawn].sum() / shares(decision)[drawn].sum()
+    expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.5 * (1 - q) / (1 - q * (1 - 1 / folds)), 0.0)
     assert (times == 1).mean() > 0.8  # but for the only ones of small clusters, and rows that are known for certain
     np.testing.assert_allclose(found.correction, expected, atol=1e-12)
     assert found.doubt == pytest.approx(0.06 * (shares(decision) @ expected))
@@ -251,4 +253,5 @@ def test_what_is_scaled_over_counts_as_not_seen():
     assert scale == pytest.approx(60 / 50)
     assert (sample.weights_ht == 1).all()
     found = optimism(decision, model, np.ones(len(sample)), False)
-    np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * (1 - 1 / 5) ** 0.5)
+    rate = (1 - 1 / 5) ** 0.5 * (1 - 1 / scale) / (1 - 1 / scale + 1 / scale / 5)
+    np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * rate)
