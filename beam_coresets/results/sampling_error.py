@@ -141,7 +141,7 @@ def sample_variance(value: Array, drawn: Array, piece: Array, sample: Coreset) -
         return 0.0, float("inf")
     rows = rows[np.argsort(piece[rows], kind="stable")]
     v, a = value[rows], drawn[rows]
-    other = _most_alike(sample.points[rows], sample.weights_ht[rows], piece[rows])
+    other = most_alike(sample.points[rows], sample.weights_ht[rows], piece[rows])
     # A piece of one point has no neighbour: it varies as if it might as well not have been drawn (Poisson sampling).
     squares = np.where(other < 0, v**2, (v - v[other]) ** 2 / 2)
     weight = np.abs(v * a)
@@ -149,7 +149,7 @@ def sample_variance(value: Array, drawn: Array, piece: Array, sample: Coreset) -
     return float((a * squares).sum()), max(LEAST_DEGREES, effective - 1)
 
 
-def _most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.int64]:
+def most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.int64]:
     """The row (m,) of the neighbour that is most like each point; -1 where its piece has no other.
 
     Args:

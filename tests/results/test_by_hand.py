@@ -13,7 +13,7 @@ from beam_coresets.coordinator.recovery import loss_factor, recover
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.results.certificate import model_interval
-from beam_coresets.results.cross_fitting import _gain, optimism
+from beam_coresets.results.cross_fitting import _evenness, _gain, optimism
 from beam_coresets.results.sampling_error import (
     LEAST_DEGREES,
     PRIOR,
@@ -29,7 +29,7 @@ from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
-from beam_coresets.solvers.model import Model
+from beam_coresets.solvers.model import Centers, Model
 
 N = 2000
 
@@ -153,6 +153,10 @@ class Told(Model):
         return dataclasses.replace(self, left_out=sample.weights == 0)
 
 
+def evenness_of(decision, model):
+    return min(1.0, _evenness(decision, model, drawn_share(decision)) / 0.7)
+
+
 @pytest.mark.parametrize(("quick", "folds"), [(False, 5), (True, 3)])
 def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quick, folds):
     """Times (1 - 1 / folds)^0.5, for the share of its weight that a point stands for others; 6 % of it is doubt."""
@@ -165,9 +169,11 @@ def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quic
     drawn = others > 0
     q = 1 - (shares(decision) * others)[drawn].sum() / shares(decision)[drawn].sum()
     expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.5 * (1 - q) / (1 - q * (1 - 1 / folds)), 0.0)
+    even = evenness_of(decision, model)
+    expected *= (1 + even) / 2
     assert (times == 1).mean() > 0.8  # but for the only ones of small clusters, and rows that are known for certain
     np.testing.assert_allclose(found.correction, expected, atol=1e-12)
-    assert found.doubt == pytest.approx(0.06 * (shares(decision) @ expected))
+    assert found.doubt == pytest.approx((0.06 + (1 - even) / (1 + even)) * (shares(decision) @ expected))
     for each in model.seen:  # what is left is made to weigh as much as all, small cluster by small cluster
         assert each.weights.sum() == pytest.approx(sample.weights.sum())
 
@@ -187,7 +193,8 @@ def test_more_optimism_than_cost_is_cut_to_it_and_doubted():
     decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(1e6)
     found, each = optimism(decision, model, np.ones(len(decision.evidence.sample)), False), shares(decision)
     assert each @ found.correction == pytest.approx(each.sum())
-    assert found.doubt == pytest.approx((0.06 + 1) * each.sum(), rel=1e-5)
+    even = evenness_of(decision, model)
+    assert found.doubt == pytest.approx((0.06 + 1 + (1 - even) / (1 + even)) * each.sum(), rel=1e-5)
 
 
 def test_the_interval_has_the_sampling_error_the_doubt_and_students_quantile():
@@ -255,3 +262,18 @@ def test_what_is_scaled_over_counts_as_not_seen():
     found = optimism(decision, model, np.ones(len(sample)), False)
     rate = (1 - 1 / 5) ** 0.5 * (1 - 1 / scale) / (1 - 1 / scale + 1 / scale / 5)
     np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * rate)
+
+
+def test_a_draw_along_a_line_is_more_even_than_at_random_and_one_among_64_coordinates_is_not():
+    def evenness(points):
+        scheme = Assignment(2, 1, "cyclic", 32)
+        reports = shard_reports(blocks_of(points.astype("f4"), rows=500), MergeReduce(Sampler(3, 200), scheme, 1))
+        decision = decide(reports, Policy(scheme))
+        return _evenness(decision, Centers(points[:3].astype("f8")), drawn_share(decision))
+
+    rng = generator("even")
+    line, ball = rng.random((6000, 1)), rng.standard_normal((6000, 64))
+    assert evenness(line) < 0.3
+    assert evenness(ball) > 0.8
+    whole = decided(Assignment(6, 1, "cyclic", 60), 4000, (1,))
+    assert _evenness(whole, Told(0.5), 1 - (1 - drawn_share(whole)) / whole.recovery.scale) == 1.0  # lost at random
