@@ -96,7 +96,7 @@ MUTATIONS = [Mutation(*each) for each in (
     ("results/cross_fitting", "gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)", "pass", T_HAND),
     ("results/cross_fitting", "varies += float((sampled[here] * (apart - square) / by).sum())", "pass", T_HAND),
     ("results/cross_fitting", "unseen / max(1e-300, unseen + (1 - unseen) / folds)", "1.0", T_HAND),
-    ("results/cross_fitting", "drawn = 1 - (1 - drawn_share(decision)) / recovery.scale", 
+    ("results/cross_fitting", "drawn = 1 - (1 - drawn_share(decision)) / recovery.scale",
      "drawn = drawn_share(decision)", T_HAND),
     ("results/cross_fitting", "spread * (size.sum() + influence @ influence)", "spread * size.sum()", T_HAND),
     ("results/cross_fitting", "RATE = 0.5", "RATE = 0.0", T_HAND),
