@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.recovery import loss_factor
 from beam_coresets.results.cross_fitting import Optimism
 from beam_coresets.results.sampling_error import drawn_share, shares
 
@@ -40,7 +41,7 @@ def verdict(decision: Decision, own: Array, found: Optimism) -> str:
     if not total > 0:
         return MEASURED
     open_cost = cost * drawn_share(decision) / total
-    if decision.recovery.scale != 1:
+    if loss_factor(decision.recovery) > 0:
         rows = total / float(cost @ (np.abs(own) / total))  # as many of one cost would vary as much
         lost = rows * (1 - decision.recovery.coverage)
         if lost < LEAST_LOST:
