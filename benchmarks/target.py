@@ -42,10 +42,10 @@ FIRST = 100  # seed of the runs that try a size
 
 
 def points_of(name: str, rows: int, folder: pathlib.Path | None) -> Array:
-    """The points (n, d) float32 of a shape of `benchmarks/coverage.py`, or of a file."""
+    """The points (n, d) float32 of a shape of `benchmarks/interval_coverage.py`, or of a file."""
     if folder is not None and name in FILES:
         return np.loadtxt(folder / f"{name}.txt").astype(np.float32)
-    from coverage import data  # after NumPy's kernels: numba looks for a package of this name
+    from interval_coverage import data
 
     return np.asarray(data(name, rows))
 

@@ -11,7 +11,7 @@ With c the cost of a sampled point under the centers, w its unbiased weight and 
 - Centers solved *on* the coreset fit its noise: c is corrected by what that gains
   (`beam_coresets.results.cross_fitting`), and a share of the correction is its doubt.
 
-Nothing of this is proved for finite samples; `benchmarks/coverage.py` measures how often the intervals hold.
+Nothing of this is proved for finite samples; `benchmarks/interval_coverage.py` measures how often the intervals hold.
 
 Where shards have not sent coresets but local centers or sketches, their own bounds and Property 1 give an interval that
 holds for certain, whatever the centers: `proved_interval`.

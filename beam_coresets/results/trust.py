@@ -2,8 +2,8 @@
 
 Intervals hold as often as they say where many sampled points stand behind the cost, the centers gain little on them
 that they do not on the data, and what is scaled over is not a few rows that cost as much as all others. `verdict` says
-where that is not so. Its thresholds were chosen on shapes, sizes and losses of `benchmarks/coverage.py`: nothing is
-proved of them.
+where that is not so. Its thresholds were chosen on shapes, sizes and losses of `benchmarks/interval_coverage.py`:
+nothing is proved of them.
 """
 from __future__ import annotations
 
