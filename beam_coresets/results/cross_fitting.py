@@ -142,7 +142,8 @@ def _gain(totals: Array, size: Array) -> tuple[Array, float]:
 
     Solution g costs fold f about u_f + p_f v_g, with p_f the fold's size: some solutions are better than others. That
     is fitted to what has been seen; what has not is compared with it, and varies as much about it as the rest does.
-    With two folds, or one that costs nothing, levels are not told apart, and the error is not known (0).
+    With two folds, one that costs nothing, or costs that are out of range, levels are not told apart, and the error is
+    not known (0).
 
     Args:
       totals: (folds, folds) the cost of fold f's points under the solution without fold g.
@@ -150,7 +151,7 @@ def _gain(totals: Array, size: Array) -> tuple[Array, float]:
     """
     folds = len(totals)
     seen = ~np.eye(folds, dtype=bool)
-    if folds < 3 or not size.all():
+    if folds < 3 or not size.all() or not np.isfinite([totals.sum(), size.sum()]).all():
         return np.diag(totals) - np.where(seen, totals, 0.0).sum(axis=1) / max(1, folds - 1), 0.0
     size = size / size.mean()
     row, column = np.indices((folds, folds))

@@ -203,7 +203,7 @@ def test_plan_of_one_shard(capsys):
         ("--tolerate 3 --replication 2", r"replication: must be at least 4 \(tolerate \+ 1\), got 2"),
         ("--target 0.9", r"target: must come with --straggle-probability, got 0\.9"),
         ("--straggle-probability 1.5", r"straggle_probability: must be from 0 to below 1, got 1\.5"),
-        ("--straggle-probability 0.1 --target 3", r"target: must be between 0 and 1, got 3\.0"),
+        ("--straggle-probability 0.1 --target 3", r"target: must be between 0 and 1, got 3"),
         ("--shards 4 --straggle-probability 0.9 --target 0.999", "target: must be within reach of 4 shards"),
         ("--delta 0", r"delta: must be positive and finite, got 0\.0"),
         ("--domains a,b", "domains: must be integers separated by commas, got 'a,b'"),

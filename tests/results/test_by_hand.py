@@ -251,6 +251,8 @@ def test_three_folds_or_two_still_tell_a_gain():
     for folds in (2, 3):
         totals = np.full((folds, folds), 10.0) + np.diag([0.5] * folds)
         np.testing.assert_allclose(_gain(totals, np.ones(folds))[0], 0.5)
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(_gain(np.full((5, 5), np.inf), np.ones(5))[0]).any()  # costs out of range: no error
 
 
 def test_what_is_scaled_over_counts_as_not_seen():
