@@ -163,7 +163,7 @@ def _gain(totals: Array, size: Array) -> tuple[Array, float]:
     inverse = np.linalg.pinv(x)
     known = inverse @ y
     gained = np.diag(totals) - design[~seen] @ known * unit
-    free = len(y) - np.linalg.matrix_rank(x)
+    free = len(y) - (2 * folds - 1)  # a level more for all solutions is one less for all folds
     spread = float(((y - x @ known) ** 2).sum()) / max(1, free)
     influence = design[~seen].sum(axis=0) @ inverse
     return gained, float(np.sqrt(spread * (size.sum() + influence @ influence))) * unit
