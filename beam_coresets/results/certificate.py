@@ -102,7 +102,8 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     by = model.constant if known_cost is None else known_cost - _interval(decision, own).estimate
     found = optimism(decision, model, own, quick)
     interval = _shifted(_interval(decision, own + found.correction, found.doubt), by)
-    return dataclasses.replace(interval, trust=verdict(decision, own, found))
+    doubt = model.doubt(decision.coreset)
+    return dataclasses.replace(interval, trust=f"weak: {doubt}" if doubt else verdict(decision, own, found))
 
 
 def proved_interval(decision: Decision, model: Model) -> Interval:

@@ -73,9 +73,9 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     open_rows = drawn > 1e-9  # what is known for certain is known to every fold
     if folds < 2 or not open_rows.any():
         return nothing
-    cluster, clusters = _partition(sample, weights, len(model.centers))
+    cluster, clusters = _partition(sample, np.where(open_rows, weights, 0.0), len(model.centers))
     # A small cluster that nothing else stands for stays where it is left out: the data has it.
-    within = np.bincount(cluster * folds + fold, minlength=clusters * folds).reshape(clusters, folds)
+    within = np.bincount((cluster * folds + fold)[open_rows], minlength=clusters * folds).reshape(clusters, folds)
     left_out = open_rows & (within[cluster, fold] < within.sum(axis=1)[cluster])
     each = shares(decision)
     costs = np.empty((folds, len(sample)))
@@ -114,6 +114,7 @@ def _evenness(decision: Decision, model: Model, drawn: Array) -> float:
     """
     sample, each, sampled = decision.evidence.sample, shares(decision), drawn_share(decision)
     index, _ = model.clusters(sample)
+    each = each / unit_of(each)
     weight = np.bincount(index, each, len(model.centers))
     piece = pieces(decision)
     rows = np.argsort(piece, kind="stable")
@@ -188,8 +189,8 @@ def _dealt(decision: Decision, most: int) -> tuple[Array, int]:
 
 
 def _partition(sample: Coreset, weights: Array, k: int) -> tuple[Array, int]:
-    """A small cluster for each point (m,), and how many there are."""
-    count = max(1, min(PARTITION * k, len(sample) // LEAST_POINTS))
+    """A small cluster for each point (m,), and how many there are, by the points that have weights (m,)."""
+    count = max(1, min(PARTITION * k, int(np.count_nonzero(weights)) // LEAST_POINTS))
     points = sample.points / sample.points.dtype.type(unit_of(sample.points))
     rows = dz_seeding(points, weights, count, 2.0, generator("partition", count, len(sample)))
     index, _ = nearest(points, points[rows])

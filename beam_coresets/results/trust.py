@@ -41,9 +41,10 @@ def verdict(decision: Decision, own: Array, found: Optimism) -> str:
     if not total > 0:
         return MEASURED
     open_cost = cost * drawn_share(decision) / total
-    if loss_factor(decision.recovery) > 0:
-        rows = total / float(cost @ (np.abs(own) / total))  # as many of one cost would vary as much
-        lost = rows * (1 - decision.recovery.coverage)
+    variance, covered = loss_factor(decision.recovery), decision.recovery.coverage
+    if variance > 0:
+        relative = variance * float((cost / total) @ (np.abs(own) / total))
+        lost = ((1 - covered) / covered) ** 2 / max(relative, 1e-300)  # as many rows of one cost would vary as much
         if lost < LEAST_LOST:
             return f"weak: what is missing is like {lost:.1f} rows that matter (replication, outliers)"
     if open_cost.sum() < MATTERS:

@@ -59,6 +59,10 @@ class Model(abc.ABC):
     def refit(self, sample: Coreset, fold: int, quick: bool) -> Model:
         """The same question solved on `sample.weights`, which are of one fold less; `quick` searches less."""
 
+    def doubt(self, sample: Coreset) -> str | None:
+        """Why the cost may be off, whatever the error of the sample is; None if nothing says so."""
+        return None
+
     def clusters(self, sample: Coreset) -> tuple[Array, Array]:
         """The cluster (n,) of each point, and what the point alone costs there (n,)."""
         return self.costs(sample)

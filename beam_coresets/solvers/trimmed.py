@@ -114,13 +114,24 @@ class TrimmedCenters(Model):
         """What is left out of the sample that it was solved on, in order of falling cost.
 
         Returns:
-          rows (m,), the weight (m,) of each that is left out, its nearest center (m,) and its cost (m,) there.
+          rows (m,), the weight (m,) of each that is left out, its nearest center (m,) and its cost (m,) there. Of rows
+          that cost the same the first ids go first; what costs nothing is no outlier.
         """
         index, cost = self.clusters(sample)
-        gone = sample.weights - kept_weights(cost, sample.weights, self.left_out)[0]
-        rows = np.flatnonzero(gone > NO_WEIGHT * sample.weights)
-        rows = rows[np.lexsort((rows, -cost[rows]))]
-        return rows, gone[rows], index[rows], cost[rows]
+        order = np.lexsort((sample.ids, -cost))
+        weight = sample.weights[order]
+        gone = np.clip(self.left_out - (np.cumsum(weight) - weight), 0.0, weight)
+        left = (gone > NO_WEIGHT * max(self.left_out, 1e-300)) & (cost[order] > 0)
+        rows = order[left]
+        return rows, gone[left], index[rows], cost[rows]
+
+    def doubt(self, sample: Coreset) -> str | None:
+        """Where it is a sample that says how many rows are outliers, and it says more than are left out: then the cost
+        may hold some of them, at any cost."""
+        _, cost = self.clusters(sample)
+        if self.spare > 0 and threshold(cost, sample.weights, self.left_out) > self.threshold:
+            return "more rows may be outliers than are left out (outliers, replication, coreset_size)"
+        return None
 
     def refit(self, sample: Coreset, fold: int, quick: bool) -> TrimmedCenters:
         """From scratch, with the same weight left out; its costs are cut where the emitted centers' are, so that the

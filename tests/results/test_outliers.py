@@ -144,3 +144,22 @@ def test_rows_that_several_shards_hold_are_no_uncertainty():
     drawn = Coreset(points[:3], np.r_[50, 50, 5.0], np.r_[50, 50, 5.0], ids[:3])
     model = TrimmedCenters.of(drawn, np.zeros((1, 1)), 5.0, 2.0, "euclidean")
     assert model.uncertainty(drawn, 1.0) == pytest.approx(2 * np.sqrt(20))
+
+
+@pytest.mark.parametrize(("dropped", "outliers", "weak"), [((1,), M - 2, True), ((1,), 2 * M, False), ((), M, False)])
+def test_more_outliers_in_the_sample_than_are_left_out_make_the_cost_doubtful(dropped, outliers, weak):
+    """Without replicas a lost shard leaves it to the sample how many far rows there are."""
+    plan, decision = decided(planted(0), dropped, replication=1, outliers=outliers)
+    trust = summarize(decision, plan.question).answers[0].row["trust"]
+    assert trust.startswith("weak: more rows may be outliers") == weak, trust
+
+
+def test_ties_at_the_threshold_are_named_by_id_until_the_weight_is_used_and_rows_without_cost_never():
+    points = np.array([[0.0], [0.0], [0.0], [0.0], [5.0], [-5.0], [5.0], [0.0]])
+    sample = Coreset(points, np.ones(8), np.ones(8), np.arange(8, dtype=np.uint64)[::-1].copy())
+    model = TrimmedCenters(np.zeros((1, 1)), 2.0, 25.0)
+    assert sample.ids[model.outliers(sample)[0]].tolist() == [1, 2]
+    rows, weight, _, cost = TrimmedCenters(np.zeros((1, 1)), 6.0, 0.0).outliers(sample)
+    assert sorted(rows.tolist()) == [4, 5, 6]
+    assert weight.tolist() == [1, 1, 1]
+    assert cost.tolist() == [25, 25, 25]

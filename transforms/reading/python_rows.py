@@ -54,8 +54,9 @@ def _arrow_type(hint: Any) -> Any:
         (hint,) = (each for each in several if each is not type(None))
     if isinstance(hint, type) and issubclass(hint, np.number):
         try:
-            return pa.from_numpy_dtype(np.dtype(hint))
-        except (TypeError, pa.ArrowException):  # np.floating names no type, and Arrow has no complex numbers
+            kind = np.dtype(hint)  # of np.floating, which names no type, an error or, before NumPy 2, that of another
+            return pa.from_numpy_dtype(kind) if kind.type is hint else None
+        except (TypeError, pa.ArrowException):  # Arrow has no complex numbers
             return None
     return _OF_PYTHON.get(hint) if isinstance(hint, type) else None
 
