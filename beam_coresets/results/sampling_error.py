@@ -150,7 +150,8 @@ def sample_variance(value: Array, drawn: Array, piece: Array, sample: Coreset) -
 
 
 def most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.int64]:
-    """The row (m,) of the neighbour that is most like each point; -1 where its piece has no other.
+    """The row (m,) of the neighbour that is most like each point, of the next one where that is in the same place; -1
+    where its piece has no other.
 
     Args:
       points (m, d), weights (m,): of rows by piece (m,), in the order of drawing.
@@ -170,6 +171,9 @@ def most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.in
             nearer = unlike < best[mine]
             best[mine] = np.where(nearer, unlike, best[mine])
             other[mine] = np.where(nearer, np.arange(m)[its], other[mine])
+    # Of rows in one place nothing but their number is uncertain, which the next place in the order tells.
+    follows = np.flatnonzero((best[:-1] == 0) & (piece[1:] == piece[:-1]))
+    other[follows] = follows + 1
     return other
 
 

@@ -220,6 +220,12 @@ def test_neighbours_and_points_without_one_tell_the_error_of_a_draw():
     assert found(slice(4, 5), same) == (0.0, math.inf)
     by_place = 0.5 * (1 - 3) ** 2 / 2 + 0.5 * (3 - 2) ** 2 / 2 + 0.4 * (2 - 3) ** 2 / 2
     assert found(slice(5), same)[0] == pytest.approx(by_place + 0.8 * 49)
+    points[2] = points[1]  # two in one place: the next one after each tells
+    in_one_place = 0.5 * (1 - 3) ** 2 / 2 + 0.5 * (3 - 2) ** 2 / 2 + 0.4 * (2 - 3) ** 2 / 2
+    assert found(slice(3), same)[0] == pytest.approx(in_one_place)
+    points[0] = points[1]
+    assert found(slice(3), same)[0] == pytest.approx(in_one_place)
+    points[:3] = [[0.0], [1.0], [1.1]]
     by_weight = 0.5 * (1 - 2) ** 2 / 2 + 0.5 * (3 - 2) ** 2 / 2 + 0.4 * (2 - 1) ** 2 / 2
     assert found(slice(5), np.array([2.0, 8.0, 2.0, 2.0, 2.0]))[0] == pytest.approx(by_weight + 0.8 * 49)
 
