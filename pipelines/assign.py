@@ -82,6 +82,7 @@ class Clusters:
       constraint: what they were solved under, if anything.
       scale: how columns had been scaled, if they had.
       columns: names of the coordinates, if they had some.
+      outliers: the weight that they left out.
     """
 
     centers: Array
@@ -91,6 +92,7 @@ class Clusters:
     constraint: Constraint | None
     scale: Scale | None
     columns: Sequence[str] | None = None
+    outliers: float = 0.0
 
     @property
     def power(self) -> float:
@@ -214,6 +216,7 @@ def read_clusters(known: AssignOptions) -> Clusters:
         None if row["constraint"] is None else Constraint.parse(row["constraint"]),
         scale,
         row["columns"],
+        row["outliers"] or 0.0,
     )
 
 
@@ -286,8 +289,9 @@ def _show(
     seconds: float, console: Console,
 ) -> None:  # fmt: skip
     weight, rows, cost = np.sum(list(sizes.values()), axis=0) if sizes else np.zeros((3, len(clusters.centers)))
+    left_out = f"   (outliers, too: {show.number(clusters.outliers)} were left out)" if clusters.outliers else ""
     lines = [("rows", f"{rows.sum():,.0f}   total weight {show.number(weight.sum())}"),
-             ("cost", show.number(cost.sum()))]  # fmt: skip
+             ("cost", show.number(cost.sum()) + left_out)]  # fmt: skip
     if bounds is not None and clusters.constraint is not None:
         missed = violations(bounds, table_of(sizes, bounds.labels))
         worst = missed.max(initial=0.0)

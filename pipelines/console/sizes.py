@@ -137,8 +137,9 @@ def _answer(pilot: Pilot, found: Named, error: float) -> Iterator[str]:
         yield (f"No size is enough: with all rows kept the shards that are missing leave ± {_percent(found.half)}. "
                "More replicas would.")  # fmt: skip
     elif found.everything:
-        yield (f"Keep all {pilot.rows:,} rows: --coreset-size {found.size:,}, as many as a shard has. "
-               "No smaller size was found to do.")  # fmt: skip
+        enough = any(each.size < found.size and max(each.halves) <= error for each in found.tried)
+        why = "With fewer a center has fewer than 10 points." if enough else "No smaller size was found to do."
+        yield f"Keep all {pilot.rows:,} rows: --coreset-size {found.size:,}, as many as a shard has. {why}"
     else:
         total = found.size * pilot.assignment.shards
         least = " (no size below 10 k is named)" if found.half < error / 2 else ""

@@ -1,5 +1,6 @@
 """`--outliers`: planted ones are named, through redundancy, a dropped shard, `solve`, `rollup`, `verify`, streams."""
 import contextlib
+import re
 
 import apache_beam as beam
 import numpy as np
@@ -110,6 +111,12 @@ def test_rollup_leaves_out_what_its_windows_do_together(result, source, tmp_path
     gone = rows_in(tmp_path / "both", "outliers")
     assert sum(each["id"] in PLANTED for each in gone) == 2 * M  # the same names at other places
     assert sum(each["id"] not in PLANTED for each in gone) <= 2
+
+
+def test_assign_says_that_it_counts_them(result, source, tmp_path, capsys):
+    words = ["assign", "--centers", str(result), "--input", str(source), "--output", str(tmp_path / "to")]
+    assert main([*words, "--columns", "x0,x1,x2", "--id_column", "id"]) == 0
+    assert re.search(r"cost +[\d.,e+]+ +\(outliers, too: \d+ were left out\)", capsys.readouterr().out)
 
 
 def test_verify_measures_the_cost_without_them(result, source, capsys):
