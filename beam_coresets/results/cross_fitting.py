@@ -93,8 +93,8 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     # As much, fold by fold, as is left of it without the solutions' own levels.
     by = np.divide(gained - np.bincount(fold, each * gain, folds), size, out=np.zeros(folds), where=size > 0)
     gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)
-    unseen = float((each * np.abs(own))[open_rows] @ drawn[open_rows])
-    unseen /= max(1e-300, float((each * np.abs(own))[open_rows].sum()))
+    open_cost = (each * np.abs(own))[open_rows]
+    unseen = float(open_cost @ drawn[open_rows]) / max(1e-300, float(open_cost.sum()))
     even = min(1.0, _evenness(decision, model, drawn) / AS_RANDOM)
     rate = (1 - 1 / folds) ** RATE * unseen / max(1e-300, unseen + (1 - unseen) / folds) * (1 + even) / 2
     gain, error = rate * gain, rate * error
