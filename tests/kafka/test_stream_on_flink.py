@@ -172,11 +172,14 @@ def announced(broker, topic, table="summaries"):
     return found
 
 
-def one_decision_each(broker, topic, folder):
-    """The tables and the output topic have one first revision a window, and the same one."""
+def one_decision_each(broker, topic, folder, starts):
+    """The tables and the output topic have one first revision a window, and the same one; these windows are told.
+
+    A window that was decided just before the job was killed is in the tables, and would be told by the next job.
+    """
     rows = windows_in(folder)
     heard = announced(broker, topic)
-    assert {start for start, _ in heard} == set(rows)
+    assert set(starts) <= {start for start, _ in heard} <= set(rows)
     for (start, _), values in heard.items():
         (value,) = values
         told = json.loads(value)
@@ -212,12 +215,13 @@ def test_a_job_killed_twice_counts_every_message_in_exactly_one_window(stream, b
     producing.finish()
     expected = points_by_window(broker, topic, 2)
     third.wait_for(lambda: covers(folder, expected), "a summary for every window")
-    third.wait_for(lambda: len(announced(broker, heard)) == len(windows_in(folder)), "all announcements")
+    starts = list(windows_in(folder))
+    third.wait_for(lambda: {start for start, _ in announced(broker, heard)} >= set(starts), "all announcements")
     third.kill()
     assert weights(folder) == exact(expected)
     after = windows_in(folder)
     assert all(repr(after[start]) == repr(row) for start, row in before.items()), "what was decided stands"
-    one_decision_each(broker, heard, folder)
+    one_decision_each(broker, heard, folder, starts)
 
 
 def test_late_reports_that_complete_a_window_revise_it(stream, broker, tmp_path):
