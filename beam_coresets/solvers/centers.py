@@ -106,8 +106,6 @@ def _judged_swaps(
     problem: CentersProblem, state: Clustering, attempts: int, rng: np.random.Generator
 ) -> tuple[Clustering, int]:
     """Makes one swap after another, judges each after a descent of what is near it, and keeps what is cheaper."""
-    if attempts < 1:
-        return state, 0
     iterations, k = 0, len(state.centers)
     swap_search = SwapSearch(problem.points, problem.weights, problem.z)
     propose = swap_search.proposer(state.centers, state.threshold)
@@ -162,6 +160,8 @@ def _solution(data: _Data, problem: CentersProblem, state: Clustering, iteration
 def _at_points(problem: CentersProblem, state: Clustering, centers: Array, points: Array) -> Array:
     """The centers, where they lie on a point at just that point: there and back they may have been rounded."""
     if problem.points.dtype != np.float64:
+        return centers
+    if not (state.dist_sq <= ROUNDING_SQ).any():
         return centers
     order = np.lexsort((state.dist_sq, state.index))
     used, at = np.unique(state.index[order], return_index=True)
@@ -276,7 +276,7 @@ def solve_centers(
       metric: "cosine" keeps the centers at unit length and reports 1 - cos (at z = 2).
       init: (at most k, d) centers for the first start, completed by seeding.
       swaps: candidates tried per start, and then again on the best start; 0 turns swaps off; by default by size.
-      max_iter: limit of the last descent.
+      max_iter: limit of the last descent; 0 for none, whatever it would gain or make more precise.
       left_out: weight that is left out, of the points that are worst to serve: seeding, descent and swaps then go by
         `beam_coresets.points.left_out`, and so does the cost. `index` has those points' nearest centers, too.
 
@@ -308,12 +308,16 @@ def solve_centers(
         if best is None or state.cost < best.cost:
             best = state
     assert best is not None
-    best, used = _judged_swaps(problem, best, effort.judged, generator(seed, "solve_centers", "judged"))
-    best, more = problem.descend(best, max_iter, 1e-9)
-    problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
+    if effort.judged:
+        best, used = _judged_swaps(problem, best, effort.judged, generator(seed, "solve_centers", "judged"))
+        iterations += used
+    if max_iter:
+        best, used = problem.descend(best, max_iter, 1e-9)
+        problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
+        iterations += used + last
     if z == 1 and metric == "euclidean":
         best = _snapped(problem, best)
-    return _solution(data, problem, best, iterations + used + more + last)
+    return _solution(data, problem, best, iterations)
 
 
 def refine(

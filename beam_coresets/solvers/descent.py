@@ -135,11 +135,12 @@ class CentersProblem:
     def clustering_near(self, old: Clustering, centers: Array) -> Clustering:
         """`clustering(centers)`, by comparing only with what differs from `old.centers` where that is little."""
         changed = (centers != old.centers).any(axis=1)
-        moved = np.flatnonzero(changed)
-        if len(moved) == 0:
+        count = np.count_nonzero(changed)
+        if count == 0:
             return dataclasses.replace(old, centers=centers)
-        if 3 * len(moved) > len(centers):
+        if 3 * count > len(centers):
             return self.clustering(centers)
+        moved = np.flatnonzero(changed)
         index, dist_sq = nearest(self.points, centers[moved])
         closer = dist_sq < old.dist_sq
         index = np.where(closer, moved.astype(np.int32)[index], old.index)
@@ -164,7 +165,7 @@ class CentersProblem:
         """
         centers, index, dist_sq, z = state.centers, state.index, state.dist_sq, self.z
         weights = self.weights if state.kept is None else state.kept
-        touching = dist_sq <= _COINCIDES
+        touching = np.False_ if z == 2 else dist_sq <= _COINCIDES
         if z == 2:
             factors = weights
         else:
@@ -172,7 +173,7 @@ class CentersProblem:
             factors = np.where(touching & (z < 2), 0.0, weights * power)
         sums, masses = np.empty(centers.shape), np.empty(len(centers))
         _means(self.points, factors, index, sums, masses)
-        target = np.where(masses[:, None] > 0, sums / np.where(masses > 0, masses, 1.0)[:, None], centers)
+        target = np.divide(sums, masses[:, None], out=centers.copy(), where=masses[:, None] > 0)
         if self.cosine:
             target = np.where(np.linalg.norm(target, axis=1, keepdims=True) > 1e-9, _unit_rows(target), centers)
         if freeze > 0:
@@ -217,19 +218,20 @@ class CentersProblem:
             happens far from a swap is not computed again.
           goal: gives up when four more gains like the last would not bring the cost below it.
         """
-        best = start
+        best, floor = start, self.floor
         for iteration in range(max_iter):
-            used = np.bincount(best.index, minlength=len(best.centers)) > 0
-            if best.cost <= self.floor:
+            if best.cost <= floor:
                 return best, iteration
+            used = np.bincount(best.index, minlength=len(best.centers)) > 0
+            all_used = np.count_nonzero(used) == len(used)
             centers = self.step(best, freeze)
-            if not used.all():
+            if not all_used:
                 centers[~used] = self._costliest(best, int((~used).sum()))
             state = self.clustering_near(best, centers)
             gained = best.cost - state.cost
             if gained > 0:
                 best = state
-            if gained <= (tol * best.cost if used.all() else 0) or best.cost - 4 * gained > goal:
+            if gained <= (tol * best.cost if all_used else 0) or best.cost - 4 * gained > goal:
                 return best, iteration + 1
         return best, max_iter
 
