@@ -26,7 +26,7 @@ from beam_coresets.sampling import by_label
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import pieces_of
+from beam_coresets.shards.assignment import strata_of
 from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
 
 Array = npt.NDArray[Any]
@@ -264,8 +264,7 @@ def _strata(recovery: Recovery, shard: int) -> npt.NDArray[np.int32]:
     rank = np.empty(len(heaviest), np.int32)
     rank[heaviest] = np.minimum(np.arange(len(heaviest)), MAX_STRATA - 1)
     strata = np.zeros(recovery.trusted.shape[1], np.int32)
-    pieces = pieces_of(len(recovery.trusted))
-    strata[held] = rank[label.ravel()] * pieces + recovery.origins[held] % pieces
+    strata[held] = strata_of(rank[label.ravel()], recovery.origins[held], len(recovery.trusted))
     return strata
 
 

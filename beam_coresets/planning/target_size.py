@@ -34,7 +34,7 @@ from beam_coresets.points.block import PointBlock
 from beam_coresets.points.nearest import Metric
 from beam_coresets.results.certificate import in_range, model_interval
 from beam_coresets.results.question import Question
-from beam_coresets.results.sampling_error import drawn_share, shares
+from beam_coresets.results.sampled import Sampled
 from beam_coresets.results.summary import solved_model
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
@@ -186,7 +186,8 @@ class Pilot:
         """The factor between a half-width on the pilot and one on the input, of as many points."""
         if self.rows == self.held:
             return 1.0
-        drawn, counts = drawn_share(decision), shares(decision) * model.unbiased_costs(decision.evidence.sample)
+        sampled = Sampled(decision)
+        drawn, counts = sampled.drawn, sampled.shares * model.unbiased_costs(sampled.points)
         chance = drawn > NOTHING
         if not chance.any():
             return 1.0

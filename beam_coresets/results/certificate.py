@@ -30,7 +30,8 @@ from beam_coresets.coordinator.recovery import loss_factor
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import Metric
 from beam_coresets.results.cross_fitting import optimism
-from beam_coresets.results.sampling_error import cells_of, sampling_error, shares
+from beam_coresets.results.sampled import Sampled
+from beam_coresets.results.sampling_error import sampling_error
 from beam_coresets.results.trust import BOUND_ONLY, MEASURED, UNPROVED, verdict
 from beam_coresets.solvers.model import Centers, Model, point_costs
 
@@ -72,7 +73,7 @@ def fixed_interval(decision: Decision, centers: Array, z: float = 2.0, metric: M
     if not len(decision.evidence.sample):
         return nothing_known()
     _, cost = point_costs(decision.evidence.sample.points, centers, z, metric)
-    return _interval(decision, cost)
+    return _interval(Sampled(decision), cost)
 
 
 def fitted_interval(
@@ -91,19 +92,19 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     """
     if decision.local is not None:
         return proved_interval(decision, model)
-    sample = decision.evidence.sample
-    if nothing_drawn(decision):
+    sampled, sample = Sampled(decision), decision.evidence.sample
+    if nothing_drawn(sampled):
         cost = model.unbiased_costs(sample)
-        known = float(shares(decision) @ cost) + model.constant
+        known = float(sampled.shares @ cost) + model.constant
         return Interval(known, known, known, 0.0, float("inf"), "exact")
     if not len(sample):
         return nothing_known()
     own, known_cost = model.unbiased_costs(sample), model.calibrated_cost
-    by = model.constant if known_cost is None else known_cost - _interval(decision, own).estimate
-    found = optimism(decision, model, own, quick)
-    interval = _shifted(_interval(decision, own + found.correction, found.doubt), by)
+    by = model.constant if known_cost is None else known_cost - _interval(sampled, own).estimate
+    found = optimism(sampled, model, own, quick)
+    interval = _shifted(_interval(sampled, own + found.correction, found.doubt), by)
     doubt = model.doubt(decision.coreset)
-    return dataclasses.replace(interval, trust=f"weak: {doubt}" if doubt else verdict(decision, own, found))
+    return dataclasses.replace(interval, trust=f"weak: {doubt}" if doubt else verdict(sampled, own, found))
 
 
 def proved_interval(decision: Decision, model: Model) -> Interval:
@@ -170,15 +171,14 @@ def in_range(interval: Interval) -> Interval:
     return Interval(nan, nan, nan, nan, nan, "out of range", trust=None)
 
 
-def nothing_drawn(decision: Decision) -> bool:
+def nothing_drawn(sampled: Sampled) -> bool:
     """Whether the evidence holds every covered row, and nothing is scaled over: what it costs is known."""
-    evidence, recovery = decision.evidence, decision.recovery
-    holders = recovery.trusted.sum(axis=0)
-    rows_in_all = int(holders @ recovery.counts)
+    evidence, recovery = sampled.decision.evidence, sampled.decision.recovery
+    rows_in_all = int(recovery.holders @ recovery.counts)
     if recovery.scale != 1 or recovery.loss or not rows_in_all or len(evidence.sample) != rows_in_all:
         return False
     # As many points as rows, and as much weight, in each cell; then they are the rows, if none is there twice.
-    _, bucket, cell = cells_of(decision)
+    _, bucket, cell = sampled.cells
     points = np.bincount(cell, minlength=len(bucket))
     weight = np.bincount(cell, evidence.sample.weights_ht, len(bucket))
     rows, total = recovery.counts[bucket], recovery.weights[bucket]
@@ -208,19 +208,19 @@ def _shifted(interval: Interval, by: float) -> Interval:
     return dataclasses.replace(interval, estimate=interval.estimate + by, low=max(0.0, low), high=high)
 
 
-def _interval(decision: Decision, cost: Array, doubt: float = 0.0) -> Interval:
+def _interval(sampled: Sampled, cost: Array, doubt: float = 0.0) -> Interval:
     """The interval from the cost (m,) of each point of the evidence.
 
     Args:
       doubt: a standard error beside that of the sample, before scaling over a loss.
     """
-    evidence, recovery = decision.evidence, decision.recovery
+    weights, recovery = sampled.points.weights_ht, sampled.decision.recovery
     # In units in which the largest weight and cost are about one, as squares of them are needed.
-    unit, own = unit_of(evidence.sample.weights_ht), unit_of(cost)
+    unit, own = unit_of(weights), unit_of(cost)
     cost = cost / own
-    value = evidence.sample.weights_ht / unit * cost
-    estimate, error = sampling_error(decision, value)
-    second = value * cost / np.maximum(recovery.holders, 1)[evidence.bucket]
+    value = weights / unit * cost
+    estimate, error = sampling_error(sampled, value)
+    second = value * cost / sampled.holders
     total = error.variance + loss_factor(recovery) / unit * float(second.sum())
     total += (doubt / unit / own * recovery.scale) ** 2
     standard_error = float(np.sqrt(total))

@@ -1,6 +1,6 @@
 """How much a solution gains on the sample that it was solved on, and not on the data.
 
-The sample consists of pieces that were drawn independently (`sampling_error.pieces`). They are dealt to folds; for each
+The sample consists of pieces that were drawn independently (`Sampled.piece`). They are dealt to folds; for each
 fold the question is solved anew on the other folds, from scratch, so that the points left out had no part in it. With
 in(p) and out(p) the mean cost of point p under the solutions that have seen it, and under the one that has not,
 
@@ -27,14 +27,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coordinator.decision import Decision
 from beam_coresets.hashing import generator
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.points.nearest import nearest
 from beam_coresets.points.seeding import dz_seeding
-from beam_coresets.results.sampling_error import BLOCK, drawn_share, most_alike, pieces, shares
-from beam_coresets.shards.assignment import pieces_of
+from beam_coresets.results.sampled import BLOCK, Sampled
 from beam_coresets.solvers.model import Model
 
 FOLDS = 5
@@ -58,17 +56,17 @@ class Optimism(NamedTuple):
     doubt: float
 
 
-def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optimism:
+def optimism(sampled: Sampled, model: Model, own: Array, quick: bool) -> Optimism:
     """Of a solution on the decision's sample; nothing where there is only one piece.
 
     Args:
       own: (m,) each point's cost under the solution.
       quick: three folds, and solutions that are searched for less.
     """
-    sample, recovery, evidence = decision.evidence.sample, decision.recovery, decision.evidence
+    sample, recovery, evidence = sampled.points, sampled.decision.recovery, sampled.decision.evidence
     nothing = Optimism(np.zeros(len(sample)), 0.0)
-    fold, folds = _dealt(decision, QUICK_FOLDS if quick else FOLDS)
-    drawn = 1 - (1 - drawn_share(decision)) / recovery.scale  # what is scaled over has not been seen either
+    fold, folds = _dealt(sampled, QUICK_FOLDS if quick else FOLDS)
+    drawn = 1 - (1 - sampled.drawn) / recovery.scale  # what is scaled over has not been seen either
     weights = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
     open_rows = drawn > 1e-9  # what is known for certain is known to every fold
     if folds < 2 or not open_rows.any():
@@ -77,51 +75,58 @@ def optimism(decision: Decision, model: Model, own: Array, quick: bool) -> Optim
     # A small cluster that nothing else stands for stays where it is left out: the data has it.
     within = np.bincount((cluster * folds + fold)[open_rows], minlength=clusters * folds).reshape(clusters, folds)
     left_out = open_rows & (within[cluster, fold] < within.sum(axis=1)[cluster])
-    each = shares(decision)
     costs = np.empty((folds, len(sample)))
     for number in range(folds):
         rest = _as_whole(weights, left_out & (fold == number), open_rows, cluster, clusters)
         if not rest.any():
             return nothing
         costs[number] = model.refit(dataclasses.replace(sample, weights=rest), number, quick).unbiased_costs(sample)
-    part = np.where(left_out, each * drawn, 0.0)
-    totals = np.stack([np.bincount(fold, part * cost, folds) for cost in costs], axis=1)
-    size = np.bincount(fold, part * np.abs(own), folds)
-    gained, error = _gain(totals, size)
-    outside = costs[fold, np.arange(len(sample))]
-    gain = np.where(left_out, drawn * (outside - (costs.sum(axis=0) - outside) / (folds - 1)), 0.0)
-    # As much, fold by fold, as is left of it without the solutions' own levels.
-    by = np.divide(gained - np.bincount(fold, each * gain, folds), size, out=np.zeros(folds), where=size > 0)
-    gain += np.where(left_out, drawn * np.abs(own) * by[fold], 0.0)
-    open_cost = (each * np.abs(own))[open_rows]
+    gain, error = _gains(costs, own, fold, sampled.shares, np.where(left_out, drawn, 0.0))
+    open_cost = (sampled.shares * np.abs(own))[open_rows]
     unseen = float(open_cost @ drawn[open_rows]) / max(1e-300, float(open_cost.sum()))
-    even = min(1.0, _evenness(decision, model, drawn) / AS_RANDOM)
+    even = min(1.0, _evenness(sampled, model, drawn) / AS_RANDOM)
     rate = (1 - 1 / folds) ** RATE * unseen / max(1e-300, unseen + (1 - unseen) / folds) * (1 + even) / 2
     gain, error = rate * gain, rate * error
     # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
-    total, most = abs(float(each @ gain)), float(each @ np.abs(own))
+    total, most = abs(float(sampled.shares @ gain)), float(sampled.shares @ np.abs(own))
     believed = min(1.0, most / total) if total > 0 else 1.0
     doubt = DOUBT + 1 - believed + (1 - even) / (1 + even)
     return Optimism(gain * believed, float(np.hypot(doubt * total * believed, error * believed)))
 
 
-def _evenness(decision: Decision, model: Model, drawn: Array) -> float:
+def _gains(costs: Array, own: Array, fold: Array, shares: Array, unseen: Array) -> tuple[Array, float]:
+    """What each point costs more (m,) under the solution without its fold than under the others, without what these
+    are better or worse at in general, and the standard error of the sum.
+
+    Args:
+      costs: (folds, m) under each fold's solution. own: (m,) under the emitted one. fold, shares: (m,).
+      unseen: (m,) the share of each point that its fold's solution has not seen.
+    """
+    folds = len(costs)
+    part = shares * unseen
+    totals = np.stack([np.bincount(fold, part * cost, folds) for cost in costs], axis=1)
+    size = np.bincount(fold, part * np.abs(own), folds)
+    gained, error = _gain(totals, size)
+    outside = costs[fold, np.arange(len(fold))]
+    gain = unseen * (outside - (costs.sum(axis=0) - outside) / (folds - 1))
+    # As much, fold by fold, as is left of it without the solutions' own levels.
+    by = np.divide(gained - np.bincount(fold, shares * gain, folds), size, out=np.zeros(folds), where=size > 0)
+    return gain + unseen * np.abs(own) * by[fold], error
+
+
+def _evenness(sampled: Sampled, model: Model, drawn: Array) -> float:
     """How much less the sample pulls centers aside than a random one of as many points would: the ratio of what their
     pull varies by, from neighbours that are alike, to its square. What is scaled over a loss is random.
 
     Args:
       drawn: (m,) the share of each point that has not been seen, be it not drawn or lost.
     """
-    sample, each, sampled = decision.evidence.sample, shares(decision), drawn_share(decision)
+    sample, each = sampled.points, sampled.shares / unit_of(sampled.shares)
     index, _ = model.clusters(sample)
-    each = each / unit_of(each)
     weight = np.bincount(index, each, len(model.centers))
-    piece = pieces(decision)
-    rows = np.argsort(piece, kind="stable")
-    rows = rows[sampled[rows] > 1e-9]
+    rows, alike = sampled.neighbours
     other = np.full(len(sample), -1)
-    alike = most_alike(sample.points[rows], sample.weights_ht[rows], piece[rows])
-    other[rows] = np.where(alike < 0, rows, rows[alike])
+    other[rows] = np.where(alike < 0, rows, alike)
     unit = unit_of(sample.points)
     varies = random = 0.0
     for low in range(0, len(sample), BLOCK):
@@ -132,7 +137,7 @@ def _evenness(decision: Decision, model: Model, drawn: Array) -> float:
         square, apart = (pull**2).sum(axis=1), ((pull - beside) ** 2).sum(axis=1) / 2
         apart = np.where((other[here] < 0) | (other[here] == here), square, apart)
         by = weight[index[here]]
-        varies += float((sampled[here] * (apart - square) / by).sum())
+        varies += float((sampled.drawn[here] * (apart - square) / by).sum())
         random += float((drawn[here] * square / by).sum())
     return 1.0 if random <= 0 else max(0.0, 1 + varies / random)
 
@@ -159,32 +164,32 @@ def _gain(totals: Array, size: Array) -> tuple[Array, float]:
     design = np.zeros((folds, folds, 2 * folds))
     design[row, column, row] = 1.0
     design[row, column, folds + column] = size[:, None]
+    design = design[:, :, :-1]  # a level more for all solutions is one less for all folds: the last has none
     scale, unit = np.sqrt(size)[row][seen], unit_of(totals)  # as squares are needed
     x, y = design[seen] / scale[:, None], totals[seen] / unit / scale
-    inverse = np.linalg.pinv(x)
+    inverse = np.linalg.solve(x.T @ x, x.T)
     known = inverse @ y
     gained = np.diag(totals) - design[~seen] @ known * unit
-    free = len(y) - (2 * folds - 1)  # a level more for all solutions is one less for all folds
+    free = len(y) - design.shape[2]
     spread = float(((y - x @ known) ** 2).sum()) / max(1, free)
     influence = design[~seen].sum(axis=0) @ inverse
     return gained, float(np.sqrt(spread * (size.sum() + influence @ influence))) * unit
 
 
-def _dealt(decision: Decision, most: int) -> tuple[Array, int]:
+def _dealt(sampled: Sampled, most: int) -> tuple[Array, int]:
     """The fold of each point (m,), and how many there are: each shard, or each piece of few shards, is dealt to the
     smallest fold, and of several to the one that it shares the fewest buckets with."""
-    recovery, piece = decision.recovery, pieces(decision)
-    names, of = np.unique(piece, return_inverse=True)
-    folds = min(most, len(names))
-    apart = pieces_of(len(recovery.trusted))
-    number = np.zeros(len(names), np.int64)
-    size, held = np.zeros(folds, np.int64), np.zeros((folds, recovery.trusted.shape[1]))
-    for i, name in enumerate(names.tolist()):
-        mine = np.flatnonzero(recovery.trusted[name // apart])
+    trusted = sampled.decision.recovery.trusted
+    _, first, of = np.unique(sampled.piece, return_index=True, return_inverse=True)
+    folds = min(most, len(first))
+    number = np.zeros(len(first), np.int64)
+    size, held = np.zeros(folds, np.int64), np.zeros((folds, trusted.shape[1]))
+    for i, shard in enumerate(sampled.decision.evidence.shard[first].tolist()):
+        mine = trusted[shard].astype(np.float64)
         smallest = np.flatnonzero(size == size.min())
-        number[i] = smallest[held[smallest][:, mine].sum(axis=1).argmin()]
+        number[i] = smallest[(held[smallest] @ mine).argmin()]
         size[number[i]] += 1
-        held[number[i], mine] += 1
+        held[number[i]] += mine
     return number[of], folds
 
 

@@ -30,18 +30,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import Recovery
-from beam_coresets.points.coreset import Coreset
-from beam_coresets.points.magnitude import unit_of
-from beam_coresets.shards.assignment import pieces_of
+from beam_coresets.results.sampled import DENSE, Sampled
 
 PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
 LEAST_DEGREES = 2.0  # and of that of very few points
-ADJACENT = 2  # each way, of which the one most like a point tells its error
-LIKE = 1e-3  # difference of log weights below which only places count
-BLOCK = 4096  # rows that are compared at once
-DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
 
 Array = npt.NDArray[Any]
 
@@ -61,21 +54,21 @@ class SamplingError:
     basis: str
 
 
-def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingError]:
+def sampling_error(sampled: Sampled, value: Array) -> tuple[float, SamplingError]:
     """The estimate of a total over all rows, and its error.
 
     Args:
       value: (m,) what each point of the evidence is, times its unbiased weight.
     """
-    evidence, recovery = decision.evidence, decision.recovery
-    shard, bucket, cell = cells_of(decision)
+    recovery = sampled.decision.recovery
+    shard, bucket, cell = sampled.cells
     e = np.bincount(cell, value, len(bucket))
     mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
     by_replicas = replica_variance(e, shard, bucket, mean, recovery)
-    parts = value / np.maximum(recovery.holders, 1)[evidence.bucket]
-    variance, degrees = sample_variance(parts, drawn_share(decision), pieces(decision), evidence.sample)
+    parts = value / sampled.holders
+    variance, degrees = sample_variance(parts, sampled.drawn, *sampled.neighbours)
     if not np.isfinite(degrees):  # no point stands for others; missing rows may cost as much as the dearest
-        each = shares(decision)
+        each = sampled.shares
         missing = abs(float(recovery.weights.sum() - each.sum()))
         if missing > 1e-9 * recovery.weights.sum():
             dearest = np.abs(parts / np.where(each > 0, each, 1.0)).max(initial=0.0)
@@ -92,89 +85,21 @@ def sampling_error(decision: Decision, value: Array) -> tuple[float, SamplingErr
     return float(mean.sum()) * recovery.scale, scaled
 
 
-def shares(decision: Decision) -> Array:
-    """(m,) what each point of the evidence counts for in an estimate, before scaling: its unbiased weight over the
-    number of its bucket's trusted holders."""
-    evidence, holders = decision.evidence, np.maximum(decision.recovery.holders, 1)
-    return np.asarray(evidence.sample.weights_ht / holders[evidence.bucket])
-
-
-def row_weight(decision: Decision) -> float:
-    """The average weight of an input row."""
-    recovery = decision.recovery
-    return float(recovery.weights.sum() / max(1, recovery.counts.sum()))
-
-
-def drawn_share(decision: Decision) -> Array:
-    """1 - 1 / w for each point of the evidence, w its weight in units of an input row's average weight: a point stands
-    for itself, at just the cost it has, and for w - 1 others that nobody has seen."""
-    weights, unit = decision.evidence.sample.weights_ht, row_weight(decision)
-    return np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))
-
-
-def pieces(decision: Decision) -> npt.NDArray[np.int64]:
-    """The piece (m,) of each point: those of different pieces were drawn independently."""
-    evidence, recovery = decision.evidence, decision.recovery
-    apart = pieces_of(len(recovery.trusted))
-    return np.asarray(evidence.shard * apart + recovery.origins[evidence.bucket] % apart, np.int64)
-
-
-def cells_of(decision: Decision) -> tuple[Array, Array, Array]:
-    """The shard and bucket of each trusted pair of them, and each sampled point's among these pairs, (m,)."""
-    evidence, trusted = decision.evidence, decision.recovery.trusted
-    pairs = np.flatnonzero(trusted)
-    shard, bucket = np.divmod(pairs, trusted.shape[1])
-    place = evidence.shard * trusted.shape[1] + evidence.bucket
-    if trusted.size > DENSE**2:
-        return shard, bucket, np.searchsorted(pairs, place)
-    return shard, bucket, (np.cumsum(trusted) - 1)[place]
-
-
-def sample_variance(value: Array, drawn: Array, piece: Array, sample: Coreset) -> tuple[float, float]:
+def sample_variance(value: Array, drawn: Array, rows: Array, other: Array) -> tuple[float, float]:
     """V_s of `value.sum()`, and its degrees of freedom: the effective number of points, less one.
 
     Args:
-      value, drawn, piece: (m,) of the sample's points, in the order of drawing; `drawn` is 1 - 1 / w.
+      value, drawn: (m,) of the sample's points; `drawn` is 1 - 1 / w.
+      rows, other: (r,) those that stand for others, and a neighbour of each, as of `sampled.neighbours_of`.
     """
-    rows = np.flatnonzero(drawn > 1e-9)
     if not len(rows):
         return 0.0, float("inf")
-    rows = rows[np.argsort(piece[rows], kind="stable")]
     v, a = value[rows], drawn[rows]
-    other = most_alike(sample.points[rows], sample.weights_ht[rows], piece[rows])
     # A piece of one point has no neighbour: it varies as if it might as well not have been drawn (Poisson sampling).
-    squares = np.where(other < 0, v**2, (v - v[other]) ** 2 / 2)
+    squares = np.where(other < 0, v**2, (v - value[other]) ** 2 / 2)
     weight = np.abs(v * a)
     effective = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
     return float((a * squares).sum()), max(LEAST_DEGREES, effective - 1)
-
-
-def most_alike(points: Array, weights: Array, piece: Array) -> npt.NDArray[np.int64]:
-    """The row (m,) of the neighbour that is most like each point, of the next one where that is in the same place; -1
-    where its piece has no other.
-
-    Args:
-      points (m, d), weights (m,): of rows by piece (m,), in the order of drawing.
-    """
-    m = len(points)
-    scale, logs = points.dtype.type(unit_of(points)), np.log(np.maximum(weights, 1e-300))
-    best, other = np.full(m, np.inf), np.full(m, -1, np.int64)
-    for step in range(1, min(ADJACENT, m - 1) + 1):
-        unlike = np.empty(m - step)
-        for low in range(0, m - step, BLOCK):
-            here, there = points[low : low + BLOCK][: m - step - low], points[low + step : low + step + BLOCK]
-            apart = here / scale - there / scale
-            unlike[low : low + len(apart)] = np.einsum("ij,ij->i", apart, apart)
-        unlike *= LIKE + np.abs(logs[step:] - logs[:-step])
-        unlike[piece[step:] != piece[:-step]] = np.inf
-        for mine, its in ((slice(0, m - step), slice(step, m)), (slice(step, m), slice(0, m - step))):
-            nearer = unlike < best[mine]
-            best[mine] = np.where(nearer, unlike, best[mine])
-            other[mine] = np.where(nearer, np.arange(m)[its], other[mine])
-    # Of rows in one place nothing but their number is uncertain, which the next place in the order tells.
-    follows = np.flatnonzero((best[:-1] == 0) & (piece[1:] == piece[:-1]))
-    other[follows] = follows + 1
-    return other
 
 
 def replica_variance(e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery) -> SamplingError | None:

@@ -31,7 +31,7 @@ from beam_coresets.results.answer_rows import (
 )
 from beam_coresets.results.certificate import in_range, model_interval, nothing_known
 from beam_coresets.results.question import Question
-from beam_coresets.results.sampling_error import row_weight
+from beam_coresets.results.sampled import row_weight
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import loss_factor
 from beam_coresets.results.cross_fitting import Optimism
-from beam_coresets.results.sampling_error import drawn_share, shares
+from beam_coresets.results.sampled import Sampled
 
 MEASURED = "measured"
 BOUND_ONLY = "bound only"
@@ -29,19 +28,20 @@ MATTERS = 0.01  # share of the cost that was drawn, below which the rest is know
 Array = npt.NDArray[Any]
 
 
-def verdict(decision: Decision, own: Array, found: Optimism) -> str:
+def verdict(sampled: Sampled, own: Array, found: Optimism) -> str:
     """`MEASURED`, or "weak: REASON" with the option that would help.
 
     Args:
       own: (m,) each point's cost under the solution.
       found: what the solution gains on them.
     """
-    cost = shares(decision) * np.abs(own)
+    cost = sampled.shares * np.abs(own)
     total = float(cost.sum())
     if not total > 0:
         return MEASURED
-    open_cost = cost * drawn_share(decision) / total
-    variance, covered = loss_factor(decision.recovery), decision.recovery.coverage
+    open_cost = cost * sampled.drawn / total
+    recovery = sampled.decision.recovery
+    variance, covered = loss_factor(recovery), recovery.coverage
     if variance > 0:
         relative = variance * float((cost / total) @ (np.abs(own) / total))
         lost = ((1 - covered) / covered) ** 2 / max(relative, 1e-300)  # as many rows of one cost would vary as much
@@ -52,7 +52,7 @@ def verdict(decision: Decision, own: Array, found: Optimism) -> str:
     effective = float(open_cost.sum() ** 2 / (open_cost**2).sum())
     if effective < LEAST_EFFECTIVE:
         return f"weak: {effective:.0f} points are most of the cost (coreset_size, outliers)"
-    gain = abs(float(shares(decision) @ found.correction)) / total
+    gain = abs(float(sampled.shares @ found.correction)) / total
     if gain > MOST_OPTIMISM:
         return f"weak: the centers gain {gain:.0%} on the sample that they were solved on (coreset_size, k)"
     return MEASURED

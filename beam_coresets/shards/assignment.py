@@ -343,3 +343,9 @@ def pieces_of(shards: int) -> int:
     There are at least `LEAST_PIECES` in all, which the certificate leaves out in turn.
     """
     return -(-LEAST_PIECES // shards)
+
+
+def strata_of(label: Array, bucket: Array, shards: int) -> Array:
+    """A number for each piece of each label (m,): the stratum of the buckets (m,), which are the scheme's."""
+    pieces = pieces_of(shards)
+    return np.asarray(label * pieces + bucket % pieces)

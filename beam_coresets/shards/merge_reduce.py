@@ -27,7 +27,7 @@ from beam_coresets.sampling import by_label
 from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.frequent_directions import Sketch
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, pieces_of, split
+from beam_coresets.shards.assignment import Assignment, split, strata_of
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.report import ShardReport
 
@@ -347,5 +347,4 @@ def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int
     others[row, place] = shards[np.repeat(indptr[held], count) + place]
     classes, label = np.unique(-others, axis=0, return_inverse=True)
     label = label.ravel() if len(classes) <= MAX_STRATA else np.zeros(len(held), np.int64)
-    pieces = pieces_of(assignment.shards)
-    return held, (label * pieces + held % pieces).astype(np.int32)
+    return held, strata_of(label, held, assignment.shards).astype(np.int32)

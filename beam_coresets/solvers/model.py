@@ -107,9 +107,10 @@ def _comparable(points: Array, centers: Array) -> Array:
     """The points, as float64 where float32 may name another than the nearest of the centers."""
     if points.dtype == np.float64 or not len(points):
         return points
+    if points.size * len(centers) <= FEW_PAIRS:
+        return points.astype(np.float64)
     extent = float((points.max(axis=0).astype(np.float64) - points.min(axis=0)).max())
-    few, offset = points.size * len(centers) <= FEW_PAIRS, np.abs(centers).max(initial=0.0) > MOST_OFFSET * extent
-    return points.astype(np.float64) if few or offset else points
+    return points.astype(np.float64) if np.abs(centers).max(initial=0.0) > MOST_OFFSET * extent else points
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

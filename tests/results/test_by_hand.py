@@ -14,16 +14,13 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.results.certificate import model_interval
 from beam_coresets.results.cross_fitting import _evenness, _gain, optimism
+from beam_coresets.results.sampled import Sampled
 from beam_coresets.results.sampling_error import (
     LEAST_DEGREES,
     PRIOR,
-    cells_of,
-    drawn_share,
-    pieces,
     replica_variance,
     sample_variance,
     sampling_error,
-    shares,
 )
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
@@ -80,7 +77,7 @@ def test_a_loss_counts_by_how_uneven_the_buckets_are(copies):
 
 def test_a_point_of_weight_w_stands_for_w_less_one_others():
     decision = decided(Assignment(2, 1, "cyclic", 8), 40)
-    np.testing.assert_allclose(drawn_share(decision), 1 - 1 / np.maximum(decision.evidence.sample.weights_ht, 1))
+    np.testing.assert_allclose(Sampled(decision).drawn, 1 - 1 / np.maximum(decision.evidence.sample.weights_ht, 1))
 
 
 def test_both_measures_of_the_error_are_pooled_by_their_degrees():
@@ -88,15 +85,15 @@ def test_both_measures_of_the_error_are_pooled_by_their_degrees():
     decision = decided(Assignment(6, 2, "cyclic", 60), 60, (1, 2))
     evidence, recovery = decision.evidence, decision.recovery
     value = evidence.sample.weights_ht * generator("values").random(len(evidence.sample))
-    shard, bucket, cell = cells_of(decision)
+    shard, bucket, cell = Sampled(decision).cells
     e = np.bincount(cell, value, len(bucket))
     mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
     first = replica_variance(e, shard, bucket, mean, recovery)
     parts = value / recovery.holders[evidence.bucket]
-    second, degrees = sample_variance(parts, drawn_share(decision), pieces(decision), evidence.sample)
+    second, degrees = sample_variance(parts, Sampled(decision).drawn, *Sampled(decision).neighbours)
     assert degrees > PRIOR == 20
     assert recovery.scale == pytest.approx(60 / 50)
-    total, error = sampling_error(decision, value)
+    total, error = sampling_error(Sampled(decision), value)
     assert error.degrees == pytest.approx(first.degrees + 20)
     pooled = (first.degrees * first.variance + 20 * second) / (first.degrees + 20)
     assert error.variance == pytest.approx(1.2**2 * pooled)
@@ -130,7 +127,7 @@ def test_rows_that_no_point_stands_for_may_cost_as_much_as_the_dearest():
         shard=decision.evidence.shard[kept], bucket=decision.evidence.bucket[kept],
     )  # fmt: skip
     value = generator("dear").random(len(kept))
-    _, error = sampling_error(dataclasses.replace(decision, evidence=evidence), value)
+    _, error = sampling_error(Sampled(dataclasses.replace(decision, evidence=evidence)), value)
     assert (error.variance, error.degrees) == (pytest.approx((5 * value.max()) ** 2), LEAST_DEGREES)
 
 
@@ -154,7 +151,7 @@ class Told(Model):
 
 
 def evenness_of(decision, model):
-    return min(1.0, _evenness(decision, model, drawn_share(decision)) / 0.7)
+    return min(1.0, _evenness(Sampled(decision), model, Sampled(decision).drawn) / 0.7)
 
 
 @pytest.mark.parametrize(("quick", "folds"), [(False, 5), (True, 3)])
@@ -162,18 +159,18 @@ def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quic
     """Times (1 - 1 / folds)^0.5, for the share of its weight that a point stands for others; 6 % of it is doubt."""
     decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
     sample = decision.evidence.sample
-    found = optimism(decision, model, np.ones(len(sample)), quick)
+    found = optimism(Sampled(decision), model, np.ones(len(sample)), quick)
     assert len(model.seen) == folds
     times = np.add.reduce([each.weights == 0 for each in model.seen])
     others = 1 - 1 / np.maximum(sample.weights_ht, 1)
     drawn = others > 0
-    q = 1 - (shares(decision) * others)[drawn].sum() / shares(decision)[drawn].sum()
+    q = 1 - (Sampled(decision).shares * others)[drawn].sum() / Sampled(decision).shares[drawn].sum()
     expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.5 * (1 - q) / (1 - q * (1 - 1 / folds)), 0.0)
     even = evenness_of(decision, model)
     expected *= (1 + even) / 2
     assert (times == 1).mean() > 0.8  # but for the only ones of small clusters, and rows that are known for certain
     np.testing.assert_allclose(found.correction, expected, atol=1e-12)
-    assert found.doubt == pytest.approx((0.06 + (1 - even) / (1 + even)) * (shares(decision) @ expected))
+    assert found.doubt == pytest.approx((0.06 + (1 - even) / (1 + even)) * (Sampled(decision).shares @ expected))
     for each in model.seen:  # what is left is made to weigh as much as all, small cluster by small cluster
         assert each.weights.sum() == pytest.approx(sample.weights.sum())
 
@@ -185,13 +182,14 @@ def test_what_alone_stands_for_a_small_cluster_is_never_left_out():
     far = np.flatnonzero(sample.points[:, 0] == 1000)
     assert len(far) == 1
     assert sample.weights_ht[far[0]] > 1
-    optimism(decision, model, np.ones(len(sample)), False)
+    optimism(Sampled(decision), model, np.ones(len(sample)), False)
     assert all(each.weights[far[0]] > 0 for each in model.seen)
 
 
 def test_more_optimism_than_cost_is_cut_to_it_and_doubted():
     decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(1e6)
-    found, each = optimism(decision, model, np.ones(len(decision.evidence.sample)), False), shares(decision)
+    sampled, each = Sampled(decision), Sampled(decision).shares
+    found = optimism(sampled, model, np.ones(len(each)), False)
     assert each @ found.correction == pytest.approx(each.sum())
     even = evenness_of(decision, model)
     assert found.doubt == pytest.approx((0.06 + 1 + (1 - even) / (1 + even)) * each.sum(), rel=1e-5)
@@ -199,8 +197,8 @@ def test_more_optimism_than_cost_is_cut_to_it_and_doubted():
 
 def test_the_interval_has_the_sampling_error_the_doubt_and_students_quantile():
     decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
-    found = optimism(decision, model, np.ones(len(decision.evidence.sample)), False)
-    total, error = sampling_error(decision, decision.evidence.sample.weights_ht * (1 + found.correction))
+    found = optimism(Sampled(decision), model, np.ones(len(decision.evidence.sample)), False)
+    total, error = sampling_error(Sampled(decision), decision.evidence.sample.weights_ht * (1 + found.correction))
     interval = model_interval(decision, model)
     assert interval.estimate == pytest.approx(total)
     assert interval.standard_error**2 == pytest.approx(error.variance + found.doubt**2)
@@ -226,8 +224,8 @@ class Levels(Told):
 def test_levels_of_solutions_are_no_gain():
     """Six shards are dealt to folds of two sizes, so that the levels alone do not cancel."""
     decision, model = decided(Assignment(6, 1, "cyclic", 60)), Levels(0.0)
-    found = optimism(decision, model, np.ones(len(decision.evidence.sample)), False)
-    each = shares(decision)
+    found = optimism(Sampled(decision), model, np.ones(len(decision.evidence.sample)), False)
+    each = Sampled(decision).shares
     assert abs(each @ found.correction) < 1e-9 * each.sum()
     assert found.doubt < 1e-9 * each.sum()
 
@@ -261,7 +259,7 @@ def test_what_is_scaled_over_counts_as_not_seen():
     sample, scale = decision.evidence.sample, decision.recovery.scale
     assert scale == pytest.approx(60 / 50)
     assert (sample.weights_ht == 1).all()
-    found = optimism(decision, model, np.ones(len(sample)), False)
+    found = optimism(Sampled(decision), model, np.ones(len(sample)), False)
     rate = (1 - 1 / 5) ** 0.5 * (1 - 1 / scale) / (1 - 1 / scale + 1 / scale / 5)
     np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * rate)
 
@@ -271,11 +269,12 @@ def test_a_draw_along_a_line_is_more_even_than_at_random_and_one_among_64_coordi
         scheme = Assignment(2, 1, "cyclic", 32)
         reports = shard_reports(blocks_of(points.astype("f4"), rows=500), MergeReduce(Sampler(3, 200), scheme, 1))
         decision = decide(reports, Policy(scheme))
-        return _evenness(decision, Centers(points[:3].astype("f8")), drawn_share(decision))
+        return _evenness(Sampled(decision), Centers(points[:3].astype("f8")), Sampled(decision).drawn)
 
     rng = generator("even")
     line, ball = rng.random((6000, 1)), rng.standard_normal((6000, 64))
     assert evenness(line) < 0.3
     assert evenness(ball) > 0.8
     whole = decided(Assignment(6, 1, "cyclic", 60), 4000, (1,))
-    assert _evenness(whole, Told(0.5), 1 - (1 - drawn_share(whole)) / whole.recovery.scale) == 1.0  # lost at random
+    lost = 1 - (1 - Sampled(whole).drawn) / whole.recovery.scale  # at random
+    assert _evenness(Sampled(whole), Told(0.5), lost) == 1.0

@@ -18,6 +18,7 @@ from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.certificate import fitted_interval, fixed_interval
+from beam_coresets.results.sampled import neighbours_of
 from beam_coresets.results.sampling_error import LEAST_DEGREES, PRIOR, sample_variance
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import SCHEMES, Assignment
@@ -213,7 +214,7 @@ def test_neighbours_and_points_without_one_tell_the_error_of_a_draw():
 
     def found(rows, weights):
         sample = Coreset(points[rows], weights[rows], weights[rows], np.arange(len(points))[rows])
-        return sample_variance(value[rows], drawn[rows], piece[rows], sample)
+        return sample_variance(value[rows], drawn[rows], *neighbours_of(sample, drawn[rows], piece[rows]))
 
     same = np.full(5, 2.0)
     assert found(slice(3, 5), same) == (pytest.approx(0.8 * 49), LEAST_DEGREES)

@@ -29,7 +29,7 @@ from beam_coresets.transforms.reading.text_formats import head_of, lines_of, typ
 from beam_coresets.transforms.reading.types.kinds import integer_type
 from beam_coresets.transforms.text.cells import measure_type
 from beam_coresets.transforms.text.json_arrays import elements, is_array
-from beam_coresets.transforms.text.records import pieces_of
+from beam_coresets.transforms.text.records import utf8_pieces
 
 _SMALL_CHUNK = 1 << 16
 _MOST_SHOWN = 500
@@ -86,7 +86,7 @@ def _probe_json(path: str, options: Columns) -> tuple[Any, Any]:
     head, _ = head_of(path, options)
     if is_array(head):
         with open_bytes(path) as file:
-            values = next(elements(pieces_of(file, options.encoding)), [])[:SAMPLE_ROWS]
+            values = next(elements(utf8_pieces(file, options.encoding)), [])[:SAMPLE_ROWS]
     else:
         values = [_object(line) for line in _lines(_with_line_feeds(head))[:SAMPLE_ROWS]]
     records = [record for record in values if isinstance(record, dict)]
@@ -180,7 +180,7 @@ def _json_values(part: FilePart, layout: Layout, report: Report) -> Iterator[Bat
     row = 0
     if is_array(head_of(part.path, layout.options)[0]):
         with open_bytes(part.path) as file:
-            for values in elements(pieces_of(file, layout.options.encoding)):
+            for values in elements(utf8_pieces(file, layout.options.encoding)):
                 for i, value in enumerate(values):
                     if not isinstance(value, dict):
                         _refuse(json.dumps(value), row + i, part, report)

@@ -29,7 +29,7 @@ from beam_coresets.transforms.reading.formats import (
 )
 from beam_coresets.transforms.text import dialects, headers
 from beam_coresets.transforms.text.cells import as_columns, measure_type, parse_as, parse_numbers
-from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, pieces_of
+from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, utf8_pieces
 from beam_coresets.transforms.text.words import columns_of_words, split_words
 
 Array = npt.NDArray[Any]
@@ -60,7 +60,7 @@ def head_of(path: str, options: Columns) -> tuple[bytes, Columns]:
         found = dialects.encoding_guess(file.read(PIECE_BYTES), options)
     options = _told(options, found)
     with open_bytes(path) as file:
-        return beginning(pieces_of(file, options.encoding)), options
+        return beginning(utf8_pieces(file, options.encoding)), options
 
 
 def _settle_csv(path: str, options: Columns) -> Columns:
@@ -116,7 +116,7 @@ def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
 
 
 def _csv_reader(file: Any, path: str, options: Columns) -> RecordReader:
-    pieces = pieces_of(file, options.encoding)
+    pieces = utf8_pieces(file, options.encoding)
     head = dialects.without_separator_line(next(pieces, b""))
     return RecordReader(itertools.chain([head] if head else [], pieces), *options.characters(_usual(path)))
 
@@ -315,7 +315,7 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
 
 def lines_of(file: Any, options: Columns) -> Iterator[bytes]:
     """Whole lines of a file, some MB at a time, without comments."""
-    for records in RecordReader(pieces_of(file, options.encoding), comment=options.comment).batches():
+    for records in RecordReader(utf8_pieces(file, options.encoding), comment=options.comment).batches():
         yield bytes(records.data)
 
 

@@ -65,7 +65,7 @@ def encoding_of(head: bytes, asked: str | None = None) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def pieces_of(file: Any, encoding: str | None = None) -> Iterator[bytes]:
+def utf8_pieces(file: Any, encoding: str | None = None) -> Iterator[bytes]:
     """The text of an open file in pieces of some MB, as UTF-8 without a byte order mark.
 
     Raises:

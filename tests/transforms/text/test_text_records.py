@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.transforms.text import records
-from beam_coresets.transforms.text.records import NONE, RecordReader, encoding_of, pieces_of
+from beam_coresets.transforms.text.records import NONE, RecordReader, encoding_of, utf8_pieces
 
 
 def split(data, width=NONE, size=1 << 30, **signs):
@@ -113,12 +113,12 @@ def test_any_bytes_are_cut_anywhere_with_the_same_result(data, size):
 @pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8"])
 def test_encodings_that_show_themselves(name):
     text = "größe,x\n" + "1,2\n" * 50
-    assert b"".join(pieces_of(io.BytesIO(text.encode(name)))).decode() == text
+    assert b"".join(utf8_pieces(io.BytesIO(text.encode(name)))).decode() == text
 
 
 def test_encodings_that_are_given():
-    assert b"".join(pieces_of(io.BytesIO("größe".encode("latin-1")), "latin-1")) == "größe".encode()
-    assert b"".join(pieces_of(io.BytesIO("größe".encode("utf-8-sig")), "latin-1")) == "größe".encode()
+    assert b"".join(utf8_pieces(io.BytesIO("größe".encode("latin-1")), "latin-1")) == "größe".encode()
+    assert b"".join(utf8_pieces(io.BytesIO("größe".encode("utf-8-sig")), "latin-1")) == "größe".encode()
     assert encoding_of(b"", "cp1252") == ("cp1252", 0)
     with pytest.raises(ValueError, match="encoding: must be the file's, got utf-16-le"):
-        list(pieces_of(io.BytesIO(b"\xff\xfea\0b"), None))
+        list(utf8_pieces(io.BytesIO(b"\xff\xfea\0b"), None))
