@@ -51,6 +51,7 @@ setup(
         "rich>=13",
         "threadpoolctl>=3.1",
         "PyYAML>=6",
+        "fsspec>=2023.5",
         "shtab>=1.6",
     ],
     extras_require={

@@ -1,5 +1,6 @@
 """A coreset -> centers for another k, z or constraint, what they cost and how sure that is: in seconds, without the
 data. A range of k gives the curve of the cost."""
+
 import argparse
 import csv
 import dataclasses
@@ -25,12 +26,9 @@ from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.stored import (
-    Identity,
-    Row,
     WindowOptions,
     common_scale,
     newest,
-    outliers_of,
     parts_of,
     require_apart,
 )
@@ -44,6 +42,8 @@ from beam_coresets.sampling.importance import Sampler
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
+from beam_coresets.summaries.choosing import Identity, Row
+from beam_coresets.summaries.questions import outliers_of
 from beam_coresets.times import iso
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import Claims, order_of
@@ -199,9 +199,7 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
         yield Piece(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
 
 
-def _warn(
-    known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Console
-) -> None:
+def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Console) -> None:
     """Says so where the coreset was made for another question."""
     asked = {"z": known.z, "r": known.r, "k": k}
     for name, value in asked.items():

@@ -35,13 +35,14 @@ from beam_coresets.pipelines.results_folder.stream_folder import require_same_st
 from beam_coresets.pipelines.running import ending, launch, runners
 from beam_coresets.points.column_order import places_of
 from beam_coresets.points.scale import Scale
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
 from beam_coresets.transforms.streams.source import names_of, notes_of
 from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
-from beam_coresets.transforms.writing.claims import Claims, order_of, place_of
+from beam_coresets.transforms.writing.claims import Claims, order_of
 from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_topic
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import files_of

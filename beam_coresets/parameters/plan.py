@@ -11,7 +11,7 @@ from beam_coresets.coordinator.recovery import RECOVERIES
 from beam_coresets.declared import check_values, declare, described, parameters
 from beam_coresets.results.question import Question
 from beam_coresets.sampling.frequent_directions import Relaxation
-from beam_coresets.sampling.importance import LEFTOVER, METHODS, Sampler
+from beam_coresets.sampling.importance import LEFTOVER, METHODS, POINTS_PER_CENTER, Sampler
 from beam_coresets.sampling.rings_and_groups import EPSILON
 from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, Size, by_theory
 from beam_coresets.shards.assignment import SCHEMES, Assignment
@@ -21,7 +21,6 @@ from beam_coresets.shards.pca import SketchTree
 from beam_coresets.shards.report import SUMMARY_KINDS
 from beam_coresets.solvers.constrained.constraints import Constraint
 
-POINTS_PER_CENTER = 40
 OUTLIERS_MUST = "must be a whole number of rows, or a share of at most 0.5 or 50%"
 
 

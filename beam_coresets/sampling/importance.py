@@ -40,6 +40,7 @@ from beam_coresets.sampling.theory_sizes import fitting
 METHODS = ("sensitivity", "lightweight", "uniform", "rings_and_groups", "subspace")
 SEEDED = ("sensitivity", "rings_and_groups")  # with centers of a D^z seeding
 LEFTOVER = ("points", "centers")
+POINTS_PER_CENTER = 40  # that a shard keeps where nobody says how many
 MOST_POWER = 100  # of distances: far below it, double precision still tells which is longer
 SEEDING_ROWS = 2048
 PROJECT_ABOVE = 128

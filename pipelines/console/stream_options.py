@@ -18,6 +18,7 @@ from beam_coresets.pipelines.running.runners import RunnerOptions
 from beam_coresets.points.column_order import Names, moved, names_of_each, places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.times import iso, length_of_time
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.brokers.pubsub import ReadPubSub
@@ -34,7 +35,6 @@ from beam_coresets.transforms.streams.rate import RateSource, rows_at
 from beam_coresets.transforms.streams.source import Source
 from beam_coresets.transforms.streams.times import MAX_AHEAD, MAX_BEHIND, time_of_text
 from beam_coresets.transforms.text.dialects import TextParameters
-from beam_coresets.transforms.writing.claims import place_of
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 

@@ -23,7 +23,6 @@ from beam_coresets.pipelines.results_folder.result_files import (
     CLAIMS,
     STAGING,
     VERSION,
-    digest,
     of_runs,
     read_trace,
     standing,
@@ -34,6 +33,7 @@ from beam_coresets.pipelines.results_folder.result_files import (
 )
 from beam_coresets.pipelines.results_folder.stored import require_folder
 from beam_coresets.pipelines.running.launch import JobError
+from beam_coresets.summaries.claim_records import digest
 from beam_coresets.transforms.writing import atomic_files
 
 PATIENCE = 10.0  # seconds for a result that is just being put into its place

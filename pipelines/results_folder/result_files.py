@@ -6,7 +6,6 @@
 
 A record that stands names the files of the result. Its number grows with each run, and the highest one counts.
 """
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -15,8 +14,8 @@ from typing import Any, NamedTuple
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import tables
+from beam_coresets.summaries.claim_records import FOLDERS, digest
 from beam_coresets.transforms.writing import atomic_files
-from beam_coresets.transforms.writing.claims import FOLDERS
 from beam_coresets.transforms.writing.stored_tables import files_of
 
 CLAIMS, STAGING = FOLDERS
@@ -146,11 +145,6 @@ def as_recorded(folder: str, name: str) -> bytes | None:
 def whole_of(folder: str) -> list[str]:
     """The output folders whose records a folder may depend on: itself, and the one around `k=02`."""
     return [folder, *(output for output, _ in _around(folder, ""))]
-
-
-def digest(data: bytes) -> str:
-    """What a file's content is told by."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def _around(folder: str, name: str) -> list[tuple[str, str]]:

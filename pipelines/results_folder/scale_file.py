@@ -1,22 +1,13 @@
 """`scale.json`: what columns were scaled by."""
 import json
-from typing import NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.pipelines.results_folder.result_files import as_recorded
-from beam_coresets.points.column_order import Names, names_of_each, places_of
+from beam_coresets.points.column_order import Names
+from beam_coresets.points.named_scale import VERSION, NamedScale
 from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.writing.atomic_files import write_once
-
-VERSION = 1  # of the file; one without a number is of this one
-
-
-class NamedScale(NamedTuple):
-    """A scale and the names of the columns it is of; None where there was no name for each."""
-
-    scale: Scale
-    columns: tuple[str, ...] | None
 
 
 def read_scale(folder: str, columns: Names = None) -> Scale | None:
@@ -29,10 +20,7 @@ def read_scale(folder: str, columns: Names = None) -> Scale | None:
       ValueError: a file of a later version, or none that a run writes; one of other columns.
     """
     found = named_scale(folder)
-    if found is None:
-        return None
-    wanted = names_of_each(columns, len(found.scale.origin))
-    return found.scale.moved(places_of(found.columns, wanted, "the tables"))
+    return None if found is None else found.of(columns, "the tables")
 
 
 def named_scale(folder: str) -> NamedScale | None:
@@ -41,21 +29,9 @@ def named_scale(folder: str) -> NamedScale | None:
     if (data := as_recorded(folder, "scale.json")) is None:
         return None
     try:
-        return _scale_of(data)
+        return NamedScale.parsed(data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"scale.json: must be what summarize writes, got {path!r} ({error})") from None
-
-
-def _scale_of(data: bytes) -> NamedScale:
-    found = json.loads(data)
-    if (version := found.get("version", VERSION)) != VERSION:
-        raise ValueError(f"version: must be {VERSION}, got {version!r}")
-    origin, divisor = (tuple(map(float, found[name])) for name in ("origin", "divisor"))
-    if len(origin) != len(divisor):
-        raise ValueError(f"divisor: must be {len(origin)} numbers as origin has, got {len(divisor)}")
-    columns = tuple(map(str, found.get("columns") or ()))
-    made_up = columns == tuple(f"f{j}" for j in range(len(columns)))  # as files without names are read
-    return NamedScale(Scale(origin, divisor), None if made_up else names_of_each(columns, len(origin)))
 
 
 def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
@@ -83,8 +59,7 @@ def scale_of(scale: str, scale_file: str | None, columns: Names = None) -> Scale
         return None
     try:
         with FileSystems.open(scale_file) as file:
-            found = _scale_of(file.read())
+            found = NamedScale.parsed(file.read())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"scale_file: must be a scale.json, got {scale_file!r} ({error})") from None
-    wanted = names_of_each(columns, len(found.scale.origin))
-    return found.scale.moved(places_of(found.columns, wanted, "the stream"))
+    return found.of(columns, "the stream")

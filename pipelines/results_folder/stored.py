@@ -4,8 +4,7 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,20 +15,9 @@ from beam_coresets.declared import declare
 from beam_coresets.pipelines.results_folder.scale_file import named_scale, read_scale
 from beam_coresets.points.column_order import Names
 from beam_coresets.points.scale import Scale
+from beam_coresets.summaries.choosing import Identity, Row, newest_of
 from beam_coresets.times import moment
 from beam_coresets.transforms.writing.stored_tables import tables_of
-
-Row = dict[str, Any]
-
-
-class Identity(NamedTuple):
-    """Which rows of the tables belong together: those of one window, key and revision of one input."""
-
-    input: str
-    start: float | None
-    end: float | None
-    key: str
-    revision: int
 
 
 def seconds(text: str) -> float:
@@ -67,21 +55,10 @@ def newest(folders: Iterable[str], known: WindowOptions, option: str = "input") 
     Raises:
       ValueError: there are none.
     """
-    found: dict[tuple[str, Any, Any, str], tuple[Identity, Row]] = {}
-    for identity, row in _summaries(folders, known, option):
-        name = identity[:4]
-        if name not in found or _rank(*found[name]) < _rank(identity, row):
-            found[name] = identity, row
+    found = newest_of(_summaries(folders, known, option))
     if not found:
         raise ValueError(f"{option}: must have windows in the period, got none of {', '.join(folders)} there")
-    nobody = not any(row["points"] for _, row in found.values())
-    empty_key = nobody or any(row["points"] for identity, row in found.values() if not identity.key)
-    return {identity: row for identity, row in found.values() if empty_key or identity.key}
-
-
-def _rank(identity: Identity, row: Row) -> tuple[bool, int]:
-    """Which of several rows of a window and key counts: of the empty key, groups without rows may have some, too."""
-    return row["points"] > 0, identity.revision
+    return found
 
 
 def _summaries(folders: Iterable[str], known: WindowOptions, option: str) -> Iterator[tuple[Identity, Row]]:
@@ -128,12 +105,6 @@ def _runs(folder: str, table: pa.Table) -> Iterator[tuple[Identity, pa.Table]]:
     for low, high in itertools.pairwise(edges):
         start, end, key, revision = (table.column(name)[low].as_py() for name in names)
         yield Identity(folder, start, end, key or "", revision), table.slice(low, high - low)
-
-
-def outliers_of(rows: Sequence[Row]) -> float:
-    """What the centers of these windows leave out together: below 1 a share of their weight, from 1 on a weight."""
-    left_out = sum(row["outliers"] or 0.0 for row in rows)
-    return left_out if left_out >= 1 else left_out / max(sum(row["total_weight"] for row in rows), left_out, 1e-300)
 
 
 def common_scale(folders: Iterable[str], columns: Names = None) -> Scale | None:

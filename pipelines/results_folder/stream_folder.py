@@ -7,8 +7,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.pipelines.results_folder.result_files import CLAIMS, read_record, standing
 from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.writing import atomic_files
-from beam_coresets.transforms.writing.claims import Claims, place_of
+from beam_coresets.transforms.writing.claims import Claims
 
 VERSION = 1
 _NOTE = "stream"

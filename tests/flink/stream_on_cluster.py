@@ -6,7 +6,8 @@ from cluster import go_on
 from streaming_job import StreamingJob
 from topics import committed, make_topic, points_by_window
 
-from beam_coresets.transforms.writing.claims import Claims, place_of
+from beam_coresets.summaries.claim_records import place_of
+from beam_coresets.transforms.writing.claims import Claims
 
 SHARDS = 3
 WINDOW = DEADLINE = 3

@@ -10,8 +10,7 @@ from jobs import CENTERS, clusters, rows_in, summarize_files, write_parquet
 from beam_coresets import tables
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.results_folder.stored import Identity, seconds
-from beam_coresets.pipelines.rollup import tiling
+from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.points.block import blocks_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
@@ -21,6 +20,7 @@ from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.model import point_costs
 from beam_coresets.streaming.windows import Window
+from beam_coresets.summaries.choosing import Identity, tiling
 from beam_coresets.transforms.writing.claims import Claims
 
 DAY = 1767225600.0  # 2026-01-01

@@ -18,8 +18,9 @@ from beam_coresets.results.summary import Summary, summarize, summary_of_keys, w
 from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.coordinator.replicas import in_lane
-from beam_coresets.transforms.writing.claims import Claims, place_of
+from beam_coresets.transforms.writing.claims import Claims
 
 DECIDED, ELSEWHERE = "decided", "elsewhere"
 REMEMBERED = 64  # windows after which a key that says nothing is forgotten

@@ -8,9 +8,7 @@
 Whoever finds a claim whose files are not all in their places finishes the moves. So the tables' folders never hold
 anything unclaimed or half-written, and whoever sees a window's row in `summaries` finds the rest.
 """
-import hashlib
 import json
-import re
 import time
 import uuid
 from collections.abc import Collection
@@ -23,12 +21,11 @@ from apache_beam.io.filesystems import FileSystems
 from beam_coresets import tables
 from beam_coresets.results.summary import Summary
 from beam_coresets.streaming.windows import Window
+from beam_coresets.summaries.claim_records import VERSION, as_claimed, digest, is_claim, parsed, place_of, staged
 from beam_coresets.transforms.writing import atomic_files
 
 ORDER = ("coreset", "centers", "summaries")
 FULL_ORDER = ("candidates", "outliers", *ORDER)
-FOLDERS = (".claims", ".staging")
-VERSION = 1  # of a claim's JSON; a claim without a number is of this one
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 
 
@@ -55,7 +52,7 @@ class Claims:
     @classmethod
     def of(cls, folder: str) -> "Claims | None":
         """Those of a folder that is read; None where it has none, as where another program has made it."""
-        if not any(_is_claim(name) for name in atomic_files.names_in(str(FileSystems.join(folder, ".claims")))):
+        if not any(is_claim(name) for name in atomic_files.names_in(str(FileSystems.join(folder, ".claims")))):
             return None
         return cls(folder, wanted=())
 
@@ -85,7 +82,7 @@ class Claims:
             claim, mine = self._staked(summary)
         self._finish(claim)
         return mine or all(  # of another decision the summaries differ, and the rest need not be looked at
-            _digest(tables.encode(summary.table(name), claim["form"])) == claim["files"][name]["digest"]
+            digest(tables.encode(summary.table(name), claim["form"])) == claim["files"][name]["digest"]
             for name in reversed(claim["files"])
         )
 
@@ -109,7 +106,7 @@ class Claims:
             raise ValueError(f"table: must be one of {', '.join(claim['files'])}, got {table!r}")
         self._finish(claim)
         file = claim["files"][table]
-        data = _as_claimed(atomic_files.read(path := self._path(*file["path"].split("/"))), file, path, table)
+        data = as_claimed(atomic_files.read(path := self._path(*file["path"].split("/"))), file, path, table)
         return tables.typed(tables.decode(data, claim["form"]), table)
 
     def read_file(self, path: str, table: str) -> bytes:
@@ -122,7 +119,7 @@ class Claims:
         claim = self._claim(name)
         if claim is None or claim["form"] != form or table not in claim["files"]:
             raise ValueError(f"{table}: must hold what runs have claimed, got {path!r} without a claim")
-        return _as_claimed(atomic_files.read(path), claim["files"][table], path, table)
+        return as_claimed(atomic_files.read(path), claim["files"][table], path, table)
 
     def form_of(self, window: Window | str) -> str:
         """The format of a claimed window's files.
@@ -142,7 +139,7 @@ class Claims:
 
     def claimed_since(self, seen: Collection[str]) -> list[str]:
         """The names of the decided windows that are not among `seen`, in the order of the windows."""
-        names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims")) if _is_claim(name))
+        names = (name.removesuffix(".json") for name in atomic_files.names_in(self._path(".claims")) if is_claim(name))
         return sorted((name for name in names if name not in seen), key=place_of)
 
     def before(self, window: Window) -> list[str]:
@@ -188,17 +185,12 @@ class Claims:
         path = self._path(".claims", f"{name}.json")
         for _ in range(_PATIENCE):
             try:
-                found: dict[str, Any] = json.loads(atomic_files.read(path))
-                break
+                return parsed(atomic_files.read(path), path)
             except FileNotFoundError:
                 return None
-            except ValueError:
+            except json.JSONDecodeError:
                 time.sleep(0.1)
-        else:
-            raise ValueError(f"output: must hold whole claims, got {path!r} cut short")
-        if (version := found.get("version", VERSION)) != VERSION:
-            raise ValueError(f"output: must hold claims of version {VERSION}, got {version!r} in {path!r}")
-        return found
+        raise ValueError(f"output: must hold whole claims, got {path!r} cut short")
 
     def _staked(self, summary: Summary) -> tuple[dict[str, Any], bool]:
         """The claim of the window, this attempt's or that of whoever was faster; and which of the two."""
@@ -207,20 +199,20 @@ class Claims:
         files = {
             name: {
                 "path": "/".join(part for part in (name, window.folder, f"{window.name}.{self.form}") if part),
-                "digest": _digest(content),
+                "digest": digest(content),
                 "size": len(content),
             }
             for name, content in data.items()
         }
-        digest = _digest("".join(str(file["digest"]) for file in files.values()).encode())
+        whole = digest("".join(str(file["digest"]) for file in files.values()).encode())
         at = [answer.row["decided_at"] for answer in summary.answers if answer.row["decided_at"] is not None]
         claim = {
             "version": VERSION,
             "window": window.name,
-            "staging": f"{digest[:16]}-{uuid.uuid4().hex[:16]}",
+            "staging": f"{whole[:16]}-{uuid.uuid4().hex[:16]}",
             "form": self.form,
             "replica": summary.replica,
-            "digest": digest,
+            "digest": whole,
             "decided_at": max(at, default=None),
             "files": files,
         }
@@ -234,7 +226,7 @@ class Claims:
         return self._claimed(window), False
 
     def _staged(self, claim: dict[str, Any], table: str) -> str:
-        return self._path(".staging", claim["window"], claim["staging"], f"{table}.{claim['form']}")
+        return self._path(*staged(claim, table))
 
     def _finish(self, claim: dict[str, Any]) -> None:
         """Moves what is not in its place yet, and removes what this and other attempts have left."""
@@ -249,36 +241,6 @@ def order_of(weak: bool, outliers: bool) -> tuple[str, ...]:
     """The tables that are written, in their order."""
     more = {"candidates": weak, "outliers": outliers}
     return tuple(name for name in FULL_ORDER if more.get(name, True))
-
-
-def place_of(name: str) -> tuple[float, float, str, int, str]:
-    """Sorts the names of windows, and of their files, by start, end, key and revision; others come first, by name."""
-    found = re.fullmatch(r"(?:(.*)-)?(?:global|(-?[0-9.]+)-(-?[0-9.]+))-r(\d+)(?:\.\w+)?", name.rsplit("/", 1)[-1])
-    if found is None:
-        return float("-inf"), float("-inf"), "", 0, name
-    key, start, end, revision = found.groups()
-    if start is None:
-        return float("-inf"), float("inf"), key or "", int(revision), name
-    return float(start), float(end), key or "", int(revision), name
-
-
-def _is_claim(name: str) -> bool:
-    return name.endswith(".json") and not name.startswith(".")
-
-
-def _as_claimed(data: bytes, file: dict[str, Any], path: str, table: str) -> bytes:
-    """A file's content, held against its claim.
-
-    Raises:
-      ValueError: it is not what was written.
-    """
-    if _digest(data) != file.get("digest", _digest(data)):
-        raise ValueError(f"{table}: must be as it was written, got {path!r} changed or damaged since")
-    return data
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -5,8 +5,9 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import tables
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.writing.atomic_files import read
-from beam_coresets.transforms.writing.claims import Claims, place_of
+from beam_coresets.transforms.writing.claims import Claims
 
 
 def files_of(folder: str, name: str, ending: str = "") -> list[str]:
