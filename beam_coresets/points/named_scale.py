@@ -7,7 +7,7 @@ from typing import NamedTuple
 from beam_coresets.points.column_order import Names, names_of_each, places_of
 from beam_coresets.points.scale import Scale
 
-VERSION = 1  # of the file; one without a number is of this one
+SCALE_VERSION = 1  # of the file; one without a number is of this one
 
 
 class NamedScale(NamedTuple):
@@ -36,8 +36,8 @@ class NamedScale(NamedTuple):
           ValueError, KeyError, TypeError or AttributeError: a file of a later version, or none that a run writes.
         """
         found = json.loads(data)
-        if (version := found.get("version", VERSION)) != VERSION:
-            raise ValueError(f"version: must be {VERSION}, got {version!r}")
+        if (version := found.get("version", SCALE_VERSION)) != SCALE_VERSION:
+            raise ValueError(f"version: must be {SCALE_VERSION}, got {version!r}")
         origin, divisor = (tuple(map(float, found[name])) for name in ("origin", "divisor"))
         if len(origin) != len(divisor):
             raise ValueError(f"divisor: must be {len(origin)} numbers as origin has, got {len(divisor)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from beam_coresets._front_door import front_door
 
 if TYPE_CHECKING:
-    from beam_coresets.summaries.collection import Gap, MissingWindows, SkippedFile, Summaries, open_summaries
+    from beam_coresets.summaries.collection import Gap, MissingWindows, SkippedFile, StoredSummaries, open_summaries
     from beam_coresets.summaries.data import Assigned, Histogram, Scored, SummarizedData
     from beam_coresets.summaries.estimates import Estimate
     from beam_coresets.summaries.folders import DamagedFileError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Assigned", "Certificate", "DamagedFileError", "Estimate", "Gap", "Histogram", "MissingWindows", "Scored",
-    "SkippedFile", "Summaries", "SummarizedData", "WindowSummary", "open_summaries",
+    "SkippedFile", "StoredSummaries", "SummarizedData", "WindowSummary", "open_summaries",
 ]  # fmt: skip
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "MissingWindows": "beam_coresets.summaries.collection",
     "Scored": "beam_coresets.summaries.data",
     "SkippedFile": "beam_coresets.summaries.collection",
-    "Summaries": "beam_coresets.summaries.collection",
+    "StoredSummaries": "beam_coresets.summaries.collection",
     "SummarizedData": "beam_coresets.summaries.data",
     "WindowSummary": "beam_coresets.summaries.window",
     "open_summaries": "beam_coresets.summaries.collection",

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 FOLDERS = (".claims", ".staging")
-VERSION = 1  # of a claim's JSON; a claim without a number is of this one
+CLAIM_VERSION = 1  # of a claim's JSON; a claim without a number is of this one
 
 Claim = dict[str, Any]
 
@@ -29,8 +29,8 @@ def parsed(data: bytes, path: str) -> Claim:
       ValueError: a claim of another version.
     """
     found: Claim = json.loads(data)
-    if (version := found.get("version", VERSION)) != VERSION:
-        raise ValueError(f"output: must hold claims of version {VERSION}, got {version!r} in {path!r}")
+    if (version := found.get("version", CLAIM_VERSION)) != CLAIM_VERSION:
+        raise ValueError(f"output: must hold claims of version {CLAIM_VERSION}, got {version!r} in {path!r}")
     return found
 
 

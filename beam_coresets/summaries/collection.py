@@ -13,7 +13,7 @@ import pyarrow as pa
 from beam_coresets import values
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
-from beam_coresets.summaries.folders import DamagedFileError, Folder, Stored
+from beam_coresets.summaries.folders import DamagedFileError, OutputFolder, Stored
 from beam_coresets.summaries.moments import Moment, instant, seconds, shown
 from beam_coresets.summaries.places import places_of
 from beam_coresets.summaries.rolling import rolled_up
@@ -40,7 +40,7 @@ class _Found(NamedTuple):
     row: Row
 
 
-def open_summaries(path: str | Sequence[str]) -> Summaries:
+def open_summaries(path: str | Sequence[str]) -> StoredSummaries:
     """The windows that runs have written, as they are now; later ones are there when it is called again.
 
     Only names are read here, and of each question that is asked later the files that it needs. Windows that a stream
@@ -59,16 +59,16 @@ def open_summaries(path: str | Sequence[str]) -> Summaries:
     folders = []
     for place in places.values():
         try:
-            folders.append(Folder(place))
+            folders.append(OutputFolder(place))
         except ValueError:
             if not several:
                 raise
     if not folders:
         raise ValueError(f"path: must hold a summaries table, got {', '.join(places)} without any")
-    return Summaries(folders)
+    return StoredSummaries(folders)
 
 
-class Summaries:
+class StoredSummaries:
     """Windows in the order of their start and key, the newest revision of each; `open_summaries` makes one.
 
     Args:
@@ -81,7 +81,7 @@ class Summaries:
 
     def __init__(
         self,
-        folders: Sequence[Folder],
+        folders: Sequence[OutputFolder],
         since: float | None = None,
         until: float | None = None,
         only: frozenset[str] | None = None,
@@ -100,7 +100,8 @@ class Summaries:
         return self._window(list(self._index)[number])
 
     def __repr__(self) -> str:
-        return f"<Summaries of {len(self):,} windows in {listed([folder.place.name for folder in self._folders])}>"
+        where = listed([folder.place.name for folder in self._folders])
+        return f"<StoredSummaries of {len(self):,} windows in {where}>"
 
     def keys(self) -> list[str]:
         """The keys that there are windows of, in rising order; one empty key where there are none."""
@@ -138,7 +139,7 @@ class Summaries:
 
         return self._last(key, held, shown(time), holds, first=True)
 
-    def between(self, start: Moment | None = None, end: Moment | None = None) -> Summaries:
+    def between(self, start: Moment | None = None, end: Moment | None = None) -> StoredSummaries:
         """The windows that start no earlier and end no later than these times; None for any.
 
         Raises:
@@ -149,12 +150,12 @@ class Summaries:
             raise ValueError(f"end: must not be before {shown(since)}, got {shown(until)}")
         since = max((t for t in (since, self._since) if t is not None), default=None)
         until = min((t for t in (until, self._until) if t is not None), default=None)
-        return Summaries(self._folders, since, until, self._only, self.skipped)
+        return StoredSummaries(self._folders, since, until, self._only, self.skipped)
 
-    def of_keys(self, *keys: str) -> Summaries:
+    def of_keys(self, *keys: str) -> StoredSummaries:
         """The windows of these keys."""
         only = frozenset(keys) if self._only is None else self._only & frozenset(keys)
-        return Summaries(self._folders, self._since, self._until, only, self.skipped)
+        return StoredSummaries(self._folders, self._since, self._until, only, self.skipped)
 
     def gaps(self) -> list[Gap]:
         """The times that no window is of, of any key: between the first and the last window, or in all of the period
@@ -162,14 +163,14 @@ class Summaries:
         found = gaps_of(self._index, self._since, self._until)
         return [Gap(a, b) for a, b in ((instant(low), instant(high)) for low, high in found) if a and b]
 
-    def checked(self) -> Summaries:
+    def checked(self) -> StoredSummaries:
         """Those whose files are all there as they were written, by reading all of them."""
         kept = []
         for identity in self._index:
             with self._skipping():
                 self._index[identity].stored.check()
                 kept.append(identity)
-        found = Summaries(self._folders, self._since, self._until, self._only, self.skipped)
+        found = StoredSummaries(self._folders, self._since, self._until, self._only, self.skipped)
         found.__dict__["_index"] = {identity: self._index[identity] for identity in kept}
         return found
 

@@ -50,7 +50,7 @@ class Stored:
       start, end: seconds since the epoch between which all of its windows are, as far as the name says.
     """
 
-    def __init__(self, folder: Folder, name: str, paths: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: OutputFolder, name: str, paths: dict[str, str] | None = None) -> None:
         self.folder, self.name, self._paths = folder, name, paths
         start, end, _, revision, _ = place_of(name)
         self.start, self.end = (start, end) if revision else (-math.inf, math.inf)
@@ -150,7 +150,7 @@ class Stored:
         raise DamagedFileError(shown, f"output: must hold whole claims, got {shown!r} cut short")
 
 
-class Folder:
+class OutputFolder:
     """An output folder, as it was when it was opened.
 
     Args:

@@ -5,7 +5,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.pipelines.results_folder.result_files import as_recorded
 from beam_coresets.points.column_order import Names
-from beam_coresets.points.named_scale import VERSION, NamedScale
+from beam_coresets.points.named_scale import SCALE_VERSION, NamedScale
 from beam_coresets.points.scale import Scale
 from beam_coresets.transforms.writing.atomic_files import write_once
 
@@ -36,7 +36,7 @@ def named_scale(folder: str) -> NamedScale | None:
 
 def write_scale(scale: Scale, output: str, columns: tuple[str, ...]) -> None:
     """Writes what columns were scaled by; streams of later data take this file."""
-    held = {"version": VERSION, "columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}
+    held = {"version": SCALE_VERSION, "columns": list(columns), "origin": scale.origin, "divisor": scale.divisor}
     text = json.dumps(held, indent=2)
     write_once(FileSystems.join(output, "scale.json"), text.encode() + b"\n")
 

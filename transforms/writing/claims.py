@@ -21,7 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from beam_coresets import tables
 from beam_coresets.results.summary import Summary
 from beam_coresets.streaming.windows import Window
-from beam_coresets.summaries.claim_records import VERSION, as_claimed, digest, is_claim, parsed, place_of, staged
+from beam_coresets.summaries.claim_records import CLAIM_VERSION, as_claimed, digest, is_claim, parsed, place_of, staged
 from beam_coresets.transforms.writing import atomic_files
 
 ORDER = ("coreset", "centers", "summaries")
@@ -207,7 +207,7 @@ class Claims:
         whole = digest("".join(str(file["digest"]) for file in files.values()).encode())
         at = [answer.row["decided_at"] for answer in summary.answers if answer.row["decided_at"] is not None]
         claim = {
-            "version": VERSION,
+            "version": CLAIM_VERSION,
             "window": window.name,
             "staging": f"{whole[:16]}-{uuid.uuid4().hex[:16]}",
             "form": self.form,
