@@ -1,4 +1,4 @@
-"""The three front doors: what they offer, what loads when, and a user's whole way through each with their names only."""
+"""The three front doors: what they offer, what loads when, and a user's whole way through with their names only."""
 import ast
 import pathlib
 import subprocess

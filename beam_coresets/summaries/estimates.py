@@ -20,7 +20,8 @@ from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import loss_factor
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.results.certificate import LEVEL, nothing_drawn
-from beam_coresets.results.sampling_error import sampling_error, shares
+from beam_coresets.results.sampled import Sampled
+from beam_coresets.results.sampling_error import sampling_error
 
 Array = npt.NDArray[Any]
 
@@ -75,9 +76,9 @@ class Estimator:
     """
 
     def __init__(self, decision: Decision) -> None:
-        self._decision = decision
-        self.shares = shares(decision)
-        self.exact = nothing_drawn(decision)
+        self._decision, self._sampled = decision, Sampled(decision)
+        self.shares = self._sampled.shares
+        self.exact = nothing_drawn(self._sampled)
 
     def mean(self, y: Array, inside: Array) -> Estimate:
         """That of y over the rows inside.
@@ -131,7 +132,7 @@ class Estimator:
         own = unit_of(residual)
         residual = residual / own
         value = decision.evidence.sample.weights_ht / total * residual
-        _, error = sampling_error(decision, value)
+        _, error = sampling_error(self._sampled, value)
         lost = loss_factor(recovery) * float(each @ residual**2) / total**2
         variance = (error.variance + lost) / recovery.scale**2 * own**2
         return mean, float(variance), error.degrees
