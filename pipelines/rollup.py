@@ -49,7 +49,6 @@ class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
     z: float | None = declared_as(PlanParameters, "z", None, help="power of the distance (default: the windows')")
     coreset_size: int | None = declared_as(PlanParameters, "coreset_size", None)
     method: str | None = declared_as(PlanParameters, "method", None, help="default: the windows'")
-    exhaustive: bool = declared_as(PlanParameters, "exhaustive", False)
     outliers: float | None = declared_as(
         PlanParameters, "outliers", None,
         help="leave the worst out: so many rows (100), or a share (1%) (default: as much as the windows' centers do)",

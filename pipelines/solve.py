@@ -82,7 +82,6 @@ class SolveOptions(ResultOptions, ConstraintOptions, WindowOptions):
         help="leave the worst out: so many rows (100), or a share (1%) (default: as much as the coreset's centers do)",
     )  # fmt: skip
     seed: int = declared_as(PlanParameters, "seed", 0)
-    exhaustive: bool = declared_as(PlanParameters, "exhaustive", False, group=CONSTRAINTS)
     rounded: bool = declare(
         False, "with a constraint: every point of the coreset wholly in one cluster", group=CONSTRAINTS
     )
@@ -151,6 +150,8 @@ def run(known: SolveOptions, console: Console) -> int:
     for name in ("rounded", "exhaustive"):
         if getattr(known, name) and constraint is None:
             raise ValueError(f"{name}: must be left out without a constraint, got --{name}")
+    if known.outliers and constraint is not None:
+        raise ValueError(f"outliers: must be left out with a constraint, got {known.outliers:g}")
     with owning(known.output, known.overwrite, "solve") as place, reading([folder]):
         rows = _rows(folder, known)
         scale = common_scale([folder], next((row["columns"] for row in rows.values() if row["columns"]), None))

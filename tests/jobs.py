@@ -31,6 +31,16 @@ def clusters(n, seed=0, dtype=np.float32):
     return (CENTERS[rng.integers(0, 4, n)] + rng.standard_normal((n, 3))).astype(dtype)
 
 
+def with_far_rows(seed, n, m, far, k=5, d=3):
+    """(n + m, d) points of k clusters and then m far ones, `far` to three times as far off; and the clusters' means."""
+    rng = generator("planted", seed)
+    means = rng.normal(size=(k, d)) * 8
+    inliers = means[rng.integers(k, size=n)] + rng.normal(size=(n, d))
+    away = rng.normal(size=(m, d))
+    away *= far * rng.uniform(1, 3, (m, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
+    return np.concatenate([inliers, away]).astype(np.float32), means
+
+
 def parts_of(points, parts=3, rows=300, weights=None):
     """The points as blocks of several parts, which take turns of `rows`."""
     found = []

@@ -85,10 +85,6 @@ class PlanParameters:
     )
     weak: bool = declare(False, "a universal weak coreset: candidates for centers, too", group="other algorithms")
     candidates: int | None = declare(None, "how many (default: 40 k)", group="other algorithms")
-    exhaustive: bool = declare(
-        False, "under a constraint: tries every choice of k candidates, for small k, and proves a factor",
-        group="other algorithms",
-    )  # fmt: skip
     audit: bool = declare(False, "distrust shards whose points contradict their replicas", group="other algorithms")
     outliers: float | None = declare(
         None, "leave the worst out: so many rows (100), or a share (1%)", group="summary", read=rows_or_share,
@@ -106,6 +102,7 @@ class Plan(PlanParameters):
 
     Attributes:
       constraint: what the clusters must keep to; where it is about labels, each label's total is kept exact, too.
+      exhaustive: under a constraint: tries every choice of k candidates, for small k, and proves a factor.
       columns: names of the coordinates, for the tables; None where there are none, or the transform finds them.
 
     The redundant assignment is an `Assignment`, what is enough for an answer a `Policy`. With summary "local_centers"
@@ -118,6 +115,7 @@ class Plan(PlanParameters):
     """
 
     constraint: Constraint | None = None
+    exhaustive: bool = False
     columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -125,6 +125,8 @@ class Pilot:
             raise ValueError("input: must have at least one row, got none")
         if self.rows < self.held:
             raise ValueError(f"rows: must be at least the {self.held} of the pilot, got {self.rows}")
+        if self.sampler.k > self.rows:
+            raise ValueError(f"k: must be at most the {self.rows} rows of the input, got {self.sampler.k}")
 
     @property
     def held(self) -> int:

@@ -104,7 +104,8 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     found = optimism(sampled, model, own, quick)
     interval = _shifted(_interval(sampled, own + found.correction, found.doubt), by)
     doubt = model.doubt(decision.coreset)
-    return dataclasses.replace(interval, trust=f"weak: {doubt}" if doubt else verdict(sampled, own, found))
+    trust = f"weak: {doubt}" if doubt else verdict(sampled, own, found, model.constant)
+    return dataclasses.replace(interval, trust=trust)
 
 
 def proved_interval(decision: Decision, model: Model) -> Interval:

@@ -23,22 +23,24 @@ UNPROVED = "weak: the shards' own costs are estimates, so the bound is not prove
 MOST_OPTIMISM = 0.45  # of the cost
 LEAST_EFFECTIVE = 15.0  # effective ones behind the cost that was drawn
 LEAST_LOST = 20.0  # effective rows among those that are scaled over
+LEAST_COST = 1e-3  # of what outliers cost where they are cut, that the rest is taken to cost
 MATTERS = 0.01  # share of the cost that was drawn, below which the rest is known
 
 Array = npt.NDArray[Any]
 
 
-def verdict(sampled: Sampled, own: Array, found: Optimism) -> str:
+def verdict(sampled: Sampled, own: Array, found: Optimism, constant: float = 0.0) -> str:
     """`MEASURED`, or "weak: REASON" with the option that would help.
 
     Args:
       own: (m,) each point's cost under the solution.
       found: what the solution gains on them.
+      constant: what the cost is beside theirs: less, where it leaves outliers out, that these cost.
     """
     cost = sampled.shares * np.abs(own)
-    total = float(cost.sum())
-    if not total > 0:
+    if not cost.any():
         return MEASURED
+    total = max(float(cost.sum()) + constant, LEAST_COST * float(cost.sum()))
     open_cost = cost * sampled.drawn / total
     recovery = sampled.decision.recovery
     variance, covered = loss_factor(recovery), recovery.coverage

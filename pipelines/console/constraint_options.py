@@ -75,6 +75,10 @@ class ConstraintOptions:
     gamma: tuple[float, ...] | None = declare(
         None, "the exact weight of each cluster", group=CONSTRAINTS, metavar="W,W,...", read=_gamma, pattern=_NUMBERS
     )
+    exhaustive: bool = declare(
+        False, "with a constraint: tries every choice of k candidates, for small k, and proves a factor",
+        group=CONSTRAINTS,
+    )  # fmt: skip
 
 
 def constraint_of(known: ConstraintOptions) -> Constraint | None:

@@ -151,7 +151,8 @@ def _outliers(row: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     beyond = "" if row["threshold"] is None else f", which costs more than {number(row['threshold'])}"
     share = row["outliers"] / row["total_weight"] if row["total_weight"] else 0.0
-    return [("outliers", f"{number(row['outliers'])} of the weight left out ({share:.2%}){beyond}")]
+    most = "   [yellow](never more than half)[/]" if share > 0.5 - 1e-6 else ""
+    return [("outliers", f"{number(row['outliers'])} of the weight left out ({share:.2%}){beyond}{most}")]
 
 
 def _fewer(row: dict[str, Any]) -> str:

@@ -89,6 +89,23 @@ def test_solve_leaves_as_much_out_and_names_the_same(result, tmp_path, capsys):
     assert summary_row(tmp_path / "half")["outliers"] == pytest.approx(0.005 * (N + M))
 
 
+def test_no_more_than_half_is_left_out_and_it_is_said(result, tmp_path, capsys):
+    assert main(["solve", "--input", str(result), "--output", str(tmp_path / "most"), "--outliers", str(9 * N)]) == 0
+    assert summary_row(tmp_path / "most")["outliers"] == pytest.approx((N + M) / 2, rel=1e-3)
+    assert "(50.00%), which costs more than" in (said := " ".join(capsys.readouterr().out.split()))
+    assert "(never more than half)" in said
+
+
+def test_solve_refuses_outliers_under_a_constraint_before_it_says_anything(source, tmp_path, capsys):
+    assert summarize_files(source, tmp_path / "plain", *BASE) == 0
+    capsys.readouterr()
+    solve = ["solve", "--input", str(tmp_path / "plain"), "--output", str(tmp_path / "to"), "--outliers", "9"]
+    assert main([*solve, "--balanced", "0.1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: outliers: must be left out with a constraint, got 9")
+
+
 def test_solve_says_so_where_the_coreset_was_made_without(source, tmp_path, capsys):
     assert summarize_files(source, tmp_path / "plain", *BASE) == 0
     assert not files_of(str(tmp_path / "plain"), "outliers")

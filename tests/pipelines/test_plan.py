@@ -188,6 +188,7 @@ def of_theory(text):
     ("--target 5% --k 3 --input FILE --summary pca", "summary: must be coreset with --target 5%, got 'pca'"),
     ("--target 5% --k 3 --input FILE --pilot-rows 999", "pilot_rows: must be at least 1000, got 999"),
     ("--target 5% --k 0 --input FILE", "k: must be at least 1, got 0"),
+    ("--target 5% --k 9000 --input FILE --max-bad-rows 1", "k: must be at most the 1500 rows of the input, got 9000"),
     ("--target 5% --k 3 --z 0.5 --input FILE --max-bad-rows 1", "z: must be at least 1, got 0.5"),
     ("--target 5% --k 3 --input FILE", "max_bad_rows: at most 0 rows may be refused, got 1"),
     ("--target 5% --k 3 --input nowhere.csv", "nowhere.csv"),

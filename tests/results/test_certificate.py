@@ -20,9 +20,11 @@ from beam_coresets.points.block import PointBlock, Span, blocks_of
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.certificate import fitted_interval, fixed_interval
+from beam_coresets.results.cross_fitting import Optimism
 from beam_coresets.results.question import Question
-from beam_coresets.results.sampled import neighbours_of
+from beam_coresets.results.sampled import Sampled, neighbours_of
 from beam_coresets.results.sampling_error import LEAST_DEGREES, PRIOR, sample_variance
+from beam_coresets.results.trust import verdict
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
@@ -323,3 +325,15 @@ def test_intervals_say_what_they_are_worth():
     assert said(plain, 1, 12, 1).startswith("weak: ")
     assert said(heavy, 5, 200, lost=1).startswith("weak: what is missing is like")
     assert said(plain, 5, 4000) == "measured"  # every row is there
+
+
+def test_what_outliers_cost_where_they_are_cut_is_no_part_of_the_cost_that_is_judged():
+    """A gain of 30 % of the cut costs is 60 % of what is printed, if half of them is the outliers'."""
+    scheme = Assignment(4, 1, "cyclic", 64)
+    rows = generator("cut").standard_normal((4000, 3)).astype(np.float32)
+    sampled = Sampled(decide(shard_reports(blocks_of(rows), MergeReduce(Sampler(3, 100), scheme)), Policy(scheme)))
+    own = np.ones(len(sampled.points))
+    found = Optimism(0.3 * own, 0.0)
+    assert verdict(sampled, own, found) == "measured"
+    half = verdict(sampled, own, found, -0.5 * float(sampled.shares.sum()))
+    assert half.startswith("weak: the centers gain 60% on the sample")

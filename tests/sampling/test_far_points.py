@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from jobs import with_far_rows
 
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span
@@ -13,19 +14,10 @@ from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 METHODS = ("sensitivity", "lightweight", "uniform", "rings_and_groups")
 
 
-def _planted(seed, n=6000, m=40, k=5, d=3, far=300.0):
-    rng = generator("far points", seed)
-    means = rng.normal(size=(k, d)) * 8
-    inliers = means[rng.integers(k, size=n)] + rng.normal(size=(n, d))
-    away = rng.normal(size=(m, d))
-    away *= far * rng.uniform(1, 3, (m, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
-    return np.concatenate([inliers, away]).astype(np.float32), means
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("outliers", [40.0, 0.01])
 def test_what_may_be_left_out_is_kept_with_its_own_weight(method, outliers):
-    points, _ = _planted(1)
+    points, _ = with_far_rows(1, 6000, 40, 300.0)
     sampler, rng = Sampler(5, 200, method=method, outliers=outliers), generator("keep", method)
     strata = np.zeros(len(points), np.int32)
     rows, weights = sampler.thin(points, np.ones(len(points)), strata, 1600, rng)
@@ -40,7 +32,7 @@ def test_what_may_be_left_out_is_kept_with_its_own_weight(method, outliers):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_is_biased_by_points_that_are_certain(method):
-    points, means = _planted(2, n=3000)
+    points, means = with_far_rows(2, 3000, 40, 300.0)
     cost = nearest(points, means.astype(np.float32))[1].astype(float)
     exact = np.minimum(cost, 30.0).sum()
     sampler, strata = Sampler(5, 150, method=method, outliers=60.0), np.zeros(len(points), np.int32)
@@ -55,7 +47,7 @@ def test_no_method_is_biased_by_points_that_are_certain(method):
 
 
 def test_beyond_the_most_that_is_kept_outliers_take_no_more_of_the_sample_than_others():
-    points, means = _planted(3, n=12_000, m=3000)
+    points, means = with_far_rows(3, 12_000, 3000, 300.0)
     sampler, rng = Sampler(5, 200, outliers=3000.0), generator("many")
     last, unbiased, calibrated = sampler.finish(points, np.ones(len(points)), np.zeros(len(points), np.int32), rng)
     planted = last >= 12_000
@@ -97,7 +89,7 @@ def test_certain_points_keep_their_weight_where_others_are_made_to_add_up():
 
 
 def test_a_tree_of_many_leaves_keeps_them_too():
-    points, _ = _planted(4, n=40_000, m=60, d=2)
+    points, _ = with_far_rows(4, 40_000, 60, 300.0, d=2)
     order = generator("shuffle").permutation(len(points))
     blocks = [
         PointBlock(points[part], np.ones(len(part)), part.astype(np.uint64), Span(0, i, i == 11))

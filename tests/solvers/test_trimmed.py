@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jobs import with_far_rows
 
 from beam_coresets.hashing import generator
 from beam_coresets.points.coreset import Coreset
@@ -81,19 +82,11 @@ def test_a_point_of_some_weight_is_left_out_in_part():
     assert found.cost == pytest.approx(64 * 0.5 * 3 / 3.5)
 
 
-def _planted(seed, n=2000, k=5, d=3, m=60, far=40.0):
-    rng = generator("planted", seed)
-    means = rng.normal(size=(k, d)) * 8
-    inliers = means[rng.integers(k, size=n)] + rng.normal(size=(n, d))
-    away = rng.normal(size=(m, d))
-    away *= far * rng.uniform(1, 3, (m, 1)) / np.linalg.norm(away, axis=1, keepdims=True)
-    return np.concatenate([inliers, away]).astype(np.float32), n
-
-
 @pytest.mark.parametrize("z", [1.0, 2.0, 3.0])
 @pytest.mark.parametrize("far", [40.0, 1e6, 1e12])
 def test_centers_are_those_of_the_cleaned_data_however_far_the_outliers_are(z, far):
-    points, n = _planted(int(z), far=far)
+    n = 2000
+    points, _ = with_far_rows(int(z), n, 60, far)
     clean = solve_centers(points[:n], np.ones(n), 5, z)
     found = solve_centers(points, np.ones(len(points)), 5, z, left_out=len(points) - n)
     assert found.cost == pytest.approx(clean.cost, rel=1e-5)
@@ -117,14 +110,15 @@ def test_under_the_cosine_metric():
 
 
 def test_seeding_passes_by_far_points():
-    points, n = _planted(9, m=100, far=1e5)
+    n = 2000
+    points, _ = with_far_rows(9, n, 100, 1e5)
     rows = trimmed_seeding(points, np.ones(len(points)), 5, 2.0, 100.0, generator("seeds"), candidates=3)
     assert (rows < n).all()
     assert len(set(rows.tolist())) == 5
 
 
 def test_a_swap_is_priced_by_costs_cut_at_the_threshold():
-    points, _ = _planted(3, n=300, m=10)
+    points, _ = with_far_rows(3, 300, 10, 40.0)
     problem = CentersProblem.of(points, np.ones(len(points)), 2.0, False, 10.0)
     state = problem.clustering(problem.points[[0, 1, 305]].astype(np.float64))
     search = SwapSearch(problem.points, problem.weights, 2.0)
@@ -137,7 +131,7 @@ def test_a_swap_is_priced_by_costs_cut_at_the_threshold():
 
 
 def test_a_refit_cuts_costs_where_the_emitted_centers_do():
-    points, _ = _planted(4, n=300, m=10)
+    points, _ = with_far_rows(4, 300, 10, 40.0)
     sample = Coreset(points, np.ones(310), np.ones(310), np.arange(310, dtype=np.uint64))
     model = TrimmedCenters.of(sample, points[:5].astype(np.float64), 10.0, 2.0, "euclidean")
     other = model.refit(sample, 1, False)
