@@ -59,7 +59,7 @@ class SummarizeInYaml(beam.PTransform):
     With `weak` there are also candidates, and with `outliers` these.
 
     Args:
-      options: the fields of `YamlBatchOptions`: those of `Plan` (but for the constraint) and of `Columns` (but for the
+      options: the fields of `YamlBatchOptions`: those of `Plan` (but for constraints) and of `Columns` (but for the
         header).
 
     Raises:
