@@ -187,7 +187,7 @@ def decode(data: bytes, form: str) -> pa.Table:
 def _parquet(source: io.BytesIO, limit: int) -> pa.Table:
     """All rows, where they take at most `limit` bytes: a few bytes of Parquet can stand for any number of them."""
     file, batches, size = pq.ParquetFile(source), [], 0
-    for batch in file.iter_batches():
+    for batch in file.iter_batches(use_threads=False):  # windows are small: threads take longer to be woken
         batches.append(batch)
         size += batch.nbytes
         if size > limit:
@@ -224,23 +224,28 @@ def typed(table: pa.Table, name: str) -> pa.Table:
     if name == "summaries" and "version" in table.column_names:
         for version in table.column("version").unique().to_pylist():
             require_readable(version)
-    for i, field in enumerate(SCHEMAS.get(name, ())):
-        if field.name not in table.column_names:
-            table = table.add_column(i, field, pa.nulls(len(table), field.type))
+    there = {field.name: i for i, field in enumerate(table.schema)}
+    fields, columns = list(table.schema), list(table.columns)
+    for field in SCHEMAS.get(name, ()):
+        if field.name not in there:
             continue
+        at = there[field.name]
         try:
-            column = _cast(table.column(field.name), field.type)
+            fields[at], columns[at] = field, _cast(columns[at], field.type)
         except (ValueError, pa.ArrowException) as error:
             raise ValueError(f"{name}.{field.name}: must be {field.type}, got {error}") from None
-        table = table.set_column(table.column_names.index(field.name), field, column)
-    return table
+    for i, field in enumerate(SCHEMAS.get(name, ())):
+        if field.name not in there:
+            fields.insert(i, field)
+            columns.insert(i, pa.nulls(len(table), field.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_binary(kind) and pa.types.is_string(column.type):
         decoded = [None if v is None else base64.b64decode(v) for v in column.to_pylist()]
         return pa.chunked_array([pa.array(decoded, kind)])
-    return column.cast(kind)
+    return column if column.type == kind else column.cast(kind)
 
 
 def require_readable(version: Any) -> None:

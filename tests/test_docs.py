@@ -148,6 +148,13 @@ def test_code_of_pipelines_runs_as_printed(code, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_code_of_reading_runs_as_printed_one_after_the_other(tmp_path):
+    code = "\n".join(code_blocks(ROOT / "docs/reading.md")).replace("beam.Pipeline()", f"beam.Pipeline({IN_PROCESS!r})")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "points=5,000 centers=5 coverage=1" in done.stdout
+
+
 # What is said of the code
 
 

@@ -93,6 +93,7 @@ class Estimator:
     def share(self, chosen: Array, inside: Array) -> Estimate:
         """The share of the rows inside that are chosen, both (m,) bool."""
         value, variance, degrees = self._ratio(chosen.astype(np.float64), inside)
+        value = min(1.0, value) if value == value else value  # sums in another order
         return Estimate(value, *self._wilson(value, variance, degrees, inside))
 
     def quantiles(self, y: Array, inside: Array, q: Array) -> Estimate:
@@ -143,8 +144,11 @@ class Estimator:
             return (share, share) if self.exact else (float("nan"), float("nan"))
         each = self.shares[inside]
         spread = share * (1 - share)
-        most = float(each.sum() ** 2 / max(float((each**2).sum()), 1e-300))
-        rows = spread / variance if variance > 0 and spread > 0 else most
+        rows = most = float(each.sum() ** 2 / max(float((each**2).sum()), 1e-300))
+        if variance > 0 and spread > 0:
+            rows = spread / variance
+        else:
+            degrees = most
         by = _quantile(degrees) ** 2 / rows
         middle, half = (share + by / 2) / (1 + by), float(np.sqrt(by * spread + by**2 / 4)) / (1 + by)
         return max(0.0, middle - half), min(1.0, middle + half)

@@ -1,6 +1,7 @@
 """What `open_summaries` finds: claimed windows, whole or not at all, and of each the newest revision."""
 import datetime
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from beam_coresets.summaries import DamagedFileError, MissingWindows, SkippedFil
 from beam_coresets.summaries.places import LocalPlace
 
 UTC = datetime.timezone.utc
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +272,7 @@ def test_tables_have_named_columns_and_timestamps(folder):
     assert centers.column_names[:8] == ["window_start", "window_end", "key", "revision", "index", *COLUMNS]
     assert centers.schema.field("window_start").type == pa.timestamp("us", "UTC")
     assert np.array_equal(centers.filter(pc.field("index") == 0).column("x"), [w.centers[0, 0] for w in windows])
+    pytest.importorskip("pandas")
     frame = windows.to_pandas("coreset")
     assert np.average(frame.x, weights=frame.weight) == pytest.approx(
         np.mean([points_of(i)[:, 0].mean() for i in range(4)]), abs=1
@@ -285,6 +288,17 @@ def test_a_coordinate_named_like_a_column_is_told_apart(tmp_path):
     assert {"coordinates.id", "coordinates.weight", "z", "id", "weight"} <= set(window.to_arrow().column_names)
     write(tmp_path, answer(minute(1), 0, columns=None))
     assert {"f0", "f1", "f2"} <= set(open_summaries(tmp_path).latest().to_arrow("centers").column_names)
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("0.*/*/summaries")), ids=lambda p: "/".join(p.parts[-3:-1]))
+def test_what_earlier_versions_wrote_is_read(path):
+    windows = open_summaries(path.parent)
+    assert len(windows) >= 1
+    for window in windows:
+        assert window.centers.shape == (window.row["centers"], 2)
+        assert window.coreset.total_weight.value == pytest.approx(window.certificate.total_weight)
+        assert window.coreset.mean().value.shape == (2,)
+    assert len(windows.to_arrow("coreset")) == sum(len(window.coreset) for window in windows)
 
 
 # Input that can't be read
