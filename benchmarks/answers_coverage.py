@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from interval_coverage import SHAPES, numbers
+from interval_coverage import SHAPES
 
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
@@ -60,6 +60,12 @@ class Case:
     k: int
     size: int
     scheme: str
+
+
+def numbers(scheme: str) -> tuple[int, int, int]:
+    """Shards, replication and how many are dropped."""
+    s, replication, dropped = (list(map(int, scheme.split("/"))) + [1, 0][scheme.count("/") :])[:3]
+    return s, replication, dropped
 
 
 def cases(count: int, shapes: list[str], schemes: list[str], first: int) -> Iterator[Case]:
