@@ -163,6 +163,9 @@ def _label_codes(extras: pa.Table) -> npt.NDArray[np.int32] | None:
 
 def hashed_ids(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     """(m,) uint64."""
-    texts = [text.encode() for text in ids.to_pylist()]
-    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
-    return hash_bytes(offsets, np.frombuffer(b"".join(texts) or b"\0", np.uint8))
+    texts = (ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids).cast(pa.large_string())
+    if not len(texts):
+        return np.empty(0, np.uint64)
+    _, ends, content = texts.buffers()
+    offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return hash_bytes(offsets, np.frombuffer(content or b"\0", np.uint8))

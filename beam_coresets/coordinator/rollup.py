@@ -7,7 +7,8 @@ from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.merge import merge, node_sampler, thinned
 from beam_coresets.sampling.importance import Sampler
 
-MAX_WAITING = 64  # decisions that are merged at a time
+MAX_WAITING = 64  # decisions that are merged at a time,
+FILLED = 4  # or fewer, once they have so many times the points that are kept of them
 
 
 class Rollup:
@@ -33,7 +34,7 @@ class Rollup:
         points = sum(len(d.evidence.sample) for d in self._waiting)
         shards, sample = len(decision.recovery.trusted), decision.evidence.sample
         node = node_sampler(self._sampler, sample.dim, sample.points.itemsize)
-        if len(self._waiting) >= MAX_WAITING or points > shards * node.size:
+        if len(self._waiting) >= MAX_WAITING or points > FILLED * shards * node.size:
             carry, self._waiting = self._node(self._waiting), []
             for level, other in enumerate(self._levels):
                 self._levels[level] = None

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import glob
 import os
-import pathlib
 from typing import Any, Protocol
 
 GLOB = frozenset("*?[")
@@ -52,7 +51,8 @@ class LocalPlace:
 
     def read(self, path: str) -> bytes:
         """See `Place`."""
-        return pathlib.Path(self.name, *path.split("/")).read_bytes()
+        with open(os.path.join(self.name, *path.split("/")), "rb") as file:
+            return file.read()
 
 
 class RemotePlace:
