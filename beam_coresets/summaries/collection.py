@@ -15,7 +15,7 @@ from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
 from beam_coresets.summaries.folders import DamagedFileError, OutputFolder, Stored
 from beam_coresets.summaries.moments import Moment, instant, seconds, shown
-from beam_coresets.summaries.places import places_of
+from beam_coresets.summaries.places import ahead, places_of
 from beam_coresets.summaries.rolling import rolled_up
 from beam_coresets.summaries.window import WindowSummary
 
@@ -166,9 +166,10 @@ class StoredSummaries:
     def checked(self) -> StoredSummaries:
         """Those whose files are all there as they were written, by reading all of them."""
         kept = []
-        for identity in self._index:
+        every = ahead(self._index, lambda identity: self._index[identity].stored.check(), self._readers)
+        for identity, done in every:
             with self._skipping():
-                self._index[identity].stored.check()
+                done.result()
                 kept.append(identity)
         found = StoredSummaries(self._folders, self._since, self._until, self._only, self.skipped)
         found.__dict__["_index"] = {identity: self._index[identity] for identity in kept}
@@ -203,7 +204,7 @@ class StoredSummaries:
         identities = tiled(chosen._index)
         windows = (chosen._window(identity) for identity in identities)
         rows = [chosen._index[identity].row for identity in identities]
-        return rolled_up(windows, "" if across_keys else keys[0], self._skipping, rows, **asked)
+        return rolled_up(windows, "" if across_keys else keys[0], self._skipping, rows, self._readers, **asked)
 
     def to_arrow(self, table: str = "summaries") -> pa.Table:
         """The rows of a table of all windows, with a column for each coordinate under its name, times as timestamps.
@@ -232,6 +233,10 @@ class StoredSummaries:
         """`to_arrow` as a DataFrame; needs pandas."""
         return self.to_arrow(table).to_pandas()
 
+    @property
+    def _readers(self) -> int:
+        return max(folder.place.readers for folder in self._folders)
+
     def _period(self) -> str:
         return f"from {shown(self._since)} to {'the end' if self._until is None else shown(self._until)}"
 
@@ -245,7 +250,8 @@ class StoredSummaries:
     @functools.cached_property
     def _index(self) -> dict[Identity, _Found]:
         """All that are meant, in their order."""
-        found = {i: f for stored in self._stored() for i, f in self._rows(stored)}
+        every = ahead(self._stored(), _rows_of, self._readers)
+        found = {i: f for stored, rows in every for i, f in self._rows(stored, rows.result)}
         chosen = newest_of((identity, each.row) for identity, each in found.items())
         named: dict[tuple[Any, ...], str] = {}
         for identity in chosen:
@@ -259,10 +265,12 @@ class StoredSummaries:
         order = sorted(chosen, key=lambda i: (i.start or -math.inf, i.end or math.inf, i.key))
         return {identity: found[identity] for identity in order}
 
-    def _rows(self, stored: Stored) -> Iterator[tuple[Identity, _Found]]:
+    def _rows(
+        self, stored: Stored, rows: Callable[[], list[tuple[Identity, Row]]]
+    ) -> Iterator[tuple[Identity, _Found]]:
         """The rows of those that are meant; none where the file is damaged."""
         with self._skipping():
-            for identity, row in stored.rows:
+            for identity, row in rows():
                 early = self._since is not None and (identity.start is None or identity.start < self._since)
                 late = self._until is not None and (identity.end is None or identity.end > self._until)
                 if not early and not late and (self._only is None or identity.key in self._only):
@@ -287,7 +295,8 @@ class StoredSummaries:
                     continue
                 if end is not None and not first and stored.end < end:
                     break
-                own = {i: f for i, f in self._rows(stored) if meant(i) and (key is None or i.key == key)}
+                rows = self._rows(stored, functools.partial(_rows_of, stored))
+                own = {i: f for i, f in rows if meant(i) and (key is None or i.key == key)}
                 found |= own
                 end = max([end or -math.inf, *(_end(i) for i in own)]) if own else end
             chosen = newest_of((identity, each.row) for identity, each in found.items())
@@ -328,6 +337,10 @@ class _Skipping:
             self._skipped[error.path] = str(error)
             warnings.warn(f"skipped a window: {error}", SkippedFile, stacklevel=3)
         return True
+
+
+def _rows_of(stored: Stored) -> list[tuple[Identity, Row]]:
+    return stored.rows
 
 
 def _end(identity: Identity) -> float:

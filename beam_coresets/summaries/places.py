@@ -1,21 +1,29 @@
 """Folders of files, on this machine or wherever fsspec reaches: what is in them, and their content."""
 from __future__ import annotations
 
+import collections
 import glob
 import os
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 GLOB = frozenset("*?[")
+AHEAD = 2  # things that are read before they are needed, for each reader
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Place(Protocol):
     """A folder.
 
     Attributes:
-      name: as it is shown.
+      name: as it is shown. readers: threads that read from it at once.
     """
 
     name: str
+    readers: int
 
     def names_in(self, folder: str) -> list[str]:
         """The names of the files in a folder below it; none if there is no such folder."""
@@ -32,6 +40,8 @@ class Place(Protocol):
 
 class LocalPlace:
     """A folder on this machine."""
+
+    readers = 1
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -62,6 +72,8 @@ class RemotePlace:
       files: the filesystem. path: of the folder in it. name: as it is shown.
     """
 
+    readers = 16  # most of the time they wait
+
     def __init__(self, files: Any, path: str, name: str) -> None:
         self._files, self._path, self.name = files, path.rstrip("/"), name
 
@@ -90,6 +102,22 @@ class RemotePlace:
         """See `Place`."""
         content: bytes = self._files.cat_file(f"{self._path}/{path}")
         return content
+
+
+def ahead(items: Iterable[_T], do: Callable[[_T], _R], readers: int) -> Iterator[tuple[_T, Future[_R]]]:
+    """Each item with what is done to it, in their order: a few are done in other threads before they are asked for."""
+    with ThreadPoolExecutor(readers) as pool:
+        waiting: collections.deque[tuple[_T, Future[_R]]] = collections.deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(do, item)))
+                if len(waiting) > AHEAD * readers:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            for _, future in waiting:
+                future.cancel()
 
 
 def places_of(pattern: str) -> list[Place]:

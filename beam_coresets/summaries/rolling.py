@@ -8,6 +8,7 @@ from typing import Any
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.results.summary import summarize
 from beam_coresets.summaries.choosing import Identity, Row, period_of
+from beam_coresets.summaries.places import ahead
 from beam_coresets.summaries.questions import question_of_period
 from beam_coresets.summaries.window import WindowSummary
 
@@ -19,6 +20,7 @@ def rolled_up(
     key: str,
     skipping: Callable[[], AbstractContextManager[Any]],
     rows: list[Row],
+    readers: int = 1,
     **asked: Any,
 ) -> WindowSummary:
     """One answer for windows that have no time in common.
@@ -26,7 +28,7 @@ def rolled_up(
     Args:
       windows: made one after the other, each read once.
       key: of the answer. rows: of `summaries`, of all windows.
-      skipping: what a damaged file is passed over in.
+      skipping: what a damaged file is passed over in. readers: threads that read ahead.
       asked: some of `ASKED`.
 
     Raises:
@@ -36,10 +38,9 @@ def rolled_up(
         raise ValueError(f"rollup: must be asked for {', '.join(ASKED)}, got {unknown[0]}")
     question = question_of_period(rows, asked)
     rollup, identities, scales, named = Rollup(question.sampler, question.seed), list[Identity](), [], None
-    for window in windows:
+    for window, decision in ahead(windows, lambda window: window.decision_for(question.columns), readers):
         with skipping():
-            decision = window.decision_for(question.columns)
-            rollup.add(decision)
+            rollup.add(decision.result())
             identities.append(window.identity)
             scale = window.scale_for(question.columns)
             if scale not in scales:
