@@ -23,6 +23,7 @@ YAML = ["apache-beam[yaml]"]
 TEST = [
     "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "psutil>=5.9.6", "scikit-learn>=1.4",
     "setuptools>=70.1",  # builds the wheel that a test looks into
+    "duckdb>=1.1", "pandas>=2.0", "polars>=1.0",  # read the tables as analysts do
     *KAFKA, *YAML,
 ]  # fmt: skip
 LINT = ["ruff>=0.8", "mypy>=1.13"]

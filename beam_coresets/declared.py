@@ -49,7 +49,7 @@ class Parameter:
       metavar: what stands for the value in a command's help.
       least: the smallest number that it may be (`check_values`); None for any.
       spelled: another name on the command line ("from" for start).
-      column: the table `summaries` has a column of this name for it (`beam_coresets.tables`).
+      column: the table `summaries` has a column of this name for it (`beam_coresets.table_schemas`).
     """
 
     name: str

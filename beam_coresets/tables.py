@@ -1,40 +1,11 @@
-"""The tables that leave the system, as Arrow, and the file formats they are written in.
-
-`summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point. All three begin with the same
-four columns, so they join on them: window_start and window_end (seconds since the epoch, null outside windows), key,
-revision.
-
-In `summaries`, `reason` says why the window was decided then (all, deadline, cap, or batch), `decided_at` when
-(seconds since the epoch; null in batch), `partial` counts the buckets that are answered only in part, and `evidence`
-is what it takes to put this decision together with others. `summary` is what the shards sent (coreset, local_centers,
-pca), `r` and `affine` say that centers are subspaces, `constraint` what the clusters had to keep to; `factor` is the
-approximation factor where one is proved, `alpha` what choosing centers among the candidates costs, as measured.
-`columns` names the coordinates in their order, or the one column of vectors; null where the input has no names.
-In `centers`, a row with a null `index`, null coordinates and weight 0 is no center: it says that one of the window
-before has ended, and which one it was `merged_into`. Where centers are subspaces, `coordinates` is a point on it and
-`basis` its r orthonormal directions one after another (r * d numbers).
-In `coreset`, points are input rows, unless the shards sent something else: local centers, whose `id` is that of the
-nearest row, or points that have the moments of a sketch, whose `id` means nothing. They add up to less than the cost:
-`cost` and its interval in `summaries` have what they leave out.
-
-`candidates`, which is written where a weak coreset was asked for, has a row for each place that centers may be chosen
-from (`beam_coresets.results.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it
-comes from, and `independent` that the coreset does without that sample.
-
-`outliers`, which is written where some were to be left out, has a row for each point of the coreset that the centers
-leave out, the worst first: `weight` is how much of the data it stands for, `cost` its distance to the `nearest` center
-to the power z, in scaled units. In `summaries` `outliers` is their weight in all, and `threshold` the cost beyond which
-points are left out; both are null where nothing was to be.
-"""
+"""The file formats that tables are written in and read from: Parquet, Avro and JSON lines."""
 from __future__ import annotations
 
-import base64
 import io
 import itertools
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import fastavro
@@ -42,110 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_coresets import __version__, bounded, values
+from beam_coresets.table_schemas import INSTANT, SCHEMA_VERSION, TIMES
 
-TABLE_FORMATS = ("avro", "parquet", "jsonl")
-TABLES = ("summaries", "centers", "coreset")
-ALL_TABLES = (*TABLES, "candidates", "outliers")
-
-_IDENTITY = [
-    ("window_start", pa.float64()),
-    ("window_end", pa.float64()),
-    ("key", pa.string()),
-    ("revision", pa.int64()),
-]
-
-SUMMARIES = pa.schema([
-    *_IDENTITY,
-    ("shards", pa.int64()),
-    ("responded", pa.list_(pa.int64())),
-    ("stragglers", pa.list_(pa.int64())),
-    ("distrusted", pa.list_(pa.string())),
-    ("coverage", pa.float64()),
-    ("delta", pa.float64()),
-    ("total_weight", pa.float64()),
-    ("cost", pa.float64()),
-    ("cost_low", pa.float64()),
-    ("cost_high", pa.float64()),
-    ("cost_basis", pa.string()),
-    ("trust", pa.string()),
-    ("points", pa.int64()),
-    ("coreset_points", pa.int64()),
-    ("centers", pa.int64()),
-    ("degraded", pa.bool_()),
-    ("reason", pa.string()),
-    ("decided_at", pa.float64()),
-    ("partial", pa.int64()),
-    ("k", pa.int64()),
-    ("z", pa.float64()),
-    ("metric", pa.string()),
-    ("method", pa.string()),
-    ("recovery", pa.string()),
-    ("scheme", pa.string()),
-    ("replication", pa.int64()),
-    ("seed", pa.int64()),
-    ("version", pa.string()),
-    ("summary", pa.string()),
-    ("r", pa.int64()),
-    ("affine", pa.bool_()),
-    ("constraint", pa.string()),
-    ("factor", pa.float64()),
-    ("alpha", pa.float64()),
-    ("outliers", pa.float64()),
-    ("threshold", pa.float64()),
-    ("evidence", pa.binary()),
-    ("columns", pa.list_(pa.string())),
-])
-
-CENTERS = pa.schema([
-    *_IDENTITY,
-    ("index", pa.int64()),
-    ("coordinates", pa.list_(pa.float64())),
-    ("weight", pa.float64()),
-    ("cost", pa.float64()),
-    ("representative_id", pa.string()),
-    ("center_id", pa.string()),
-    ("born", pa.float64()),
-    ("split_from", pa.string()),
-    ("merged_into", pa.string()),
-    ("basis", pa.list_(pa.float64())),
-])
-
-CORESET = pa.schema([
-    *_IDENTITY,
-    ("id", pa.string()),
-    ("coordinates", pa.list_(pa.float64())),
-    ("weight", pa.float64()),
-    ("weight_ht", pa.float64()),
-    ("bucket", pa.int64()),
-    ("shard", pa.int64()),
-    ("group", pa.string()),
-])
-
-CANDIDATES = pa.schema([
-    *_IDENTITY,
-    ("index", pa.int64()),
-    ("id", pa.string()),
-    ("coordinates", pa.list_(pa.float64())),
-    ("shard", pa.int64()),
-    ("independent", pa.bool_()),
-])
-
-OUTLIERS = pa.schema([
-    *_IDENTITY,
-    ("id", pa.string()),
-    ("coordinates", pa.list_(pa.float64())),
-    ("weight", pa.float64()),
-    ("cost", pa.float64()),
-    ("nearest", pa.int64()),
-])
-
-SCHEMAS: Mapping[str, pa.Schema] = {
-    "summaries": SUMMARIES,
-    "centers": CENTERS,
-    "coreset": CORESET,
-    "candidates": CANDIDATES,
-    "outliers": OUTLIERS,
-}
+TABLE_FORMATS = ("parquet", "avro", "jsonl")
+ROW_GROUP = 65_536  # rows of a Parquet file with statistics of their own
+_WRITTEN_BY = {"schema_version": str(SCHEMA_VERSION), "beam_coresets": __version__}
 
 
 def encode(table: pa.Table, form: str) -> bytes:
@@ -156,11 +28,12 @@ def encode(table: pa.Table, form: str) -> bytes:
     """
     out = io.BytesIO()
     if form == "parquet":
-        pq.write_table(table, out)
+        pq.write_table(table.replace_schema_metadata(_WRITTEN_BY), out, compression="zstd", row_group_size=ROW_GROUP)
     elif form == "avro":
         fastavro.writer(
-            out, avro_schema(table.schema), _portable_rows(table), sync_marker=b"beam-coresets-01"
-        )
+            out, avro_schema(table.schema), _portable_rows(table), "deflate", metadata=_WRITTEN_BY,
+            sync_marker=b"beam-coresets-01",
+        )  # fmt: skip
     elif form == "jsonl":
         out.writelines(line + b"\n" for line in json_lines(table))
     else:
@@ -213,63 +86,20 @@ def avro_messages(table: pa.Table) -> Iterator[bytes]:
         yield out.getvalue()
 
 
-def typed(table: pa.Table, name: str) -> pa.Table:
-    """With the types of the known columns, which Avro and JSON lines leave to be guessed from the rows, if any.
-
-    Columns that a table of an older version lacks are there and null; bytes that JSON has as base64 are bytes again.
-
-    Raises:
-      ValueError: a row of `summaries` that a later minor version wrote, or a column of another type.
-    """
-    if name == "summaries" and "version" in table.column_names:
-        for version in table.column("version").unique().to_pylist():
-            require_readable(version)
-    there = {field.name: i for i, field in enumerate(table.schema)}
-    fields, columns = list(table.schema), list(table.columns)
-    for field in SCHEMAS.get(name, ()):
-        if field.name not in there:
-            continue
-        at = there[field.name]
-        try:
-            fields[at], columns[at] = field, _cast(columns[at], field.type)
-        except (ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{name}.{field.name}: must be {field.type}, got {error}") from None
-    for i, field in enumerate(SCHEMAS.get(name, ())):
-        if field.name not in there:
-            fields.insert(i, field)
-            columns.insert(i, pa.nulls(len(table), field.type))
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields, table.schema.metadata))
-
-
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_binary(kind) and pa.types.is_string(column.type):
-        decoded = [None if v is None else base64.b64decode(v) for v in column.to_pylist()]
-        return pa.chunked_array([pa.array(decoded, kind)])
-    return column if column.type == kind else column.cast(kind)
-
-
-def require_readable(version: Any) -> None:
-    """Checks that this version reads what another one has written: one of no later minor version, or none (None).
-
-    Raises:
-      ValueError: a later one, or none that beam-coresets has.
-    """
-    if version is None:
-        return
-    found, own = (re.match(r"(\d+)\.(\d+)", str(text)) for text in (version, __version__))
-    assert own is not None
-    if found is None or tuple(map(int, found.groups())) > tuple(map(int, own.groups())):
-        raise ValueError(f"summaries: must be written by beam-coresets {own[0]} or older, got version {version}")
-
-
 def avro_schema(schema: pa.Schema) -> dict[str, Any]:
     """The Avro record schema of an Arrow schema; every field may be null, what Avro lacks is text."""
-    fields = [{"name": f.name, "type": ["null", _avro_type(f.type)], "default": None} for f in schema]
+    fields = [{"name": f.name, "type": ["null", _avro_field(f)], "default": None} for f in schema]
     return fastavro.parse_schema({"type": "record", "name": "Row", "namespace": "beam_coresets", "fields": fields})
 
 
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _avro_field(field: pa.Field) -> Any:
+    """Our own times are times there; kept columns that Avro may lack a type for are text."""
+    own = field.type == INSTANT and field.name in TIMES
+    return {"type": "long", "logicalType": "timestamp-micros"} if own else _avro_type(field.type)
 
 
 def _avro_type(kind: pa.DataType) -> Any:
@@ -312,8 +142,10 @@ def _portable_rows(table: pa.Table, binary: bool = True) -> list[dict[str, Any]]
     All else that they have no type for is text.
     """
     columns = []
-    for column in table.columns:
-        if _needs_change(column.type) or _has_gaps(column):
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if binary and name in TIMES and column.type == INSTANT:
+            columns.append(column.cast(pa.int64()).to_pylist())
+        elif _needs_change(column.type) or _has_gaps(column):
             columns.append([_portable(value, column.type, binary) for value in values.portable(column, binary)])
         else:
             columns.append(_plain_column(column.combine_chunks()))

@@ -151,7 +151,7 @@ def compare(args: argparse.Namespace, pattern: str, folder: str, console: Consol
 
 def alone(args: argparse.Namespace, pattern: str, folder: str) -> list[tuple[str, float]]:
     """The violation on all rows by prices from fewer rows."""
-    constraint = Constraint.parse(read_table(folder, "summaries").to_pylist()[0]["constraint"])
+    constraint = Constraint.parse(read_table(folder, "summaries").to_pylist()[0]["constraint_text"])
     rows = sorted(read_table(folder, "centers").to_pylist(), key=lambda row: row["index"])
     centers = np.array([row["coordinates"] for row in rows])
     surveyor = Surveyor(args.k, UNIFORM, constraint.labelled)

@@ -153,7 +153,7 @@ def at_random(args):
         columns = outcome(job)
         revised = sum(row["revision"] > 1 for row in read_table(str(job.output), "summaries").to_pylist())
         late = read_table(str(job.output), "late").to_pylist() if files_of(str(job.output), "late") else []
-        show("random faults", {**columns, "revised": revised, "late rows": sum(row["rows"] for row in late)})
+        show("random faults", {**columns, "revised": revised, "late rows": sum(row["row_count"] for row in late)})
         print({kind: done.count(kind) for kind in sorted(set(done))})
 
 

@@ -10,7 +10,7 @@ import uuid
 
 from apache_beam.runners.sdf_utils import RestrictionTrackerView, ThreadsafeRestrictionTracker
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.coordinator.decision import Policy, Verdict, decide
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan
@@ -93,7 +93,7 @@ def run(keys, args):
     verdict = Verdict(T0, T0 + WINDOW, "", 1, "all", T0 + WINDOW, decisions)
     solve = _SolveInOrder(stream.question(), None, None, None)
     (summary,) = timed("solve", lambda: list(solve.process(("", verdict), State())))
-    timed("write", lambda: [tables.encode(summary.table(name), "parquet") for name in tables.TABLES])
+    timed("write", lambda: [tables.encode(summary.table(name), "parquet") for name in table_schemas.TABLES])
     points = sum(decision.points for decision in decisions.values())
     return steps, len(decisions), points
 

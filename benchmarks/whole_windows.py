@@ -122,7 +122,11 @@ def scenario(name, broker, folder, runner, seconds):
     rows = rows_of(out)
     whole = [row for row in rows if row["coverage"] == 1 and row["reason"] == "all"]
     wrong = [row for row in whole if row["points"] != truth[row["window_start"]]]
-    late = sum(row["rows"] for row in read_table(out, "late").to_pylist()) if pathlib.Path(out, "late").exists() else 0
+    late = (
+        sum(row["row_count"] for row in read_table(out, "late").to_pylist())
+        if pathlib.Path(out, "late").exists()
+        else 0
+    )
     print(f"{name:>10}: committed {sum(truth.values())}, in windows {sum(row['points'] for row in rows)}, late {late}; "
           f"{len(rows)} windows, {len(whole)} say they are whole, {len(wrong)} of them are not; "
           f"coverage {sorted({row['coverage'] for row in rows})}, reasons {sorted({row['reason'] for row in rows})}",

@@ -213,7 +213,7 @@ def read_clusters(known: AssignOptions) -> Clusters:
         bases,
         row["z"],
         row["metric"],
-        None if row["constraint"] is None else Constraint.parse(row["constraint"]),
+        None if row["constraint_text"] is None else Constraint.parse(row["constraint_text"]),
         scale,
         row["columns"],
         row["outliers"] or 0.0,

@@ -14,6 +14,7 @@ from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
 from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
+from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
@@ -70,6 +71,8 @@ def run(known: RollupOptions, console: Console) -> int:
         outliers = any(answer.outliers is not None for answer in summary.answers)
         claims = Claims(place.folder, known.format, order_of(_weak(known.input), outliers))
         copy_scale(known.input[0], place.folder)
+        row = summary.answers[0].row
+        write_schema(place.folder, known.format, row["columns"], row["metric"], job="rollup")
         claims.publish(summary)
     _show(summary, known.output, time.monotonic() - began, console)
     return 0

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from beam_coresets import values
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.declared import declare, declared_as
@@ -25,6 +26,7 @@ from beam_coresets.pipelines.console.constraint_options import CONSTRAINTS, Cons
 from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
+from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
@@ -44,6 +46,7 @@ from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Identity, Row
 from beam_coresets.summaries.questions import outliers_of
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.times import iso
 from beam_coresets.transforms.writing.atomic_files import write_once
 from beam_coresets.transforms.writing.claims import Claims, order_of
@@ -164,6 +167,8 @@ def run(known: SolveOptions, console: Console) -> int:
             left_out = any(each.answers[0].outliers is not None for each in (answers[i].summary for answers in solved))
             claims = Claims(output, known.format, _tables(folder, numbers, left_out))
             _publish(claims, [answers[i].summary for answers in solved])
+        row = solved[0][0].summary.answers[0].row
+        write_schema(place.folder, known.format, row["columns"], row["metric"], job="solve")
         if len(numbers) > 1:
             _write_curve(place.folder, solved)
     _show(known, solved, time.monotonic() - began, console)
@@ -216,7 +221,7 @@ def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint |
             "[yellow]warning:[/] the coreset was made without outliers; it may lack some, and errors may be larger",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    kept = sorted({row["constraint"] for row in rows if row["constraint"]})
+    kept = sorted({row["constraint_text"] for row in rows if row["constraint_text"]})
     if kept and constraint is None:
         console.print(
             f"[yellow]warning:[/] the input was solved under {escape(kept[0])}; this answer is not",
@@ -313,13 +318,14 @@ def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(names)
     for answers in solved:
-        for row in (answer.summary.summaries.to_pylist()[0] for answer in answers):
-            lines.writerow("" if row[name] is None else row[name] for name in names)
+        for table in (answer.summary.summaries for answer in answers):
+            row = [values.portable(table.column(name))[0] for name in names]
+            lines.writerow("" if value is None else value for value in row)
     write_once(FileSystems.join(output, "curve.csv"), text.getvalue().encode())
 
 
 def _show(known: SolveOptions, solved: list[list[Solved]], seconds: float, console: Console) -> None:
-    rows = [[answer.summary.summaries.to_pylist()[0] for answer in answers] for answers in solved]
+    rows = [[in_seconds(answer.summary.summaries).to_pylist()[0] for answer in answers] for answers in solved]
     if len(rows[0]) > 1:
         _show_curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)
         written = f"\nIn {escape(known.output)}: curve.csv, and summaries and centers of each k"

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 from rich.markup import escape
 
+from beam_coresets import table_schemas
 from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console import live, options, show
 from beam_coresets.pipelines.console.stream_options import (
@@ -30,14 +30,13 @@ from beam_coresets.pipelines.console.stream_options import (
 )
 from beam_coresets.pipelines.results_folder.ownership import holding
 from beam_coresets.pipelines.results_folder.scale_file import scale_of
+from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
 from beam_coresets.pipelines.running import ending, launch, runners
 from beam_coresets.points.column_order import places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.summaries.claim_records import place_of
-from beam_coresets.transforms.base.dead_letter import DeadLetter
-from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
 from beam_coresets.transforms.streams.source import names_of, notes_of
@@ -50,9 +49,6 @@ from beam_coresets.transforms.writing.stream_letters import StreamLetters
 from beam_coresets.transforms.writing.write_by_time import WriteByTime
 
 _LOG = logging.getLogger(__name__)
-LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
-_ARROW = {float: pa.float64(), int: pa.int64(), str: pa.string()}
-LATE_COLUMNS = {name: _ARROW[kind] for name, kind in LateReport.__annotations__.items()}
 LOOK_SECONDS = 0.5
 PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all others up
 
@@ -86,6 +82,10 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     claims.require_writable()
     with holding(known.output, "stream"):
         require_same_stream(claims, known.window, known.key_column or ("key" if known.keys else None))
+        scale = "standard" if known.scale_file else "none"
+        asked = {"window": known.window, "key_column": known.key_column, "scale": scale}
+        columns = known.columns or ((known.vector_column,) if known.vector_column else None)
+        write_schema(known.output, known.format, columns, known.metric, job="stream", **asked)
         for line in skipped_of(known, claims.claimed_since(())):
             console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
         if known.detach:
@@ -120,10 +120,10 @@ def build(
             | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         )
         require_topic(config, known.output_topic)
-    _ = result.late | "Write late" >> WriteByTime(known.output, "late", LATE_COLUMNS, known.format)
+    _ = result.late | "Write late" >> WriteByTime(known.output, "late", table_schemas.LATE_ROWS, known.format)
     if known.pubsub_subscription:  # readers of parts write theirs with their windows
         _ = result.dead_letters | "Write dead_letters" >> WriteByTime(
-            known.output, "dead_letters", LETTERS, known.format
+            known.output, "dead_letters", table_schemas.DEAD_LETTERS, known.format
         )
     return pipeline
 
@@ -223,7 +223,7 @@ def _show(
         start, end, *_ = place_of(name)
         if len(shown) >= _limit(most, shown) and (start, end) not in shown:
             return
-        rows = claims.read(name, "summaries").to_pylist()
+        rows = table_schemas.in_seconds(claims.read(name, "summaries")).to_pylist()
         for row in rows[:5]:
             console.print(live.line(row), highlight=False, soft_wrap=True)
         seen.add(name)

@@ -21,6 +21,7 @@ from beam_coresets.pipelines.console.constraint_options import constraint_of
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.results_folder.ownership import Run, owning
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
+from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.running import ending, launch, local, runners
 from beam_coresets.points.block import PointBlock
@@ -93,6 +94,8 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
         runners.require_runner(beam_options, known.shards)
     with owning(known.output, known.overwrite, "summarize", known.detach) as run:
         here = dataclasses.replace(known, output=run.folder)
+        asked = {name: getattr(known, name) or None for name in ("group_column", "weight_column")}
+        write_schema(run.folder, known.format, plan.columns, known.metric, job="summarize", scale=known.scale, **asked)
         pipeline = built(here, run if known.detach else None)
         if known.scale == "none":
             warn_of_spreads(source, console)

@@ -164,7 +164,7 @@ def show_measured(summary: dict[str, Any], measured: list[Measured], console: Co
     console.print(table, highlight=False)
     console.print(f"distortion: {max(m.distortion for m in measured):.4f}", highlight=False)
     truth, low, high = measured[0].data, summary["cost_low"], summary["cost_high"]
-    if summary["constraint"]:
+    if summary["constraint_text"]:
         console.print(
             f"emitted centers: cost {show.number(truth)} on all data without their constraint (assign has it under it)",
             highlight=False, soft_wrap=True,

@@ -7,7 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.timestamp import Timestamp
 
+from beam_coresets import table_schemas
 from beam_coresets.coordinator.decision import decide
 from beam_coresets.hashing import generator
 from beam_coresets.pipelines.main import main
@@ -103,12 +105,14 @@ def without_beam(blocks, plan, names=None, window=Window(), columns=None):
 
 def rows_in(folder, name):
     """The rows of a written table, as dicts."""
-    return read_table(str(folder), name).to_pylist()
+    return table_schemas.in_seconds(read_table(str(folder), name)).to_pylist()
 
 
 def arrow_rows(rows, schema):
     """NamedTuples back as an Arrow table."""
-    return pa.Table.from_pylist([row._asdict() for row in rows], schema)
+    plain = [{n: v.micros if isinstance(v, Timestamp) else v for n, v in row._asdict().items()} for row in rows]
+    whole = pa.schema([(f.name, pa.int64() if f.type == table_schemas.INSTANT else f.type) for f in schema])
+    return pa.Table.from_pylist(plain, whole).cast(schema)
 
 
 def summarize_files(source, output, *options):

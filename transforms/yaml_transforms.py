@@ -38,7 +38,7 @@ class YamlStreamOptions(StreamParameters, ColumnParameters, PlanParameters):
 
     every: Seconds = declare(1.0, "the time between two reports of a shard")
     output: str | None = declare(None, "a folder for the tables")
-    format: str = declare("", "of the tables (default: avro)", choices=TABLE_FORMATS)
+    format: str = declare("", "of the tables (default: parquet)", choices=TABLE_FORMATS)
 
 
 BATCH_OPTIONS = parameters(YamlBatchOptions)

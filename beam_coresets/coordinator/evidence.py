@@ -3,16 +3,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import bounded, codec, tables
+from beam_coresets import bounded, codec, table_schemas
 from beam_coresets.coordinator.decision import Decision, Evidence, decision_from, fields_of, recovery_from
 from beam_coresets.coordinator.merge import normalization
 from beam_coresets.coordinator.recovery import Recovery, packed, unpacked
+from beam_coresets.coordinator.sampled_rows import SampledRows, sampled_rows
 from beam_coresets.hashing import hash_bytes
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
@@ -20,8 +21,12 @@ from beam_coresets.points.scale import Scale
 Array = npt.NDArray[Any]
 
 
-def pack_evidence(decision: Decision) -> bytes:
-    """What the coreset table does not say of a decision: the column `evidence` of `summaries`."""
+def pack_evidence(decision: Decision, rows: SampledRows | None = None) -> bytes:
+    """What the coreset table does not say of a decision: the column `evidence` of `summaries`.
+
+    Args:
+      rows: the table's rows, if they are known already.
+    """
     recovery, sample = decision.recovery, decision.evidence.sample
     # The table's weights of labelled points are taken as they are: to make them right again changes nothing.
     factor = _normalization(decision) if decision.label_totals is None else 1.0
@@ -39,8 +44,36 @@ def pack_evidence(decision: Decision) -> bytes:
         "weights": None if unit else recovery.weights,
         "multipliers": None if exact else recovery.multipliers[recovery.trusted],
         "origin": None if recovery.origin is None else recovery.origin.astype(np.int32),
+        **_weights_apart(decision, table_rows(decision) if rows is None else rows),
     }
     return zlib.compress(codec.pack("Evidence", fields, arrays), 6)
+
+
+def table_rows(decision: Decision) -> SampledRows:
+    """The rows of the coreset table, of the points that the recovery gives a weight."""
+    evidence = decision.evidence
+    if decision.local is not None:  # these are at distinct places
+        own = np.arange(len(decision.coreset))
+        return SampledRows(own, own)
+    weighs = decision.recovery.multiplier(evidence.shard, evidence.bucket) > 0
+    return sampled_rows(decision.coreset, evidence.bucket[weighs])
+
+
+def _weights_apart(decision: Decision, rows: SampledRows) -> dict[str, Array]:
+    """Of rows that several shards have sampled the points' own weights, and where the points were; none without such.
+
+    The points are in the order of the table, and those of one row in the order of its `shards`.
+    """
+    coreset, gathered = decision.coreset, rows.gathered()
+    several = np.repeat(rows.counts > 1, rows.counts)
+    if not several.any():
+        return {}
+    own = gathered[several]
+    return {
+        "point_weights": coreset.weights[own],
+        "point_weights_ht": coreset.weights_ht[own],
+        "point_places": gathered.astype(np.int32),
+    }
 
 
 def _normalization(decision: Decision) -> float:
@@ -76,10 +109,36 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
         fields, arrays = codec.unpack(bounded.expand(row["evidence"], "zlib"), "Evidence")
         recovery = _unpacked_recovery(fields, arrays)
         rows, dim, dtype, normalization = _sample(fields)
-    if len(coreset) != rows:
-        raise ValueError(f"coreset: must have the {rows} rows of this window, got {len(coreset)}")
+    counts = coreset.column("shards").combine_chunks().value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    if counts.sum() != rows or (len(counts) and counts.min() < 1):
+        raise ValueError(f"coreset: must have the {rows} points of this window, got {counts.sum()}")
     with codec.refusing("evidence and coreset"):
-        return _decision(fields, recovery, coreset, dim, np.dtype(dtype), normalization, scale)
+        points = _points_of(coreset, counts.astype(np.int64), arrays)
+        return _decision(fields, recovery, points, dim, np.dtype(dtype), normalization, scale)
+
+
+class _Points(NamedTuple):
+    """The m points behind r rows of the coreset table, in the order that they had."""
+
+    table: pa.Table  # m rows: those of a row that several shards have sampled are there as often
+    shard: Array
+    weights: Array
+    weights_ht: Array
+
+
+def _points_of(coreset: pa.Table, counts: Array, arrays: Mapping[str, Array | None]) -> _Points:
+    row = np.repeat(np.arange(len(coreset)), counts)
+    shard = coreset.column("shards").combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    weights, unbiased = (np.array(coreset.column(name).to_numpy())[row] for name in ("weight", "weight_ht"))
+    order = np.arange(len(row))
+    places = arrays.get("point_places")
+    if places is not None:
+        if not np.array_equal(np.sort(places), order):
+            raise ValueError(f"point_places: must be those of {len(row)} points, got others")
+        several = counts[row] > 1
+        weights[several], unbiased[several] = arrays["point_weights"], arrays["point_weights_ht"]
+        order = np.argsort(places)
+    return _Points(coreset.take(pa.array(row[order])), shard[order], weights[order], unbiased[order])
 
 
 def _sample(fields: Mapping[str, Any]) -> tuple[int, int, str, float]:
@@ -91,16 +150,16 @@ def _sample(fields: Mapping[str, Any]) -> tuple[int, int, str, float]:
 
 
 def _decision(
-    fields: dict[str, Any], recovery: Recovery, coreset: pa.Table, dim: int, dtype: np.dtype[Any],
+    fields: dict[str, Any], recovery: Recovery, points: _Points, dim: int, dtype: np.dtype[Any],
     normalization: float, scale: Scale | None,
 ) -> Decision:  # fmt: skip
-    shard, bucket = (coreset.column(name).to_numpy().astype(np.int64) for name in ("shard", "bucket"))
+    coreset, shard, weights, unbiased = points
+    bucket = coreset.column("bucket").to_numpy().astype(np.int64)
     for name, found, there in zip(("shard", "bucket"), (shard, bucket), recovery.trusted.shape, strict=True):
         if len(found) and not 0 <= found.min() <= found.max() < there:
             raise ValueError(f"{name}: must be from 0 to {there - 1}, got {found.min()} to {found.max()}")
     factors = recovery.multiplier(shard, bucket) * recovery.scale
     extras = _extras(coreset)
-    weights, unbiased = (coreset.column(name).to_numpy() for name in ("weight", "weight_ht"))
     sure = (weights == unbiased) & (len(fields["policy"]) > 3)
     sample = Coreset(
         _points(coreset, dim, dtype, scale),
@@ -149,9 +208,10 @@ def _points(coreset: pa.Table, dim: int, dtype: np.dtype[Any], scale: Scale | No
 
 def _extras(coreset: pa.Table) -> pa.Table:
     """The printed ids, labels if there are any, and kept columns."""
-    own = [name for name in coreset.column_names if name not in tables.CORESET.names]
-    label = ["group"] if coreset.column("group").null_count < len(coreset) else []
-    return coreset.select(["id", *label, *own]).combine_chunks()
+    own = [name for name in coreset.column_names if name not in table_schemas.CORESET.names]
+    label = ["group_label"] if coreset.column("group_label").null_count < len(coreset) else []
+    found = coreset.select(["id", *label, *own]).combine_chunks()
+    return found.rename_columns(["group" if name == "group_label" else name for name in found.column_names])
 
 
 def _label_codes(extras: pa.Table) -> npt.NDArray[np.int32] | None:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import __version__, tables
+from beam_coresets import __version__, table_schemas
 from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.sampled_rows import SampledRows
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.certificate import Interval
@@ -26,12 +27,12 @@ Array = npt.NDArray[Any]
 
 def schema_of(table: str) -> pa.Schema:
     """The columns of a table after the window's."""
-    return pa.schema(list(tables.SCHEMAS[table])[4:])
+    return pa.schema(list(table_schemas.SCHEMAS[table])[4:])
 
 
 def column_of(parts: list[Any], kind: pa.DataType) -> pa.Array:
     """The parts, (m,) or (m, d) each, one after the other."""
-    if pa.types.is_list(kind):
+    if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
         flat = pa.array(np.concatenate([np.empty(0), *(part.ravel() for part in parts)]))
         ends = np.cumsum([0, *(width for part in parts for width in [part.shape[1]] * len(part))])
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
@@ -71,7 +72,6 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "cost_basis": interval.basis,
         "trust": interval.trust,
         "points": decision.points,
-        "coreset_points": len(decision.coreset),
         "centers": centers,
         "degraded": decision.degraded,
         "partial": int((recovery.covered & ~recovery.complete).sum()),
@@ -87,7 +87,7 @@ def summary_row(decision: Decision, question: Question, interval: Interval, cent
         "summary": question.kind,
         "r": question.r,
         "affine": question.affine,
-        "constraint": None if question.constraint is None else question.constraint.text(),
+        "constraint_text": None if question.constraint is None else question.constraint.text(),
         "factor": _factor(decision, question, interval),
         "alpha": None,
         "columns": None if question.columns is None else list(question.columns),
@@ -131,22 +131,38 @@ def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale |
     return columns
 
 
-def coreset_table(decision: Decision, ids: list[str], scale: Scale | None) -> tuple[dict[str, Any], Any]:
-    """Column -> (m,) or (m, d) values, without the window's; and the kept columns, a pyarrow Table or None."""
+def coreset_table(
+    decision: Decision, rows: SampledRows, ids: list[str], scale: Scale | None
+) -> tuple[dict[str, Any], Any]:
+    """Column -> (r,) or (r, d) values, without the window's; and the kept columns, a pyarrow Table or None.
+
+    Args:
+      rows: the r distinct rows among the coreset's m points.
+      ids: m texts.
+    """
     coreset, kept = decision.coreset, _kept(decision)
-    points = coreset.points if scale is None else scale.undo(coreset.points)
-    extras = coreset.extras
+    points = coreset.points[rows.first]
+    if scale is not None:
+        points = scale.undo(points)
+    extras = None if coreset.extras is None else coreset.extras.take(pa.array(rows.first))
     labels = extras.column("group") if extras is not None and "group" in extras.column_names else None
     columns = {
-        "id": ids,
+        "id": [ids[at] for at in rows.first.tolist()],
         "coordinates": points.astype(np.float64),
-        "weight": coreset.weights,
-        "weight_ht": coreset.weights_ht,
-        "bucket": decision.evidence.bucket[kept],
-        "shard": decision.evidence.shard[kept],
-        "group": [None] * len(ids) if labels is None else labels.cast(pa.string()).to_pylist(),
+        "weight": rows.totals(coreset.weights),
+        "weight_ht": rows.totals(coreset.weights_ht),
+        "bucket": decision.evidence.bucket[kept][rows.first],
+        "shards": _in_lists(decision.evidence.shard[kept][rows.gathered()], rows.counts),
+        "group_label": [None] * len(rows.first) if labels is None else labels.cast(pa.string()).to_pylist(),
     }
     return columns, extras
+
+
+def _in_lists(values: Array, counts: Array) -> list[list[int]]:
+    """The values, so many in each of the lists."""
+    ends = np.cumsum(counts).tolist()
+    flat = values.tolist()
+    return [flat[low:high] for low, high in zip([0, *ends], ends, strict=False)]
 
 
 def no_candidates() -> dict[str, Any]:

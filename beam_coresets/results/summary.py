@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_coresets import tables
+from beam_coresets import table_schemas
 from beam_coresets.coordinator.decision import Decision
-from beam_coresets.coordinator.evidence import pack_evidence
+from beam_coresets.coordinator.evidence import pack_evidence, table_rows
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results import weak_coreset
@@ -72,7 +72,7 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Summary:
-    """A window's answer, for one key or for many, as Arrow tables (`beam_coresets.tables`) made on first use.
+    """A window's answer, for one key or for many, as Arrow tables (`beam_coresets.table_schemas`) made on first use.
 
     Attributes:
       window: what its files are named after.
@@ -87,14 +87,16 @@ class Summary:
     @functools.cached_property
     def summaries(self) -> pa.Table:
         """The table `summaries`: one row a key."""
-        table = pa.Table.from_pylist([dict(answer.row) for answer in self.answers], schema_of("summaries"))
+        rows = [dict(answer.row) for answer in self.answers]
+        columns = {f.name: _column([row.get(f.name) for row in rows], f.type) for f in schema_of("summaries")}
+        table = pa.table(columns)
         return self._with_identity(table, [1] * len(self.answers))
 
     @functools.cached_property
     def centers(self) -> pa.Table:
         """The table `centers`: one row a center, and one for each that has ended."""
         columns = {
-            f.name: pa.array([v for answer in self.answers for v in answer.centers[f.name]], f.type)
+            f.name: _column([v for answer in self.answers for v in answer.centers[f.name]], f.type)
             for f in schema_of("centers")
         }
         return self._with_identity(pa.table(columns), [len(answer.centers["index"]) for answer in self.answers])
@@ -125,20 +127,27 @@ class Summary:
         return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
 
     def table(self, name: str) -> pa.Table:
-        """One of `tables.ALL_TABLES`."""
+        """One of `table_schemas.ALL_TABLES`."""
         table: pa.Table = getattr(self, name)
         return table
 
     def _with_identity(self, table: pa.Table, lengths: list[int]) -> pa.Table:
         windows = [answer.window for answer in self.answers]
-        for i, field in enumerate(list(tables.SUMMARIES)[:4]):
+        for i, field in enumerate(list(table_schemas.SUMMARIES)[:4]):
             name = field.name.removeprefix("window_")
-            each = pa.array([getattr(window, name) for window in windows], field.type)
+            each = _column([getattr(window, name) for window in windows], field.type)
             table = table.add_column(i, field, each.take(pa.array(np.repeat(np.arange(len(windows)), lengths))))
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Summary, (self.window, self.answers, self.replica)  # without the tables
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A table's column; seconds become timestamps, and a number that is none is not known."""
+    if kind == table_schemas.INSTANT:
+        return table_schemas.instants(values)
+    return pa.array(values, kind, from_pandas=bool(pa.types.is_floating(kind)))
 
 
 def summarize(
@@ -183,14 +192,20 @@ def summarize(
         with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is said so
             interval = in_range(model_interval(decision, model, question.quick))
     row = summary_row(decision, question, interval, len(model.centers))
-    row |= {"reason": reason, "decided_at": decided_at, "evidence": None if decision.local else pack_evidence(decision)}
+    rows = table_rows(decision)
+    row |= {
+        "coreset_points": len(rows.first),
+        "reason": reason,
+        "decided_at": decided_at,
+        "evidence": None if decision.local else pack_evidence(decision, rows),
+    }
     if model.factor is not None:
         row["factor"] = model.factor
     with np.errstate(over="ignore", invalid="ignore"):
         centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)
-    sampled, extras = coreset_table(decision, ids, scale)
+    sampled, extras = coreset_table(decision, rows, ids, scale)
     places = gone = None
     if question.sampler.outliers:
         gone = outliers_table(coreset, model, ids, scale) if isinstance(model, TrimmedCenters) else no_outliers()

@@ -18,7 +18,7 @@ from beam_coresets.points.scale import Scale
 Array = npt.NDArray[Any]
 Condition = Any  # a function of columns, name -> (m,), to booleans (m,), or a pyarrow expression; None for none
 
-TAKEN = ("id", "group")  # columns of the coreset's table beside coordinates and kept ones
+TAKEN = ("id", "group", "group_label")  # columns of the coreset's table beside coordinates and kept ones
 
 
 def by_name(table: pa.Table, columns: Names, wanted: Names, whose: str) -> pa.Table:

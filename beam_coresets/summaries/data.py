@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets.coordinator.decision import Decision
+from beam_coresets.coordinator.evidence import table_rows
+from beam_coresets.coordinator.sampled_rows import SampledRows
 from beam_coresets.points.column_order import listed
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
@@ -130,7 +132,7 @@ class SummarizedData:
         self._rows = SampleColumns(self.decision.evidence.sample, window.columns, window.scale)
 
     def __len__(self) -> int:
-        return len(self.decision.evidence.sample)
+        return len(self._sampled.first)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -299,15 +301,18 @@ class SummarizedData:
         return Scored(scores, np.concatenate([[0.0], below])[np.searchsorted(own, scores)], index.astype(np.int64))
 
     def to_sklearn(self, scaled: bool = False) -> tuple[Array, Array]:
-        """X (m, d) and sample_weight (m,), for `fit` of scikit-learn's estimators.
+        """X (r, d) and sample_weight (r,), each sampled row once, for `fit` of scikit-learn's estimators.
 
         Args:
           scaled: in the units that distances were measured in, in place of your own.
         """
-        coreset = self.decision.coreset
-        points = coreset.points.astype(np.float64)
-        scale = self._window.scale
-        return (points if scaled or scale is None else scale.undo(points)), coreset.weights
+        coreset, rows, scale = self.decision.coreset, self._sampled, self._window.scale
+        points = coreset.points[rows.first].astype(np.float64)
+        return (points if scaled or scale is None else scale.undo(points)), rows.totals(coreset.weights)
+
+    @functools.cached_property
+    def _sampled(self) -> SampledRows:
+        return table_rows(self.decision)
 
     @functools.cached_property
     def _estimator(self) -> Estimator:

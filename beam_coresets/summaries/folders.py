@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.summaries.choosing import Identity, Row
 from beam_coresets.summaries.claim_records import FOLDERS, Claim, as_claimed, digest, is_claim, parsed, place_of, staged
@@ -83,7 +83,7 @@ class Stored:
         except Exception as error:  # whatever a decoder makes of what is not its own
             cause = (str(error).splitlines() or [""])[0]
             raise DamagedFileError(path, f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
-        return tables.typed(table, name)
+        return table_schemas.in_seconds(table_schemas.typed(table, name))
 
     def tables(self) -> list[str]:
         """The names of its tables."""
@@ -170,7 +170,7 @@ class OutputFolder:
 
     def _without_claims(self) -> list[Stored]:
         by_name: dict[str, dict[str, str]] = {}
-        for table in tables.ALL_TABLES:
+        for table in table_schemas.ALL_TABLES:
             for path in self.place.files_under(table):
                 if path.endswith(_FORMS):
                     by_name.setdefault(path.rsplit(".", 1)[0], {})[table] = f"{table}/{path}"

@@ -1,17 +1,14 @@
-"""Times as the tables of any version have them, and as Python has them: seconds since the epoch, timestamps, text."""
+"""Times as people give them, and as Python has them: seconds since the epoch, datetimes, text."""
 from __future__ import annotations
 
 import datetime
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from beam_coresets.times import iso, moment, since_epoch
 
 UTC = datetime.timezone.utc
-TIMESTAMP = pa.timestamp("us", "UTC")
-TIMES = ("window_start", "window_end", "decided_at", "born", "at")  # columns of tables
 
 Moment = datetime.datetime | str | float | int
 
@@ -56,22 +53,3 @@ def shown(value: Any) -> str:
     """A time for messages."""
     at = seconds(value)
     return "the beginning" if at is None else iso(at)
-
-
-def with_timestamps(table: pa.Table) -> pa.Table:
-    """A table whose times are timestamps of microseconds in UTC, also where they were seconds since the epoch."""
-    for at, name in enumerate(table.column_names):
-        if name in TIMES and pa.types.is_floating(table.schema.field(at).type):
-            found = table.column(at).to_numpy(zero_copy_only=False).astype(np.float64)
-            known = np.isfinite(found)
-            micros = np.rint(np.where(known, found, 0.0) * 1e6).astype(np.int64)
-            table = table.set_column(at, name, pa.array(micros, mask=~known).cast(pa.timestamp("us")).cast(TIMESTAMP))
-    return table
-
-
-def in_seconds(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Seconds since the epoch, (n,), of a column of either kind; NaN where it is null."""
-    if pa.types.is_timestamp(column.type):
-        micros = column.cast(TIMESTAMP).cast(pa.int64())
-        return np.asarray(micros.to_numpy(zero_copy_only=False), np.float64) / 1e6
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import tables
+from beam_coresets import table_schemas
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.column_order import Names
@@ -25,7 +25,7 @@ from beam_coresets.summaries.columns import by_name, spread_out
 from beam_coresets.summaries.data import SummarizedData
 from beam_coresets.summaries.estimates import Estimate
 from beam_coresets.summaries.folders import Stored
-from beam_coresets.summaries.moments import in_seconds, instant, shown, with_timestamps
+from beam_coresets.summaries.moments import instant, shown
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +41,7 @@ class Certificate:
       total_weight, points: the weight of the data and its rows.
       shards, responded, stragglers, distrusted, degraded: who has answered.
       reason, decided_at: why and when the window was decided.
-      k, z, metric, method, summary, constraint: what was asked for.
+      k, z, metric, method, summary, constraint_text: what was asked for.
       factor, alpha, outliers: see docs/output.md.
     """
 
@@ -64,7 +64,7 @@ class Certificate:
     metric: str
     method: str
     summary: str | None
-    constraint: str | None
+    constraint_text: str | None
     factor: float | None
     alpha: float | None
     outliers: float | None
@@ -113,7 +113,7 @@ class WindowSummary:
     @staticmethod
     def solved(summary: Summary, scale: NamedScale | None) -> WindowSummary:
         """An answer that was made here, of one window and key."""
-        (row,) = summary.summaries.to_pylist()
+        (row,) = table_schemas.in_seconds(summary.summaries).to_pylist()
         window = summary.answers[0].window
         identity = Identity("", window.start, window.end, window.key, window.revision)
         return WindowSummary(identity, row, summary.table, scale)
@@ -206,9 +206,10 @@ class WindowSummary:
           ValueError: there is no such table, or its file is damaged.
         """
         if name == "summaries":
-            held = {field.name: self.row.get(field.name) for field in tables.SUMMARIES}
-            return with_timestamps(pa.Table.from_pylist([held], tables.SUMMARIES))
-        return with_timestamps(self._table(name))
+            schema = table_schemas.SUMMARIES
+            held = {field.name: self.row.get(field.name) for field in schema}
+            return table_schemas.typed(pa.table({name: [value] for name, value in held.items()}), "summaries")
+        return table_schemas.typed(self._table(name), name)
 
     def centers_table(self) -> pa.Table:
         """The rows of `centers` that are centers, in the order of `index`."""
@@ -246,7 +247,7 @@ def _rows_of(table: pa.Table, identity: Identity) -> pa.Table:
     """Those of one window, key and revision."""
     mask = np.ones(len(table), np.bool_)
     for name, wanted in (("window_start", identity.start), ("window_end", identity.end)):
-        found = in_seconds(table.column(name))
+        found = np.asarray(table.column(name).to_numpy(zero_copy_only=False), np.float64)
         mask &= np.isnan(found) if wanted is None else np.abs(found - wanted) < 1e-6
     for name, value in (("key", identity.key), ("revision", identity.revision)):
         column = table.column(name).combine_chunks()

@@ -30,7 +30,7 @@ class ResultOptions:
     """Where results go."""
 
     output: str = declare(None, "folder for the tables, on any Beam filesystem", group="results")
-    format: str = declare("avro", "of the tables", group="results", choices=tables.TABLE_FORMATS)
+    format: str = declare("parquet", "of the tables", group="results", choices=tables.TABLE_FORMATS)
     overwrite: bool = declare(False, "replace another run's tables in --output", group="results")
     verbose: bool = declare(False, "show warnings and whole error reports", group="results")
 

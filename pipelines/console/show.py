@@ -119,7 +119,7 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
         ("cost", f"{number(row['cost'])}   {interval}"),
         *_guarantee(row),
         *_outliers(row),
-        *([("constraint", escape(row["constraint"]))] if row["constraint"] else []),
+        *([("constraint", escape(row["constraint_text"]))] if row["constraint_text"] else []),
         ("subspaces" if row["r"] else "centers", f"{row['centers']} of k = {row['k']}" + _dimension(row) + _fewer(row)),
         ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
     ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets import table_schemas
 from beam_coresets.declared import TIME, Seconds, declare, declared_as
 from beam_coresets.parameters.stream_plan import StreamParameters, StreamPlan
 from beam_coresets.pipelines.console import options
@@ -305,14 +306,15 @@ def init_of(
     path = known.init_centers
     if path.endswith(".json"):
         return _scaled(_rows_of_json(path), scale), None
-    rows = [row for row in read_table(path, "centers", "init_centers").to_pylist() if row["index"] is not None]
+    stored = table_schemas.in_seconds(read_table(path, "centers", "init_centers"))
+    rows = [row for row in stored.to_pylist() if row["index"] is not None]
     if not rows:
         raise ValueError(f"init_centers: must be a folder with centers, got {path!r} without any")
     last = max((row["window_end"] or 0.0, row["revision"]) for row in rows)
     rows = [row for row in rows if (row["window_end"] or 0.0, row["revision"]) == last]
     named = tuple(str(row["center_id"]) for row in rows) if all(row["center_id"] for row in rows) else None
     centers = np.array([row["coordinates"] for row in rows], np.float64)
-    summaries = read_table(path, "summaries", "init_centers").to_pylist()
+    summaries = table_schemas.in_seconds(read_table(path, "summaries", "init_centers")).to_pylist()
     found = next((r["columns"] for r in summaries if ((r["window_end"] or 0.0), r["revision"]) == last), None)
     dim = centers.shape[1]
     vector = columns is not None and len(columns) == 1  # whose coordinates have no names, unless there is one only

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.summaries.claim_records import FOLDERS, digest
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.stored_tables import files_of
 
 CLAIMS, STAGING = FOLDERS
-SINGLE = ("scale.json", "curve.csv", "sizes.csv", "bounds.csv")
+SINGLE = ("scale.json", "schema.json", "curve.csv", "sizes.csv", "bounds.csv")
 RANGE = r"k=\d+"  # the folders that `solve` makes of several k
 VERSION = 1  # of a record
 _FORMS = "|".join(tables.TABLE_FORMATS)
@@ -116,7 +116,7 @@ def of_runs(output: str) -> tuple[list[str], bool]:
 
 def strangers(output: str, known: Iterable[str]) -> list[str]:
     """Files that would be taken for parts of a table, and are no run's."""
-    names = (path.replace("\\", "/") for name in tables.ALL_TABLES for form in tables.TABLE_FORMATS
+    names = (path.replace("\\", "/") for name in table_schemas.ALL_TABLES for form in tables.TABLE_FORMATS
              for path in files_of(output, name, f".{form}"))  # fmt: skip
     own = {str(FileSystems.join(output, *name.split("/"))).replace("\\", "/") for name in known}
     return sorted(set(names) - own)
@@ -158,7 +158,7 @@ def _candidates(output: str, ranges: bool = True) -> Iterator[str]:
     folders = [name for name in atomic_files.folders_in(output) if re.fullmatch(RANGE, name)] if ranges else []
     for folder in folders:
         yield from (f"{folder}/{name}" for name in _candidates(str(FileSystems.join(output, folder)), False))
-    for folder in (CLAIMS, *tables.ALL_TABLES, "assigned", "dead_letters", "late"):
+    for folder in (CLAIMS, *table_schemas.ALL_TABLES, "assigned", "dead_letters", "late"):
         yield from (f"{folder}/{name}" for name in atomic_files.files_under(str(FileSystems.join(output, folder))))
     yield from (name for name in SINGLE if FileSystems.exists(FileSystems.join(output, name)))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystem import FileSystem
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.results_folder.scale_file import named_scale, read_scale
 from beam_coresets.points.column_order import Names
@@ -66,7 +66,7 @@ def _summaries(folders: Iterable[str], known: WindowOptions, option: str) -> Ite
     for folder in dict.fromkeys(folders):
         scale = named_scale(folder)
         for table in tables_of(folder, "summaries", option):
-            for row in table.to_pylist():
+            for row in table_schemas.in_seconds(table).to_pylist():
                 if row["columns"] is None and scale is not None:  # of a version that had the names only there
                     row["columns"] = scale.columns
                 start, end, key = row["window_start"], row["window_end"], row["key"] or ""
@@ -83,19 +83,19 @@ def parts_of(
     left = set(rows)
     for folder in dict.fromkeys(folders):
         for table in tables_of(folder, name, option):
-            for identity, part in _runs(folder, table):
+            for identity, part in _runs(folder, table_schemas.in_seconds(table)):
                 if identity in left:
                     left.remove(identity)
                     yield identity, part
     for identity in sorted(left, key=lambda i: (i.input, i.start or 0.0, i.key)):
-        yield identity, tables.SCHEMAS[name].empty_table()  # of a coreset, refused unless the window was empty
+        yield identity, table_schemas.SCHEMAS[name].empty_table()  # of a coreset, refused unless the window was empty
 
 
 def _runs(folder: str, table: pa.Table) -> Iterator[tuple[Identity, pa.Table]]:
     """The rows of one window, key and revision, which are side by side."""
     if not len(table):
         return
-    names = tables.CORESET.names[:4]
+    names = table_schemas.CORESET.names[:4]
     new = np.zeros(len(table), np.bool_)
     new[0] = True
     for name in names:
@@ -140,7 +140,7 @@ def require_apart(output: str, patterns: Iterable[str] = (), folders: Iterable[s
     for path in folders:
         if _plain(path) == place:
             raise ValueError(f"output: must not be what is read, got {output!r}")
-        if any(_within(place, _plain(path) + f"/{name}") for name in tables.ALL_TABLES):
+        if any(_within(place, _plain(path) + f"/{name}") for name in table_schemas.ALL_TABLES):
             raise ValueError(f"output: must not be in what is read, got {output!r} in {path!r}")
         if _within(_plain(path), place):
             raise ValueError(f"output: must not hold what is read, got {output!r} with {path!r}")
@@ -148,7 +148,7 @@ def require_apart(output: str, patterns: Iterable[str] = (), folders: Iterable[s
         if _within(_plain(_root(pattern)), place):
             raise ValueError(f"output: must not hold what is read, got {output!r} with {pattern!r}")
         read = re.compile(FileSystem.translate_pattern(_plain(pattern)))
-        written = (f"{place}/{name}/global-r1.{form}" for name in tables.TABLES for form in tables.TABLE_FORMATS)
+        written = (f"{place}/{name}/global-r1.{form}" for name in table_schemas.TABLES for form in tables.TABLE_FORMATS)
         if _within(place, _plain(pattern)) or any(read.match(path) for path in written):
             raise ValueError(f"output: must not be in what is read, got {output!r} in {pattern!r}")
 

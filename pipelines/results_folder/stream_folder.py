@@ -5,6 +5,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
+from beam_coresets import table_schemas
 from beam_coresets.pipelines.results_folder.result_files import CLAIMS, read_record, standing
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.summaries.claim_records import place_of
@@ -31,8 +32,16 @@ def require_same_stream(claims: Claims, window: str, key_column: str | None) -> 
     }  # fmt: skip
     path = str(FileSystems.join(output, CLAIMS, _NOTE))
     if names:
-        _hold(output, asked, read_record(path, "notes of its stream", VERSION) or _shown_by(claims, names[-1], asked))
-    atomic_files.replace(path, json.dumps({"version": VERSION, **asked}, indent=1).encode() + b"\n")
+        note = read_record(path, "notes of its stream", VERSION)
+        schema = 1 if note is None else note.get("schema_version", 1)  # the first versions left no note
+        if note is None or schema != table_schemas.SCHEMA_VERSION:
+            raise ValueError(
+                f"output: must hold tables of schema {table_schemas.SCHEMA_VERSION}, got {output!r} with windows of "
+                f"schema {schema}, which another version has written: name another folder (`rollup` reads both)"
+            )
+        _hold(output, asked, note)
+    note = {"version": VERSION, "schema_version": table_schemas.SCHEMA_VERSION, **asked}
+    atomic_files.replace(path, json.dumps(note, indent=1).encode() + b"\n")
 
 
 def _hold(output: str, asked: dict[str, Any], there: dict[str, Any]) -> None:
@@ -48,15 +57,3 @@ def _said(value: Any) -> str:
         kind, size, period = value
         return {"fixed": f"{size:g}s", "sliding": f"{size:g}s/{period:g}s"}.get(kind, f"global/{period:g}s")
     return "none" if value is None else str(value)
-
-
-def _shown_by(claims: Claims, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the last window of an older version's stream tells, which left no note."""
-    start, end, key, *_ = place_of(name)
-    shown: dict[str, Any] = {"format": claims.form_of(name)}
-    kind, size, _ = asked["window"]
-    if kind != "global" and not math.isclose(end - start, size):
-        shown["window"] = ["fixed", end - start, end - start]
-    if key and asked["key_column"] is None:
-        shown["key_column"] = "some column's, such as " + repr(key)
-    return shown

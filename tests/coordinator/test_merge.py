@@ -302,7 +302,7 @@ def test_ids_labels_and_kept_columns_come_back():
         (
             lambda: unpack_evidence({"evidence": pack_evidence(decision(0))}, summarize(decide([], Policy(SCHEME)),
                                                                     Question(Sampler(3, 30))).coreset),
-            "coreset: must have the .* rows of this window, got 0",
+            "coreset: must have the .* points of this window, got 0",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from streaming_job import StreamingJob
 from topics import committed, make_topic, points_by_window
 
 from beam_coresets.summaries.claim_records import place_of
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.writing.claims import Claims
 
 SHARDS = 3
@@ -71,7 +72,7 @@ class StreamOnCluster:
         claims, found = Claims(str(self.output)), {}
         for name in claims.claimed_since(()):
             start, _, _, revision, _ = place_of(name)
-            (row,) = claims.read(name, "summaries").to_pylist()
+            (row,) = in_seconds(claims.read(name, "summaries")).to_pylist()
             assert (row["window_start"], row["revision"]) == (start, revision)
             if revision == 1:
                 assert start not in found

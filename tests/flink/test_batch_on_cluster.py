@@ -7,7 +7,7 @@ from cluster import go_on, stop
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 from streaming_job import started
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.transforms.writing.stored_tables import files_of
 
 pytestmark = [pytest.mark.flink, pytest.mark.cluster]
@@ -52,7 +52,7 @@ def written(output):
     """Name -> content of the tables' files."""
     return {
         path.removeprefix(str(output)): open(path, "rb").read()
-        for table in (*tables.TABLES, "dead_letters")
+        for table in (*table_schemas.TABLES, "dead_letters")
         for path in files_of(str(output), table)
     }
 

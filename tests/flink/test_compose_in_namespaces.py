@@ -19,6 +19,7 @@ pytest.importorskip("confluent_kafka")
 import namespaces
 from namespaces import Compose
 
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 pytestmark = [pytest.mark.flink, pytest.mark.cluster, pytest.mark.namespaces]
@@ -126,7 +127,7 @@ def test_every_taskmanager_can_serve_what_is_staged(compose, package):
 def summaries(compose):
     """Start -> row; fails if a window has two."""
     folder = compose.volume("output") / "stream"
-    rows = read_table(str(folder), "summaries").to_pylist() if (folder / "summaries").exists() else []
+    rows = in_seconds(read_table(str(folder), "summaries")).to_pylist() if (folder / "summaries").exists() else []
     count = collections.Counter(row["window_start"] for row in rows)
     assert all(n == 1 for n in count.values()), count
     return {row["window_start"]: row for row in rows}

@@ -13,7 +13,7 @@ os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the other ones reserve a g
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_coresets import bounded, tables
+from beam_coresets import bounded, table_schemas, tables
 from beam_coresets.coordinator.decision import Decision, Policy, Verdict, decide
 from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
 from beam_coresets.pipelines.passes import bytes_of, value_of
@@ -55,7 +55,7 @@ def summary_tables():
     """A row of summaries with evidence, and its coreset."""
     coreset, shard, bucket = DECISION.coreset, DECISION.evidence.shard, DECISION.evidence.bucket
     found = {name: pa.nulls(len(coreset), kind) for name, kind in zip(
-        tables.CORESET.names, tables.CORESET.types, strict=True)}  # fmt: skip
+        table_schemas.CORESET.names, table_schemas.CORESET.types, strict=True)}  # fmt: skip
     found |= {"id": pa.array([str(i) for i in range(len(coreset))]), "coordinates": pa.array(coreset.points.tolist()),
               "weight": pa.array(coreset.weights), "weight_ht": pa.array(coreset.weights_ht),
               "shard": pa.array(shard), "bucket": pa.array(bucket),
@@ -92,7 +92,7 @@ def table(form):
 
     def run(data):
         with contextlib.suppress(Exception):  # the libraries' own errors are made a ValueError there
-            tables.typed(tables.decode(data, form), "coreset")
+            table_schemas.typed(tables.decode(data, form), "coreset")
 
     return run
 

@@ -10,9 +10,9 @@ import sys
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_stream import TestStream
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_coresets.coordinator.decision import decide
 from beam_coresets.parameters.plan import Plan
@@ -22,6 +22,7 @@ from beam_coresets.points.block import blocks_of
 from beam_coresets.results.summary import Summary, summarize
 from beam_coresets.shards.merge_reduce import shard_reports
 from beam_coresets.streaming.windows import Window
+from beam_coresets.table_schemas import LATE_ROWS
 from beam_coresets.transforms.coordinator.coordinate_stream import LateReport
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.write_by_time import WriteByTime
@@ -30,7 +31,6 @@ DAY = 1795219200.0  # 2026-11-21
 PLACES = np.array([[0.0, 0.0], [20.0, 5.0], [5.0, 30.0]])
 COLUMNS = ("--columns", "x,y", "--weight_column", "w")
 SIZES = ("--k", "3", "--shards", "3", "--replication", "2", "--coreset_size", "12", "--buckets", "24")
-LATE = {float: pa.float64(), int: pa.int64(), str: pa.string()}
 
 
 def points(rows, seed):
@@ -79,13 +79,13 @@ def write_stream(folder):
 
 def write_late(folder):
     """A late report, as the stream's command writes it."""
-    late = LateReport(DAY, DAY + 60, "000", 2, 0, 0, 50, 50, "the window was decided without it", DAY + 70)
-    schema = {name: LATE[kind] for name, kind in LateReport.__annotations__.items()}
+    late = LateReport(*map(Timestamp.of, (DAY, DAY + 60)), "000", 2, 0, 0, 50, 50, "the window was decided without it",
+                      Timestamp.of(DAY + 70))  # fmt: skip
     events = TestStream(coder=beam.coders.registry.get_coder(LateReport)).advance_watermark_to(0).add_elements([late])
     events = events.advance_processing_time(DAY + 200)
     options = PipelineOptions(["--runner=BundleBasedDirectRunner", "--streaming"])
     with beam.Pipeline(options=options) as pipeline:
-        _ = pipeline | events | WriteByTime(str(folder), "late", schema, clock=lambda: DAY + 100)
+        _ = pipeline | events | WriteByTime(str(folder), "late", LATE_ROWS, clock=lambda: DAY + 100)
 
 
 def write_all(folder):

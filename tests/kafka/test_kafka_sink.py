@@ -12,7 +12,7 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 from jobs import clusters, counters, parts_of, run, without_beam
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.results.summary import Summary, summary_of_keys
 from beam_coresets.streaming.windows import Window
@@ -61,7 +61,7 @@ def messages(broker, topic):
 
 def lines_of(claims, window, table):
     return list(tables.json_lines(claims.read(window, table).select(
-        [name for name in tables.SCHEMAS[table].names if name != "evidence"])))  # fmt: skip
+        [name for name in table_schemas.SCHEMAS[table].names if name != "evidence"])))  # fmt: skip
 
 
 def announce(broker, topic, folder, summaries, **options):

@@ -12,6 +12,7 @@ from streaming_job import PATIENCE, StreamingJob, checkpoints_in, last_of_each
 from topics import DIM, Producing, committed, make_topic, messages_in, points_by_window
 
 from beam_coresets.pipelines.main import main
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -43,7 +44,7 @@ def stream(tmp_path):
 
 
 def rows_in(folder, table):
-    return read_table(str(folder), table).to_pylist() if (folder / table).exists() else []
+    return in_seconds(read_table(str(folder), table)).to_pylist() if (folder / table).exists() else []
 
 
 def windows_in(folder):
@@ -150,7 +151,7 @@ def late_rows_are(folder, by_part, starts):
     late = collections.Counter()
     for row in rows_in(folder, "late"):
         assert (row["shard"], row["reason"]) == (2, "the window was decided without it")
-        late[row["window_start"], row["part"]] += row["rows"]
+        late[row["window_start"], row["part"]] += row["row_count"]
     parts = {part for _, part in late}
     assert len(parts) == 4, "half of the partitions: each is held by two of four shards"
     assert set(late) >= {(start, part) for start in starts[2:] for part in parts}

@@ -41,7 +41,9 @@ def constrained(centers, folder, constraint, points=None):
     for name in ("centers", "summaries"):
         table = read_table(str(centers), name)
         if name == "summaries":
-            table = table.set_column(table.column_names.index("constraint"), "constraint", pa.array([constraint]))
+            table = table.set_column(
+                table.column_names.index("constraint_text"), "constraint_text", pa.array([constraint])
+            )
         elif points is not None:
             column = pa.array(points.tolist(), pa.list_(pa.float64()))
             table = table.set_column(table.column_names.index("coordinates"), "coordinates", column)

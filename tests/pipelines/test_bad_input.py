@@ -181,7 +181,7 @@ def test_enough_bad_rows_allowed_and_they_are_written(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     assert summary_row(tmp_path / "out")["points"] == 193
     letters = rows_in(tmp_path / "out", "dead_letters")
-    found = sorted((letter["reason"], letter["column"], letter["position"]) for letter in letters)
+    found = sorted((letter["reason"], letter["column_name"], letter["position"]) for letter in letters)
     assert found == [
         ("infinite", "x", "row 60"), ("nan", "x", "row 3"), ("nan", "x", "row 50"), ("negative", "w", "row 100"),
         ("null", "y", "row 7"), ("null", "y", "row 8"), ("null", "y", "row 9"),
@@ -219,12 +219,12 @@ def test_vectors_of_other_widths_and_zero_vectors(refused, tmp_path):
 
 def test_another_runs_result_is_not_overwritten_unasked(source, refused, tmp_path):
     assert summarize_files(source, tmp_path / "out", *K, "--seed", "1") == 0
-    before = (tmp_path / "out" / "coreset" / "global-r1.avro").read_bytes()
+    before = (tmp_path / "out" / "coreset" / "global-r1.parquet").read_bytes()
     code, line = refused(source, *K)
     assert code == 2
     assert line.startswith(f"output: must not hold another run's result, got '{tmp_path}/out' with ")
     assert line.endswith("(--overwrite replaces it)")
-    assert (tmp_path / "out" / "coreset" / "global-r1.avro").read_bytes() == before
+    assert (tmp_path / "out" / "coreset" / "global-r1.parquet").read_bytes() == before
     assert summarize_files(source, tmp_path / "out", *K, "--overwrite", "--format", "jsonl") == 0
     assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*/*")) == ["global-r1.jsonl"] * 3
     assert summary_row(tmp_path / "out")["seed"] == 0

@@ -28,7 +28,7 @@ def weights_of(folder):
 
 def test_summarize_solves_under_a_constraint(source, tmp_path, capsys):
     assert summarize_files(source, tmp_path / "out", *BASE, "--balanced", "0.02", "--drop_shards", "1") == 0
-    assert summary_row(tmp_path / "out")["constraint"] == "balanced=0.02"
+    assert summary_row(tmp_path / "out")["constraint_text"] == "balanced=0.02"
     assert np.abs(weights_of(tmp_path / "out") - 750).max() <= 15 + 1e-6
     assert "constraint balanced=0.02" in " ".join(capsys.readouterr().out.split())
 
@@ -37,7 +37,7 @@ def test_with_labels_their_totals_are_exact(source, tmp_path):
     own = ("--group_column", "sex", "--fair", "f=0.42:0.45", "--balanced", "0.3")
     assert summarize_files(source, tmp_path / "out", *BASE, *own) == 0
     rows = rows_in(tmp_path / "out", "coreset")
-    women = sum(row["weight"] for row in rows if row["group"] == "f")
+    women = sum(row["weight"] for row in rows if row["group_label"] == "f")
     assert women == pytest.approx((SEX == "f").sum(), rel=1e-9)
     assert main(["assign", "--input", source, "--centers", f"{tmp_path}/out", "--output", f"{tmp_path}/rows",
                  "--columns", "x0,x1,x2", "--group_column", "sex"]) == 0  # fmt: skip
@@ -62,7 +62,7 @@ def test_a_factor_is_proved_where_every_choice_of_candidates_is_tried(source, tm
 def test_a_rollup_takes_one(source, tmp_path):
     assert summarize_files(source, tmp_path / "out", *BASE) == 0
     assert main(["rollup", "--input", f"{tmp_path}/out", "--output", f"{tmp_path}/to", "--balanced", "0.02"]) == 0
-    assert summary_row(tmp_path / "to")["constraint"] == "balanced=0.02"
+    assert summary_row(tmp_path / "to")["constraint_text"] == "balanced=0.02"
     assert np.abs(weights_of(tmp_path / "to") - 750).max() <= 15 + 1e-6
 
 

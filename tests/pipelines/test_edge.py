@@ -8,7 +8,7 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError
 from rich.table import Table
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.running import launch
@@ -84,10 +84,10 @@ def result(tmp_path_factory):
 
 
 @pytest.mark.parametrize("form", tables.TABLE_FORMATS)
-@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("name", table_schemas.TABLES)
 def test_tables_that_others_have_changed_are_read_or_refused_in_one_line(result, tmp_path, capsys, form, name):
     """Without claims, by whose digests a change is found before anything is decoded."""
-    held = {table: read_table(str(result / "out"), table) for table in tables.TABLES}
+    held = {table: read_table(str(result / "out"), table) for table in table_schemas.TABLES}
     for trial in range(8):
         rng, folder = random.Random(f"{form}/{name}/{trial}"), tmp_path / str(trial)
         for table, rows in held.items():

@@ -108,7 +108,7 @@ def test_values_that_cannot_be_read_stop_with_two(text, capsys):
 def test_they_are_pipeline_options_as_well():
     known = PipelineOptions(["--k=5", "--shards=3"]).view_as(CoresetOptions)
     assert (known.k, known.shards, known.replication) == (5, 3, None)
-    assert (known.k, known.shards, known.seed, known.format) == (5, 3, 0, "avro")
+    assert (known.k, known.shards, known.seed, known.format) == (5, 3, 0, "parquet")
 
 
 def test_as_beams_own_they_are_what_json_holds():

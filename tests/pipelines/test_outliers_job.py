@@ -191,7 +191,7 @@ def test_a_stream_names_the_outliers_of_each_window(window, more):
         return pipeline | stream | beam.Map(lambda row: row).with_output_types(typed) | step
 
     found, _ = run(build, ("--runner=BundleBasedDirectRunner", "--streaming"))
-    assert {1000.0, 1010.0} <= {row.window_start for row in found["summaries"]}
+    assert {1000.0, 1010.0} <= {float(row.window_start) for row in found["summaries"]}
     assert len({row.key for row in found["summaries"]}) == (3 if more else 1)
     for row in found["summaries"]:
         assert row.outliers == pytest.approx(0.02 * row.total_weight)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from jobs import CENTERS, clusters, columns_of, rows_in, summarize_files, summary_row, without_beam, write_parquet
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.parameters import plan as transform
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan
@@ -47,8 +47,8 @@ def test_the_tables_are_the_direct_calls(source, tmp_path, leftover, z):
         drop_shards=(1, 4), leftover=leftover,
     )  # fmt: skip
     expected = without_beam(read.here(), plan, row_names(read.files), columns=("x0", "x1", "x2"))
-    for name in tables.TABLES:
-        assert (tmp_path / name / "global-r1.avro").read_bytes() == tables.encode(expected.table(name), "avro")
+    for name in table_schemas.TABLES:
+        assert (tmp_path / name / "global-r1.parquet").read_bytes() == tables.encode(expected.table(name), "parquet")
     row = summary_row(tmp_path)
     assert (row["method"], row["recovery"], row["coverage"], row["points"]) == ("rings_and_groups", recovery, 1.0, N)
     assert row["total_weight"] == pytest.approx(N, rel=1e-9)
@@ -99,7 +99,7 @@ def test_epsilon_sets_the_size_and_is_measured(source, tmp_path, capsys, scale):
     assert f"({size} points a shard)" in out
     measured = float(out.split("epsilon: asked for 0.5, measured ")[1].split()[0])
     assert 0 < measured < 0.5
-    counts = np.bincount([row["shard"] for row in rows_in(tmp_path, "coreset")], minlength=4)
+    counts = np.bincount([shard for row in rows_in(tmp_path, "coreset") for shard in row["shards"]], minlength=4)
     assert (np.abs(counts - size) <= 4).all()
     assert main(["verify", "--input", source, "--coreset", str(tmp_path)]) == 0
     distortion = float(said(capsys).split("distortion: ")[1].split()[0])
@@ -113,7 +113,7 @@ def test_epsilon_is_limited_by_memory_and_says_so(source, tmp_path, capsys, monk
     out = said(capsys)
     assert "at most 100 of 3 coordinates" in out
     assert "(not the size that theory asks for, but 100 points a shard)" in out
-    counts = np.bincount([row["shard"] for row in rows_in(tmp_path, "coreset")])
+    counts = np.bincount([shard for row in rows_in(tmp_path, "coreset") for shard in row["shards"]])
     assert (np.abs(counts - 100) <= 8).all()
     assert close_to_the_truth(tmp_path)
 

@@ -38,11 +38,11 @@ def answer(window, number, dropped=(), rows=1000, **options):
     return summarize(decision(number, dropped, rows), Question(SAMPLER, solve=False), window, **options)
 
 
-def write(folder, summary, form="avro"):
+def write(folder, summary, form="parquet"):
     Claims(str(folder), form).publish(summary)
 
 
-def write_windows(folder, count, form="avro", length=60.0, period=60.0, key="", first=0):
+def write_windows(folder, count, form="parquet", length=60.0, period=60.0, key="", first=0):
     for i in range(count):
         start = DAY + (first + i) * period
         write(folder, answer(Window(start, start + length, key), i, (i % 4,)), form)

@@ -45,7 +45,7 @@ def test_the_same_bytes_twice_and_with_two_workers(source, tmp_path, small_parts
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     for name, more in (("a", ()), ("b", ()), ("c", two)):
         assert summarize_files(source, tmp_path / name, *READERS, *more) == 0
-    written = [(tmp_path / name / "coreset" / "global-r1.avro").read_bytes() for name in "abc"]
+    written = [(tmp_path / name / "coreset" / "global-r1.parquet").read_bytes() for name in "abc"]
     assert written[0] == written[1] == written[2]
 
 

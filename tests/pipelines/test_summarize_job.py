@@ -9,7 +9,7 @@ import pyarrow.csv
 import pytest
 from jobs import CENTERS, clusters, columns_of, rows_in, summarize_files, summary_row, without_beam, write_parquet
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.hashing import generator
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines import summarize as job
@@ -34,7 +34,7 @@ POINTS = ("--columns", "x0,x1,x2")
 
 
 def coreset_bytes(output):
-    return (output / "coreset" / "global-r1.avro").read_bytes()
+    return (output / "coreset" / "global-r1.parquet").read_bytes()
 
 
 def away_from(truth, found):
@@ -51,13 +51,13 @@ def test_the_tables_are_the_direct_calls_and_have_the_promised_fields(source, tm
     read = ReadBlocks(source, job.options.Columns(("x0", "x1", "x2")))
     plan = Plan(k=4, shards=10, replication=3, coreset_size=60, drop_shards=(1, 4))
     expected = without_beam(read.here(), plan, row_names(read.files), columns=("x0", "x1", "x2"))
-    for name in tables.TABLES:
-        assert (tmp_path / name / "global-r1.avro").read_bytes() == tables.encode(expected.table(name), "avro")
+    for name in table_schemas.TABLES:
+        assert (tmp_path / name / "global-r1.parquet").read_bytes() == tables.encode(expected.table(name), "parquet")
     promised = {
         "summaries": "shards responded stragglers distrusted coverage delta total_weight cost cost_low cost_high "
         "points",
         "centers": "index coordinates weight cost representative_id",
-        "coreset": "id coordinates weight weight_ht bucket group",
+        "coreset": "id coordinates weight weight_ht bucket group_label shards",
     }
     for name, fields in promised.items():
         assert set(fields.split()) <= set(rows_in(tmp_path, name)[0])
@@ -229,7 +229,7 @@ def test_labels_travel_with_the_points(tmp_path):
     for row in rows:
         i = int(row["id"][1:])
         assert row["coordinates"] == points[i].astype(np.float64).tolist()
-        assert (row["group"], row["when"], row["note"]) == (columns["kind"][i], whens[i], columns["note"][i])
+        assert (row["group_label"], row["when"], row["note"]) == (columns["kind"][i], whens[i], columns["note"][i])
     nearest_rows = {row["representative_id"] for row in rows_in(tmp_path / "out", "centers")}
     assert nearest_rows <= {row["id"] for row in rows}
     assert len(nearest_rows) == 4
@@ -263,7 +263,7 @@ def test_weights_are_honoured_everywhere(tmp_path):
 def test_output_formats_hold_the_same(source, tmp_path, form):
     assert summarize_files(source, tmp_path / "a", *BASE, *POINTS) == 0
     assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--format", form) == 0
-    for name in tables.TABLES:
+    for name in table_schemas.TABLES:
         assert read_table(str(tmp_path / "b"), name).equals(read_table(str(tmp_path / "a"), name))
 
 
@@ -286,7 +286,7 @@ def test_ids_with_brackets_and_a_relative_folder(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert out.count("[/b]") == 2
     assert "Tables in out: summaries" in out
-    assert (tmp_path / "out" / "coreset" / "global-r1.avro").exists()
+    assert (tmp_path / "out" / "coreset" / "global-r1.parquet").exists()
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "avro", "npy"])
@@ -321,15 +321,15 @@ def test_overwriting_makes_a_decision_of_its_own(source, tmp_path, capsys):
     assert coreset_bytes(tmp_path) != first
     assert summary_row(tmp_path)["seed"] == 1
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
-    shown = [f"{name}/global-r1.avro" for name in sorted(tables.TABLES)]
-    assert files == [".claims/global-r1.json", ".claims/run-000002.end", *shown]
+    shown = [f"{name}/global-r1.parquet" for name in sorted(table_schemas.TABLES)]
+    assert files == [".claims/global-r1.json", ".claims/run-000002.end", *shown[:2], "schema.json", *shown[2:]]
 
 
 def test_what_a_stopped_run_has_claimed_but_not_shown_is_replaced_where_asked_for(source, tmp_path):
     assert summarize_files(source, tmp_path / "a", *BASE, *POINTS) == 0
     shutil.copytree(tmp_path / "a" / ".claims", tmp_path / "b" / ".claims")
     (tmp_path / "b" / ".staging" / "global-r1" / "attempt").mkdir(parents=True)
-    (tmp_path / "b" / ".staging" / "global-r1" / "attempt" / "centers.avro").write_bytes(b"half of")
+    (tmp_path / "b" / ".staging" / "global-r1" / "attempt" / "centers.parquet").write_bytes(b"half of")
     assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1") == 2
     assert summarize_files(source, tmp_path / "b", *BASE, *POINTS, "--seed", "1", "--overwrite") == 0
     assert summary_row(tmp_path / "b")["seed"] == 1

@@ -17,7 +17,7 @@ from jobs import (
 )
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.datasets.structured import LowRank
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan
@@ -145,8 +145,8 @@ def test_the_tables_are_the_direct_calls(low_rank, tmp_path, options, workers, m
     plan = Plan(shards=10, replication=3, drop_shards=(3,), **of)
     with threadpool_limits(1, "blas"):  # as in workers: more threads may change the last bits
         expected = without_beam(read.here(), plan, row_names(read.files), columns=tuple(columns_of(LOW_RANK.points(1))))
-    for name in tables.TABLES:
-        assert (tmp_path / name / "global-r1.avro").read_bytes() == tables.encode(expected.table(name), "avro")
+    for name in table_schemas.TABLES:
+        assert (tmp_path / name / "global-r1.parquet").read_bytes() == tables.encode(expected.table(name), "parquet")
 
 
 @pytest.mark.parametrize("options", [MEDIANS, PCA], ids=["local centers", "pca"])
@@ -156,7 +156,7 @@ def test_a_shard_that_lost_rows_does_not_count(low_rank, tmp_path, options, loss
     assert row["distrusted"] == ["2:partial"]
     assert row["coverage"] == 1.0
     assert row["total_weight"] == pytest.approx(N)
-    assert 2 not in {r["shard"] for r in rows_in(tmp_path / "all", "coreset")}
+    assert 2 not in {shard for r in rows_in(tmp_path / "all", "coreset") for shard in r["shards"]}
     if options is PCA:
         assert row["cost_low"] <= residual(tmp_path / "all") <= row["cost_high"]
         assert residual(tmp_path / "all") <= row["factor"] * best_residual(False)

@@ -3,6 +3,7 @@ import pathlib
 
 import pytest
 
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.writing.claims import Claims
 
 pytestmark = pytest.mark.prism
@@ -15,7 +16,8 @@ def test_windows_of_any_pcollection_are_answered_with_all_of_their_rows(on_prism
     job = on_prism("run", [JOB, f"--output={output}", f"--rows={ROWS}"])
     claims = Claims(str(output), "avro")
     job.wait_for(lambda: len(set(claims.claimed_since(()))) >= 4, "four windows")
-    rows = [row for name in sorted(claims.claimed_since(())) for row in claims.read(name, "summaries").to_pylist()]
+    found = (in_seconds(claims.read(name, "summaries")) for name in sorted(claims.claimed_since(())))
+    rows = [row for table in found for row in table.to_pylist()]
     rows.sort(key=lambda row: row["window_start"])
     for row in rows:
         assert (row["coverage"], row["reason"], row["responded"]) == (1.0, "all", [0, 1, 2, 3])

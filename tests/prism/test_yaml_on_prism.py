@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.writing.claims import Claims
 
 pytest.importorskip("apache_beam.yaml.main", reason="needs the extra yaml")
@@ -19,7 +20,8 @@ def test_windows_of_generated_points_are_written_with_all_of_them(on_prism, tmp_
                            f"--jinja_variables={json.dumps(variables)}"])  # fmt: skip
     claims = Claims(str(output), "avro")
     job.wait_for(lambda: len(set(claims.claimed_since(()))) >= 4, "four windows")
-    rows = [row for name in sorted(claims.claimed_since(())) for row in claims.read(name, "summaries").to_pylist()]
+    found = (in_seconds(claims.read(name, "summaries")) for name in sorted(claims.claimed_since(())))
+    rows = [row for table in found for row in table.to_pylist()]
     rows.sort(key=lambda row: row["window_start"])
     assert all((row["coverage"], row["reason"], row["k"]) == (1.0, "all", 4) for row in rows)
     # the first and the last window may be cut

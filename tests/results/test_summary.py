@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from laws import random_block
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.block import Span
@@ -60,7 +60,7 @@ def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     k = len(plain.answers[0].model.centers)
     ids, born, split_from = [f"c{i}" for i in range(k)], [0.0, *[60.0] * (k - 1)], [None, "c0", *[None] * (k - 2)]
     named = with_identities(plain, ids, born, split_from, [("c8", 0.0, "c0"), ("c9", None, None)])
-    rows = named.centers.to_pylist()
+    rows = table_schemas.in_seconds(named.centers).to_pylist()
     assert [row["center_id"] for row in rows] == [*(f"c{i}" for i in range(k)), "c8", "c9"]
     assert [row["index"] for row in rows] == [*range(k), None, None]
     assert [row["merged_into"] for row in rows[k:]] == ["c0", None]
@@ -70,7 +70,8 @@ def test_centers_are_named_and_the_ended_ones_say_where_they_went():
     assert named.centers.slice(0, k).select(plain.centers.column_names[:9]).equals(plain.centers.select(range(9)))
     assert plain.centers.column("center_id").null_count == k
     for form in tables.TABLE_FORMATS:
-        assert tables.typed(tables.decode(tables.encode(named.centers, form), form), "centers").equals(named.centers)
+        read = tables.decode(tables.encode(named.centers, form), form)
+        assert table_schemas.typed(read, "centers").equals(named.centers)
 
 
 def test_a_name_for_every_center_or_none():
@@ -87,7 +88,7 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
     alone = [summarize(d, QUESTION, Window(0.0, 60.0, f"key-{i}")) for i, d in enumerate(found)]
     whole = summary_of_keys(window, alone)
     assert whole.window is window
-    for name in tables.TABLES:
+    for name in table_schemas.TABLES:
         joined = pa.concat_tables([one.table(name) for one in alone], promote_options="permissive")
         assert repr(whole.table(name).to_pylist()) == repr(joined.to_pylist())  # so that NaN is NaN
         again = pickle.loads(pickle.dumps(whole)).table(name)
@@ -99,10 +100,10 @@ def test_many_keys_make_the_tables_that_each_makes_alone():
 @pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_without_answers_there_are_tables_without_rows(form):
     nothing = pickle.loads(pickle.dumps(summary_of_keys(Window(0.0, 60.0, "003"), [])))
-    for name in tables.TABLES:
-        assert nothing.table(name).schema == tables.SCHEMAS[name]
-        again = tables.typed(tables.decode(tables.encode(nothing.table(name), form), form), name)
-        assert (again.schema, len(again)) == (tables.SCHEMAS[name], 0)
+    for name in table_schemas.TABLES:
+        assert nothing.table(name).schema == table_schemas.SCHEMAS[name]
+        again = table_schemas.typed(tables.decode(tables.encode(nothing.table(name), form), form), name)
+        assert (again.schema, len(again)) == (table_schemas.SCHEMAS[name], 0)
 
 
 def test_it_may_start_from_given_centers_and_search_less():

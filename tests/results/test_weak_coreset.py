@@ -29,7 +29,7 @@ from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.constrained.transport import transport
 from beam_coresets.streaming.windows import Window
-from beam_coresets.tables import typed
+from beam_coresets.table_schemas import typed
 
 K = 5
 NAMES = np.array(["east", "west", "rare"])
@@ -72,7 +72,7 @@ def decision_of(scheme=SCHEME, dropped=(), seed=0, labelled=True):
 
 def totals(table):
     """Each label's weight in a coreset table."""
-    weight, label = table.column("weight").to_numpy(), np.array(table.column("group").to_pylist())
+    weight, label = table.column("weight").to_numpy(), np.array(table.column("group_label").to_pylist())
     return {name: pytest.approx(float(weight[label == name].sum()), rel=1e-12) for name in NAMES}
 
 
@@ -337,7 +337,7 @@ def test_the_tables_have_candidates_alpha_and_exact_label_totals():
     assert table.column("index").to_pylist() == list(range(80))
     assert [i is None for i in table.column("id").to_pylist()] == [False] * 40 + [True] * 40
     assert set(table.column("shard").to_pylist()) == {shard}
-    assert shard not in summary.coreset.column("shard").to_pylist()
+    assert shard not in summary.coreset.column("shards").combine_chunks().flatten().to_pylist()
     assert set(table.column("independent").to_pylist()) == {True}
     (row,) = summary.summaries.to_pylist()
     assert 1.0 <= row["alpha"] < 1.2
@@ -406,7 +406,9 @@ def test_panes_of_a_stream_keep_labels_exact():
     whole = merge.thinned(merge.merge(panes), SAMPLER, 0)
     summary = summarize(whole, QUESTION, Window(0.0, 3.0))
     assert totals(summary.coreset) == counted(0, 1, 2)
-    assert not set(summary.candidates.column("shard").to_pylist()) & set(summary.coreset.column("shard").to_pylist())
+    assert not set(summary.candidates.column("shard").to_pylist()) & set(
+        summary.coreset.column("shards").combine_chunks().flatten().to_pylist()
+    )
     half = merge.merge(panes, [1.0, 0.5, 0.0])
     forgotten = {name: counted(0)[name] + 0.5 * counted(1)[name] for name in NAMES}
     assert totals(summarize(half, Question(SAMPLER)).coreset) == forgotten

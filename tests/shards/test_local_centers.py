@@ -200,7 +200,7 @@ def test_a_center_that_several_shards_send_gets_the_sum():
         total = sum(b[r.shard] * r.coreset.weights.sum() for r in local[:3])
         assert weight == pytest.approx(sent * 120 / total, rel=1e-9)
     summary = summarize(decision, Question(SAMPLER, kind="local_centers"))
-    assert summary.coreset.column("shard").to_pylist() == [0, 0, 0]
+    assert summary.coreset.column("shards").to_pylist() == [[0]] * 3
     assert summary.coreset.column("weight").to_numpy().sum() == pytest.approx(120)
     assert summary.summaries.to_pylist()[0]["cost_high"] == pytest.approx(0, abs=1e-9)
 
@@ -225,7 +225,7 @@ def test_local_centers_name_the_nearest_row_and_no_label():
     for name, place in zip(summary.coreset.column("id").to_pylist(), decision.coreset.points, strict=True):
         far = np.linalg.norm(points() - place, axis=1)
         assert far[rows.index(name)] == far.min()
-    assert summary.coreset.column("group").null_count == len(decision.coreset)
+    assert summary.coreset.column("group_label").null_count == len(decision.coreset)
 
 
 def test_a_report_and_a_decision_survive_their_bytes():

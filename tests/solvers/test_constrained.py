@@ -380,7 +380,7 @@ def test_a_summary_says_what_clusters_kept_to():
     question = Question(Sampler(K, 30), constraint=constraint, quick=True)
     summary = summarize(decision, question)
     (row,) = summary.summaries.to_pylist()
-    assert row["constraint"] == "balanced=0.0"
+    assert row["constraint_text"] == "balanced=0.0"
     assert row["cost_low"] < row["cost"] < row["cost_high"]
     total = decision.coreset.weights.sum()
     centers = summary.centers.to_pylist()
@@ -393,7 +393,7 @@ def test_a_summary_says_what_clusters_kept_to():
     ).tolist(), "the exact flow splits points"
     plain = summarize(decision, dataclasses.replace(question, constraint=None))
     assert sum(center["cost"] for center in centers) > sum(plain.centers.column("cost").to_pylist())
-    assert plain.summaries.to_pylist()[0]["constraint"] is None
+    assert plain.summaries.to_pylist()[0]["constraint_text"] is None
 
 
 def test_constraints_are_for_centers_of_coresets():

@@ -125,7 +125,7 @@ def test_solving_under_a_constraint(data):
         solved = data.solve(k=3, constraint=constraint, quick=True)
         weight = np.array(solved.centers_table().column("weight").to_pylist())
         assert weight == pytest.approx(ROWS / 3, rel=0.06)
-        assert solved.certificate.constraint == "balanced=0.05"
+        assert solved.certificate.constraint_text == "balanced=0.05"
 
 
 def test_points_belong_to_the_nearest_center(data):

@@ -55,7 +55,7 @@ def test_the_batch_pipeline_writes_all_of_its_outputs(tmp_path):
     assert len(coreset) == summary["coreset_points"]
     assert sum(row["weight"] for row in coreset) == pytest.approx(2000)
     (letter,) = lines_of(out, "dead_letters")
-    assert (letter["reason"], letter["column"]) == ("null", "y")
+    assert (letter["reason"], letter["column_name"]) == ("null", "y")
 
 
 def test_a_refused_row_fails_the_pipeline_unless_it_may_be(tmp_path):
@@ -150,7 +150,7 @@ def test_the_stream_summarizes_windows_of_rows_and_writes_what_is_claimed(tmp_pa
 
     held, _ = run(build, ("--runner=BundleBasedDirectRunner", "--streaming"))
     assert set(held) == {"summaries", "centers", "coreset", "late", "dead_letters"}
-    assert {(row.window_start, row.points, row.coverage) for row in held["summaries"]} == {
+    assert {(float(row.window_start), row.points, row.coverage) for row in held["summaries"]} == {
         (1000.0, 1000, 1.0), (1010.0, 1000, 1.0),
     }  # fmt: skip
     assert len(held["centers"]) == 8

@@ -15,7 +15,7 @@ from apache_beam.transforms.display import DisplayData
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from jobs import LOCAL, TWO_WORKERS, arrow_rows, clusters, counters, parts_of, run, without_beam
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
@@ -44,7 +44,7 @@ def of_blocks(blocks, plan=PLAN, options=LOCAL, **more):
 
 def as_table(rows, name):
     """Rows in a fixed order, as the written tables have them."""
-    return arrow_rows(rows, tables.SCHEMAS[name])
+    return arrow_rows(rows, table_schemas.SCHEMAS[name])
 
 
 @pytest.mark.parametrize("options", [LOCAL, TWO_WORKERS], ids=["one worker", "two workers"])
@@ -55,10 +55,10 @@ def test_the_result_is_the_direct_calls(options, weighted):
     held, result = of_blocks(blocks, options=options)
     expected = without_beam(blocks, PLAN)
     (decided,) = held["decided"]
-    for name in tables.TABLES:
+    for name in table_schemas.TABLES:
         assert decided.table(name).equals(expected.table(name))
         assert tables.encode(decided.table(name), "avro") == tables.encode(expected.table(name), "avro")
-        assert as_table(held[name], name).equals(expected.table(name).select(tables.SCHEMAS[name].names))
+        assert as_table(held[name], name).equals(expected.table(name).select(table_schemas.SCHEMAS[name].names))
     assert held["dead_letters"] == []
     found = counters(result)
     assert (found["points_assigned"], found["shards_answered"], found["shards_missing"]) == (2000, 3, 2)
@@ -120,7 +120,7 @@ def test_bad_rows_are_dead_letters_and_the_rest_goes_on():
         return (pipeline | beam.Create(rows) | Summarize(k=2, columns=columns))._asdict()
 
     held, result = run(build)
-    assert {(letter.reason, letter.column) for letter in held["dead_letters"]} == {("null", "y")}
+    assert {(letter.reason, letter.column_name) for letter in held["dead_letters"]} == {("null", "y")}
     assert held["summaries"][0].points == 180
     assert counters(result)["dead_letters"] == counters(result)["dead_letters_null"] == 20
 
@@ -143,10 +143,10 @@ def test_each_window_has_an_answer():
     assert len(held["summaries"]) == 3
     for start, p in points.items():
         expected = without_beam(parts_of(p), PLAN, window=Window(float(start), start + 60.0))
-        for name in tables.TABLES:
+        for name in table_schemas.TABLES:
             rows = [row for row in held[name] if row.window_start == start]
-            assert {row.window_end for row in rows} == {start + 60.0}
-            assert as_table(rows, name).equals(expected.table(name).select(tables.SCHEMAS[name].names))
+            assert {float(row.window_end) for row in rows} == {start + 60.0}
+            assert as_table(rows, name).equals(expected.table(name).select(table_schemas.SCHEMAS[name].names))
 
 
 def test_plain_rows_keep_their_windows():
@@ -157,7 +157,7 @@ def test_plain_rows_keep_their_windows():
         return (windowed | Summarize(k=2, columns=Columns(dim=2)))._asdict()
 
     held, _ = run(build)
-    assert sorted((r.window_start, r.window_end, r.points) for r in held["summaries"]) == [
+    assert sorted((float(r.window_start), float(r.window_end), r.points) for r in held["summaries"]) == [
         (0.0, 100.0, 100), (100.0, 200.0, 100),
     ]  # fmt: skip
 

@@ -38,7 +38,7 @@ class BadRows(beam.CombineFn):
         return 0, {}, []
 
     def add_input(self, total: Found, letter: DeadLetter) -> Found:
-        what = f"{letter.reason} in {letter.column!r}" if letter.column else letter.reason
+        what = f"{letter.reason} in {letter.column_name!r}" if letter.column_name else letter.reason
         example = place(letter), f"{letter.source}, {letter.position}: {what}"
         return self.merge_accumulators([total, (1, {what: 1}, [example])])
 

@@ -8,17 +8,17 @@ class DeadLetter(NamedTuple):
 
     Attributes:
       reason: "null", "nan", "infinite", "unparsable", "negative", "zero vector", or "width: must be 8, got 3".
-      column: the first column at fault; empty where the whole line is.
+      column_name: the first column at fault; empty where the whole line is.
       source: the file.
       position: "row 17": data rows from 0, without header and blank lines, as in ids such as "part-3.parquet#17".
-      row: what was read, at most 500 characters.
+      row_text: what was read, at most 500 characters.
     """
 
     reason: str
-    column: str
+    column_name: str
     source: str
     position: str
-    row: str
+    row_text: str
 
     @property
     def kind(self) -> str:

@@ -55,22 +55,22 @@ class LateReport(NamedTuple):
     """A range of rows that came to nothing, and why.
 
     Attributes:
-      window_start, window_end: in seconds since the epoch. key_group: see `Verdict.group`.
+      window_start, window_end: the window. key_group: see `Verdict.group`.
       shard, part, start, stop: whose rows; a part of -1 is all that the shard was given.
-      rows: how many of them belong to the window.
-      reason: why they came to nothing. at: when that was, in seconds since the epoch.
+      row_count: how many of them belong to the window.
+      reason: why they came to nothing. noted_at: when that was.
     """
 
-    window_start: float
-    window_end: float
+    window_start: Timestamp
+    window_end: Timestamp
     key_group: str
     shard: int
     part: int
     start: int
     stop: int
-    rows: int
+    row_count: int
     reason: str
-    at: float
+    noted_at: Timestamp
 
 
 beam.coders.registry.register_coder(LateReport, beam.coders.RowCoder)
@@ -350,7 +350,8 @@ class _Coordinate(beam.DoFn):
         return None if winner is None else winner % len(self._triggers) == key.replica
 
     def _letters(self, key: WindowKey, entries: Sequence[Any], outcome: str, at: float) -> Iterator[Any]:
+        start, end, noted_at = (Timestamp.of(seconds) for seconds in (key.start, key.end, at))
         for shard, part, first, stop, rows in entries:
             self._counters[outcome].inc()
-            row = LateReport(key.start, key.end, key.group, shard, part, first, stop, rows, _REASONS[outcome], at)
+            row = LateReport(start, end, key.group, shard, part, first, stop, rows, _REASONS[outcome], noted_at)
             yield beam.pvalue.TaggedOutput(LATE_REPORTS, row)

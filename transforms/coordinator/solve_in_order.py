@@ -9,7 +9,7 @@ from apache_beam.pvalue import DoOutputsTuple, PCollection, TaggedOutput
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import codec
+from beam_coresets import codec, table_schemas
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.column_order import moved, names_of_each, places_of
 from beam_coresets.points.scale import Scale
@@ -169,7 +169,8 @@ class _SolveInOrder(beam.DoFn):
     def _claimed(self, window: Window | str) -> dict[str, WindowCenters]:
         """The centers of the claimed decision of this window, or of the window of this name, by key."""
         assert self._claims is not None
-        rows = [row for row in self._claims.read(window, "centers").to_pylist() if row["index"] is not None]
+        table = table_schemas.in_seconds(self._claims.read(window, "centers"))
+        rows = [row for row in table.to_pylist() if row["index"] is not None]
         by_key: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_key.setdefault(row["key"], []).append(row)

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import tables
+from beam_coresets import table_schemas
 from beam_coresets.declared import declare, declared_as, described
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.points import block
@@ -17,7 +17,7 @@ from beam_coresets.transforms.reading.types import kinds
 from beam_coresets.transforms.text.dialects import TextParameters
 
 METRICS = ("euclidean", "cosine")
-_OUTPUT = set(tables.CORESET.names) - {"id", "group"}
+_OUTPUT = set(table_schemas.CORESET.names) - {"id", "group"}
 _PANDAS_INDEX = "__index_level_"  # an index that pandas wrote beside the data
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.results.summary import Summary
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.claim_records import CLAIM_VERSION, as_claimed, digest, is_claim, parsed, place_of, staged
@@ -34,14 +34,14 @@ class Claims:
 
     Args:
       output: a folder on a filesystem with an atomic create; the tables become folders in it.
-      form: "avro", "parquet" or "jsonl".
+      form: "parquet", "avro" or "jsonl".
       wanted: which tables are written; none where a folder is only read.
 
     Raises:
       ValueError: an unknown format, or a filesystem on which the first decision can't be told.
     """
 
-    def __init__(self, output: str, form: str = "avro", wanted: Collection[str] = ORDER) -> None:
+    def __init__(self, output: str, form: str = "parquet", wanted: Collection[str] = ORDER) -> None:
         if form not in tables.TABLE_FORMATS:
             raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         if wanted:
@@ -107,7 +107,7 @@ class Claims:
         self._finish(claim)
         file = claim["files"][table]
         data = as_claimed(atomic_files.read(path := self._path(*file["path"].split("/"))), file, path, table)
-        return tables.typed(tables.decode(data, claim["form"]), table)
+        return table_schemas.typed(tables.decode(data, claim["form"]), table)
 
     def read_file(self, path: str, table: str) -> bytes:
         """The content of a file of a table, as it was claimed.

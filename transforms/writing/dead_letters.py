@@ -14,7 +14,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import IntervalWindow
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.atomic_files import write_once
@@ -102,7 +102,7 @@ class WriteDeadLetters(beam.PTransform):
       made["dead_letters"] | WriteDeadLetters("out", "jsonl")
     """
 
-    def __init__(self, output: str, form: str = "avro") -> None:
+    def __init__(self, output: str, form: str = "parquet") -> None:
         super().__init__()
         self._output, self._form = output, form
 
@@ -132,7 +132,7 @@ class _WriteLetters(beam.DoFn):
 
 def letters_table(letters: Iterable[DeadLetter]) -> pa.Table:
     """Dead letters as a table."""
-    return pa.Table.from_pylist([letter._asdict() for letter in letters], _LETTERS)
+    return pa.Table.from_pylist([letter._asdict() for letter in letters], table_schemas.DEAD_LETTERS)
 
 
 def write_letters(output: str, form: str, source: str, letters: Iterable[DeadLetter], place: str = "") -> str:
@@ -147,5 +147,3 @@ def write_letters(output: str, form: str, source: str, letters: Iterable[DeadLet
     path = FileSystems.join(output, "dead_letters", f"{name}-{digest}{place}.{form}")
     write_once(path, tables.encode(table, form))
     return str(path)
-
-_LETTERS = pa.schema([(name, pa.string()) for name in DeadLetter._fields])

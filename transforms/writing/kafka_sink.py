@@ -10,7 +10,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.window import GlobalWindows
 
-from beam_coresets import tables
+from beam_coresets import tables, values
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import Claims
 
@@ -125,7 +125,8 @@ class _Announce(beam.DoFn):
             rows = self._claims.read(window, table)
             if "evidence" in rows.column_names:
                 rows = rows.drop_columns(["evidence"])
-            keys = zip(*(rows.column(name).to_pylist() for name in ("window_start", "window_end", "key")), strict=True)
+            names = ("window_start", "window_end", "key")
+            keys = zip(*(values.portable(rows.column(name)) for name in names), strict=True)
             for key, value in zip(keys, ENCODINGS[self._encoding](rows), strict=True):
                 self._send(json.dumps(key).encode(), value, table)
 

@@ -3,17 +3,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import apache_beam as beam
+import pyarrow as pa
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_coresets.results.summary import Summary
+from beam_coresets.table_schemas import INSTANT
 from beam_coresets.tables import plain_rows
 from beam_coresets.values import texts
 
 
 class SummaryRow(NamedTuple):
-    """A window's summary; the fields are described in `beam_coresets.tables`."""
+    """A window's summary; the fields are described in `beam_coresets.table_schemas`."""
 
-    window_start: Optional[float]
-    window_end: Optional[float]
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
     key: str
     revision: int
     shards: int
@@ -33,7 +36,7 @@ class SummaryRow(NamedTuple):
     centers: int
     degraded: bool
     reason: str
-    decided_at: Optional[float]
+    decided_at: Optional[Timestamp]
     partial: int
     k: int
     z: float
@@ -47,7 +50,7 @@ class SummaryRow(NamedTuple):
     summary: str
     r: int
     affine: bool
-    constraint: Optional[str]
+    constraint_text: Optional[str]
     factor: Optional[float]
     alpha: Optional[float]
     outliers: Optional[float]
@@ -59,8 +62,8 @@ class SummaryRow(NamedTuple):
 class CenterRow(NamedTuple):
     """One center of a window; without an index, where a center of the window before has gone."""
 
-    window_start: Optional[float]
-    window_end: Optional[float]
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
     key: str
     revision: int
     index: Optional[int]  # type: ignore[assignment]  # hides tuple.index, which nobody looks for in a row
@@ -69,7 +72,7 @@ class CenterRow(NamedTuple):
     cost: float
     representative_id: Optional[str]
     center_id: Optional[str]
-    born: Optional[float]
+    born: Optional[Timestamp]
     split_from: Optional[str]
     merged_into: Optional[str]
     basis: Optional[Sequence[float]]
@@ -78,8 +81,8 @@ class CenterRow(NamedTuple):
 class CoresetRow(NamedTuple):
     """One point of a window's coreset; `kept` holds the kept columns as text."""
 
-    window_start: Optional[float]
-    window_end: Optional[float]
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
     key: str
     revision: int
     id: str
@@ -87,16 +90,16 @@ class CoresetRow(NamedTuple):
     weight: float
     weight_ht: float
     bucket: int
-    shard: int
-    group: Optional[str]
+    shards: Sequence[int]
+    group_label: Optional[str]
     kept: dict[str, Optional[str]]
 
 
 class CandidateRow(NamedTuple):
     """One place that a window's centers may be chosen from; without an id where it is no input row."""
 
-    window_start: Optional[float]
-    window_end: Optional[float]
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
     key: str
     revision: int
     index: int  # type: ignore[assignment]  # hides tuple.index, as in CenterRow
@@ -109,8 +112,8 @@ class CandidateRow(NamedTuple):
 class OutlierRow(NamedTuple):
     """One point that a window's centers leave out, and the index of the center that is nearest to it."""
 
-    window_start: Optional[float]
-    window_end: Optional[float]
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
     key: str
     revision: int
     id: str
@@ -138,6 +141,10 @@ def rows_of(summary: Summary, table: str) -> Iterator[Any]:
     found = summary.table(table)
     known = [name for name in kind._fields if name != "kept"]
     rows = plain_rows(found.select(known))
+    for name in known:
+        if found.schema.field(name).type == INSTANT:
+            for row, micros in zip(rows, found.column(name).cast(pa.int64()).to_pylist(), strict=True):
+                row[name] = None if micros is None else Timestamp(micros=micros)
     if kind is not CoresetRow:
         yield from (kind(**row) for row in rows)
         return

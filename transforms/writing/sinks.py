@@ -31,7 +31,7 @@ class WriteSummaries(beam.PTransform):
     Args:
       output: a folder on a filesystem with an atomic create; the tables become folders in it (see
         `beam_coresets.transforms.writing.claims`).
-      form: "avro", "parquet" or "jsonl".
+      form: "parquet", "avro" or "jsonl".
       wanted: which tables.
 
     Raises:
@@ -44,7 +44,7 @@ class WriteSummaries(beam.PTransform):
       result.decided | WriteSummaries("out", "parquet")
     """
 
-    def __init__(self, output: str, form: str = "avro", wanted: tuple[str, ...] = ORDER) -> None:
+    def __init__(self, output: str, form: str = "parquet", wanted: tuple[str, ...] = ORDER) -> None:
         super().__init__()
         self.claims = Claims(output, form, wanted)
 

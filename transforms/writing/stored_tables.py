@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.writing.atomic_files import read
 from beam_coresets.transforms.writing.claims import Claims
@@ -35,7 +35,7 @@ def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Tabl
     if not found:
         where = f"{name}/*.avro, *.parquet or *.jsonl"
         raise ValueError(f"{option}: must hold a {name} table, got {folder!r} without {where}")
-    claims = Claims.of(folder) if name in tables.ALL_TABLES else None
+    claims = Claims.of(folder) if name in table_schemas.ALL_TABLES else None
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
         data = read(path) if claims is None else claims.read_file(path, name)
         try:
@@ -43,7 +43,7 @@ def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Tabl
         except Exception as error:  # whatever a decoder makes of what is not its own
             cause = (str(error).splitlines() or [""])[0]
             raise ValueError(f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
-        yield tables.typed(table, name)
+        yield table_schemas.typed(table, name)
 
 
 def read_table(folder: str, name: str, option: str = "input") -> pa.Table:

@@ -29,13 +29,13 @@ class StreamLetters:
 
     Args:
       output: where the stream's tables are, on a filesystem with an atomic create.
-      form: "avro", "parquet" or "jsonl".
+      form: "parquet", "avro" or "jsonl".
 
     Raises:
       ValueError: an unknown format.
     """
 
-    def __init__(self, output: str, form: str = "avro") -> None:
+    def __init__(self, output: str, form: str = "parquet") -> None:
         if form not in tables.TABLE_FORMATS:
             raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         self._output, self._form = output, form

@@ -2,7 +2,7 @@
 watermark does: a shard that is dead for good must not keep back what the others have refused."""
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +15,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.transforms.writing import atomic_files
 
 LANES = 4
@@ -30,7 +30,7 @@ class WriteByTime(beam.PTransform):
 
     Args:
       output: a folder. name: of the table. schema: of the rows, which are NamedTuples.
-      form: "avro", "parquet" or "jsonl".
+      form: "parquet", "avro" or "jsonl".
       seconds: for how long rows are gathered.
       clock: seconds since the epoch.
 
@@ -42,22 +42,21 @@ class WriteByTime(beam.PTransform):
 
     Example (a stream without an end):
       made = rows | BlocksFromRows(Columns(columns=("x", "y", "z")))
-      schema = {name: pa.string() for name in DeadLetter._fields}
-      made["dead_letters"] | WriteByTime("out", "dead_letters", schema, "jsonl", seconds=10.0)
+      made["dead_letters"] | WriteByTime("out", "dead_letters", table_schemas.DEAD_LETTERS, "jsonl", seconds=10.0)
     """
 
     def __init__(
         self,
         output: str,
         name: str,
-        schema: Mapping[str, Any],
-        form: str = "avro",
+        schema: pa.Schema,
+        form: str = "parquet",
         seconds: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._shown = {"output": output, "table": name, "format": form, "seconds": seconds}
-        self._write = _WriteByTime(output, name, tuple(schema.items()), form, seconds, clock)
+        self._write = _WriteByTime(output, name, schema, form, seconds, clock)
 
     def expand(self, rows: PCollection[Any]) -> PCollection[str]:
         return (
@@ -81,9 +80,9 @@ class _WriteByTime(beam.DoFn):
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
 
     def __init__(
-        self, output: str, name: str, schema: tuple[tuple[str, Any], ...], form: str, seconds: float, clock: Any
+        self, output: str, name: str, schema: pa.Schema, form: str, seconds: float, clock: Any
     ) -> None:
-        self._output, self._name, self._schema = output, name, pa.schema(list(schema))
+        self._output, self._name, self._schema = output, name, schema
         self._form, self._seconds, self._clock = form, seconds, clock
 
     def process(
@@ -114,10 +113,16 @@ class _WriteByTime(beam.DoFn):
         if not held:
             return
         columns = list(zip(*held, strict=True))
-        table = pa.table([pa.array(c, f.type) for c, f in zip(columns, self._schema, strict=True)], self._schema)
+        table = pa.table([_column(c, f.type) for c, f in zip(columns, self._schema, strict=True)], self._schema)
         data, now = tables.encode(table, self._form), self._clock()
         day = np.datetime64(int(now // 86400), "D")
         file = f"{now:.3f}-{hashlib.sha256(data).hexdigest()[:16]}.{self._form}"
         path = FileSystems.join(self._output, self._name, f"day={day}", file)
         atomic_files.create_exclusively(path, data)
         yield path
+
+
+def _column(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array:
+    if kind == table_schemas.INSTANT:
+        return pa.array([None if v is None else v.micros for v in values], pa.int64()).cast(kind)
+    return pa.array(values, kind)

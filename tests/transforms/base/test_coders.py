@@ -11,6 +11,7 @@ from jobs import clusters, parts_of, without_beam
 from laws import planned_parts, random_block
 
 from beam_coresets.coordinator.decision import Decision, decide
+from beam_coresets.coordinator.evidence import table_rows
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
@@ -78,4 +79,4 @@ def test_a_decision_comes_back_with_the_same_answer():
     assert np.array_equal(back.coreset.weights, decision.coreset.weights)
     assert coder.encode(back) == coder.encode(decision)
     dropped = Plan(k=3, shards=4, replication=2, coreset_size=30, drop_shards=(2,))
-    assert without_beam(blocks, dropped).coreset.num_rows == len(back.coreset)
+    assert without_beam(blocks, dropped).coreset.num_rows == len(table_rows(back).first)

@@ -14,7 +14,8 @@ from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.streaming.windows import Window, WindowSpec
-from beam_coresets.tables import TABLE_FORMATS, decode, typed
+from beam_coresets.table_schemas import in_seconds, typed
+from beam_coresets.tables import TABLE_FORMATS, decode
 from beam_coresets.transforms.base.coders import VerdictCoder
 from beam_coresets.transforms.coordinator.combine_panes import _Run, _Slide
 from beam_coresets.transforms.coordinator.solve_in_order import _SolveInOrder
@@ -225,7 +226,7 @@ def test_a_run_that_begins_anew_follows_the_last_windows_that_are_claimed(tmp_pa
         for one in verdicts:
             (summary,) = solve.process(("007", one), histories)
             assert claims.publish(summary)
-        rows = claims.read(Window(verdicts[-1].start, verdicts[-1].end, "007"), "centers").to_pylist()
+        rows = in_seconds(claims.read(Window(verdicts[-1].start, verdicts[-1].end, "007"), "centers")).to_pylist()
         return [(row["key"], row["center_id"], row["born"]) for row in rows if row["index"] is not None]
 
     before = solved(at(0), at(1))

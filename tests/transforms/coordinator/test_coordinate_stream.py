@@ -24,6 +24,7 @@ from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.trigger import COMPACT_AFTER_REPORTS, Patience
 from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import group_names, key_group, parse_key, split_key, window_key
 from beam_coresets.transforms.coordinator.coordinate_stream import (
@@ -110,7 +111,7 @@ def test_a_window_of_which_nothing_can_be_read_is_decided_at_its_cap():
     (decision,) = verdict.decisions.values()
     assert (verdict.reason, decision.points, decision.recovery.coverage, decision.degraded) == ("cap", 0, 0.0, True)
     assert decision.recovery.stragglers == (0, 1, 2)
-    assert sum(row.rows for row in late) == 20, "what comes later is told"
+    assert sum(row.row_count for row in late) == 20, "what comes later is told"
 
 
 def key_of(*window):
@@ -185,13 +186,13 @@ def test_beyond_retention_nothing_is_decided_again():
     assert {r.reason for r in late} == {
         "nothing is known of the window: it was decided and forgotten, or it began before the stream"
     }
-    assert sum(r.rows for r in late) == 20
+    assert sum(r.row_count for r in late) == 20
 
 
 def test_what_its_shard_calls_late_opens_no_window():
     verdicts, late = Script().at(150, report(2, (1, 10, 12, -1, True))).run()
     assert not verdicts
-    assert [(r.shard, r.part, r.start, r.stop, r.rows) for r in late] == [(2, 1, 10, 12, 2)]
+    assert [(r.shard, r.part, r.start, r.stop, r.row_count) for r in late] == [(2, 1, 10, 12, 2)]
 
 
 def test_no_report_at_all_is_no_verdict():
@@ -217,14 +218,14 @@ def test_late_reports_that_complete_the_window_revise_it_once():
     assert (first.points, second.points) == (20, 30)
     assert first.recovery.coverage == pytest.approx(2 / 3)
     assert second.recovery.coverage == 1.0
-    assert [(r.shard, r.start, r.stop, r.at) for r in late] == [(1, 10, 12, 116.0)]
+    assert [(r.shard, r.start, r.stop, r.noted_at) for r in late] == [(1, 10, 12, 116.0)]
 
 
 def test_what_was_kept_for_a_revision_that_never_came_is_recorded_when_the_window_is_forgotten():
     script = Script().at(106, everything(0), everything(1)).at(112, report(2, (1, 0, 6)))
     verdicts, late = script.run(patience=REVISING)
     only(verdicts)
-    assert [(r.shard, r.part, r.rows, r.at) for r in late] == [(2, 1, 6, 140.0)]
+    assert [(r.shard, r.part, r.row_count, r.noted_at) for r in late] == [(2, 1, 6, 140.0)]
 
 
 def test_repetitions_count_nothing_twice():
@@ -322,9 +323,9 @@ def test_a_window_of_a_stream_may_be_a_weak_coreset():
     (summary,) = held["decided"]
     totals = {name: 0.0 for name in "ab"}
     for row in summary.coreset.to_pylist():
-        totals[row["group"]] += row["weight"]
+        totals[row["group_label"]] += row["weight"]
     assert totals == {"a": pytest.approx(120, rel=1e-12), "b": pytest.approx(60, rel=1e-12)}
-    places = summary.candidates.to_pylist()
+    places = in_seconds(summary.candidates).to_pylist()
     assert len(places) == 10
     assert {row["independent"] for row in places} == {False}
     assert {row["window_start"] for row in places} == {100.0}

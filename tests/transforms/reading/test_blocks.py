@@ -175,7 +175,7 @@ def test_numbers_beyond_computing_are_letters(tmp_path, metric):
     pq.write_table(pa.table({"v": [[a, 1.0] for a in x], "w": w}), tmp_path / "a.parquet")
     columns = Columns(vector_column="v", metric=metric, weight_column="w")
     found = list(ReadBlocks(str(tmp_path / "a.parquet"), columns).here())
-    letters = [(each.position, each.column, each.kind) for each in found if isinstance(each, DeadLetter)]
+    letters = [(each.position, each.column_name, each.kind) for each in found if isinstance(each, DeadLetter)]
     sentinels = [] if metric == "cosine" else [("row 1", "v", "too_large"), ("row 3", "v", "too_large")]
     assert sorted(letters) == sorted([*sentinels, ("row 2", "w", "weight_too_large")])
     (block,) = (each for each in found if isinstance(each, PointBlock))
@@ -306,7 +306,7 @@ def test_bad_rows_among_rows():
     blocks, letters, counters = run(lambda p: p | beam.Create(rows, reshuffle=False) | BlocksFromRows(columns))
     assert np.concatenate([b.points for b in blocks]).tolist() == [[1, 2]]
     assert blocks[0].extras.to_pydict() == {"id": ["7"]}
-    assert collections.Counter((x.reason, x.column) for x in letters) == {
+    assert collections.Counter((x.reason, x.column_name) for x in letters) == {
         ("null", "x"): 2, ("unparsable", "x"): 2, ("infinite", "y"): 1, ("unparsable", "id"): 1, ("null", "id"): 1
     }  # fmt: skip
     assert counters["dead_letters_unparsable"] == 3
@@ -334,7 +334,7 @@ def test_declared_types_say_what_is_a_coordinate_and_what_kept_fields_are():
     assert np.concatenate([b.points for b in blocks]).tolist() == [[1.0]]
     (kept,) = [b.extras.to_pydict() for b in blocks if len(b)]
     assert kept == {"group": ["n"], "count": [5], "flag": [True]}
-    assert [(x.reason, x.column) for x in letters] == [("null", "name"), ("unparsable", "count")]
+    assert [(x.reason, x.column_name) for x in letters] == [("null", "name"), ("unparsable", "count")]
     plain = [beam.Row(lat=1.0, name="a", lon=2), beam.Row(lat=3.0, name="b", lon=4)]
     blocks, letters, _ = run(lambda p: p | beam.Create(plain, reshuffle=False) | BlocksFromRows())
     assert sorted(map(tuple, np.concatenate([b.points for b in blocks]).tolist())) == [(1, 2), (3, 4)]

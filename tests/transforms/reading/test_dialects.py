@@ -17,7 +17,7 @@ def read(path, columns=None, **options):
     """(points, refused as (row, column, reason), kept columns) of a file or a glob."""
     found = list(ReadBlocks(str(path), columns, **options).here())
     blocks = [f for f in found if isinstance(f, PointBlock)]
-    letters = [(f.position, f.column, f.reason) for f in found if not isinstance(f, PointBlock)]
+    letters = [(f.position, f.column_name, f.reason) for f in found if not isinstance(f, PointBlock)]
     points = np.concatenate([b.points for b in blocks])
     return points.tolist(), letters, [b.extras.to_pydict() for b in blocks if b.extras is not None]
 

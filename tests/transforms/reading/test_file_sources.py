@@ -223,7 +223,9 @@ def test_a_time_field_makes_each_row_a_message(tmp_path):
     assert chunk.offsets.tolist() == [0, 2, 3]
     assert chunk.counts.tolist() == [1, 1, 1]
     assert chunk.extras.to_pydict() == {"id": ["a", "c", "d"]}
-    assert [(letter.reason, letter.column, letter.position) for letter in chunk.letters] == [("null", "when", "row 1")]
+    assert [(letter.reason, letter.column_name, letter.position) for letter in chunk.letters] == [
+        ("null", "when", "row 1")
+    ]
     kept = dataclasses.replace(columns, keep_columns=("when",))
     (chunk,) = read_all(FileParts(str(tmp_path / "*"), kept, time_field="when"))[0]
     assert chunk.extras.column_names == ["id", "when"]
@@ -512,7 +514,7 @@ def test_times_from_a_field_and_those_refused(inbox):
     points, letters = joined(chunks)
     np.testing.assert_array_equal(points, np.r_[rows_of(0, 5)[[0, 1, 4]], rows_of(1, 2)[:1]])
     np.testing.assert_allclose(np.concatenate([c.times for c in chunks]), T0 + np.array([0, 1, 2, 0]))
-    assert [(x.reason.partition(":")[0], x.column, x.position) for x in letters] == [
+    assert [(x.reason.partition(":")[0], x.column_name, x.position) for x in letters] == [
         ("event time", "ts", "row 2"), ("event time", "ts", "row 3"), ("null", "ts", "row 1"),
     ]  # fmt: skip
     assert printed(chunks) == ["a.parquet#0", "a.parquet#1", "a.parquet#4", "b.parquet#0"]

@@ -91,10 +91,10 @@ def test_ids_and_coordinates_that_are_missing_or_no_numbers_are_refused_rows(tmp
         write(tmp_path / f"k={value}" / "p.parquet", 0)
     points, _, letters = read(tmp_path, columns=("f0", "k"))
     assert sorted(set(points[:, 1])) == [7.0, 1704153600.0]
-    assert sorted({(letter.column, letter.reason) for letter in letters}) == [("k", "null"), ("k", "unparsable")]
+    assert sorted({(letter.column_name, letter.reason) for letter in letters}) == [("k", "null"), ("k", "unparsable")]
     _, extras, letters = read(tmp_path, columns=("f0",), id_column="k")
     assert set(extras["id"]) == {"7", "x", "2024-01-02"}
-    assert [(letter.column, letter.reason) for letter in letters] == [("k", "null")] * ROWS
+    assert [(letter.column_name, letter.reason) for letter in letters] == [("k", "null")] * ROWS
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl", "avro"])

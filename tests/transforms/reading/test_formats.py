@@ -137,7 +137,7 @@ def test_files_on_another_filesystem(tmp_path, rows, name):
 
 
 def reasons(letters):
-    return [(letter.position, letter.column, letter.reason) for letter in letters]
+    return [(letter.position, letter.column_name, letter.reason) for letter in letters]
 
 
 def test_null_nan_and_infinity_are_told_apart_in_parquet(tmp_path):
@@ -152,7 +152,7 @@ def test_null_nan_and_infinity_are_told_apart_in_parquet(tmp_path):
         ("row 5", "x", "null"),
     ]  # fmt: skip
     assert letters[0].source == str(tmp_path / "a.parquet")
-    assert letters[2].row == "{'x': 4.0, 'y': None}"
+    assert letters[2].row_text == "{'x': 4.0, 'y': None}"
 
 
 CELLS = "x,y\n1,2\nabc,3\n,4\nnan,5\n 6 ,7\n1,2,3\nNA,8\n9\n1e999,1\n\n10,11\n"
@@ -170,7 +170,7 @@ def test_a_bad_csv_cell_or_line_costs_one_row(tmp_path, name):
     assert points.tolist() == [[1, 2], [6, 7], [10, 11]]
     assert (ids & np.uint64(0xFFFFFFFF)).tolist() == [0, 4, 9]
     assert sorted(reasons(letters)) == CELL_REASONS
-    assert {letter.row for letter in letters} >= {"1,2,3", "{'x': 'abc', 'y': '3'}"}
+    assert {letter.row_text for letter in letters} >= {"1,2,3", "{'x': 'abc', 'y': '3'}"}
 
 
 @pytest.mark.parametrize("role", ["columns", "weight_column"])

@@ -164,5 +164,5 @@ def test_nothing_is_seen_of_a_job_that_fails(tmp_path):
 
 
 def test_an_unknown_format():
-    with pytest.raises(ValueError, match="format: must be one of avro, parquet, jsonl, got 'csv'"):
+    with pytest.raises(ValueError, match="format: must be one of parquet, avro, jsonl, got 'csv'"):
         WriteAssigned("out", "csv")

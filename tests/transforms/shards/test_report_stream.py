@@ -19,6 +19,7 @@ from beam_coresets.shards.merge_reduce import shard_reports
 from beam_coresets.shards.report import WHOLE, Range, ShardReport, finished_parts
 from beam_coresets.streaming.trigger import Patience
 from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.table_schemas import in_seconds
 from beam_coresets.transforms.base.keys import parse_key
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.shards import report_stream
@@ -198,7 +199,7 @@ def test_a_window_is_worth_what_the_batch_job_says():
     events = stream().add_elements([at(1, block) for block in BLOCKS]).advance_watermark_to_infinity()
     (summary,) = summarized(events)["decided"]
     expected = without_beam(BLOCKS, PLAN).table("summaries").to_pylist()[0]
-    (row,) = summary.table("summaries").to_pylist()
+    (row,) = in_seconds(summary.table("summaries")).to_pylist()
     assert (row["window_start"], row["window_end"], row["reason"]) == (1000.0, 1010.0, "all")
     for name in ("points", "responded", "coverage", "delta", "centers", "scheme", "distrusted"):
         assert row[name] == expected[name]
@@ -208,7 +209,7 @@ def test_a_window_is_worth_what_the_batch_job_says():
 
 def test_the_window_in_the_middle_of_which_a_stream_begins_says_so():
     events = stream().add_elements([at(1, BLOCKS[0]), at(1, BLOCKS[1], 1012.0)]).advance_watermark_to_infinity()
-    rows = [s.table("summaries").to_pylist()[0] for s in summarized(events, begins=1004.0)["decided"]]
+    rows = [in_seconds(s.table("summaries")).to_pylist()[0] for s in summarized(events, begins=1004.0)["decided"]]
     found = {row["window_start"]: (row["coverage"], row["partial"] > 0, row["points"], row["reason"]) for row in rows}
     assert found == {1000.0: (0.0, True, 300, "all"), 1010.0: (1.0, False, 300, "all")}
 
@@ -228,7 +229,7 @@ def test_a_watermark_that_stands_holds_no_window_past_its_cap():
     found = summarized(events, patience=patience)
     (row,) = found["decided"][0].table("summaries").to_pylist()
     assert (row["reason"], row["points"], row["stragglers"]) == ("cap", 300, [0, 1, 2])
-    assert sum(late.rows for late in found["late"]) == 2 * 300
+    assert sum(late.row_count for late in found["late"]) == 2 * 300
 
 
 def test_a_scale_is_applied_and_taken_back():
@@ -248,7 +249,7 @@ def test_plain_rows_have_keys_and_dead_letters():
     found = summarized(events, columns=Columns(("x", "y")), key_column="who")
     (summary,) = found["decided"]
     assert {row["key"]: row["points"] for row in summary.table("summaries").to_pylist()} == {"a": 200, "b": 200}
-    assert [letter.column for letter in found["letters"]] == ["y"]
+    assert [letter.column_name for letter in found["letters"]] == ["y"]
 
 
 @pytest.mark.parametrize(("options", "message"), [

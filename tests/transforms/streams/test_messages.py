@@ -58,7 +58,7 @@ def decode(form, values, times=None, keys=None, clock=EventTime()):  # noqa: B00
 
 
 def refused(decoded):
-    return [(letter.reason, letter.column, letter.position) for letter in decoded.letters]
+    return [(letter.reason, letter.column_name, letter.position) for letter in decoded.letters]
 
 
 def as_json(*rows):
@@ -107,7 +107,7 @@ def test_a_block_loses_the_rows_that_are_no_points_alone():
         ("nan", "partition 3 offset 10 row 1"), ("infinite", "partition 3 offset 10 row 2"),
         ("nan", "partition 3 offset 11 row 0"),
     ]  # fmt: skip
-    assert rows.letters[0].row == "[nan, 1.0]"
+    assert rows.letters[0].row_text == "[nan, 1.0]"
     assert rows.letters[0].source == "orders"
 
 
@@ -131,7 +131,7 @@ def test_a_block_loses_the_rows_that_are_no_points_alone():
 def test_a_message_of_another_form_is_a_letter(form, value, reason):
     rows = decode(form, [value])
     assert refused(rows) == [(reason, "", "partition 3 offset 10")]
-    assert len(rows.letters[0].row) <= 500
+    assert len(rows.letters[0].row_text) <= 500
     assert len(rows.points) == len(rows.offsets) == len(rows.counts) == len(rows.times) == 0
     assert rows.points.shape[1] in (2, 8)
 
@@ -165,12 +165,12 @@ def test_json_rows_are_refused_for_what_rows_of_any_pipeline_are(copies):
     want = [fault for _ in range(copies) for _, fault in BAD_ROWS if fault is not None]
     rows += [BAD_ROWS[0][0]] * (100 if copies > 1 else 0)
     got = decode(Json(columns), as_json(*[row for row, _ in BAD_ROWS] * copies, *rows[len(BAD_ROWS):]))
-    assert [(letter.reason, letter.column) for letter in got.letters] == want
+    assert [(letter.reason, letter.column_name) for letter in got.letters] == want
     assert len(got.points) == copies + len(rows) - len(BAD_ROWS)
-    assert json.loads(got.letters[0].row) == BAD_ROWS[1][0]
+    assert json.loads(got.letters[0].row_text) == BAD_ROWS[1][0]
     with beam.Pipeline(FnApiRunner()) as pipeline:
         outputs = pipeline | beam.Create([[row for row, _ in BAD_ROWS]]) | beam.FlatMap(list) | BlocksFromRows(columns)
-        assert_that(outputs.dead_letters | beam.Map(lambda letter: (letter.reason, letter.column)),
+        assert_that(outputs.dead_letters | beam.Map(lambda letter: (letter.reason, letter.column_name)),
                     equal_to(want[: len(want) // copies]))  # fmt: skip
 
 
@@ -381,7 +381,7 @@ def test_a_row_without_its_key_is_refused():
     rows = decode(Json(XY, "k"), as_json(*source))
     assert rows.keys.tolist() == ["a", "5"]
     assert [letter.reason for letter in rows.letters] == ["null", "unparsable", "unparsable", "unparsable", "null"]
-    assert {letter.column for letter in rows.letters} == {"k"}
+    assert {letter.column_name for letter in rows.letters} == {"k"}
 
 
 def test_a_row_is_refused_once_whatever_is_wrong_with_it():

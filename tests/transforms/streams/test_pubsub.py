@@ -80,7 +80,7 @@ def test_keys_and_event_times_from_columns_or_from_the_message():
     by_order = message_format("json", Columns(("x",)), MESSAGE_KEY)
     ((_, block),), letters = decoded([message(1, {"x": 1}, "a"), message(2, {"x": 2})], by_order)
     assert block.extras[pubsub.KEY_COLUMN].to_pylist() == ["a"]
-    assert [letter.column for letter in letters] == [MESSAGE_KEY]
+    assert [letter.column_name for letter in letters] == [MESSAGE_KEY]
     by_column = message_format("json", Columns(("x",)), "who")
     rows = [message(1, {"x": 1, "who": "b", "t": NOW - 20})]
     ((time, block),), _ = decoded(rows, by_column, event_time=EventTime("t"))

@@ -1,6 +1,6 @@
 """Windows that have no row in any table are announced without a message, and without a producer."""
 from beam_coresets.streaming.windows import Window
-from beam_coresets.tables import SCHEMAS
+from beam_coresets.table_schemas import SCHEMAS
 from beam_coresets.transforms.writing.kafka_sink import _Announce
 
 

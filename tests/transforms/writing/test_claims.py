@@ -64,7 +64,7 @@ def check_whole(folder, summary, claims):
         assert read_table(str(folder), name).equals(summary.table(name))
         assert claims.read(summary.window, name).equals(summary.table(name))
     assert files_under(folder) == [f".claims/{NAME}.json", *sorted(
-        f"{name}/day=2026-11-21/{NAME}.avro" for name in ORDER)]  # fmt: skip
+        f"{name}/day=2026-11-21/{NAME}.parquet" for name in ORDER)]  # fmt: skip
 
 
 STEPS = 9  # three staged files, the claim's temporary file, its link, three moves, tidying up
@@ -79,10 +79,10 @@ def test_an_attempt_may_stop_anywhere(tmp_path, monkeypatch, step, place):
         with pytest.raises(StopError):
             claims.publish(FIRST)
     visible = seen_by_others(tmp_path)
-    order = [f"{name}/day=2026-11-21/{NAME}.avro" for name in ORDER]
+    order = [f"{name}/day=2026-11-21/{NAME}.parquet" for name in ORDER]
     assert visible == sorted(order[: len(visible)]), "in order, and nothing before the claim"
     for name in visible:
-        assert (tmp_path / name).read_bytes() == tables.encode(FIRST.table(name.split("/")[0]), "avro")
+        assert (tmp_path / name).read_bytes() == tables.encode(FIRST.table(name.split("/")[0]), "parquet")
     was_claimed = claims.decided(WINDOW)
     assert was_claimed == (step > 5 or (step, place) == (5, "after"))
     assert claims.publish(OTHER) == (not was_claimed)

@@ -8,7 +8,7 @@ from apache_beam.portability.api import schema_pb2
 from apache_beam.typehints import schemas
 from jobs import arrow_rows, clusters, parts_of, run, without_beam
 
-from beam_coresets import tables
+from beam_coresets import table_schemas
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock
 from beam_coresets.transforms.writing.records import ROWS, CandidateRow, CenterRow, CoresetRow, rows_of
@@ -35,21 +35,21 @@ SUMMARY = without_beam(with_extras(parts_of(clusters(900))), PLAN)
 
 @pytest.mark.parametrize("table", ["summaries", "centers"])
 def test_fields_are_the_tables_columns(table):
-    assert ROWS[table]._fields == tuple(tables.SCHEMAS[table].names)
+    assert ROWS[table]._fields == tuple(table_schemas.SCHEMAS[table].names)
     rows = list(rows_of(SUMMARY, table))
-    assert arrow_rows(rows, tables.SCHEMAS[table]).equals(SUMMARY.table(table))
+    assert arrow_rows(rows, table_schemas.SCHEMAS[table]).equals(SUMMARY.table(table))
 
 
 def test_kept_columns_become_text():
     rows = list(rows_of(SUMMARY, "coreset"))
-    assert CoresetRow._fields == (*tables.CORESET.names, "kept")
-    assert arrow_rows(rows, tables.CORESET).equals(SUMMARY.coreset.select(tables.CORESET.names))
+    assert CoresetRow._fields == (*table_schemas.CORESET.names, "kept")
+    assert arrow_rows(rows, table_schemas.CORESET).equals(SUMMARY.coreset.select(table_schemas.CORESET.names))
     codes = SUMMARY.coreset.column("code").to_pylist()
     assert [row.kept for row in rows] == [{"day": None, "code": str(code)} for code in codes]
-    assert {row.group for row in rows} <= {"a", "b", None}
+    assert {row.group_label for row in rows} <= {"a", "b", None}
 
 
-@pytest.mark.parametrize("table", tables.TABLES)
+@pytest.mark.parametrize("table", table_schemas.TABLES)
 def test_they_have_a_schema_and_a_row_coder(table):
     kind = ROWS[table]
     coder = coders.registry.get_coder(kind)
@@ -81,7 +81,7 @@ def test_candidates_are_rows_too():
     weak = without_beam(parts_of(clusters(900)), plan)
     rows = list(rows_of(weak, "candidates"))
     assert len(rows) == 20
-    assert arrow_rows(rows, tables.CANDIDATES).equals(weak.candidates)
+    assert arrow_rows(rows, table_schemas.CANDIDATES).equals(weak.candidates)
     coder = coders.registry.get_coder(CandidateRow)
     assert [coder.decode(coder.encode(row)) for row in rows] == rows
     assert list(rows_of(SUMMARY, "candidates")) == []
@@ -96,11 +96,11 @@ def test_a_center_may_have_no_nearest_row():
 def test_other_transforms_take_them_by_field_name():
     def build(pipeline):
         rows = pipeline | beam.Create(list(rows_of(SUMMARY, "coreset"))).with_output_types(CoresetRow)
-        by_shard = rows | beam.GroupBy("shard").aggregate_field("weight", sum, "total")
+        by_bucket = rows | beam.GroupBy("bucket").aggregate_field("weight", sum, "total")
         renamed = rows | beam.Select("id", double=lambda row: 2 * row.weight) | beam.Reshuffle()
-        return {"total": by_shard, "double": renamed}
+        return {"total": by_bucket, "double": renamed}
 
     held, _ = run(build)
-    table = SUMMARY.coreset.group_by("shard").aggregate([("weight", "sum")]).to_pylist()
-    assert {r.shard: pytest.approx(r.total) for r in held["total"]} == {r["shard"]: r["weight_sum"] for r in table}
+    table = SUMMARY.coreset.group_by("bucket").aggregate([("weight", "sum")]).to_pylist()
+    assert {r.bucket: pytest.approx(r.total) for r in held["total"]} == {r["bucket"]: r["weight_sum"] for r in table}
     assert sum(r.double for r in held["double"]) == pytest.approx(2 * 900)

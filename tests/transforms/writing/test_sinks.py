@@ -10,7 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from jobs import clusters, counters, parts_of, rows_in, run, without_beam
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.results.summary import Summary
 from beam_coresets.streaming.windows import Window
@@ -31,7 +31,7 @@ def files_under(folder):
     return sorted(str(p) for p in files if not p.parts[0].startswith("."))
 
 
-def write(folder, summaries, form="avro", **options):
+def write(folder, summaries, form="parquet", **options):
     create = beam.Create(summaries).with_output_types(Summary)
     held, result = run(lambda p: (p | create | WriteSummaries(str(folder), form, **options))._asdict())
     return sorted(held["paths"]), counters(result)
@@ -40,10 +40,10 @@ def write(folder, summaries, form="avro", **options):
 @pytest.mark.parametrize("form", tables.TABLE_FORMATS)
 def test_all_formats_read_back_equal(tmp_path, form):
     paths, counted = write(tmp_path, [SUMMARY], form)
-    assert files_under(tmp_path) == [f"{name}/global-r1.{form}" for name in sorted(tables.TABLES)]
+    assert files_under(tmp_path) == [f"{name}/global-r1.{form}" for name in sorted(table_schemas.TABLES)]
     assert paths == [str(tmp_path / name) for name in files_under(tmp_path)]
     assert counted["files_written"] == 3
-    for name in tables.TABLES:
+    for name in table_schemas.TABLES:
         assert read_table(str(tmp_path), name).equals(SUMMARY.table(name))
 
 
@@ -65,7 +65,7 @@ def test_further_sinks_get_claimed_decisions_only_and_every_window(tmp_path):
     assert [summary.window for summary in held["claimed"]] == [Window()]
     assert held["claimed"][0].centers.equals(SUMMARY.centers)
     assert sorted(window.name for _, window in held["windows"]) == [day.name, "global-r1"]
-    assert sorted(held["paths"]) == sorted(str(tmp_path / f"{name}/global-r1.avro") for name in tables.TABLES)
+    assert sorted(held["paths"]) == sorted(str(tmp_path / f"{name}/global-r1.parquet") for name in table_schemas.TABLES)
     assert counters(result) == {"decisions_claimed": 1, "decisions_dropped": 1, "files_written": 3}
 
 
@@ -102,7 +102,7 @@ def test_windows_have_files_of_their_own_and_are_read_together(tmp_path):
     blocks = parts_of(clusters(600))
     write(tmp_path, [without_beam(blocks, PLAN, window=w) for w in windows], wanted=("summaries", "centers"))
     assert files_under(tmp_path) == [
-        f"{name}/day=1970-01-01/{span}-r1.avro"
+        f"{name}/day=1970-01-01/{span}-r1.parquet"
         for name in ("centers", "summaries")
         for span in ("0.000-60.000", "60.000-120.000")
     ]
@@ -113,15 +113,15 @@ def test_windows_have_files_of_their_own_and_are_read_together(tmp_path):
 def test_an_empty_answer_keeps_its_types(tmp_path, form):
     nothing = without_beam(parts_of(np.empty((0, 3), np.float32)), PLAN)
     write(tmp_path, [nothing], form)
-    for name in tables.TABLES:
-        assert read_table(str(tmp_path), name).schema.equals(tables.SCHEMAS[name])
+    for name in table_schemas.TABLES:
+        assert read_table(str(tmp_path), name).schema.equals(table_schemas.SCHEMAS[name])
     assert len(read_table(str(tmp_path), "centers")) == 0
 
 
 def test_a_missing_table_and_an_unknown_format_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"input: must hold a centers table, got '.*' without centers/\*\.avro"):
         read_table(str(tmp_path), "centers")
-    with pytest.raises(ValueError, match="format: must be one of avro, parquet, jsonl, got 'xml'"):
+    with pytest.raises(ValueError, match="format: must be one of parquet, avro, jsonl, got 'xml'"):
         WriteSummaries(str(tmp_path), "xml")
     with pytest.raises(ValueError, match=r"output: must be on a filesystem with an atomic create .*, got 'ftp://h/o'"):
         WriteSummaries("ftp://h/o")

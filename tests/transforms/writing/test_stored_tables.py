@@ -6,7 +6,7 @@ import shutil
 import pytest
 from jobs import clusters, parts_of, without_beam
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines.main import main
 from beam_coresets.streaming.windows import Window
@@ -27,7 +27,7 @@ def folder(request, tmp_path):
 
 def test_any_flipped_bit_is_found(folder):
     rng = random.Random(7)
-    for name in tables.TABLES:
+    for name in table_schemas.TABLES:
         (path,) = files_of(str(folder), name)
         whole = read_table(str(folder), name)
         with open(path, "rb") as file:

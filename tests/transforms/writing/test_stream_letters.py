@@ -50,7 +50,7 @@ def test_each_letter_is_written_once_however_holders_cut_the_part(tmp_path, seed
         if rng.random() < 0.2:
             holder.again(int(rng.integers(10)))
         holder.step(int(rng.integers(1, 15)), offsets[holder.part])
-    found = sorted((row["position"], row["row"]) for row in rows_in(tmp_path, "dead_letters"))
+    found = sorted((row["position"], row["row_text"]) for row in rows_in(tmp_path, "dead_letters"))
     assert found == sorted((letter(p, o).position, str(o)) for p, some in offsets.items() for o in some)
     for path in (tmp_path / "dead_letters").rglob(f"*.{form}"):
         start, end = map(float, path.name.split("-")[:2])
@@ -87,7 +87,7 @@ def test_a_holder_that_refuses_more_than_another_writes_only_what_that_has_not(t
     other.write([placed(0, 1)])
     one.write([placed(0, 2), placed(0, 3)])
     other.write([placed(0, 3), placed(0, 4)])
-    assert sorted(row["row"] for row in rows_in(tmp_path, "dead_letters")) == ["1", "2", "3", "4"]
+    assert sorted(row["row_text"] for row in rows_in(tmp_path, "dead_letters")) == ["1", "2", "3", "4"]
 
 
 def test_its_files_are_known_as_files_of_runs(tmp_path):

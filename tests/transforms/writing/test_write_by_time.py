@@ -1,13 +1,11 @@
 """WriteByTime: rows alike in all fields are one, whoever tells them; the watermark does not matter."""
 import apache_beam as beam
-import pyarrow as pa
 from apache_beam.testing import test_stream
 from jobs import run
 
+from beam_coresets import table_schemas, tables
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.writing.write_by_time import WriteByTime
-
-LETTERS = dict.fromkeys(DeadLetter._fields, pa.string())
 
 
 def now():
@@ -23,7 +21,7 @@ def test_letters_that_several_shards_tell_are_written_once(tmp_path):
         .add_elements(letters[::-1])
         .advance_processing_time(200)
     )
-    step = WriteByTime(str(tmp_path), "dead_letters", LETTERS, clock=now)
+    step = WriteByTime(str(tmp_path), "dead_letters", table_schemas.DEAD_LETTERS, clock=now)
     held, _ = run(lambda p: {"paths": p | events | step}, ("--runner=BundleBasedDirectRunner", "--streaming"))
     assert held["paths"]
     found = [row for path in held["paths"] for row in _read(path)]
@@ -31,7 +29,5 @@ def test_letters_that_several_shards_tell_are_written_once(tmp_path):
 
 
 def _read(path):
-    from beam_coresets import tables
-
     with open(path, "rb") as file:
-        return tables.decode(file.read(), "avro").to_pylist()
+        return tables.decode(file.read(), "parquet").to_pylist()

@@ -138,7 +138,7 @@ class RowFormat(MessageFormat):
         block, letters = build(pieces, layout, Span(0, 0))
         for letter in letters:
             number = int(letter.position.removeprefix("row "))
-            decoding.refuse(number, letter.reason, letter.column, self._text(letter.row))
+            decoding.refuse(number, letter.reason, letter.column_name, self._text(letter.row_text))
         index = np.concatenate([np.empty(0, np.int64), *(p.rows for p in pieces)]).astype(np.int64)
         built = ~decoding.whole()[index]
         if self._single(layout):

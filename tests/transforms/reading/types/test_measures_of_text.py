@@ -66,7 +66,7 @@ def test_cells_that_are_none_are_refused_rows(tmp_path, form, cells):
     assert [(letter.position, letter.reason) for letter in letters] == [
         ("row 1", "unparsable"), ("row 2", "null"), ("row 3", "unparsable"),
     ]  # fmt: skip
-    assert str(cells[1]) in letters[0].row
+    assert str(cells[1]) in letters[0].row_text
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
