@@ -3,13 +3,13 @@ alone.
 
 With c the cost of a sampled point under the centers, w its unbiased weight and m the trusted holders of its bucket,
 
-    estimate = scale * sum w c / m,     interval = estimate +- t(df) * sqrt(sampling error^2 + loss + doubt^2).
+    estimate = scale * sum w c / m,     interval = estimate +- (t(df) * sqrt(sampling error^2 + loss + e^2) + room).
 
 - The sampling error is measured by the disagreement of replicas and by the sample itself
   (`beam_coresets.results.sampling_error`).
 - Uncovered buckets, scaled over by 1 / f, add phi (1 - f) / f^2 sum_p v y^2, with phi the buckets' overdispersion.
-- Centers solved *on* the coreset fit its noise: c is corrected by what that gains
-  (`beam_coresets.results.cross_fitting`), and a share of the correction is its doubt.
+- Centers solved *on* the coreset fit its noise: c is corrected by what that gains, with an error e and room for what
+  the correction may be off by besides (`beam_coresets.results.cross_fitting`).
 
 Nothing of this is proved for finite samples; `benchmarks/interval_coverage.py` measures how often the intervals hold.
 
@@ -102,7 +102,7 @@ def model_interval(decision: Decision, model: Model, quick: bool = False) -> Int
     own, known_cost = model.unbiased_costs(sample), model.calibrated_cost
     by = model.constant if known_cost is None else known_cost - _interval(sampled, own).estimate
     found = optimism(sampled, model, own, quick)
-    interval = _shifted(_interval(sampled, own + found.correction, found.doubt), by)
+    interval = _shifted(_interval(sampled, own + found.correction, found.error, found.room), by)
     doubt = model.doubt(decision.coreset)
     trust = f"weak: {doubt}" if doubt else verdict(sampled, own, found, model.constant)
     return dataclasses.replace(interval, trust=trust)
@@ -209,11 +209,12 @@ def _shifted(interval: Interval, by: float) -> Interval:
     return dataclasses.replace(interval, estimate=interval.estimate + by, low=max(0.0, low), high=high)
 
 
-def _interval(sampled: Sampled, cost: Array, doubt: float = 0.0) -> Interval:
+def _interval(sampled: Sampled, cost: Array, more: float = 0.0, room: float = 0.0) -> Interval:
     """The interval from the cost (m,) of each point of the evidence.
 
     Args:
-      doubt: a standard error beside that of the sample, before scaling over a loss.
+      more: a standard error beside that of the sample, before scaling over a loss.
+      room: what the estimate may be off by besides, before scaling, too.
     """
     weights, recovery = sampled.points.weights_ht, sampled.decision.recovery
     # In units in which the largest weight and cost are about one, as squares of them are needed.
@@ -223,9 +224,9 @@ def _interval(sampled: Sampled, cost: Array, doubt: float = 0.0) -> Interval:
     estimate, error = sampling_error(sampled, value)
     second = value * cost / sampled.holders
     total = error.variance + loss_factor(recovery) / unit * float(second.sum())
-    total += (doubt / unit / own * recovery.scale) ** 2
+    total += (more / unit / own * recovery.scale) ** 2
     standard_error = float(np.sqrt(total))
-    half = _quantile(error.degrees) * standard_error
+    half = _quantile(error.degrees) * standard_error + room / unit / own * recovery.scale
     low, high = max(0.0, estimate - half), estimate + half
     estimate, low, high, standard_error = (np.array([estimate, low, high, standard_error]) * unit * own).tolist()
     return Interval(estimate, low, high, standard_error, error.degrees, error.basis)

@@ -4,17 +4,18 @@ The sample consists of pieces that were drawn independently (`Sampled.piece`). T
 fold the question is solved anew on the other folds, from scratch, so that the points left out had no part in it. With
 in(p) and out(p) the mean cost of point p under the solutions that have seen it, and under the one that has not,
 
-    optimism = sum_p w (1 - 1 / w) (out(p) - in(p)) * (1 - 1 / folds)**RATE.
+    optimism = sum_p w (1 - 1 / w) (out(p) - in(p)) * (1 - 1 / folds)**b.
 
 All that a fold's solution may be better or worse than the others (another local optimum) is in both and cancels; what
 does not cancel is told from how the others do on what they have seen (`_gain`), and is part of the standard error. A
 point of weight w stands for itself, at the cost it has, and for w - 1 others. The optimism of m points falls as m**-b,
-with b = 1 where the best solution is clear and b = 1/2 where many are about as good, as where data has no clusters: the
-latter counts. Where the sample is a large part q of the rows, what a fold leaves out is missed more: by the variance of
-samples without replacement, (1 - q) / (1 - q (1 - 1 / folds)) of the optimism is left (`unseen` is 1 - q). DOUBT is
-what that may be off by, a standard error, too. A sample drawn more evenly than at random pulls centers aside less,
-which folds do not show, as leaving out is random: optimism is then between `even` and 1 times what they say, the middle
-is taken, and half the range is doubt. Optimism above the cost itself is cut to it, and doubted as much.
+with b = 1 where the best solution is clear and b = 1/2 where many are about as good, as where data has no clusters
+(`SLOW`, `FAST`). Where the sample is a large part q of the rows, what a fold leaves out is missed more: by the variance
+of samples without replacement, (1 - q) / (1 - q (1 - 1 / folds)) of the optimism is left (`unseen` is 1 - q). A sample
+drawn more evenly than at random pulls centers aside less, which folds do not show, as leaving out is random: optimism
+is then between `even` and 1 times what they say. Of both ranges together the middle is taken. What it may be off by,
+half the range, is no chance: it comes on top of what chance may do, and not under the root with it. Optimism above the
+cost itself is cut to it, and what is cut counts as half a range, too.
 
 A solution is found on calibrated weights, which add up right cluster by cluster; what is left of a fold does not, so it
 is made to: the weights in each of k clusters of the sample are what they are in the whole sample.
@@ -37,8 +38,7 @@ from beam_coresets.solvers.model import Model
 
 FOLDS = 5
 QUICK_FOLDS = 3
-RATE = 0.5
-DOUBT = 0.06  # share of the optimism
+SLOW, FAST = 0.5, 1.0  # b of optimism ~ m**-b
 AS_RANDOM = 0.7  # evenness from which on optimism is as that of random samples
 PARTITION = 1  # small clusters a center,
 LEAST_POINTS = 8  # of so many points on average
@@ -49,11 +49,13 @@ Array = npt.NDArray[Any]
 class Optimism(NamedTuple):
     """Attributes:
     correction: (m,) what is to be added to each point's cost.
-    doubt: the standard error of what all of it adds to the estimate, before the estimate is scaled over a loss.
+    error: the standard error of what all of it adds to the estimate, before the estimate is scaled over a loss.
+    room: what that may be off by besides, either way, and before scaling too.
     """
 
     correction: Array
-    doubt: float
+    error: float
+    room: float
 
 
 def optimism(sampled: Sampled, model: Model, own: Array, quick: bool) -> Optimism:
@@ -64,7 +66,7 @@ def optimism(sampled: Sampled, model: Model, own: Array, quick: bool) -> Optimis
       quick: three folds, and solutions that are searched for less.
     """
     sample, recovery, evidence = sampled.points, sampled.decision.recovery, sampled.decision.evidence
-    nothing = Optimism(np.zeros(len(sample)), 0.0)
+    nothing = Optimism(np.zeros(len(sample)), 0.0, 0.0)
     fold, folds = _dealt(sampled, QUICK_FOLDS if quick else FOLDS)
     drawn = 1 - (1 - sampled.drawn) / recovery.scale  # what is scaled over has not been seen either
     weights = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket) * recovery.scale
@@ -85,13 +87,13 @@ def optimism(sampled: Sampled, model: Model, own: Array, quick: bool) -> Optimis
     open_cost = (sampled.shares * np.abs(own))[open_rows]
     unseen = float(open_cost @ drawn[open_rows]) / max(1e-300, float(open_cost.sum()))
     even = min(1.0, _evenness(sampled, model, drawn) / AS_RANDOM)
-    rate = (1 - 1 / folds) ** RATE * unseen / max(1e-300, unseen + (1 - unseen) / folds) * (1 + even) / 2
-    gain, error = rate * gain, rate * error
+    least, most = even * (1 - 1 / folds) ** FAST, (1 - 1 / folds) ** SLOW
+    rate = unseen / max(1e-300, unseen + (1 - unseen) / folds) * (least + most) / 2
     # Where a fold misses clusters that the whole sample has, its gain says little: it counts as the cost, at most.
-    total, most = abs(float(sampled.shares @ gain)), float(sampled.shares @ np.abs(own))
-    believed = min(1.0, most / total) if total > 0 else 1.0
-    doubt = DOUBT + 1 - believed + (1 - even) / (1 + even)
-    return Optimism(gain * believed, float(np.hypot(doubt * total * believed, error * believed)))
+    total, whole = rate * abs(float(sampled.shares @ gain)), float(sampled.shares @ np.abs(own))
+    believed = min(1.0, whole / total) if total > 0 else 1.0
+    room = ((most - least) / (most + least) + 1 - believed) * total * believed
+    return Optimism(rate * believed * gain, rate * believed * error, room)
 
 
 def _gains(costs: Array, own: Array, fold: Array, shares: Array, unseen: Array) -> tuple[Array, float]:

@@ -156,7 +156,7 @@ def evenness_of(decision, model):
 
 @pytest.mark.parametrize(("quick", "folds"), [(False, 5), (True, 3)])
 def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quick, folds):
-    """Times (1 - 1 / folds)^0.5, for the share of its weight that a point stands for others; 6 % of it is doubt."""
+    """Times (1 - 1 / folds)^b, for the share of its weight that a point stands for others, b from 1/2 to 1."""
     decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
     sample = decision.evidence.sample
     found = optimism(Sampled(decision), model, np.ones(len(sample)), quick)
@@ -165,12 +165,13 @@ def test_what_points_cost_more_that_were_left_out_is_the_optimism_of_a_fold(quic
     others = 1 - 1 / np.maximum(sample.weights_ht, 1)
     drawn = others > 0
     q = 1 - (Sampled(decision).shares * others)[drawn].sum() / Sampled(decision).shares[drawn].sum()
-    expected = np.where(times == 1, others * 0.5 * (1 - 1 / folds) ** 0.5 * (1 - q) / (1 - q * (1 - 1 / folds)), 0.0)
-    even = evenness_of(decision, model)
-    expected *= (1 + even) / 2
+    whole = np.where(times == 1, others * 0.5 * (1 - q) / (1 - q * (1 - 1 / folds)), 0.0)
+    least, most = evenness_of(decision, model) * (1 - 1 / folds), (1 - 1 / folds) ** 0.5
+    expected = whole * (least + most) / 2
     assert (times == 1).mean() > 0.8  # but for the only ones of small clusters, and rows that are known for certain
     np.testing.assert_allclose(found.correction, expected, atol=1e-12)
-    assert found.doubt == pytest.approx((0.06 + (1 - even) / (1 + even)) * (Sampled(decision).shares @ expected))
+    assert found.room == pytest.approx((most - least) / 2 * (Sampled(decision).shares @ whole))
+    assert found.error == pytest.approx(0, abs=1e-9 * found.room)  # points that cost the same have no levels
     for each in model.seen:  # what is left is made to weigh as much as all, small cluster by small cluster
         assert each.weights.sum() == pytest.approx(sample.weights.sum())
 
@@ -191,19 +192,38 @@ def test_more_optimism_than_cost_is_cut_to_it_and_doubted():
     sampled, each = Sampled(decision), Sampled(decision).shares
     found = optimism(sampled, model, np.ones(len(each)), False)
     assert each @ found.correction == pytest.approx(each.sum())
-    even = evenness_of(decision, model)
-    assert found.doubt == pytest.approx((0.06 + 1 + (1 - even) / (1 + even)) * each.sum(), rel=1e-5)
+    least, most = evenness_of(decision, model) * 0.8, 0.8**0.5
+    assert found.room == pytest.approx((1 + (most - least) / (most + least)) * each.sum(), rel=1e-5)
 
 
-def test_the_interval_has_the_sampling_error_the_doubt_and_students_quantile():
-    decision, model = decided(Assignment(8, 1, "cyclic", 64)), Told(0.5)
+@dataclasses.dataclass(frozen=True)
+class Noisy(Told):
+    """Solutions of which each costs some points more, by chance."""
+
+    noise: float = 0.0
+
+    def costs(self, sample):
+        index, cost = super().costs(sample)
+        return index, cost + generator("noisy", self.noise).random(len(cost)) * (self.noise > 0)
+
+    def refit(self, sample, fold, quick):
+        return dataclasses.replace(super().refit(sample, fold, quick), noise=1.0 + fold)
+
+
+@pytest.mark.parametrize("dropped", [(), (1,)])
+def test_the_interval_has_room_beside_the_errors_and_students_quantile(dropped):
+    decision, model = decided(Assignment(8, 1, "cyclic", 64), dropped=dropped), Noisy(0.5)
     found = optimism(Sampled(decision), model, np.ones(len(decision.evidence.sample)), False)
-    total, error = sampling_error(Sampled(decision), decision.evidence.sample.weights_ht * (1 + found.correction))
+    cost = 1 + found.correction
+    total, error = sampling_error(Sampled(decision), decision.evidence.sample.weights_ht * cost)
+    lost = loss_factor(decision.recovery) * (Sampled(decision).shares @ cost**2)
+    scale = decision.recovery.scale
     interval = model_interval(decision, model)
     assert interval.estimate == pytest.approx(total)
-    assert interval.standard_error**2 == pytest.approx(error.variance + found.doubt**2)
-    assert found.doubt > 0.2 * interval.standard_error
-    half = stats.t.ppf(0.975, error.degrees) * interval.standard_error
+    assert interval.standard_error**2 == pytest.approx(error.variance + lost + (scale * found.error) ** 2)
+    assert found.error > 0.1 * interval.standard_error
+    assert found.room > 0.1 * interval.standard_error
+    half = stats.t.ppf(0.975, error.degrees) * interval.standard_error + scale * found.room
     assert [interval.low, interval.high] == pytest.approx([total - half, total + half])
 
 
@@ -227,7 +247,8 @@ def test_levels_of_solutions_are_no_gain():
     found = optimism(Sampled(decision), model, np.ones(len(decision.evidence.sample)), False)
     each = Sampled(decision).shares
     assert abs(each @ found.correction) < 1e-9 * each.sum()
-    assert found.doubt < 1e-9 * each.sum()
+    assert found.error < 1e-9 * each.sum()
+    assert found.room < 1e-9 * each.sum()
 
 
 def test_what_a_fold_gains_is_told_apart_from_how_good_its_solution_is():
@@ -260,7 +281,7 @@ def test_what_is_scaled_over_counts_as_not_seen():
     assert scale == pytest.approx(60 / 50)
     assert (sample.weights_ht == 1).all()
     found = optimism(Sampled(decision), model, np.ones(len(sample)), False)
-    rate = (1 - 1 / 5) ** 0.5 * (1 - 1 / scale) / (1 - 1 / scale + 1 / scale / 5)
+    rate = (0.8 + 0.8**0.5) / 2 * (1 - 1 / scale) / (1 - 1 / scale + 1 / scale / 5)
     np.testing.assert_allclose(found.correction, 0.5 * (1 - 1 / scale) * rate)
 
 

@@ -333,7 +333,7 @@ def test_what_outliers_cost_where_they_are_cut_is_no_part_of_the_cost_that_is_ju
     rows = generator("cut").standard_normal((4000, 3)).astype(np.float32)
     sampled = Sampled(decide(shard_reports(blocks_of(rows), MergeReduce(Sampler(3, 100), scheme)), Policy(scheme)))
     own = np.ones(len(sampled.points))
-    found = Optimism(0.3 * own, 0.0)
+    found = Optimism(0.3 * own, 0.0, 0.0)
     assert verdict(sampled, own, found) == "measured"
     half = verdict(sampled, own, found, -0.5 * float(sampled.shares.sum()))
     assert half.startswith("weak: the centers gain 60% on the sample")
