@@ -12,6 +12,7 @@ WORDS = {
     "plan": "shards and stragglers -> a scheme, its load and loss, and the latency it buys",
     "rollup": "the coresets of many windows or keys -> one for the whole period",
     "solve": "a coreset -> centers for another k, z or constraint, without the data",
+    "compare": "two windows, periods or folders -> what has changed, with error bars, and which rows are behind it",
     "assign": "rows and centers -> rows with their cluster and distance",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }

@@ -30,7 +30,9 @@ FINER = (1, 2)  # cells a center
 LEAST_CELL = 30.0  # effective rows a cell on average
 FEWEST = 8.0  # effective rows of a window in a cell whose mean and spread are compared
 CLIP = 4.0  # spreads
+FIT_DOUBT = 0.5  # of what rows draw their own means closer by
 ROUNDING = 1e-12  # of squared coordinates: a smaller spread is that of one place
+NOTHING = 1e-20  # variance of a mean in units of spreads: of rows in one place
 
 Array = npt.NDArray[Any]
 
@@ -65,15 +67,19 @@ def one_source(this: Seen, other: Seen, cells: int, seed: int = 0) -> OneSource:
     centers = np.asarray(centers, both.dtype)
     index, dist_sq = nearest(both, centers)
     m, cells = len(this), len(centers)
-    sides = _Cells(this, index[:m], cells), _Cells(other, index[m:], cells)
+    sides = Cells(this, index[:m], cells), Cells(other, index[m:], cells)
     within = np.bincount(index, weights * dist_sq, cells) / np.maximum(1e-300, np.bincount(index, weights, cells))
     columns = np.sqrt(weights @ (both - centers[index]).astype(np.float64) ** 2 / weights.sum())
     row = np.concatenate([this.row_of, other.row_of + m])
-    lengths = _without_itself(row, weights, index, dist_sq, cells)
-    one_place = within <= ROUNDING * float((np.abs(both).max(axis=0).astype(np.float64) ** 2).sum())
-    logs = np.where(one_place[index], 0.0, np.log1p(lengths / np.where(one_place, 1.0, within)[index]))
+    unit = np.where(_one_place(within, both), np.inf, within)[index]
+    lengths, apart = (np.log1p(x / unit) for x in (dist_sq, _without_itself(row, weights, index, dist_sq, cells)))
     moves = [s.places(points, centers, columns) for s, points in zip(sides, (both[:m], both[m:]), strict=True)]
-    return OneSource(*_shares(*sides), _places(*moves), *_spreads(sides, (logs[:m], logs[m:])))
+    return OneSource(*_shares(*sides), _places(*moves), *_spreads(sides, (apart[:m], apart[m:]), (lengths[:m], lengths[m:])))
+
+
+def _one_place(within: Array, points: Array) -> Array:
+    """Whether each cell's spread (c,), squared, is no more than what coordinates are rounded by."""
+    return within <= ROUNDING * float((np.abs(points).max(axis=0).astype(np.float64) ** 2).sum())
 
 
 def _without_itself(row: Array, weights: Array, index: Array, dist_sq: Array, cells: int) -> Array:
@@ -84,7 +90,7 @@ def _without_itself(row: Array, weights: Array, index: Array, dist_sq: Array, ce
     return np.asarray(dist_sq.astype(np.float64) * (1 + factor) ** 2)
 
 
-class _Means(NamedTuple):
+class Means(NamedTuple):
     """Of each cell (c,): the mean, (c,) or (c, d), its variance or the trace of its covariance, the trace of the
     covariance squared, and how many rows would tell as much."""
 
@@ -94,12 +100,12 @@ class _Means(NamedTuple):
     rows: Array
 
 
-class _Cells:
+class Cells:
     """A window's points in the cells of both.
 
     Attributes:
       index: (m,) each point's. size, points: (c,) the share of each cell, and how many points are in it.
-      covariance: (c, c) of `size`. rate: (c,) the variance of a share p of a cell over p (1 - p).
+      covariance: (c, c) of `size`. variance: (c,) of it. rate: (c,) the variance of a share p over p (1 - p).
       own: (c,) how much a cell's points tell of their own variance; the rest is as of independent draws.
     """
 
@@ -111,7 +117,8 @@ class _Cells:
         by_neighbours, apart = self._covariances(cells)
         self.covariance = by_neighbours
         spread = self.size * (1 - self.size)
-        self.rate = _ratio(self.own * by_neighbours.diagonal() + (1 - self.own) * apart, spread)
+        self.variance = self.own * by_neighbours.diagonal() + (1 - self.own) * apart
+        self.rate = _ratio(self.variance, spread)
         self.near = np.where(index == index[seen.near], seen.near, np.arange(len(seen)))
 
     def _covariances(self, cells: int) -> tuple[Array, Array]:
@@ -127,7 +134,7 @@ class _Cells:
         apart = drawn * (1 - 2 * p) + p**2 * drawn.sum() + rows.diagonal()
         return rows + np.diag(held) - cross - cross.T, apart
 
-    def places(self, points: Array, centers: Array, columns: Array) -> _Means:
+    def places(self, points: Array, centers: Array, columns: Array) -> Means:
         """The means of the coordinates, from the cells' centers, in units of the columns' spreads (d,)."""
         cells, d = len(centers), points.shape[1]
         mean, trace, squared, known = np.zeros((cells, d)), np.zeros(cells), np.zeros(cells), np.zeros(cells)
@@ -151,9 +158,9 @@ class _Cells:
             gram = parts.T @ parts if len(parts) > d else parts @ parts.T
             trace[j], squared[j] = gram.trace(), (gram**2).sum()
             known[j] = 1 / (row + float(weight.sum()))
-        return _Means(mean, trace, squared, known)
+        return Means(mean, trace, squared, known)
 
-    def means(self, value: Array) -> _Means:
+    def means(self, value: Array) -> Means:
         """The means of one value (m,)."""
         seen, cells = self.seen, len(self.size)
         size = np.maximum(self.size, 1e-300)
@@ -165,20 +172,20 @@ class _Cells:
         each = row[self.index] * u * h**2 + seen.drawn * u**2 * (own * pair + (1 - own) * h**2)
         variance = np.bincount(self.index, each, cells)
         known = row + np.bincount(self.index, seen.drawn * u**2, cells)
-        return _Means(mean, variance, variance**2, np.where(self.size > 0, 1 / known, 0.0))
+        return Means(mean, variance, variance**2, np.where(self.size > 0, 1 / known, 0.0))
 
 
 def _ratio(a: Array, b: Array) -> Array:
     return np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
 
 
-def _rate(side: _Cells, other: _Cells) -> Array:
+def _rate(side: Cells, other: Cells) -> Array:
     """The rate of each cell; of one that a window has no points in, what the other's there would be in this one."""
     whole = other.seen.effective / side.seen.effective
     return np.where(side.size > 0, side.rate, np.maximum(1 / side.seen.effective, other.rate * whole))
 
 
-def _shares(a: _Cells, b: _Cells) -> tuple[float, float]:
+def _shares(a: Cells, b: Cells) -> tuple[float, float]:
     """The worst cell's share, and all of them."""
     held = a.size + b.size > 0
     rates = _rate(a, b), _rate(b, a)
@@ -200,7 +207,7 @@ def _shares(a: _Cells, b: _Cells) -> tuple[float, float]:
     return min(1.0, cells * float(worst.min())), float(special.chdtrc(degrees, degrees * square))
 
 
-def _places(a: _Means, b: _Means) -> float:
+def _places(a: Means, b: Means) -> float:
     """The worst cell's mean: by F, whose numerator has the degrees of freedom of a sum of unequal squares."""
     enough = _enough(a, b)
     if not enough.any():
@@ -212,26 +219,33 @@ def _places(a: _Means, b: _Means) -> float:
     return min(1.0, int(enough.sum()) * float(found.min()))
 
 
-def _spreads(sides: tuple[_Cells, _Cells], logs: tuple[Array, Array]) -> tuple[float, float]:
-    """The worst cell's, and that of all rows: of Student's t."""
+def _spreads(
+    sides: tuple[Cells, Cells], logs: tuple[Array, Array], fitted: tuple[Array, Array]
+) -> tuple[float, float]:
+    """The worst cell's, and that of all rows: of Student's t. Part of what rows draw their own means closer by
+    (`fitted` has it still) is doubt."""
     a, b = (side.means(value) for side, value in zip(sides, logs, strict=True))
+    fits = [side.means(value) for side, value in zip(sides, fitted, strict=True)]
+    doubt = [FIT_DOUBT * (mine.mean - fit.mean) for mine, fit in zip((a, b), fits, strict=True)]
     enough, worst = _enough(a, b), 1.0
     if enough.any():
-        t = np.abs(a.mean - b.mean)[enough] / np.sqrt(a.variance + b.variance)[enough]
+        variance = (a.variance + b.variance + doubt[0] ** 2 + doubt[1] ** 2)[enough]
+        t = np.abs(a.mean - b.mean)[enough] / np.sqrt(variance)
         worst = min(1.0, int(enough.sum()) * float(2 * special.stdtr(_welch(a, b)[enough], -t).min()))
     whole = [float(side.seen.share @ value) for side, value in zip(sides, logs, strict=True)]
-    variance = sum(side.seen.variance(value) for side, value in zip(sides, logs, strict=True))
-    if not variance > 0:
+    total = sum(side.seen.variance(value) for side, value in zip(sides, logs, strict=True))
+    total += sum(float(side.size @ each) ** 2 for side, each in zip(sides, doubt, strict=True))
+    if not total > NOTHING:
         return worst, 1.0
     degrees = max(2.0, min(side.seen.effective for side in sides) - 1)
-    return worst, float(2 * special.stdtr(degrees, -abs(whole[0] - whole[1]) / variance**0.5))
+    return worst, float(2 * special.stdtr(degrees, -abs(whole[0] - whole[1]) / total**0.5))
 
 
-def _enough(a: _Means, b: _Means) -> Array:
-    return (a.rows >= FEWEST) & (b.rows >= FEWEST) & (a.variance + b.variance > 0)
+def _enough(a: Means, b: Means) -> Array:
+    return (a.rows >= FEWEST) & (b.rows >= FEWEST) & (a.variance + b.variance > NOTHING)
 
 
-def _welch(a: _Means, b: _Means) -> Array:
+def _welch(a: Means, b: Means) -> Array:
     """Degrees of freedom (c,) of the variance of a difference."""
     both = a.variance + b.variance
     each = a.variance**2 / np.maximum(1e-9, a.rows - 1) + b.variance**2 / np.maximum(1e-9, b.rows - 1)

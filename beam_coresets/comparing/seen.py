@@ -27,7 +27,7 @@ import numpy.typing as npt
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.coordinator.recovery import Recovery
 from beam_coresets.points.magnitude import unit_of
-from beam_coresets.results.sampling_error import drawn_share, most_alike, pieces, row_weight, shares
+from beam_coresets.results.sampled import Sampled, most_alike, row_weight
 
 PRIOR = 20.0  # points
 
@@ -61,12 +61,11 @@ class Seen:
     @staticmethod
     def of(decision: Decision) -> Seen | None:
         """Of a decision on coresets; None where there are no points, or shards have sent something else."""
-        evidence, recovery = decision.evidence, decision.recovery
-        sample = evidence.sample
+        evidence, recovery, sampled = decision.evidence, decision.recovery, Sampled(decision)
+        sample, piece = sampled.points, sampled.piece
         each = sample.weights * recovery.multiplier(evidence.shard, evidence.bucket)
         if decision.local is not None or not each.sum() > 0:
             return None
-        piece = pieces(decision)
         order = np.argsort(piece, kind="stable")
         other = most_alike(sample.points[order], np.ones(len(order)), piece[order])
         near = np.empty(len(order), np.int64)
@@ -74,9 +73,9 @@ class Seen:
         part = complete = None
         if decision.policy.assignment.parts:
             part, complete = recovery.origins[evidence.bucket], _complete(recovery)
-        row = _row(decision) / float(shares(decision).sum())
+        row = _row(sampled) / float(sampled.shares.sum())
         return Seen(
-            sample.points, each / each.sum(), near, drawn_share(decision), row, _numbered(sample.ids), part, complete
+            sample.points, each / each.sum(), near, sampled.drawn, row, _numbered(sample.ids), part, complete
         )
 
     def __len__(self) -> int:
@@ -97,6 +96,24 @@ class Seen:
         return Seen(
             self.points[rows], self.share[rows] / left, np.where(near < 0, np.arange(len(rows)), near),
             self.drawn[rows], self.row / left, _numbered(self.row_of[rows]), self.part[rows], both,
+        )  # fmt: skip
+
+    def reduced(self, most: int) -> Seen:
+        """About `most` points, drawn in proportion to their shares, in the order that they are in."""
+        if len(self) <= most:
+            return self
+        keep = np.minimum(1.0, most * self.share)
+        rows = np.flatnonzero(np.diff(np.floor(np.cumsum(keep) + 0.5), prepend=0.0) > 0)
+        share = self.share[rows] / keep[rows]
+        drawn = 1 - (1 - self.drawn[rows]) * keep[rows]
+        near = np.searchsorted(rows, self.near[rows])
+        near = np.where(near < len(rows), near, len(rows) - 1)
+        own = np.arange(len(rows))
+        near = np.where((near == own) & (own > 0), own - 1, near)
+        part = None if self.part is None else self.part[rows]
+        return Seen(
+            self.points[rows], share / share.sum(), near, drawn, self.row, _numbered(self.row_of[rows]), part,
+            self.complete,
         )  # fmt: skip
 
     @property
@@ -131,8 +148,9 @@ def _numbered(ids: Array) -> npt.NDArray[np.int64]:
     return np.asarray(np.unique(ids, return_inverse=True)[1].ravel(), np.int64)
 
 
-def _row(decision: Decision) -> float:
+def _row(sampled: Sampled) -> float:
     """What one row weighs, such that its share of the weight is the variance of a mean that rows alone would make."""
+    decision = sampled.decision
     recovery, mean = decision.recovery, row_weight(decision)
     weights, counts = recovery.weights[recovery.covered], recovery.counts[recovery.covered]
     unit = unit_of(weights)
@@ -141,5 +159,5 @@ def _row(decision: Decision) -> float:
         return max(mean, float(w.var(ddof=1) / max(1e-300, w.mean())) * unit)
     if np.allclose(weights, counts * mean, rtol=1e-9):
         return mean
-    own, each = decision.evidence.sample.weights_ht, shares(decision)  # no row weighs more than its point
-    return max(mean, float(each @ own / each.sum()))
+    each = sampled.shares  # no row weighs more than its point
+    return max(mean, float(each @ sampled.points.weights_ht / each.sum()))

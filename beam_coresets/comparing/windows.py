@@ -1,0 +1,188 @@
+"""Two windows of stored summaries side by side: the change from one to the other, and the rows behind it."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_coresets.comparing.drift import Drift, Reference, drift
+from beam_coresets.comparing.one_source import Cells
+from beam_coresets.comparing.seen import Seen
+from beam_coresets.points.column_order import Names, listed
+from beam_coresets.solvers.model import Centers, Model
+from beam_coresets.solvers.subspaces import Subspaces
+from beam_coresets.summaries.window import WindowSummary
+
+MOST_ROWS = 5  # that are named
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClusterChange:
+    """A cluster of the reference, then and now.
+
+    Attributes:
+      index, center_id, representative_id: of its center in the reference.
+      before, now: its share of the rows, from 0 to 1. low, high: 95 % interval of now - before.
+      rows: ids of rows of the window in it that are the farthest from its center.
+    """
+
+    index: int
+    center_id: str | None
+    representative_id: str | None
+    before: float
+    now: float
+    low: float
+    high: float
+    rows: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterShift:
+    """A center of the window, and how far its rows are from the reference's rows near it, in spreads; None for none."""
+
+    index: int
+    center_id: str | None
+    representative_id: str | None
+    shift: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+    """What has changed from one window, the reference, to another.
+
+    Attributes:
+      drift: the figures, with their error bars.
+      clusters: of the reference, those that changed the most first. centers: of the window, the farthest first.
+      rows: ids of the window's rows that cost the most more under the reference's centers, the worst first.
+    """
+
+    drift: Drift
+    clusters: tuple[ClusterChange, ...]
+    centers: tuple[CenterShift, ...]
+    rows: tuple[str, ...]
+
+
+def compare(this: WindowSummary, other: WindowSummary) -> Comparison | None:
+    """The change from `other` to `this`; None where nothing can be compared, as of windows without rows.
+
+    Raises:
+      ValueError: other columns, metric, z, scale, or summaries that are not of coresets; a damaged file.
+    """
+    require_alike(this, other)
+    decisions = this.decision, other.decision_for(this.columns)
+    seen = [Seen.of(decision) for decision in decisions]
+    if seen[0] is None or seen[1] is None or not len(this.centers) or not len(other.centers):
+        return None
+    models = model_of(this, this.columns), model_of(other, this.columns)
+    row = this.row
+    reference = Reference.of(seen[1], models[1], most=len(seen[1]))
+    threshold = row["threshold"] if row.get("outliers") else None
+    found = drift(
+        seen[0], models[0], reference, optimism_of(row, decisions[0], models[0]), row["z"], row["metric"],
+        float("inf") if threshold is None else threshold, row["seed"],
+    )  # fmt: skip
+    if found is None:
+        return None
+    ids = [str(each) for each in decisions[0].evidence.sample.extras.column("id").to_pylist()]
+    return Comparison(
+        found, _clusters(seen[0], seen[1], reference, other, ids), _centers(this, found),
+        _rows(seen[0], models[0], reference, ids, row),
+    )  # fmt: skip
+
+
+def require_alike(this: WindowSummary, other: WindowSummary) -> None:
+    """Checks that two windows can be compared.
+
+    Raises:
+      ValueError: they can't, with what is different.
+    """
+    for window in (this, other):
+        if window.row.get("summary") not in (None, "coreset"):
+            raise ValueError(f"summary: must be coreset to be compared, got {window.row['summary']!r}")
+    if this.columns is not None and other.columns is not None and set(this.columns) != set(other.columns):
+        own, its = set(this.columns), set(other.columns)
+        more, less = sorted(its - own), sorted(own - its)
+        differ = [f"without {listed(less)}"] * bool(less) + [f"with {listed(more)}"] * bool(more)
+        raise ValueError(f"columns: must be those of the window in the reference, got it {' and '.join(differ)}")
+    for name in ("metric", "z", "r"):
+        mine, its = this.row[name] or 0, other.row[name] or 0
+        if mine != its:
+            raise ValueError(f"{name}: must be {mine} in the reference as in the window, got {its}")
+    if this.scale != other.scale_for(this.columns):
+        raise ValueError(
+            "scale: must be the same in the reference, got other factors (use --scale-file with the reference's "
+            "scale.json)"
+        )
+
+
+def model_of(window: WindowSummary, columns: Names) -> Model:
+    """What was solved, in the coordinates that distances are measured in, in the order of these names."""
+    row, scale = window.row, window.scale_for(columns)
+    places = None
+    if columns is not None and window.columns is not None and columns != window.columns:
+        places = [window.columns.index(name) for name in columns]
+    centers = window.centers if places is None else window.centers[:, places]
+    centers = centers if scale is None else scale.apply(centers)
+    if not row["r"]:
+        return Centers(centers, row["z"], row["metric"])
+    bases = np.array(window.centers_table().column("basis").to_pylist()).reshape(len(centers), int(row["r"]), -1)
+    bases = bases if places is None else np.ascontiguousarray(bases[..., places])
+    return Subspaces(centers, bases if scale is None else scale.apply_bases(bases), bool(row["affine"]))
+
+
+def optimism_of(row: dict[str, Any], decision: Any, model: Model) -> float:
+    """How much more centers cost on all of the data, as the certificate says, than on the sample; as a share."""
+    sample = decision.coreset
+    if row.get("cost") is None or row.get("outliers") or row.get("constraint"):
+        return 0.0
+    cost = float(sample.weights @ model.costs(sample)[1])
+    return max(0.0, row["cost"] / cost - 1) if cost > 0 else 0.0
+
+
+def _clusters(
+    this: Seen, before: Seen, reference: Reference, other: WindowSummary, ids: list[str]
+) -> tuple[ClusterChange, ...]:
+    cells = len(reference.centers)
+    index = reference.clusters(this.points)
+    a, b = this.common(before), before.common(this)
+    assert a is not None
+    assert b is not None
+    now, then = (Cells(each, reference.clusters(each.points), cells) for each in (a, b))
+    half = 1.96 * np.sqrt(now.variance + then.variance)
+    away = np.linalg.norm(this.points - reference.centers[index], axis=1)
+    rows = other.centers_table().to_pylist()
+    out = []
+    for j in np.argsort(-np.abs(now.size - then.size), kind="stable").tolist():
+        apart = float(now.size[j] - then.size[j])
+        own = np.flatnonzero(index == j)
+        far = own[np.argsort(-away[own], kind="stable")].tolist()
+        named = tuple(dict.fromkeys(ids[i] for i in far))[:MOST_ROWS]
+        out.append(ClusterChange(
+            j, rows[j]["center_id"], rows[j]["representative_id"], float(then.size[j]), float(now.size[j]),
+            apart - float(half[j]), apart + float(half[j]), named,
+        ))  # fmt: skip
+    return tuple(out)
+
+
+def _centers(this: WindowSummary, found: Drift) -> tuple[CenterShift, ...]:
+    rows = this.centers_table().to_pylist()
+    order = np.argsort(-np.nan_to_num(found.shifts, nan=np.inf), kind="stable").tolist()
+    return tuple(
+        CenterShift(
+            i, rows[i]["center_id"], rows[i]["representative_id"],
+            None if np.isnan(found.shifts[i]) else float(found.shifts[i]),
+        )
+        for i in order
+    )  # fmt: skip
+
+
+def _rows(this: Seen, model: Model, reference: Reference, ids: list[str], row: dict[str, Any]) -> tuple[str, ...]:
+    own = Reference(this, np.asarray(model.centers), model.bases)
+    more = reference.costs(this.points, row["z"], row["metric"]) - own.costs(this.points, row["z"], row["metric"])
+    order = np.argsort(-more, kind="stable")
+    worse = order[more[order] > 0].tolist()
+    return tuple(dict.fromkeys(ids[i] for i in worse))[:MOST_ROWS]
