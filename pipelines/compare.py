@@ -10,10 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.comparing.drift import FALSE_ALARMS
-from beam_coresets.comparing.windows import Comparison, compare
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.results_folder.comparison import Comparison, compare
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending

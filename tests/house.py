@@ -32,7 +32,7 @@ MAY_IMPORT = {  # package -> the packages that it may import, besides the root
     "streaming": "shards solvers sampling points",
     "results": "coordinator streaming shards solvers.constrained solvers sampling points",
     "summaries": "results coordinator streaming solvers.constrained solvers sampling points",
-    "comparing": "summaries results coordinator streaming solvers.constrained solvers sampling points",
+    "comparing": "results coordinator solvers sampling points",
     "assigning": "solvers.constrained solvers sampling points",
     "planning": "results coordinator shards solvers sampling points",
     "datasets": "points",

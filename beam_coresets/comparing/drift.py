@@ -4,7 +4,8 @@ source gives.
 Error bars are of both windows: each is a sample of its source, and its coreset a sample of it (`Seen`).
 
 - **excess**: what the other window's centers cost on this window's rows over what its own cost, less 1. Its own fit its
-  sample: their cost counts as the certificate corrects it. 0 where nothing has changed, whatever k and data are.
+  rows, which the other's have not seen: so of each fifth of the rows that counts which centers solved on the rest cost
+  it. About 0 where nothing has changed, whatever k and the data are.
 - **moved**: the share of the rows that would have to change clusters, of the other's, to make the windows alike: half
   the sum of the clusters' differences (total variation), less what noise adds to that.
 - **shift**: how far the rows near a center are, on average, from the other's rows near it, in units of the cluster's
@@ -24,12 +25,14 @@ from scipy import special
 from beam_coresets import codec
 from beam_coresets.comparing.one_source import Cells, probability
 from beam_coresets.comparing.seen import Seen
+from beam_coresets.hashing import generator
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.flats import Flats, nearest_flat
 from beam_coresets.points.nearest import Metric, nearest, power_of_distance
-from beam_coresets.solvers.model import Model, point_costs
+from beam_coresets.solvers.model import Centers, Model, point_costs
 
 FALSE_ALARMS = 1e-3  # of quiet windows
-FIT = 0.5  # share of what centers gain on their sample by which two such gains may differ
+PARTS, QUICK_PARTS = 5, 3
 REFERENCE_POINTS = 4000  # of a window that later ones are compared with
 _LEVEL = 0.975
 
@@ -117,16 +120,16 @@ class Drift:
 
 
 def drift(
-    seen: Seen, model: Model, other: Reference, optimism: float = 0.0, z: float = 2.0, metric: Metric = "euclidean",
-    most: float = float("inf"), seed: int = 0,
+    seen: Seen, model: Model, other: Reference, z: float = 2.0, metric: Metric = "euclidean",
+    most: float = float("inf"), seed: int = 0, quick: bool = False,
 ) -> Drift | None:  # fmt: skip
     """Compares a window with another one; None where nothing can be compared.
 
     Args:
       seen, model: the window's sample, and what was solved on it.
-      optimism: how much more the model costs on all of the data than on its sample, as a share of the latter.
       z, metric: of the cost.
       most: what a point costs at most, where outliers are left out.
+      quick: with less of a search for the excess: for thousands of small keys.
     """
     if not len(model.centers) or not len(other.centers) or seen.points.shape[1] != other.seen.points.shape[1]:
         return None
@@ -135,7 +138,7 @@ def drift(
         return None
     own = Reference(this, np.asarray(model.centers, np.float64), model.bases)
     return Drift(
-        *_excess(own, other, before, optimism, z, metric, most),
+        *_excess(model, this, other, before, z, metric, most, quick),
         *_moved(this, before, other),
         _shifts(own, before),
         probability(this, before, max(len(own.centers), len(other.centers)), seed),
@@ -143,18 +146,43 @@ def drift(
 
 
 def _excess(
-    own: Reference, other: Reference, before: Seen, optimism: float, z: float, metric: Metric, most: float
+    model: Model, this: Seen, other: Reference, before: Seen, z: float, metric: Metric, most: float, quick: bool
 ) -> tuple[float, float, float]:
-    this = own.seen
-    mine, its = (np.minimum(each.costs(this.points, z, metric), most) for each in (own, other))
-    level = float(this.share @ mine) * (1 + optimism)
+    """Each row's own cost is that under centers that were solved without it: both costs are then of centers that have
+    not seen it. Windows of which one tells more than the other have centers of which one is better; that is doubt."""
+    its = np.minimum(other.costs(this.points, z, metric), most)
+    folds, mine = _left_out(model, this, z, metric, most, quick)
+    level = float(this.share @ mine)
     if not level > 0 or not np.isfinite(level):
         return float("nan"), float("nan"), float("nan")
     excess = float(this.share @ its) / level - 1
-    variance = this.variance((its - (1 + excess) * (1 + optimism) * mine) / level)
-    variance += (FIT * optimism) ** 2 * (1 + this.effective / before.effective)
-    half = _half(variance, this)
+    apart = (its - (1 + excess) * mine) / level
+    by_folds = np.bincount(folds, this.share * apart, QUICK_PARTS if quick else PARTS)
+    fitted = np.minimum(Reference(this, model.centers, model.bases).costs(this.points, z, metric), most)
+    seen = float(this.share @ fitted)
+    doubt = (level / max(seen, 1e-300) - 1) / 2 * max(1.0, this.effective / before.effective)
+    half = _half(max(this.variance(apart), len(by_folds) * float(by_folds.var())) + doubt**2, this)
     return excess, excess - half, excess + half
+
+
+def _left_out(
+    model: Model, this: Seen, z: float, metric: Metric, most: float, quick: bool
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """The fold of each row (m,), and what it costs under centers of the other folds (m,)."""
+    folds = QUICK_PARTS if quick else PARTS
+    fold = generator("drift folds", len(this)).permutation(len(this))[this.row_of] % folds
+    plain: Model = model if model.bases is not None else Centers(np.asarray(model.centers, np.float64), z, metric)
+    cost = np.empty(len(this))
+    for number in range(folds):
+        rest = np.where(fold == number, 0.0, this.share)
+        if not rest.any():
+            rest = this.share
+        sample = Coreset(this.points, rest, rest, np.arange(len(this), dtype=np.uint64))
+        found = plain.refit(sample, number, quick)
+        mine = fold == number
+        held = Coreset(this.points[mine], rest[mine], rest[mine], sample.ids[mine])
+        cost[mine] = found.costs(held)[1]
+    return fold, np.minimum(cost, most)
 
 
 def _half(variance: float, *samples: Seen) -> float:

@@ -7,7 +7,7 @@ and with twice as many. Within these cells are compared
 - **shares**: each cell's, by the binomial distribution of effective counts, the worst of all cells; and all together,
   by a sum of squares whose degrees of freedom come from the covariance (Satterthwaite);
 - **places**: each cell's mean, by the squared length of the difference in units of the columns' spreads, again with
-  degrees of freedom from the covariance; values beyond `CLIP` spreads count as `CLIP`;
+  degrees of freedom from the covariance; values beyond `CUT_AT` spreads count as `CUT_AT`;
 - **spreads**: the mean of log(1 + (distance / spread)^2), each cell's and of all rows together; the logarithm keeps
   far points from deciding alone.
 
@@ -22,17 +22,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from beam_coresets.comparing.seen import PRIOR, Seen
+from beam_coresets.comparing.seen import AS_DRAWN, Seen
 from beam_coresets.points.nearest import nearest
 from beam_coresets.solvers.centers import solve_centers
 
 FINER = (1, 2)  # cells a center
 LEAST_CELL = 30.0  # effective rows a cell on average
 FEWEST = 8.0  # effective rows of a window in a cell whose mean and spread are compared
-CLIP = 4.0  # spreads
+CUT_AT = 4.0  # spreads
 FIT_DOUBT = 0.5  # of what rows draw their own means closer by
-ROUNDING = 1e-12  # of squared coordinates: a smaller spread is that of one place
-NOTHING = 1e-20  # variance of a mean in units of spreads: of rows in one place
+ONE_PLACE = 1e-12  # of squared coordinates: a smaller spread is that of one place
+NO_VARIANCE = 1e-20  # variance of a mean in units of spreads: of rows in one place
 
 Array = npt.NDArray[Any]
 
@@ -74,12 +74,13 @@ def one_source(this: Seen, other: Seen, cells: int, seed: int = 0) -> OneSource:
     unit = np.where(_one_place(within, both), np.inf, within)[index]
     lengths, apart = (np.log1p(x / unit) for x in (dist_sq, _without_itself(row, weights, index, dist_sq, cells)))
     moves = [s.places(points, centers, columns) for s, points in zip(sides, (both[:m], both[m:]), strict=True)]
-    return OneSource(*_shares(*sides), _places(*moves), *_spreads(sides, (apart[:m], apart[m:]), (lengths[:m], lengths[m:])))
+    spread = _spreads(sides, (apart[:m], apart[m:]), (lengths[:m], lengths[m:]))
+    return OneSource(*_shares(*sides), _places(*moves), *spread)
 
 
 def _one_place(within: Array, points: Array) -> Array:
     """Whether each cell's spread (c,), squared, is no more than what coordinates are rounded by."""
-    return within <= ROUNDING * float((np.abs(points).max(axis=0).astype(np.float64) ** 2).sum())
+    return within <= ONE_PLACE * float((np.abs(points).max(axis=0).astype(np.float64) ** 2).sum())
 
 
 def _without_itself(row: Array, weights: Array, index: Array, dist_sq: Array, cells: int) -> Array:
@@ -113,12 +114,12 @@ class Cells:
         self.seen, self.index = seen, index
         self.size = np.bincount(index, seen.share, cells)
         self.points = np.bincount(index, minlength=cells)
-        self.own = self.points / (self.points + PRIOR)
+        self.own = self.points / (self.points + AS_DRAWN)
         by_neighbours, apart = self._covariances(cells)
         self.covariance = by_neighbours
         spread = self.size * (1 - self.size)
         self.variance = self.own * by_neighbours.diagonal() + (1 - self.own) * apart
-        self.rate = _ratio(self.variance, spread)
+        self.rate = np.maximum(seen.row, _ratio(self.variance, spread))
         self.near = np.where(index == index[seen.near], seen.near, np.arange(len(seen)))
 
     def _covariances(self, cells: int) -> tuple[Array, Array]:
@@ -145,7 +146,7 @@ class Cells:
         for j in np.flatnonzero(self.size > 0).tolist():
             rows = order[edges[j] : edges[j + 1]]
             u, row, drawn = self.seen.share[rows] / self.size[j], self.seen.row / self.size[j], self.seen.drawn[rows]
-            away = np.clip((points[rows].astype(np.float64) - centers[j]) / unit, -CLIP, CLIP)
+            away = np.clip((points[rows].astype(np.float64) - centers[j]) / unit, -CUT_AT, CUT_AT)
             mean[j] = u @ away
             h = away - mean[j]
             place[rows] = np.arange(len(rows))
@@ -235,14 +236,14 @@ def _spreads(
     whole = [float(side.seen.share @ value) for side, value in zip(sides, logs, strict=True)]
     total = sum(side.seen.variance(value) for side, value in zip(sides, logs, strict=True))
     total += sum(float(side.size @ each) ** 2 for side, each in zip(sides, doubt, strict=True))
-    if not total > NOTHING:
+    if not total > NO_VARIANCE:
         return worst, 1.0
     degrees = max(2.0, min(side.seen.effective for side in sides) - 1)
     return worst, float(2 * special.stdtr(degrees, -abs(whole[0] - whole[1]) / total**0.5))
 
 
 def _enough(a: Means, b: Means) -> Array:
-    return (a.rows >= FEWEST) & (b.rows >= FEWEST) & (a.variance + b.variance > NOTHING)
+    return (a.rows >= FEWEST) & (b.rows >= FEWEST) & (a.variance + b.variance > NO_VARIANCE)
 
 
 def _welch(a: Means, b: Means) -> Array:

@@ -11,7 +11,7 @@ what varies is which of two neighbours was drawn. Points that stand for one row 
 
 That is less than two standard deviations too wide in most cells, and too narrow where few points were drawn or none; so
 of few points the second is taken to be what independent draws would make, sum_p drawn_p u_p^2 h_p^2, which counts as
-much as `PRIOR` points.
+much as `AS_DRAWN` points.
 
 Shares are compared, not masses, so a loss of hashed buckets leaves fewer rows and no more than that. Where buckets are
 parts (partitions of a stream), those that are not complete in both windows are left out of both.
@@ -29,7 +29,7 @@ from beam_coresets.coordinator.recovery import Recovery
 from beam_coresets.points.magnitude import unit_of
 from beam_coresets.results.sampled import Sampled, most_alike, row_weight
 
-PRIOR = 20.0  # points
+AS_DRAWN = 20.0  # points
 
 Array = npt.NDArray[Any]
 
@@ -131,7 +131,7 @@ class Seen:
         h = value - self.share @ value
         unit = unit_of(h)
         h = h / unit
-        own = len(self) / (len(self) + PRIOR)
+        own = len(self) / (len(self) + AS_DRAWN)
         pair = np.where(self.alone, h**2, (h - h[self.near]) ** 2 / 2)
         drawn = self.drawn * self.share**2 @ (own * pair + (1 - own) * h**2)
         return float(self.row * (self.share @ h**2) + drawn) * unit**2

@@ -16,6 +16,7 @@ KINDS = {
     "plan": "plan:PlanOptions",
     "rollup": "rollup:RollupOptions",
     "solve": "solve:SolveOptions",
+    "compare": "compare:CompareOptions",
     "assign": "assign:AssignOptions",
     "verify": "verify:VerifyOptions",
 }

@@ -35,7 +35,7 @@ def test_every_word_explains_its_options(word, capsys):
     assert code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: beam-coresets {word}")
-    own = {"rollup": "--from", "verify": "--coreset", "solve": "--balanced", "assign": "--centers"}
+    own = {"rollup": "--from", "verify": "--coreset", "compare": "--with", "solve": "--balanced", "assign": "--centers"}
     assert own.get(word, "--shards") in out
 
 

@@ -15,7 +15,7 @@ from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import Subspaces
 from beam_coresets.summaries.window import WindowSummary
 
-MOST_ROWS = 5  # that are named
+MOST_NAMED = 5  # that are named
 
 Array = npt.NDArray[Any]
 
@@ -82,8 +82,8 @@ def compare(this: WindowSummary, other: WindowSummary) -> Comparison | None:
     reference = Reference.of(seen[1], models[1], most=len(seen[1]))
     threshold = row["threshold"] if row.get("outliers") else None
     found = drift(
-        seen[0], models[0], reference, optimism_of(row, decisions[0], models[0]), row["z"], row["metric"],
-        float("inf") if threshold is None else threshold, row["seed"],
+        seen[0], models[0], reference, row["z"], row["metric"], float("inf") if threshold is None else threshold,
+        row["seed"],
     )  # fmt: skip
     if found is None:
         return None
@@ -104,8 +104,7 @@ def require_alike(this: WindowSummary, other: WindowSummary) -> None:
         if window.row.get("summary") not in (None, "coreset"):
             raise ValueError(f"summary: must be coreset to be compared, got {window.row['summary']!r}")
     if this.columns is not None and other.columns is not None and set(this.columns) != set(other.columns):
-        own, its = set(this.columns), set(other.columns)
-        more, less = sorted(its - own), sorted(own - its)
+        more, less = sorted({*other.columns} - {*this.columns}), sorted({*this.columns} - {*other.columns})
         differ = [f"without {listed(less)}"] * bool(less) + [f"with {listed(more)}"] * bool(more)
         raise ValueError(f"columns: must be those of the window in the reference, got it {' and '.join(differ)}")
     for name in ("metric", "z", "r"):
@@ -134,15 +133,6 @@ def model_of(window: WindowSummary, columns: Names) -> Model:
     return Subspaces(centers, bases if scale is None else scale.apply_bases(bases), bool(row["affine"]))
 
 
-def optimism_of(row: dict[str, Any], decision: Any, model: Model) -> float:
-    """How much more centers cost on all of the data, as the certificate says, than on the sample; as a share."""
-    sample = decision.coreset
-    if row.get("cost") is None or row.get("outliers") or row.get("constraint"):
-        return 0.0
-    cost = float(sample.weights @ model.costs(sample)[1])
-    return max(0.0, row["cost"] / cost - 1) if cost > 0 else 0.0
-
-
 def _clusters(
     this: Seen, before: Seen, reference: Reference, other: WindowSummary, ids: list[str]
 ) -> tuple[ClusterChange, ...]:
@@ -160,7 +150,7 @@ def _clusters(
         apart = float(now.size[j] - then.size[j])
         own = np.flatnonzero(index == j)
         far = own[np.argsort(-away[own], kind="stable")].tolist()
-        named = tuple(dict.fromkeys(ids[i] for i in far))[:MOST_ROWS]
+        named = tuple(dict.fromkeys(ids[i] for i in far))[:MOST_NAMED]
         out.append(ClusterChange(
             j, rows[j]["center_id"], rows[j]["representative_id"], float(then.size[j]), float(now.size[j]),
             apart - float(half[j]), apart + float(half[j]), named,
@@ -185,4 +175,4 @@ def _rows(this: Seen, model: Model, reference: Reference, ids: list[str], row: d
     more = reference.costs(this.points, row["z"], row["metric"]) - own.costs(this.points, row["z"], row["metric"])
     order = np.argsort(-more, kind="stable")
     worse = order[more[order] > 0].tolist()
-    return tuple(dict.fromkeys(ids[i] for i in worse))[:MOST_ROWS]
+    return tuple(dict.fromkeys(ids[i] for i in worse))[:MOST_NAMED]
