@@ -153,14 +153,15 @@ def _excess(
     its = np.minimum(other.costs(this.points, z, metric), most)
     folds, mine = _left_out(model, this, z, metric, most, quick)
     level = float(this.share @ mine)
-    if not level > 0 or not np.isfinite(level):
+    size = float(this.share @ (this.points.astype(np.float64) ** 2).sum(axis=1)) ** (z / 2)
+    if not np.finfo(np.float32).eps * size < level < float("inf"):
         return float("nan"), float("nan"), float("nan")
     excess = float(this.share @ its) / level - 1
     apart = (its - (1 + excess) * mine) / level
     by_folds = np.bincount(folds, this.share * apart, QUICK_PARTS if quick else PARTS)
     fitted = np.minimum(Reference(this, model.centers, model.bases).costs(this.points, z, metric), most)
     seen = float(this.share @ fitted)
-    doubt = (level / max(seen, 1e-300) - 1) / 2 * max(1.0, this.effective / before.effective)
+    doubt = max(0.0, 1 - seen / level) / 2 * max(1.0, this.effective / before.effective)
     half = _half(max(this.variance(apart), len(by_folds) * float(by_folds.var())) + doubt**2, this)
     return excess, excess - half, excess + half
 
