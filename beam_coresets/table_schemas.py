@@ -45,7 +45,7 @@ from beam_coresets import __version__
 SCHEMA_VERSION = 2  # of the tables; 1 had times as seconds, and a row a shard that had sampled the row
 INSTANT = pa.timestamp("us", tz="UTC")
 TABLES = ("summaries", "centers", "coreset")
-ALL_TABLES = (*TABLES, "candidates", "outliers")
+ALL_TABLES = (*TABLES, "candidates", "outliers", "events")
 
 _IDENTITY = [
     ("window_start", INSTANT),
@@ -139,6 +139,18 @@ OUTLIERS = pa.schema([
     ("nearest", pa.int64()),
 ])
 
+EVENTS = pa.schema([
+    *_IDENTITY,
+    ("kind", pa.string()),
+    ("center_id", pa.string()),
+    ("other_id", pa.string()),
+    ("size", pa.float64()),
+    ("size_low", pa.float64()),
+    ("size_high", pa.float64()),
+    ("severity", pa.string()),
+    ("sentence", pa.string()),
+])
+
 DEAD_LETTERS = pa.schema([
     ("reason", pa.string()),
     ("column_name", pa.string()),
@@ -166,6 +178,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "coreset": CORESET,
     "candidates": CANDIDATES,
     "outliers": OUTLIERS,
+    "events": EVENTS,
     "dead_letters": DEAD_LETTERS,
     "late": LATE_ROWS,
 }

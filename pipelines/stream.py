@@ -46,6 +46,7 @@ from beam_coresets.transforms.writing.kafka_sink import WriteToKafka, require_to
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import files_of
 from beam_coresets.transforms.writing.stream_letters import StreamLetters
+from beam_coresets.transforms.writing.webhook import PostEvents
 from beam_coresets.transforms.writing.write_by_time import WriteByTime
 
 _LOG = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def build(
     workers = runners.parallelism_of(beam_options, known.shards)
     if str(beam_options.get_all_options().get("runner")).endswith("PrismRunner"):
         known = dataclasses.replace(known, poll=min(known.poll, PRISM_POLL))
-    write = WriteSummaries(known.output, known.format, order_of(known.weak, bool(known.outliers)))
+    write = WriteSummaries(known.output, known.format, order_of(known.weak, bool(known.outliers), True))
     option = "output_config" if known.output_config else "kafka_config"
     config = kafka_config(getattr(known, option), option) if known.output_topic else {}
     pipeline = beam.Pipeline(options=beam_options)
@@ -109,16 +110,20 @@ def build(
     stream = stream_of(known, *workers, known.coordinator_replicas or 1, domains)
     result = _summarized(pipeline, known, stream, write.claims, told)
     written = result.decided | "Write" >> write
-    if known.output_topic:
-        config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
-        config = {"bootstrap.servers": known.bootstrap_servers, **config}
-        left = [(0, window) for window in write.claims.unannounced()]
-        _ = (
+    windows = None
+    if known.output_topic or known.events_webhook:
+        left = [(0, window) for window in write.claims.unannounced()] if known.output_topic else []
+        windows = (
             (written.windows, result.elsewhere, pipeline | "Left unannounced" >> beam.Create(left))
             | "All windows" >> beam.Flatten()
             | "Apart from solving" >> ApartFromSolving(stream.coordinators)
-            | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         )
+    if known.events_webhook:
+        _ = windows | "Post events" >> PostEvents(write.claims, known.events_webhook)
+    if known.output_topic:
+        config = {name: value for name, value in config.items() if not name.startswith("schema.registry.")}
+        config = {"bootstrap.servers": known.bootstrap_servers, **config}
+        _ = windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         require_topic(config, known.output_topic)
     _ = result.late | "Write late" >> WriteByTime(known.output, "late", table_schemas.LATE_ROWS, known.format)
     if known.pubsub_subscription:  # readers of parts write theirs with their windows

@@ -39,6 +39,7 @@ from beam_coresets.solvers.constrained.solver import solve_constrained
 from beam_coresets.solvers.model import Centers, Model
 from beam_coresets.solvers.subspaces import solve_subspaces
 from beam_coresets.solvers.trimmed import TrimmedCenters
+from beam_coresets.streaming.events import Event
 from beam_coresets.streaming.windows import Window
 
 Array = npt.NDArray[Any]
@@ -78,11 +79,13 @@ class Summary:
       window: what its files are named after.
       answers: one a key; none for a group of keys of which nobody has rows, whose tables are empty.
       replica: which of the window's coordinators decided.
+      told: (key, event) of what there is to tell; the empty key for the window as a whole.
     """
 
     window: Window
     answers: tuple[Answer, ...]
     replica: int = 0
+    told: tuple[tuple[str, Event], ...] = ()
 
     @functools.cached_property
     def summaries(self) -> pa.Table:
@@ -126,6 +129,14 @@ class Summary:
         columns = {f.name: column_of([each[f.name] for each in held], f.type) for f in schema_of("outliers")}
         return self._with_identity(pa.table(columns), [len(each["id"]) for each in held])
 
+    @functools.cached_property
+    def events(self) -> pa.Table:
+        """The table `events`: one row a thing that there is to tell, often none."""
+        window = self.window
+        held = {"window_start": window.start, "window_end": window.end, "revision": window.revision}
+        rows = [{**held, "key": key, **vars(event), "severity": event.severity} for key, event in self.told]
+        return pa.table({f.name: _column([row[f.name] for row in rows], f.type) for f in table_schemas.EVENTS})
+
     def table(self, name: str) -> pa.Table:
         """One of `table_schemas.ALL_TABLES`."""
         table: pa.Table = getattr(self, name)
@@ -140,7 +151,7 @@ class Summary:
         return table
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Summary, (self.window, self.answers, self.replica)  # without the tables
+        return Summary, (self.window, self.answers, self.replica, self.told)  # without the tables
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -286,6 +297,8 @@ def with_identities(
     return Summary(summary.window, (dataclasses.replace(answer, centers=columns),))
 
 
-def summary_of_keys(window: Window, summaries: Sequence[Summary], replica: int = 0) -> Summary:
+def summary_of_keys(
+    window: Window, summaries: Sequence[Summary], replica: int = 0, told: Sequence[tuple[str, Event]] = ()
+) -> Summary:
     """Many keys of one window under one name; each row keeps its own window, key and revision."""
-    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica)
+    return Summary(window, tuple(answer for summary in summaries for answer in summary.answers), replica, tuple(told))

@@ -147,7 +147,7 @@ class CenterHistory:
         centers = np.asarray(centers, np.float64)
         if not len(centers):
             return Identities(), self
-        window = _Window.of(_directions(centers, metric), points, np.asarray(weights, np.float64), window_end)
+        window = _Window.of(directions(centers, metric), points, np.asarray(weights, np.float64), window_end)
         before, earlier = self._before(window_end), [g for g in self.windows if g.end == window_end]
         names = _Names(window, self.key)
         links = None if before is None else _Links.of(before, window, metric)
@@ -208,7 +208,8 @@ _STORED_AS = "Lineage"  # in checkpoints, which later versions read
 _ARRAYS = ("centers", "radius", "share", "born")
 
 
-def _directions(centers: Array, metric: Metric) -> Array:
+def directions(centers: Array, metric: Metric) -> Array:
+    """Centers (k, d) as distances are taken to them: of unit length for "cosine"."""
     if metric != "cosine":
         return centers
     return centers / np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-300)
@@ -252,7 +253,7 @@ class _Links:
 
     @staticmethod
     def of(old: WindowCenters, window: _Window, metric: Metric) -> _Links:
-        index, dist_sq = nearest(window.points, _directions(old.centers, metric))
+        index, dist_sq = nearest(window.points, directions(old.centers, metric))
         shape = (len(old.ids), len(window.centers))
         cell, cells = index.astype(np.int64) * shape[1] + window.index, shape[0] * shape[1]
         reach = np.where(np.isnan(old.radius), np.inf, REACH * old.radius)[index]
@@ -296,7 +297,7 @@ class _Names:
         """The ids of vanished centers for the ones that are where they were, nearest first."""
         close = []
         for age, (old, i) in enumerate(silent):
-            place = _directions(old.centers[i : i + 1], metric)
+            place = directions(old.centers[i : i + 1], metric)
             distance = np.linalg.norm(self._window.centers - place, axis=1)
             radius = np.fmax(old.radius[i], self._window.radius)
             close += [(float(distance[j]), age, j) for j in np.flatnonzero(self.free & (distance <= radius)).tolist()]

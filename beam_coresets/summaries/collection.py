@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from beam_coresets import values
+from beam_coresets import table_schemas, values
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
 from beam_coresets.summaries.folders import DamagedFileError, OutputFolder, Stored
@@ -205,6 +205,21 @@ class StoredSummaries:
         windows = (chosen._window(identity) for identity in identities)
         rows = [chosen._index[identity].row for identity in identities]
         return rolled_up(windows, "" if across_keys else keys[0], self._skipping, rows, self._readers, **asked)
+
+    def events(self, *kinds: str) -> pa.Table:
+        """What there was to tell of the windows, in their order: the rows of `events`, times as timestamps.
+
+        Args:
+          kinds: such as "born" or "coverage_lost"; all of them if none is named.
+        """
+        parts = [table_schemas.EVENTS.empty_table()]
+        for stored in dict.fromkeys(found.stored for found in self._index.values()):
+            with self._skipping():
+                table = table_schemas.typed(stored.table("events"), "events")
+                keep = [(not kinds or row["kind"] in kinds) and (not self._only or row["key"] in {"", *self._only})
+                        for row in table.select(["kind", "key"]).to_pylist()]  # fmt: skip
+                parts.append(table.filter(pa.array(keep, pa.bool_())))
+        return pa.concat_tables(parts)
 
     def to_arrow(self, table: str = "summaries") -> pa.Table:
         """The rows of a table of all windows, with a column for each coordinate under its name, times as timestamps.

@@ -101,7 +101,10 @@ class StreamOptions(RunnerOptions, StreamParameters, SourceOptions, JobOptions):
         None, "scale.json of an earlier job; scales must agree across windows", group="centers and results"
     )
     output_topic: str | None = declare(
-        None, "Kafka topic for summaries and centers as well", group="centers and results"
+        None, "Kafka topic for summaries, centers and events as well", group="centers and results"
+    )
+    events_webhook: str | None = declare(
+        None, "http or https URL that events are posted to, as JSON with a text", group="centers and results"
     )
     output_config: str | None = declare(
         None, "file of settings for its producer (default: --kafka-config)", group="centers and results"

@@ -106,7 +106,7 @@ def of_runs(output: str) -> tuple[list[str], bool]:
         files = [n for n in found[1]["files"] if FileSystems.exists(FileSystems.join(output, *n.split("/")))]
         return files, bool(files) and not found[1]["failed"]
     there = list(_candidates(output))
-    claims = [name for name in there if re.fullmatch(rf"(?:{RANGE}/)?\{CLAIMS}/[^/]+\.(?:json|announced)", name)]
+    claims = [name for name in there if re.fullmatch(rf"(?:{RANGE}/)?\{CLAIMS}/[^/]+\.(?:json|announced|posted)", name)]
     named = {path for name in claims for path in _claimed(output, name)}
     shown = [name for name in there if name in named]
     result = bool(shown) or any("assigned/" in name and _NAMES.fullmatch(name) for name in there)

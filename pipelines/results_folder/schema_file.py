@@ -98,6 +98,17 @@ MEANINGS = {
         "cost": f"to the nearest center ({_SQUARED})",
         "nearest": "index of that center",
     },
+    "events": {
+        **_WINDOW,
+        "kind": "what has happened: born, split, merged, vanished, grown, shrunk, drifted, coverage_lost, ...",
+        "center_id": "center that it is about",
+        "other_id": "center that it split from or merged into",
+        "size": "share of the weight, or number of shards or windows",
+        "size_low": "lower end of the 95 % interval of size",
+        "size_high": "upper end of the 95 % interval of size",
+        "severity": "info, warning or critical",
+        "sentence": "the same for people",
+    },
     "dead_letters": {
         "reason": "why the row was refused",
         "column_name": "first column at fault; empty where the whole line is",

@@ -6,6 +6,7 @@
 -- current                        the last revision of each window and key
 -- latest                         the newest window of each key
 -- centers_named, coreset_named   of the last revisions, with the coordinates by name: named['x']
+-- events()                       what there was to tell, where any window has something: FROM events()
 -- health                         a row a window and key: lag in seconds, who was missing, what the cost is worth
 
 CREATE OR REPLACE VIEW summaries AS
@@ -58,3 +59,7 @@ CREATE OR REPLACE VIEW health AS
     (cost_high - cost_low) / 2 / nullif(cost, 0) AS relative_half_width,
     trust
   FROM current ORDER BY window_start, key;
+
+CREATE OR REPLACE MACRO events() AS TABLE
+  SELECT * FROM read_parquet(getvariable('folder') || '/events/**/*.parquet', union_by_name = true)
+  ORDER BY window_start, key;

@@ -13,10 +13,11 @@ from jobs import clusters, columns_of, rows_in, summarize_files, write_parquet
 from beam_coresets.coordinator.decision import decide
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import blocks_of
-from beam_coresets.results.summary import summarize
+from beam_coresets.results.summary import summarize, summary_of_keys
 from beam_coresets.shards.merge_reduce import shard_reports
+from beam_coresets.streaming.events import Event
 from beam_coresets.streaming.windows import Window
-from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.claims import Claims, order_of
 
 VIEWS = (ROOT / "templates/duckdb/views.sql").read_text()
 BLOCKS = code_blocks(ROOT / "docs/output.md")
@@ -36,7 +37,7 @@ def batch(tmp_path_factory):
 def stream(tmp_path_factory):
     """The folder of a stream: three windows of two keys, the second window revised, the third without points."""
     folder = tmp_path_factory.mktemp("stream")
-    claims = Claims(str(folder))
+    claims = Claims(str(folder), wanted=order_of(False, False, True))
     plan = Plan(k=3, shards=3, replication=2, coreset_size=40, columns=("x", "y"))
     rng = np.random.default_rng(0)
     for key in ("a", "b"):
@@ -44,7 +45,9 @@ def stream(tmp_path_factory):
             blocks = blocks_of(rng.standard_normal((rows, 2))) if rows else []
             window = Window(DAY + start, DAY + start + 60, key, revision)
             decision = decide(shard_reports(blocks, plan.merge_reduce), plan.policy)
-            claims.publish(summarize(decision, plan.question, window, reason="all", decided_at=window.end + 2.5))
+            summary = summarize(decision, plan.question, window, reason="all", decided_at=window.end + 2.5)
+            told = [("", Event("revised", "Revision 2.", size=1.0))] if revision == 2 else []
+            claims.publish(summary_of_keys(window, [summary], told=told))
     return folder
 
 
@@ -108,6 +111,11 @@ def test_coordinates_go_by_name(views, stream):
 def test_health_says_how_late_each_window_was(views):
     found = rows_of(views, "SELECT DISTINCT lag_seconds, coverage, stragglers FROM health WHERE points > 0")
     assert found == [(2.5, 1.0, [])]
+
+
+def test_events_are_a_table_where_there_are_any(views):
+    found = rows_of(views, "SELECT epoch(window_start), revision, kind, size, sentence FROM events()")
+    assert found == [(DAY + 60, 2, "revised", 1.0, "Revision 2.")] * 2
 
 
 def test_each_sampled_row_is_there_once(batch, stream):

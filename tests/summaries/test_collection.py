@@ -405,3 +405,26 @@ def test_it_reads_without_beam(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "False False", done.stderr[-2000:]
+
+
+def test_events_of_all_keys_and_of_one(tmp_path):
+    """Those of a window as a whole have no key."""
+    from beam_coresets.results.summary import summary_of_keys
+    from beam_coresets.streaming.events import Event
+    from beam_coresets.transforms.writing.claims import Claims, order_of
+
+    claims = Claims(str(tmp_path), wanted=order_of(False, False, True))
+    lost, born = Event("coverage_lost", "A part is missing.", size=0.5), Event("born", "There it is.", "c", None, 0.1)
+    for i, told in enumerate([(), (("", lost), ("red", born), ("blue", born)), (("red", born),)]):
+        answers = [answer(minute(i, key), i) for key in ("red", "blue")]
+        assert claims.publish(summary_of_keys(minute(i), answers, told=told))
+    windows = open_summaries(tmp_path)
+    assert [(row["key"], row["kind"], row["size"]) for row in windows.events().to_pylist()] == [
+        ("", "coverage_lost", 0.5), ("red", "born", 0.1), ("blue", "born", 0.1), ("red", "born", 0.1),
+    ]  # fmt: skip
+    assert windows.events("born").num_rows == 3
+    assert windows.of_keys("blue").events().column("key").to_pylist() == ["", "blue"]
+    later = windows.between("2026-11-21T00:02").events()
+    assert [at.minute for at in later.column("window_start").to_pylist()] == [2]
+    assert windows.latest("red").to_arrow("events").num_rows == 1
+    assert windows.between(end="2026-11-21T00:01").events().num_rows == 0

@@ -12,10 +12,18 @@ from threadpoolctl import threadpool_limits
 from beam_coresets import codec, table_schemas
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.column_order import moved, names_of_each, places_of
+from beam_coresets.points.nearest import nearest
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys, with_identities
-from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
+from beam_coresets.streaming.center_tracking import CenterHistory, Identities, WindowCenters, directions
+from beam_coresets.streaming.events import (
+    CenterMemory,
+    CenterWindow,
+    EventMemory,
+    center_events,
+    window_events,
+)
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.claim_records import place_of
@@ -104,27 +112,35 @@ class _SolveInOrder(beam.DoFn):
     ) -> Iterator[Any]:
         verdict, held = element[1], state.read()
         window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
-        histories = self._from_claims(window) if held is None else _unpacked(held)
+        histories, memory = (self._from_claims(window), EventMemory()) if held is None else _unpacked(held)
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
         claimed = {} if winner is None else self._claimed(window)
-        summaries = []
+        summaries, told, remembered = [], [], dict(memory.centers)
         for key, decision in () if elsewhere else verdict.decisions.items():
             history = histories.get(key) or self._first(key)
             if decision.points and history.dim not in (None, decision.coreset.dim):
                 history = self._first(key)
-            summary, after = self._answer(verdict, key, decision, history)
+            summary, after, found = self._answer(verdict, key, decision, history)
             summaries.append(summary)
             histories[key] = after
+            if found is not None:
+                last = remembered.get(key) or _last(history)
+                events, remembered[key] = center_events(found, last)
+                told += [(key, event) for event in events]
         for key, centers in claimed.items():
             histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
         recent = {key: one for key, one in histories.items() if one.windows and one.windows[-1].end >= horizon}
-        state.write(_packed(recent))
+        rows = [answer.row for summary in summaries for answer in summary.answers]
+        events, of_window = window_events(verdict.end, verdict.revision, rows, memory.window)
+        told = [*(("", event) for event in events), *told]
+        remembered = {key: one for key, one in remembered.items() if key in recent}
+        state.write(_packed(recent, EventMemory(of_window, remembered)))
         if elsewhere:
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
-            yield summary_of_keys(window, summaries, verdict.replica)
+            yield summary_of_keys(window, summaries, verdict.replica, told)
 
     def _from_claims(self, window: Window) -> dict[str, CenterHistory]:
         """What an earlier run has left in the tables: of each key the last centers before the window."""
@@ -143,7 +159,7 @@ class _SolveInOrder(beam.DoFn):
 
     def _answer(
         self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory
-    ) -> tuple[Summary, CenterHistory]:
+    ) -> tuple[Summary, CenterHistory, CenterWindow | None]:
         init = history.start_from(verdict.end)
         k = self._question.sampler.k
         summary = summarize(
@@ -161,10 +177,22 @@ class _SolveInOrder(beam.DoFn):
             verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
         if not found.ids:
-            return summary, history
+            return summary, history, None
         births = {name: born for g in history.windows for name, born in zip(g.ids, g.born.tolist(), strict=True)}
         ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
-        return with_identities(summary, found.ids, found.born, found.split_from, ended), after
+        named = with_identities(summary, found.ids, found.born, found.split_from, ended)
+        return named, after, self._of_events(verdict.end, decision, answer.model.centers, found)
+
+    def _of_events(self, end: float, decision: Decision, centers: Any, found: Identities) -> CenterWindow:
+        coreset, metric = decision.coreset, self._question.metric
+        everyone = zip(found.ids, found.born, found.split_from, strict=True)
+        return CenterWindow(
+            end, found.ids, centers,
+            lambda places: nearest(coreset.points, directions(places, metric))[0],
+            coreset.weights, decision.points,
+            {name: parent for name, since, parent in everyone if since == end},
+            {each.id: each.merged_into for each in found.ended},
+        )  # fmt: skip
 
     def _claimed(self, window: Window | str) -> dict[str, WindowCenters]:
         """The centers of the claimed decision of this window, or of the window of this name, by key."""
@@ -187,6 +215,13 @@ class _SolveInOrder(beam.DoFn):
         return None
 
 
+def _last(history: CenterHistory) -> CenterMemory:
+    """What is remembered where only the centers are known; nothing where they were given to begin with."""
+    if not history.windows or not np.isfinite(history.windows[-1].end):
+        return CenterMemory()
+    return CenterMemory(history.windows[-1].end)
+
+
 def _window_centers(
     end: float, rows: list[dict[str, Any]], z: float, scale: Scale | None, places: Any
 ) -> WindowCenters:
@@ -205,18 +240,20 @@ def _known(born: float | None) -> float | None:
     return None if born is None or np.isnan(born) else born
 
 
-def _packed(histories: Mapping[str, CenterHistory]) -> bytes:
+def _packed(histories: Mapping[str, CenterHistory], memory: EventMemory) -> bytes:
     bodies = [history.to_bytes() for history in histories.values()]
-    head = codec.pack("Lineages", {"keys": list(histories), "lengths": [len(body) for body in bodies]}, {})
+    events, arrays = memory.packed()
+    fields = {"keys": list(histories), "lengths": [len(body) for body in bodies], "events": events}
+    head = codec.pack("Lineages", fields, arrays)
     return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
 
 
 @codec.decoder("Lineages")
-def _unpacked(data: bytes) -> dict[str, CenterHistory]:
+def _unpacked(data: bytes) -> tuple[dict[str, CenterHistory], EventMemory]:
     at = 8 + int.from_bytes(data[:8], "little")
-    fields, _ = codec.unpack(data[8:at], "Lineages")
+    fields, arrays = codec.unpack(data[8:at], "Lineages")
     out = {}
     for key, length in zip(fields["keys"], fields["lengths"], strict=True):
         out[key] = CenterHistory.from_bytes(data[at : at + length])
         at += length
-    return out
+    return out, EventMemory.unpacked(fields.get("events"), arrays)

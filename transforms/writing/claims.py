@@ -25,7 +25,7 @@ from beam_coresets.summaries.claim_records import CLAIM_VERSION, as_claimed, dig
 from beam_coresets.transforms.writing import atomic_files
 
 ORDER = ("coreset", "centers", "summaries")
-FULL_ORDER = ("candidates", "outliers", *ORDER)
+FULL_ORDER = ("candidates", "outliers", "events", *ORDER)
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 
 
@@ -121,6 +121,14 @@ class Claims:
             raise ValueError(f"{table}: must hold what runs have claimed, got {path!r} without a claim")
         return as_claimed(atomic_files.read(path), claim["files"][table], path, table)
 
+    def tables_of(self, window: Window | str) -> list[str]:
+        """The tables that a claimed window has files of.
+
+        Raises:
+          ValueError: it is not decided.
+        """
+        return list(self._claimed(window)["files"])
+
     def form_of(self, window: Window | str) -> str:
         """The format of a claimed window's files.
 
@@ -171,6 +179,14 @@ class Claims:
         """Notes down that the world has been told."""
         atomic_files.create_exclusively(self._path(".claims", f"{window.name}.announced"), b"")
 
+    def posted(self, window: Window) -> bool:
+        """Whether the claimed decision's events have been posted."""
+        return bool(FileSystems.exists(self._path(".claims", f"{window.name}.posted")))
+
+    def mark_posted(self, window: Window) -> None:
+        """Notes down that the events have been posted."""
+        atomic_files.create_exclusively(self._path(".claims", f"{window.name}.posted"), b"")
+
     def _path(self, *parts: str) -> str:
         return str(FileSystems.join(self.output, *parts))
 
@@ -195,7 +211,8 @@ class Claims:
     def _staked(self, summary: Summary) -> tuple[dict[str, Any], bool]:
         """The claim of the window, this attempt's or that of whoever was faster; and which of the two."""
         window = summary.window
-        data = {name: tables.encode(summary.table(name), self.form) for name in self.wanted}
+        there = [name for name in self.wanted if name != "events" or summary.told]  # mostly there is nothing to tell
+        data = {name: tables.encode(summary.table(name), self.form) for name in there}
         files = {
             name: {
                 "path": "/".join(part for part in (name, window.folder, f"{window.name}.{self.form}") if part),
@@ -237,9 +254,9 @@ class Claims:
         atomic_files.remove_folder(self._path(".staging", claim["window"]))
 
 
-def order_of(weak: bool, outliers: bool) -> tuple[str, ...]:
+def order_of(weak: bool, outliers: bool, events: bool = False) -> tuple[str, ...]:
     """The tables that are written, in their order."""
-    more = {"candidates": weak, "outliers": outliers}
+    more = {"candidates": weak, "outliers": outliers, "events": events}
     return tuple(name for name in FULL_ORDER if more.get(name, True))
 
 

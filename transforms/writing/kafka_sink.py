@@ -14,7 +14,7 @@ from beam_coresets import tables, values
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import Claims
 
-ANNOUNCED_TABLES = ("centers", "summaries")  # in this order: who sees a summary has its centers
+ANNOUNCED_TABLES = ("centers", "events", "summaries")  # in this order: who sees a summary has its centers
 ENCODINGS: Mapping[str, Callable[[pa.Table], Iterator[bytes]]] = {
     "json": tables.json_lines,
     "avro": tables.avro_messages,
@@ -26,10 +26,11 @@ _MEANT = {"acks": ("all", "-1"), "enable.idempotence": ("true",)}
 @beam.typehints.with_input_types(Window)
 @beam.typehints.with_output_types(Window)
 class WriteToKafka(beam.PTransform):
-    """Decided Windows -> those announced: a message a row of `summaries` and `centers`, of the claimed decision only.
+    """Decided Windows -> those announced: a message a row of `summaries`, `centers` and `events`.
 
     What is announced is read from the tables, so that a window decided or announced twice gets the same messages twice,
-    never others. That all was delivered is noted down beside the claim; until then whoever comes by announces it again.
+    never others, and those of claimed decisions only. That all was delivered is noted down beside the claim; until then
+    whoever comes by announces it again.
     A message's key is the JSON array [window_start, window_end, key], its header `table` says which table it is a row
     of, its value is the row. `evidence` is left out: it may be larger than a broker takes.
 
@@ -65,7 +66,7 @@ class WriteToKafka(beam.PTransform):
             raise ValueError(f"output_topic: must be the name of a topic, got {topic!r}")
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding: must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
-        missing = sorted(set(ANNOUNCED_TABLES) - set(claims.wanted))
+        missing = sorted({"centers", "summaries"} - set(claims.wanted))
         if missing:
             raise ValueError(f"output_topic: must have summaries and centers among the tables, got no {missing[0]}")
         self._announce = _Announce(claims, {**config, **_NEEDED}, topic, encoding)
@@ -121,7 +122,8 @@ class _Announce(beam.DoFn):
         if window.name in self._windows or self._claims.announced(window):
             return
         self._windows[window.name] = window
-        for table in ANNOUNCED_TABLES:
+        there = self._claims.tables_of(window)
+        for table in (name for name in ANNOUNCED_TABLES if name in there):
             rows = self._claims.read(window, table)
             if "evidence" in rows.column_names:
                 rows = rows.drop_columns(["evidence"])
