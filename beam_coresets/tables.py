@@ -16,6 +16,7 @@ from beam_coresets import __version__, bounded, values
 from beam_coresets.table_schemas import INSTANT, SCHEMA_VERSION, TIMES
 
 TABLE_FORMATS = ("parquet", "avro", "jsonl")
+MANY_ROWS = 1_000
 ROW_GROUP = 65_536  # rows of a Parquet file with statistics of their own
 _WRITTEN_BY = {"schema_version": str(SCHEMA_VERSION), "beam_coresets": __version__}
 
@@ -28,7 +29,12 @@ def encode(table: pa.Table, form: str) -> bytes:
     """
     out = io.BytesIO()
     if form == "parquet":
-        pq.write_table(table.replace_schema_metadata(_WRITTEN_BY), out, compression="zstd", row_group_size=ROW_GROUP)
+        repeated = [f.name for f in table.schema if pa.types.is_string(f.type)]
+        codec = "zstd" if len(table) >= MANY_ROWS else "snappy"  # which a column of a few rows is opened faster with
+        pq.write_table(
+            table.replace_schema_metadata(_WRITTEN_BY), out, compression=codec, use_dictionary=repeated,
+            row_group_size=ROW_GROUP,
+        )  # fmt: skip
     elif form == "avro":
         fastavro.writer(
             out, avro_schema(table.schema), _portable_rows(table), "deflate", metadata=_WRITTEN_BY,
