@@ -162,10 +162,9 @@ def sums(folder, rows, weight=None, missing=False):
         own = [c for c in tables["centers"] if c["index"] is not None and _place(c) == _place(row)]
         if len(own) != row["centers"]:
             return f"{len(own)} centers, said to be {row['centers']}"
-        if row["summary"] == "coreset" and not math.isclose(
-            sum(c["weight"] for c in own), row["total_weight"], rel_tol=1e-6, abs_tol=1e-9
-        ):
-            return f"centers weigh {sum(c['weight'] for c in own)} of {row['total_weight']}"
+        weight = sum(c["weight"] for c in own) + (row["outliers"] or 0.0)
+        if row["summary"] == "coreset" and not math.isclose(weight, row["total_weight"], rel_tol=1e-6, abs_tol=1e-9):
+            return f"centers and outliers weigh {weight} of {row['total_weight']}"
     return ""
 
 

@@ -100,6 +100,7 @@ def _of_files(data):
         "pca": setting(("--summary=pca",), ("--r=1",), ("--k=1",), explain=()),
         "local": setting(("--summary=local_centers",), ("--z=1",), explain=()),
         "flats": setting(("--r=1",), explain=()),
+        "outliers": setting(("--outliers=3",), explain=()),
         "vectors": vectors._replace(given={n: w for n, w in vectors.given.items() if n != "columns"}),
     }
 
@@ -168,6 +169,7 @@ def _of_streams(data):
         "topic": setting(sizes, *topic),
         "keys": setting(sizes, *topic, ("--key-column=g",), ("--output-topic=out",)),
         "weak": setting(sizes, *topic, ("--weak",)),
+        "outliers": setting(sizes, *topic, ("--outliers=3",)),
         "files": setting(ROWS, (f"--input={data}/points.csv",), ("--columns=x,y",)),
     }
 

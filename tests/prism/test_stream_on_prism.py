@@ -57,6 +57,19 @@ def test_sliding_windows_have_every_point_of_their_length(on_prism, tmp_path):
         assert row["total_weight"] == pytest.approx(between(made, row["window_start"], row["window_end"]), rel=1e-9)
 
 
+def test_the_worst_hundredth_is_left_out_and_named(on_prism, tmp_path):
+    rows = rows_of(on_prism, tmp_path / "out", 2, "--window=5s", "--outliers=1%")
+    made = written(beginning(rows), rows[-1]["window_end"])
+    gone = rows_in(tmp_path / "out", "outliers")
+    for row in rows:
+        assert row["total_weight"] == pytest.approx(between(made, row["window_start"], row["window_end"]), rel=1e-9)
+        assert row["outliers"] == pytest.approx(0.01 * row["total_weight"])
+        mine = [each for each in gone if each["window_end"] == row["window_end"]]
+        assert sum(each["weight"] for each in mine) == pytest.approx(row["outliers"])
+        beyond = sum(each["weight"] for each in mine if each["cost"] >= row["threshold"])
+        assert beyond > 0.8 * row["outliers"]  # the threshold may lie at a gap of the costs near by
+
+
 def test_a_running_summary_forgets_half_in_its_half_life(on_prism, tmp_path):
     rows = rows_of(on_prism, tmp_path / "out", 4, "--window=global/5s", "--half_life=10s")
     made, weight = written(beginning(rows), rows[-1]["window_end"]), 0.0
