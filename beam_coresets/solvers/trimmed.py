@@ -106,8 +106,9 @@ class TrimmedCenters(Model):
         return point_costs(sample.points, self.centers, self.z, self.metric)
 
     def totals(self, sample: Coreset, index: Array, cost: Array) -> tuple[Array, Array]:
-        """The clusters' weights and costs, (k,) each, without the outliers."""
+        """The clusters' weights and costs, (k,) each, without the outliers; what costs nothing is none."""
         k, kept = len(self.centers), kept_weights(cost, sample.weights, self.left_out)[0]
+        kept = np.where(cost > 0, kept, sample.weights)
         return np.bincount(index, kept, k), np.bincount(index, kept * np.minimum(cost, self.threshold), k)
 
     def outliers(self, sample: Coreset) -> tuple[Array, Array, Array, Array]:

@@ -109,6 +109,19 @@ def test_under_the_cosine_metric():
     assert found.cost == pytest.approx(solve_centers(points[:200], np.ones(200), 2, metric="cosine").cost, rel=1e-5)
 
 
+def test_points_on_centers_are_no_outliers_however_much_is_to_be_left_out():
+    """Three of ten points cost something and half of the weight is to go: the three go, and seven stay."""
+    points = np.repeat([[0.0], [10.0]], 5, axis=0) + np.array([0.0, 0, 0, 1, 2, 0, 0, 0, 0, 3])[:, None]
+    sample = Coreset(points, np.ones(10), np.ones(10), np.arange(10, dtype=np.uint64))
+    model = TrimmedCenters.of(sample, np.array([[0.0], [10.0]]), 5.0, 2.0, "euclidean")
+    rows, gone, _, _ = model.outliers(sample)
+    assert sorted(rows.tolist()) == [3, 4, 9]
+    weight, cost = model.totals(sample, *model.clusters(sample))
+    assert weight.tolist() == [3, 4]
+    assert weight.sum() + gone.sum() == 10
+    assert cost.tolist() == [0, 0]
+
+
 def test_seeding_passes_by_far_points():
     n = 2000
     points, _ = with_far_rows(9, n, 100, 1e5)
