@@ -187,15 +187,15 @@ def label_numbers(block: PointBlock, labels: tuple[str, ...]) -> Array:
     return np.array([number[name] for name in names], np.int64)[code]
 
 
-def label_codes(extras: Any) -> tuple[list[str], Array]:
-    """The labels in the column `group` of a pyarrow Table, and each row's place (n,) int64 among them.
+def label_codes(extras: Any, name: str = "group") -> tuple[list[str], Array]:
+    """The labels in a column of a pyarrow Table, and each row's place (n,) int64 among them.
 
     Raises:
       ValueError: there is no such column.
     """
-    if extras is None or "group" not in extras.column_names:
+    if extras is None or name not in extras.column_names:
         raise ValueError("group: must be known of every row, got rows without labels")
-    column = extras.column("group").combine_chunks().dictionary_encode()
+    column = extras.column(name).combine_chunks().dictionary_encode()
     return column.dictionary.to_pylist(), column.indices.to_numpy(zero_copy_only=False).astype(np.int64)
 
 

@@ -128,7 +128,7 @@ def test_all_rows_keep_to_the_constraint(run, tmp_path, text):
     centers = constrained(output, tmp_path / "constrained", text)
     assert assign(source, centers, tmp_path / "to", "--id_column", "row", "--group_column", "sex") == 0
     rows = sorted(rows_in(tmp_path / "to", "assigned"), key=lambda row: int(row["id"]))
-    cluster, label = np.array([r["cluster"] for r in rows]), np.array([r["group"] for r in rows])
+    cluster, label = np.array([r["cluster"] for r in rows]), np.array([r["group_label"] for r in rows])
     assert len(rows) == N
     bounds = told(tmp_path / "to", "bounds.csv")
     assert max(float(bound["violation"]) for bound in bounds) <= CONSTRAINTS[text] + 1e-9

@@ -43,7 +43,7 @@ def test_with_labels_their_totals_are_exact(source, tmp_path):
                  "--columns", "x0,x1,x2", "--group_column", "sex"]) == 0  # fmt: skip
     assigned = rows_in(tmp_path / "rows", "assigned")
     for cluster in range(4):
-        share = np.mean([row["group"] == "f" for row in assigned if row["cluster"] == cluster])
+        share = np.mean([row["group_label"] == "f" for row in assigned if row["cluster"] == cluster])
         assert 0.415 <= share <= 0.455
 
 

@@ -45,8 +45,8 @@ class AssignedRows:
     """A block's rows with their clusters.
 
     Attributes:
-      table: pyarrow Table with `id` (the user's, else file#row), `cluster`, `distance`, the label as `group` if there
-        is one, and kept columns.
+      table: pyarrow Table with `id` (the user's, else file#row), `cluster`, `distance`, the label as `group_label`
+        if there is one, and kept columns.
       span: where the block was read.
       weights: (n,) float64.
     """
@@ -126,7 +126,7 @@ def assigned(block: PointBlock, clusters: Membership, names: Mapping[int, str]) 
         "cluster": pa.array(index, pa.int64()),
         "distance": pa.array(distance, pa.float64()),
     }
-    columns |= {name: extras.column(name) for name in own if name != "id"}
+    columns |= {"group_label" if name == "group" else name: extras.column(name) for name in own if name != "id"}
     return AssignedRows(pa.table(columns), block.span, block.weights)
 
 
@@ -161,7 +161,7 @@ class SizesOfClusters(beam.CombineFn):
     def add_input(self, total: dict[str, Array], rows: AssignedRows) -> dict[str, Array]:
         index = rows.table.column("cluster").to_numpy()
         cost = rows.weights * rows.table.column("distance").to_numpy() ** self._power
-        names, label = label_codes(rows.table) if self._labelled else ([""], np.zeros(len(index), np.int64))
+        names, label = label_codes(rows.table, "group_label") if self._labelled else ([""], np.zeros(len(index), np.int64))
         cell, size = label * self._k + index, len(names) * self._k
         counts = np.stack([np.bincount(cell, weights, size) for weights in (rows.weights, None, cost)])
         own = {name: counts.reshape(3, len(names), self._k)[:, i] for i, name in enumerate(names)}

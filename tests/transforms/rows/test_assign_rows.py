@@ -44,12 +44,12 @@ def test_rows_have_the_nearest_center_and_what_they_came_with(z, metric):
     blocks = parts_of(clusters(N))
     points, ids = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("points", "ids"))
     table, result = assigned(list(labelled(blocks)), CENTERS, z, metric)
-    assert table.column_names == ["id", "cluster", "distance", "group", "kept"]
+    assert table.column_names == ["id", "cluster", "distance", "group_label", "kept"]
     assert sorted(table.column("kept").to_pylist()) == sorted(ids.tolist())
     by_id = dict(zip(ids.tolist(), zip(*nearest_numpy(points, CENTERS), strict=True), strict=True))
     for row in table.to_pylist():
         cluster, away = by_id[row["kept"]]
-        assert (row["id"], row["group"], row["cluster"]) == (f"row {row['kept']}", "ab"[row["kept"] % 2], cluster)
+        assert (row["id"], row["group_label"], row["cluster"]) == (f"row {row['kept']}", "ab"[row["kept"] % 2], cluster)
         assert row["distance"] == pytest.approx(away / 2 if metric == "cosine" else away**0.5, rel=1e-5)
     assert counters(result)["rows_assigned"] == N
 
@@ -58,7 +58,7 @@ def test_prices_and_labels_by_way_of_beam():
     """Of label "b" nobody wants the second cluster."""
     prices = np.array([[0.0, 0, 0, 0], [0, 1e9, 0, 0]])
     table, _ = assigned(list(labelled(parts_of(clusters(N)))), Priced(CENTERS, prices, ("a", "b")))
-    cluster, label = table.column("cluster").to_numpy(), np.array(table.column("group").to_pylist())
+    cluster, label = table.column("cluster").to_numpy(), np.array(table.column("group_label").to_pylist())
     assert not (cluster[label == "b"] == 1).any()
     assert (cluster[label == "a"] == 1).any()
 
@@ -94,7 +94,7 @@ def test_sizes_are_those_of_the_rows():
     expected = np.zeros((2, 3, 4))
     for rows in held["rows"]:
         for row, weight in zip(rows.table.to_pylist(), rows.weights, strict=True):
-            own = expected["ab".index(row["group"]), :, row["cluster"]]
+            own = expected["ab".index(row["group_label"]), :, row["cluster"]]
             own += [weight, 1, weight * row["distance"]]
     assert held["by label"][0]["a"] == pytest.approx(expected[0])
     assert held["by label"][0]["b"] == pytest.approx(expected[1])
