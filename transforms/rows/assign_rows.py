@@ -161,7 +161,9 @@ class SizesOfClusters(beam.CombineFn):
     def add_input(self, total: dict[str, Array], rows: AssignedRows) -> dict[str, Array]:
         index = rows.table.column("cluster").to_numpy()
         cost = rows.weights * rows.table.column("distance").to_numpy() ** self._power
-        names, label = label_codes(rows.table, "group_label") if self._labelled else ([""], np.zeros(len(index), np.int64))
+        names, label = [""], np.zeros(len(index), np.int64)
+        if self._labelled:
+            names, label = label_codes(rows.table, "group_label")
         cell, size = label * self._k + index, len(names) * self._k
         counts = np.stack([np.bincount(cell, weights, size) for weights in (rows.weights, None, cost)])
         own = {name: counts.reshape(3, len(names), self._k)[:, i] for i, name in enumerate(names)}
