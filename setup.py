@@ -20,10 +20,12 @@ KAFKA = ["confluent-kafka>=2.3"]
 GCP = ["apache-beam[gcp]"]
 AWS = ["apache-beam[aws]"]
 YAML = ["apache-beam[yaml]"]
+ICEBERG = ["pyiceberg[pyarrow]>=0.9"]
 TEST = [
     "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "psutil>=5.9.6", "scikit-learn>=1.4",
     "setuptools>=70.1",  # builds the wheel that a test looks into
     "duckdb>=1.1", "pandas>=2.0", "polars>=1.0",  # read the tables as analysts do
+    "pyiceberg[sql-sqlite]>=0.9",
     *KAFKA, *YAML,
 ]  # fmt: skip
 LINT = ["ruff>=0.8", "mypy>=1.13"]
@@ -56,8 +58,8 @@ setup(
         "shtab>=1.6",
     ],
     extras_require={
-        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "test": TEST, "lint": LINT, "plots": PLOTS,
-        "templates": TEMPLATES,
+        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "iceberg": ICEBERG, "test": TEST, "lint": LINT,
+        "plots": PLOTS, "templates": TEMPLATES,
         "dev": TEST + LINT,
     },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},

@@ -14,6 +14,7 @@ WORDS = {
     "solve": "a coreset -> centers for another k, z or constraint, without the data",
     "compare": "two windows, periods or folders -> what has changed, with error bars, and which rows are behind it",
     "assign": "rows and centers -> rows with their cluster and distance",
+    "register": "an output folder -> its files in Iceberg tables",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }
 

@@ -49,6 +49,7 @@ BEAM_MAY_IMPORT = {  # of Beam's side: these, and any package of the core
     "transforms.streams.brokers": "transforms.streams.messages transforms.streams transforms.reading transforms.base",
     "transforms.streams.folder": "transforms.streams transforms.reading.finding transforms.reading transforms.base",
     "transforms.writing": "transforms.base",
+    "transforms.iceberg": "transforms.writing transforms.base",
     "transforms.shards": "transforms.streams transforms.reading transforms.base",
     "transforms.coordinator": "transforms.writing transforms.base",
     "transforms.rows": "transforms.writing transforms.reading transforms.base",

@@ -18,6 +18,7 @@ KINDS = {
     "solve": "solve:SolveOptions",
     "compare": "compare:CompareOptions",
     "assign": "assign:AssignOptions",
+    "register": "register:RegisterOptions",
     "verify": "verify:VerifyOptions",
 }
 

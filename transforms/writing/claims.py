@@ -129,6 +129,17 @@ class Claims:
         """
         return list(self._claimed(window)["files"])
 
+    def settled(self, window: Window | str) -> dict[str, Any]:
+        """The claim of a decided window, whose files are in their places: its `form`, `digest`, and of each of `files`
+        `path` (from the folder on), `digest` and `size`.
+
+        Raises:
+          ValueError: it is not decided.
+        """
+        claim = self._claimed(window)
+        self._finish(claim)
+        return claim
+
     def form_of(self, window: Window | str) -> str:
         """The format of a claimed window's files.
 

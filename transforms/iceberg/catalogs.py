@@ -1,0 +1,125 @@
+"""Which Iceberg catalog is meant, and what may be said of it: no message holds a password."""
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from beam_coresets.transforms.writing import atomic_files
+
+_PAIR = re.compile(r"[\w.-]+=")
+_SECRET = re.compile(r"password|secret|token|credential|key|sas", re.I)
+_IN_URIS = (
+    (re.compile(r"(://[^/@\s:]*:)[^/@\s]*@"), r"\1***@"),
+    (re.compile(r"([?&;](?:password|pwd|secret|token|sig)=)[^&;\s]*", re.I), r"\1***"),
+)
+
+
+class CatalogError(RuntimeError):
+    """A catalog that does not answer, or takes no commit. The message is a line and holds no password."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CatalogSettings:
+    """An Iceberg catalog: its name, and pyiceberg's properties for it, which may hold passwords and are never shown."""
+
+    name: str
+    properties: Mapping[str, str] = dataclasses.field(repr=False)
+
+    def open(self) -> Any:
+        """The catalog.
+
+        Raises:
+          ValueError: properties that make no catalog.
+          CatalogError: it does not answer.
+        """
+        from pyiceberg.catalog import load_catalog
+        from pyiceberg.exceptions import NotInstalledError
+
+        with self.asked():
+            try:
+                return load_catalog(self.name, **self.properties)
+            except (ValueError, NotInstalledError, ImportError) as error:
+                raise ValueError(f"catalog: must have the properties of a catalog, got {self.said(error)}") from None
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """Within it whatever a catalog's client raises is a CatalogError; a ValueError stays one.
+
+        Raises:
+          CatalogError: the catalog does not answer.
+        """
+        try:
+            yield
+        except (ValueError, CatalogError):
+            raise
+        except Exception as error:  # each kind of catalog has errors of its own
+            raise CatalogError(f"catalog: must answer, got {self.said(error)} from {self.name!r}") from None
+
+    def said(self, error: BaseException) -> str:
+        """The first line of what an error says, without what is secret."""
+        text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        for name, value in self.properties.items():
+            if _SECRET.search(name) and value:
+                text = text.replace(value, "***")
+        for pattern, shown in _IN_URIS:
+            text = pattern.sub(shown, text)
+        return text[:300]
+
+
+def catalog_settings(words: Sequence[str]) -> CatalogSettings:
+    """The catalog that an option names, as this machine knows it: workers elsewhere need no file of settings.
+
+    Args:
+      words: a name that pyiceberg's settings have (`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__...`), a URI, a `.json`
+        file of pyiceberg's properties, or the properties themselves, NAME=VALUE each, several with commas between
+        them. A property `name` is the catalog's name.
+
+    Raises:
+      ValueError: none that is known, or pyiceberg is not installed.
+    """
+    require_pyiceberg()
+    pairs = [pair for word in words for pair in re.split(rf",(?={_PAIR.pattern})", word)]
+    if all(_PAIR.match(pair) for pair in pairs):
+        found = dict(pair.split("=", 1) for pair in pairs)
+    elif len(words) != 1:
+        raise ValueError(f"catalog: must be one name, URI or file, or NAME=VALUE pairs, got {len(words)} words")
+    elif words[0].endswith(".json"):
+        found = _of_file(words[0])
+    elif "://" in words[0]:
+        found = {"uri": words[0]}
+    else:
+        found = _of_pyiceberg(words[0])
+    name = found.pop("name", "default")
+    return CatalogSettings(name, found)
+
+
+def require_pyiceberg() -> None:
+    """Raises ValueError where pyiceberg is not installed."""
+    try:
+        import pyiceberg.catalog  # noqa: F401
+    except ImportError as error:
+        raise ValueError("catalog: must have the extra (pip install 'beam-coresets[iceberg]'), got none") from error
+
+
+def _of_file(path: str) -> dict[str, str]:
+    try:
+        held = json.loads(atomic_files.read(path))
+        return {str(name): str(value) for name, value in held.items()}
+    except (OSError, ValueError, AttributeError):  # the content is nobody's business
+        raise ValueError(f"catalog: must be a JSON file with an object of properties, got {path!r}") from None
+
+
+def _of_pyiceberg(name: str) -> dict[str, str]:
+    from pyiceberg.utils.config import Config
+
+    config = Config()
+    held = config.get_catalog_config(name)
+    if held is None:
+        known = ", ".join(sorted(config.config.get("catalog") or ())) or "none"
+        raise ValueError(
+            f"catalog: must be one that pyiceberg's settings name ({known}), a URI, NAME=VALUE pairs or a .json file, "
+            f"got {name!r}"
+        )
+    return {"name": name, **{key: str(value) for key, value in held.items()}}
