@@ -19,6 +19,7 @@ from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console import live, options, show
 from beam_coresets.pipelines.console.stream_options import (
     StreamOptions,
+    iceberg_of,
     init_of,
     kafka_config,
     pubsub_of,
@@ -36,8 +37,10 @@ from beam_coresets.pipelines.results_folder.stream_folder import require_same_st
 from beam_coresets.pipelines.running import ending, launch, runners
 from beam_coresets.points.column_order import places_of
 from beam_coresets.points.scale import Scale
+from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.coordinator.replicas import ApartFromSolving
+from beam_coresets.transforms.iceberg.register_windows import RegisterWindows, attempt
 from beam_coresets.transforms.streams.brokers.pubsub import BLOCKS, DEAD_LETTERS, KEY_COLUMN
 from beam_coresets.transforms.streams.source import names_of, notes_of
 from beam_coresets.transforms.summarize_stream import StreamSummaries, SummarizeStream, SummarizeUnbounded
@@ -51,6 +54,7 @@ from beam_coresets.transforms.writing.write_by_time import WriteByTime
 
 _LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
+REGISTER_SECONDS = 4.0  # at the end: a signal ends the command within 8
 PRISM_POLL = 1.0  # on Prism one bundle after another: a long one would hold all others up
 
 
@@ -92,7 +96,10 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
         if known.detach:
             console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
             return 0
-        return follow(pipeline, claims, known, console)
+        try:
+            return follow(pipeline, claims, known, console)
+        finally:
+            _register_rest(claims, known, console)
 
 
 def build(
@@ -125,12 +132,35 @@ def build(
         config = {"bootstrap.servers": known.bootstrap_servers, **config}
         _ = windows | "Announce" >> WriteToKafka(write.claims, config, known.output_topic)
         require_topic(config, known.output_topic)
+    _register(pipeline, known, write.claims, written.windows)
     _ = result.late | "Write late" >> WriteByTime(known.output, "late", table_schemas.LATE_ROWS, known.format)
     if known.pubsub_subscription:  # readers of parts write theirs with their windows
         _ = result.dead_letters | "Write dead_letters" >> WriteByTime(
             known.output, "dead_letters", table_schemas.DEAD_LETTERS, known.format
         )
     return pipeline
+
+
+def _register(pipeline: beam.Pipeline, known: StreamOptions, claims: Claims, windows: Any) -> None:
+    """Decided windows go to Iceberg tables, if they are to; those that earlier runs have left at once."""
+    settings = iceberg_of(known)
+    if settings is not None:
+        begun = pipeline | "Begun" >> beam.Create([(0, Window())])
+        _ = (
+            (windows, begun)
+            | "Decided or begun" >> beam.Flatten()
+            | "Iceberg" >> RegisterWindows(claims, settings, str(known.iceberg_table))
+        )
+
+
+def _register_rest(claims: Claims, known: StreamOptions, console: Console) -> None:
+    """What no commit has had time for goes to the Iceberg tables; what can't is left to the next run, or `register`."""
+    settings = iceberg_of(known)
+    if settings is not None:
+        _, why = attempt(claims, settings, str(known.iceberg_table), patience=REGISTER_SECONDS)
+        if why:
+            console.print(f"[yellow]warning:[/] iceberg: windows wait for the next run or register: {escape(why)}",
+                          highlight=False, soft_wrap=True)  # fmt: skip
 
 
 def _summarized(

@@ -21,6 +21,8 @@ from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.times import iso, length_of_time
+from beam_coresets.transforms.iceberg.catalogs import CatalogSettings, catalog_settings
+from beam_coresets.transforms.iceberg.registering import require_prefix
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.brokers.pubsub import ReadPubSub
 from beam_coresets.transforms.streams.folder.source import Folder
@@ -109,6 +111,14 @@ class StreamOptions(RunnerOptions, StreamParameters, SourceOptions, JobOptions):
     output_config: str | None = declare(
         None, "file of settings for its producer (default: --kafka-config)", group="centers and results"
     )
+    iceberg_table: str | None = declare(
+        None, "NAMESPACE.NAME: decided windows go to the Iceberg tables NAMESPACE.NAME_summaries, ... as well",
+        group="centers and results",
+    )  # fmt: skip
+    iceberg_catalog: tuple[str, ...] = declare(
+        (), "of ~/.pyiceberg.yaml, a URI, a .json file of pyiceberg's properties, or NAME=VALUE ...",
+        group="centers and results", several=True,
+    )  # fmt: skip
     coordinator_replicas: int | None = declare(
         None, "coordinators of each window, on different workers (default: 1, on clusters 2)", group="running"
     )
@@ -160,6 +170,23 @@ def source_of(known: StreamOptions) -> Source:
             max_ahead=known.max_ahead, max_behind=known.max_behind,
         )  # fmt: skip
     return _kafka(known, columns)
+
+
+def iceberg_of(known: StreamOptions) -> CatalogSettings | None:
+    """The catalog of the Iceberg tables; None without them.
+
+    Raises:
+      ValueError: one option without the other, no such catalog, or tables that are not Parquet.
+    """
+    if not known.iceberg_table and not known.iceberg_catalog:
+        return None
+    for one, other in (("iceberg_table", "iceberg_catalog"), ("iceberg_catalog", "iceberg_table")):
+        if not getattr(known, one):
+            raise ValueError(f"{one}: must be given with {other}, got nothing")
+    if known.format != "parquet":
+        raise ValueError(f"format: must be parquet with --iceberg-table, got {known.format}")
+    require_prefix(known.iceberg_table or "", "iceberg_table")
+    return catalog_settings(known.iceberg_catalog, "iceberg_catalog")
 
 
 def kafka_config(path: str | None, option: str = "kafka_config") -> dict[str, str]:

@@ -68,50 +68,51 @@ class CatalogSettings:
         return text[:300]
 
 
-def catalog_settings(words: Sequence[str]) -> CatalogSettings:
+def catalog_settings(words: Sequence[str], option: str = "catalog") -> CatalogSettings:
     """The catalog that an option names, as this machine knows it: workers elsewhere need no file of settings.
 
     Args:
       words: a name that pyiceberg's settings have (`~/.pyiceberg.yaml`, `PYICEBERG_CATALOG__...`), a URI, a `.json`
         file of pyiceberg's properties, or the properties themselves, NAME=VALUE each, several with commas between
         them. A property `name` is the catalog's name.
+      option: what it is called, for messages.
 
     Raises:
       ValueError: none that is known, or pyiceberg is not installed.
     """
-    require_pyiceberg()
+    require_pyiceberg(option)
     pairs = [pair for word in words for pair in re.split(rf",(?={_PAIR.pattern})", word)]
     if all(_PAIR.match(pair) for pair in pairs):
         found = dict(pair.split("=", 1) for pair in pairs)
     elif len(words) != 1:
-        raise ValueError(f"catalog: must be one name, URI or file, or NAME=VALUE pairs, got {len(words)} words")
+        raise ValueError(f"{option}: must be one name, URI or file, or NAME=VALUE pairs, got {len(words)} words")
     elif words[0].endswith(".json"):
-        found = _of_file(words[0])
+        found = _of_file(words[0], option)
     elif "://" in words[0]:
         found = {"uri": words[0]}
     else:
-        found = _of_pyiceberg(words[0])
+        found = _of_pyiceberg(words[0], option)
     name = found.pop("name", "default")
     return CatalogSettings(name, found)
 
 
-def require_pyiceberg() -> None:
+def require_pyiceberg(option: str) -> None:
     """Raises ValueError where pyiceberg is not installed."""
     try:
         import pyiceberg.catalog  # noqa: F401
     except ImportError as error:
-        raise ValueError("catalog: must have the extra (pip install 'beam-coresets[iceberg]'), got none") from error
+        raise ValueError(f"{option}: must have the extra (pip install 'beam-coresets[iceberg]'), got none") from error
 
 
-def _of_file(path: str) -> dict[str, str]:
+def _of_file(path: str, option: str) -> dict[str, str]:
     try:
         held = json.loads(atomic_files.read(path))
         return {str(name): str(value) for name, value in held.items()}
     except (OSError, ValueError, AttributeError):  # the content is nobody's business
-        raise ValueError(f"catalog: must be a JSON file with an object of properties, got {path!r}") from None
+        raise ValueError(f"{option}: must be a JSON file with an object of properties, got {path!r}") from None
 
 
-def _of_pyiceberg(name: str) -> dict[str, str]:
+def _of_pyiceberg(name: str, option: str) -> dict[str, str]:
     from pyiceberg.utils.config import Config
 
     config = Config()
@@ -119,7 +120,7 @@ def _of_pyiceberg(name: str) -> dict[str, str]:
     if held is None:
         known = ", ".join(sorted(config.config.get("catalog") or ())) or "none"
         raise ValueError(
-            f"catalog: must be one that pyiceberg's settings name ({known}), a URI, NAME=VALUE pairs or a .json file, "
+            f"{option}: must be one that pyiceberg's settings name ({known}), a URI, NAME=VALUE pairs or a .json file, "
             f"got {name!r}"
         )
     return {"name": name, **{key: str(value) for key, value in held.items()}}

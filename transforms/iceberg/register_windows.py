@@ -1,4 +1,4 @@
-"""RegisterWindows: the claimed files of a stream in Iceberg tables, from one place and without holding the stream up."""
+"""RegisterWindows: a stream's claimed files in Iceberg tables, from one place and without holding the stream up."""
 import logging
 import threading
 import time

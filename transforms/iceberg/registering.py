@@ -57,14 +57,14 @@ class _File(NamedTuple):
     rows: int
 
 
-def require_prefix(prefix: str) -> str:
-    """Checks a table's name, NAMESPACE.NAME.
+def require_prefix(prefix: str, option: str = "table") -> str:
+    """Checks a table's name, NAMESPACE.NAME; `option` is what it is called, for messages.
 
     Raises:
       ValueError: it is none.
     """
     if not re.fullmatch(r"\w[\w-]*(?:\.\w[\w-]*)+", prefix):
-        raise ValueError(f"table: must be NAMESPACE.NAME, got {prefix!r}")
+        raise ValueError(f"{option}: must be NAMESPACE.NAME, got {prefix!r}")
     return prefix
 
 
@@ -92,7 +92,8 @@ def register(claims: Claims, settings: CatalogSettings, prefix: str, look: bool 
               for name in FULL_ORDER}  # fmt: skip
     noted = tables["summaries"].noted()
     missing = [name for name in names if name not in noted]
-    done, files, refused = 0, 0, {}
+    done, files = 0, 0
+    refused: dict[str, str] = {}
     for start in range(0, len(missing), BATCH):
         batch = {name: _files_of(claims, name) for name in missing[start : start + BATCH]}
         for table in FULL_ORDER:
@@ -107,7 +108,9 @@ def register(claims: Claims, settings: CatalogSettings, prefix: str, look: bool 
 class _IcebergTable:
     """One Iceberg table: what of a folder's is in it, and adding more."""
 
-    def __init__(self, catalog: Any, settings: CatalogSettings, name: str, folder: str, output: str, look: bool) -> None:
+    def __init__(
+        self, catalog: Any, settings: CatalogSettings, name: str, folder: str, output: str, look: bool
+    ) -> None:
         self._catalog, self._settings, self._name = catalog, settings, name
         self._folder, self._output = folder, output
         self._paths: set[str] | None = None if look else set()
@@ -176,7 +179,7 @@ class _IcebergTable:
         return Notes(self._folder, str(table.metadata.table_uuid), self._name)
 
     def _there(self, table: Any) -> dict[str, str]:
-        """Window -> digest of what the table has of this folder, as notes and snapshots say; paths are looked at once."""
+        """Window -> digest of what the table has of this folder, as notes and snapshots say; paths are read once."""
         found = self._notes(table).read()
         for snapshot in table.metadata.snapshots:
             said = snapshot.summary.additional_properties if snapshot.summary else {}
@@ -246,7 +249,9 @@ def _files_of(claims: Claims, window: str) -> dict[str, _File]:
         meta = pq.read_metadata(io.BytesIO(claims.read_file(path, table)))
         schema = meta.schema.to_arrow_schema()
         if b"schema_version" not in (schema.metadata or {}):
-            raise ValueError(f"output: must be of schema 2 for Iceberg, got {path!r} of schema 1 (rollup writes it anew)")
+            raise ValueError(
+                f"output: must be of schema 2 for Iceberg, got {path!r} of schema 1 (rollup writes it anew)"
+            )
         found[table] = _File(window, file["digest"][:16], _uri(path), schema, meta.num_rows)
     return found
 
