@@ -23,6 +23,7 @@ from beam_coresets.pipelines.results_folder.result_files import (
     CLAIMS,
     STAGING,
     VERSION,
+    is_of_range,
     of_runs,
     read_trace,
     standing,
@@ -34,6 +35,8 @@ from beam_coresets.pipelines.results_folder.result_files import (
 from beam_coresets.pipelines.results_folder.stored import require_folder
 from beam_coresets.pipelines.running.launch import JobError
 from beam_coresets.summaries.claim_records import digest
+from beam_coresets.transforms.iceberg.notes import FOLDER as REGISTERED
+from beam_coresets.transforms.iceberg.notes import registered
 from beam_coresets.transforms.writing import atomic_files
 
 PATIENCE = 10.0  # seconds for a result that is just being put into its place
@@ -191,12 +194,25 @@ def begin(output: str, overwrite: bool, command: str, detached: bool = False, st
                 f"output: must not hold another run's result, got {output!r} with "
                 f"{FileSystems.join(output, *_shown(known).split('/'))} (--overwrite replaces it)"
             )
+        if result:
+            _require_unregistered(output)
         if not streams and (others := strangers(output, known)):
             raise ValueError(f"output: must hold no other files among its tables, got {others[0]!r}")
     except BaseException:
         run.give_up()
         raise
     return run
+
+
+def _require_unregistered(output: str) -> None:
+    """Raises ValueError where Iceberg tables have files of a folder whose result is to be replaced."""
+    of_range = [str(FileSystems.join(output, name)) for name in atomic_files.folders_in(output) if is_of_range(name)]
+    for folder in (output, *of_range):
+        if tables := sorted(registered(folder)):
+            raise ValueError(
+                f"output: must not be replaced while Iceberg tables have its files, got {folder!r} with files in "
+                f"{tables[0]} (drop the tables, then {FileSystems.join(folder, *REGISTERED)})"
+            )
 
 
 def _taken(output: str, command: str, detached: bool, overwrite: bool) -> Run:

@@ -142,6 +142,11 @@ def as_recorded(folder: str, name: str) -> bytes | None:
     return data
 
 
+def is_of_range(name: str) -> bool:
+    """Whether a folder is called as those are that `solve` makes of several k."""
+    return re.fullmatch(RANGE, name) is not None
+
+
 def whole_of(folder: str) -> list[str]:
     """The output folders whose records a folder may depend on: itself, and the one around `k=02`."""
     return [folder, *(output for output, _ in _around(folder, ""))]
@@ -155,7 +160,7 @@ def _around(folder: str, name: str) -> list[tuple[str, str]]:
 
 def _candidates(output: str, ranges: bool = True) -> Iterator[str]:
     """The files in the places where runs write: not all that there is in a folder that has other things as well."""
-    folders = [name for name in atomic_files.folders_in(output) if re.fullmatch(RANGE, name)] if ranges else []
+    folders = [name for name in atomic_files.folders_in(output) if is_of_range(name)] if ranges else []
     for folder in folders:
         yield from (f"{folder}/{name}" for name in _candidates(str(FileSystems.join(output, folder)), False))
     for folder in (CLAIMS, *table_schemas.ALL_TABLES, "assigned", "dead_letters", "late"):

@@ -129,6 +129,8 @@ def _of_streams(data):
         "scale_file": ["nowhere", f"{data}/scale/scale.json"],
         "init_centers": ["nowhere", f"{data}/plain"],
         "output_config": ["nowhere"],
+        "iceberg_table": ["a.b", "b"],
+        "iceberg_catalog": ["uri=sqlite:///OUT.db,warehouse=file://OUT.tables", "nobodys", "uri=ftp://x"],
         "pubsub_subscription": ["projects/p/subscriptions/s"],
         "hold_shards": ["0:1s:1s", "9:1s:1s", "0:0s:0s"],
         "start": ["earliest", "latest", "committed", "2020-01-01", "ä"],

@@ -51,7 +51,7 @@ class _GeneratedReader(RateReader):
         return self._positions[part] >= self._source.stop
 
 
-def _generated(parts=RateSource.parts, **options):
+def _generated(parts=RateSource.parts, rows=None, **options):
     many = -(-GENERATED // (_ROWS * parts)) if parts >= 1 else 1
     return _Generated(**options, parts=parts, rows=_ROWS, stop=many, t0=time.time() // 1 - _AGE)
 

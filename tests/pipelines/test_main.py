@@ -35,7 +35,10 @@ def test_every_word_explains_its_options(word, capsys):
     assert code == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: beam-coresets {word}")
-    own = {"rollup": "--from", "verify": "--coreset", "compare": "--with", "solve": "--balanced", "assign": "--centers"}
+    own = {
+        "rollup": "--from", "verify": "--coreset", "compare": "--with", "solve": "--balanced", "assign": "--centers",
+        "register": "--catalog",
+    }  # fmt: skip
     assert own.get(word, "--shards") in out
 
 
@@ -55,10 +58,10 @@ def test_all_ways_to_start_it_are_the_same(command):
 
 @pytest.mark.parametrize(("word", "missing"), [
     ("summarize", "input"), ("verify", "input"), ("rollup", "input"), ("stream", "output"), ("solve", "input"),
-    ("assign", "input"),
+    ("assign", "input"), ("register", "input"),
 ])  # fmt: skip
 def test_the_jobs_are_modules_as_well(word, missing):
-    option = {"assign": "--seed", "verify": "--dim"}.get(word, "--k")
+    option = {"assign": "--seed", "verify": "--dim", "register": "--table"}.get(word, "--k")
     command = [sys.executable, "-m", f"beam_coresets.pipelines.{word}", option, "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2

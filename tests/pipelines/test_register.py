@@ -1,5 +1,6 @@
 """`beam-coresets register`: files of batch jobs and streams in Iceberg tables, and what is refused in a line."""
 import json
+import shutil
 
 import pytest
 from jobs import clusters, columns_of, summarize_files, write_parquet
@@ -67,3 +68,18 @@ def test_only_parquet_is_registered(tmp_path, catalog, capsys):
     out = summarized(tmp_path, "--format=avro")
     line = refused(capsys, 2, out, "--catalog", *catalog, "--table=a.b")
     assert line == f"format: must be parquet for Iceberg, got avro in '{out}'"
+
+
+def test_a_result_whose_files_are_in_iceberg_tables_is_not_replaced(tmp_path, catalog, capsys):
+    out = summarized(tmp_path)
+    assert main(["register", str(out), "--catalog", *catalog, "--table", "a.b"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
+    capsys.readouterr()
+    assert summarize_files(f"{tmp_path}/in/*.parquet", out, *OPTIONS, "--overwrite", "--seed=1") == 2
+    assert capsys.readouterr().err == (
+        f"error: output: must not be replaced while Iceberg tables have its files, got '{out}' with files in "
+        f"a.b_centers (drop the tables, then {out}/.claims/registered)\n"
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
+    shutil.rmtree(out / ".claims" / "registered")
+    assert summarize_files(f"{tmp_path}/in/*.parquet", out, *OPTIONS, "--overwrite", "--seed=1") == 0
