@@ -37,7 +37,7 @@ def test_what_is_decided_is_in_the_tables_when_the_command_ends(tmp_path):
     said = streamed(tmp_path, "--iceberg-table=a.b", "--iceberg-catalog", *catalog)
     assert "iceberg" not in said
     rows = catalog_settings(catalog).open().load_table("a.b_summaries").scan().to_arrow().to_pylist()
-    assert len(rows) == len(list((tmp_path / "out" / "summaries").rglob("*.parquet"))) > 2
+    assert len(rows) == len(list((tmp_path / "out" / "summaries").rglob("*.parquet"))) > 1
     assert sum(row["points"] for row in rows) > 0
     coreset = catalog_settings(catalog).open().load_table("a.b_coreset").scan().to_arrow()
     assert len(coreset) == sum(row["coreset_points"] for row in rows)
