@@ -25,7 +25,7 @@ class CatalogSettings:
     """An Iceberg catalog: its name, and pyiceberg's properties for it, which may hold passwords and are never shown."""
 
     name: str
-    properties: Mapping[str, str] = dataclasses.field(repr=False)
+    properties: Mapping[str, Any] = dataclasses.field(repr=False)
 
     def open(self) -> Any:
         """The catalog.
@@ -60,12 +60,21 @@ class CatalogSettings:
     def said(self, error: BaseException) -> str:
         """The first line of what an error says, without what is secret."""
         text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        for name, value in self.properties.items():
-            if _SECRET.search(name) and value:
-                text = text.replace(value, "***")
+        for secret in _secrets(self.properties):
+            text = text.replace(secret, "***")
         for pattern, shown in _IN_URIS:
             text = pattern.sub(shown, text)
         return text[:300]
+
+
+def _secrets(properties: Mapping[str, Any], below: bool = False) -> Iterator[str]:
+    """The values that nobody is to read, those in sections (`auth`) too."""
+    for name, value in properties.items():
+        secret = below or _SECRET.search(name) is not None
+        if isinstance(value, Mapping):
+            yield from _secrets(value, secret)
+        elif secret and value:
+            yield str(value)
 
 
 def catalog_settings(words: Sequence[str], option: str = "catalog") -> CatalogSettings:
@@ -82,6 +91,7 @@ def catalog_settings(words: Sequence[str], option: str = "catalog") -> CatalogSe
     """
     require_pyiceberg(option)
     pairs = [pair for word in words for pair in re.split(rf",(?={_PAIR.pattern})", word)]
+    found: dict[str, Any]
     if all(_PAIR.match(pair) for pair in pairs):
         found = dict(pair.split("=", 1) for pair in pairs)
     elif len(words) != 1:
@@ -92,7 +102,7 @@ def catalog_settings(words: Sequence[str], option: str = "catalog") -> CatalogSe
         found = {"uri": words[0]}
     else:
         found = _of_pyiceberg(words[0], option)
-    name = found.pop("name", "default")
+    name = str(found.pop("name", "default"))
     return CatalogSettings(name, found)
 
 
@@ -104,15 +114,15 @@ def require_pyiceberg(option: str) -> None:
         raise ValueError(f"{option}: must have the extra (pip install 'beam-coresets[iceberg]'), got none") from error
 
 
-def _of_file(path: str, option: str) -> dict[str, str]:
+def _of_file(path: str, option: str) -> dict[str, Any]:
     try:
         held = json.loads(atomic_files.read(path))
-        return {str(name): str(value) for name, value in held.items()}
+        return {str(name): value if isinstance(value, dict) else str(value) for name, value in held.items()}
     except (OSError, ValueError, AttributeError):  # the content is nobody's business
         raise ValueError(f"{option}: must be a JSON file with an object of properties, got {path!r}") from None
 
 
-def _of_pyiceberg(name: str, option: str) -> dict[str, str]:
+def _of_pyiceberg(name: str, option: str) -> dict[str, Any]:
     from pyiceberg.utils.config import Config
 
     config = Config()
@@ -123,4 +133,4 @@ def _of_pyiceberg(name: str, option: str) -> dict[str, str]:
             f"{option}: must be one that pyiceberg's settings name ({known}), a URI, NAME=VALUE pairs or a .json file, "
             f"got {name!r}"
         )
-    return {"name": name, **{key: str(value) for key, value in held.items()}}
+    return {"name": name, **held}

@@ -49,14 +49,14 @@ def test_properties_that_make_no_catalog_are_refused_by_what_is_wrong():
 
 SECRETS = {
     "uri": "postgresql+psycopg2://me:pass-word@host/db?password=pass-word", "s3.secret-access-key": "pass-word",
-    "credential": "id:pass-word", "token": "pass-word",
+    "credential": "id:pass-word", "token": "pass-word", "auth": {"type": "basic", "basic": {"password": "pass-word"}},
 }  # fmt: skip
 
 
 def test_what_is_secret_is_in_no_message():
     settings = CatalogSettings("main", SECRETS)
     assert "pass-word" not in repr(settings)
-    for text in SECRETS.values():
+    for text in map(str, SECRETS.values()):
         with pytest.raises(CatalogError) as found, settings.asked():
             raise RuntimeError(f"could not use {text} for anything\nmore about it")
         assert "pass-word" not in str(found.value)
