@@ -52,6 +52,7 @@ def run(known: RegisterOptions, console: Console) -> int:
     assert known.table is not None
     prefix = require_prefix(known.table)
     settings = catalog_settings(known.catalog)
+    refused = []
     for folder in known.input:
         claims = Claims.of(folder)
         if claims is None:
@@ -65,8 +66,9 @@ def run(known: RegisterOptions, console: Console) -> int:
             f"{escape(folder)}: {done.windows} windows ({done.files} files) added to {escape(prefix)}_..., "
             f"{done.before} were there", highlight=False, soft_wrap=True,
         )  # fmt: skip
-        if why := refusals(done):
-            raise ValueError(why)
+        refused += [refusals(done)] if done.refused else []
+    if refused:
+        raise ValueError("; ".join(refused))
     return 0
 
 

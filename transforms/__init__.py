@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from beam_coresets.streaming.trigger import Patience
     from beam_coresets.streaming.windows import WindowSpec
     from beam_coresets.transforms.base.dead_letter import DeadLetter
+    from beam_coresets.transforms.iceberg.catalogs import CatalogSettings
+    from beam_coresets.transforms.iceberg.register_windows import RegisterWindows
     from beam_coresets.transforms.reading.blocks import BlocksFromRows, ReadBlocks
     from beam_coresets.transforms.reading.columns import Columns
     from beam_coresets.transforms.rows.assign_rows import AssignedRows, AssignRows, WriteAssigned
@@ -35,16 +37,17 @@ if TYPE_CHECKING:
     from beam_coresets.transforms.writing.stored_tables import read_table
 
 __all__ = [
-    "AssignRows", "AssignedRows", "BlocksFromRows", "Columns", "DeadLetter", "EventTime", "Folder", "KafkaSource",
-    "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub", "Scale", "StandardScale", "StreamPlan",
-    "StreamSummaries", "Summaries", "Summarize", "SummarizeStream", "SummarizeUnbounded", "WindowSpec",
-    "WriteAssigned", "WriteDeadLetters", "WriteSummaries", "WriteToKafka", "message_format", "read_table",
+    "AssignRows", "AssignedRows", "BlocksFromRows", "CatalogSettings", "Columns", "DeadLetter", "EventTime", "Folder",
+    "KafkaSource", "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub", "RegisterWindows", "Scale",
+    "StandardScale", "StreamPlan", "StreamSummaries", "Summaries", "Summarize", "SummarizeStream", "SummarizeUnbounded",
+    "WindowSpec", "WriteAssigned", "WriteDeadLetters", "WriteSummaries", "WriteToKafka", "message_format", "read_table",
 ]  # fmt: skip
 
 _HOMES = {
     "AssignRows": "beam_coresets.transforms.rows.assign_rows",
     "AssignedRows": "beam_coresets.transforms.rows.assign_rows",
     "BlocksFromRows": "beam_coresets.transforms.reading.blocks",
+    "CatalogSettings": "beam_coresets.transforms.iceberg.catalogs",
     "Columns": "beam_coresets.transforms.reading.columns",
     "DeadLetter": "beam_coresets.transforms.base.dead_letter",
     "EventTime": "beam_coresets.transforms.streams.messages.decoding",
@@ -55,6 +58,7 @@ _HOMES = {
     "RateSource": "beam_coresets.transforms.streams.rate",
     "ReadBlocks": "beam_coresets.transforms.reading.blocks",
     "ReadPubSub": "beam_coresets.transforms.streams.brokers.pubsub",
+    "RegisterWindows": "beam_coresets.transforms.iceberg.register_windows",
     "Scale": "beam_coresets.points.scale",
     "StandardScale": "beam_coresets.transforms.rows.scaling",
     "StreamPlan": "beam_coresets.parameters.stream_plan",

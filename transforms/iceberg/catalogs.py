@@ -20,6 +20,10 @@ class CatalogError(RuntimeError):
     """A catalog that does not answer, or takes no commit. The message is a line and holds no password."""
 
 
+class RefusalError(ValueError):
+    """What a catalog or a table can't take, though it answers. The message is a line and holds no password."""
+
+
 @dataclasses.dataclass(frozen=True)
 class CatalogSettings:
     """An Iceberg catalog: its name, and pyiceberg's properties for it, which may hold passwords and are never shown."""
@@ -41,18 +45,18 @@ class CatalogSettings:
             try:
                 return load_catalog(self.name, **self.properties)
             except (ValueError, NotInstalledError, ImportError) as error:
-                raise ValueError(f"catalog: must have the properties of a catalog, got {self.said(error)}") from None
+                raise RefusalError(f"catalog: must have the properties of a catalog, got {self.said(error)}") from None
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[None]:
-        """Within it whatever a catalog's client raises is a CatalogError; a ValueError stays one.
+        """Within it whatever a catalog's client raises is a CatalogError; a RefusalError stays one.
 
         Raises:
           CatalogError: the catalog does not answer.
         """
         try:
             yield
-        except (ValueError, CatalogError):
+        except (RefusalError, CatalogError):
             raise
         except Exception as error:  # each kind of catalog has errors of its own
             raise CatalogError(f"catalog: must answer, got {self.said(error)} from {self.name!r}") from None

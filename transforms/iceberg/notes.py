@@ -35,27 +35,16 @@ class Notes:
         Raises:
           ValueError: a note is damaged or of a later version.
         """
-        return self._read()[0]
-
-    def _read(self) -> tuple[dict[str, str], list[str]]:
-        while True:
-            found: dict[str, str] = {}
-            names = [name for name in atomic_files.names_in(self._folder) if _is_note(name)]
-            try:
-                for name in names:
-                    found |= _windows(str(FileSystems.join(self._folder, name)))
-            except FileNotFoundError:  # somebody has just put several into one
-                continue
-            return found, names
+        return _windows(_notes_in(self._folder))
 
     def add(self, windows: dict[str, str]) -> None:
         """Notes windows down; those that are noted already may be among them."""
         if windows:
             self._write(windows)
-        found, names = self._read()
-        if len(names) > _MANY:
-            self._write(found)
-            for name in names:
+        found = _notes_in(self._folder)
+        if len(found) > _MANY:
+            self._write(_windows(found))
+            for name in found:
                 atomic_files.remove(self._folder, name)
 
     def _write(self, windows: dict[str, str]) -> None:
@@ -73,19 +62,23 @@ def registered(output: str) -> dict[str, set[str]]:
     top = str(FileSystems.join(output, *FOLDER))
     found: dict[str, set[str]] = {}
     for folder in atomic_files.folders_in(top):
-        below = str(FileSystems.join(top, folder))
-        for name in filter(_is_note, atomic_files.names_in(below)):
-            note = _note(str(FileSystems.join(below, name)))
+        for note in _notes_in(str(FileSystems.join(top, folder))).values():
             found.setdefault(str(note["table"]), set()).update(note["windows"])
     return found
 
 
-def _is_note(name: str) -> bool:
-    return name.endswith(".json") and not name.startswith(".")
+def _notes_in(folder: str) -> dict[str, dict[str, Any]]:
+    """Name -> content of the notes of a table."""
+    while True:
+        names = [name for name in atomic_files.names_in(folder) if name.endswith(".json") and not name.startswith(".")]
+        try:
+            return {name: _note(str(FileSystems.join(folder, name))) for name in names}
+        except FileNotFoundError:  # somebody has just put several into one
+            continue
 
 
-def _windows(path: str) -> dict[str, str]:
-    return dict(_note(path)["windows"])
+def _windows(notes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {window: digest for note in notes.values() for window, digest in note["windows"].items()}
 
 
 def _note(path: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets.transforms.iceberg.catalogs import CatalogError, CatalogSettings
+from beam_coresets.transforms.iceberg.catalogs import CatalogError, CatalogSettings, RefusalError
 from beam_coresets.transforms.iceberg.notes import Notes
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.claims import FULL_ORDER, Claims
@@ -130,12 +130,14 @@ class _IcebergTable:
             return 0, {}
         for _ in range(_TRIES):
             try:
-                table = self._loaded() or self._made(files[0].schema)
+                table = self._loaded()
+                if table is None:
+                    table = self._made(files[0].schema)
                 notes, there = self._notes(table), self._there(table)
                 self._require_same(files, there)
                 new = [file for file in files if file.window not in there and file.uri not in (self._paths or ())]
                 added = self._committed(table, [file for file in new if file.rows])
-            except _RefusalError as error:
+            except RefusalError as error:
                 if len(files) > 1:
                     return self._one_by_one(files)
                 return 0, {files[0].window: str(error)}
@@ -162,18 +164,24 @@ class _IcebergTable:
         """The table, new.
 
         Raises:
-          _RefusalError: Iceberg has no such columns.
+          RefusalError: Iceberg has no such columns.
         """
-        from pyiceberg.exceptions import TableAlreadyExistsError
+        from pyiceberg.exceptions import NoSuchNamespaceError, TableAlreadyExistsError
+
+        def make() -> Any:
+            return self._catalog.create_table(self._name, schema=_plain(schema), properties=PROPERTIES)
 
         with self._settings.asked():
-            self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
             try:
-                return self._catalog.create_table(self._name, schema=_plain(schema), properties=PROPERTIES)
+                try:
+                    return make()
+                except NoSuchNamespaceError:
+                    self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+                    return make()
             except TableAlreadyExistsError:
                 return self._catalog.load_table(self._name)
             except (ValueError, TypeError) as error:
-                raise _RefusalError(f"{self._name}: must have columns that Iceberg has, got {_told(error)}") from None
+                raise RefusalError(f"{self._name}: must have columns that Iceberg has, got {_told(error)}") from None
 
     def _notes(self, table: Any) -> Notes:
         return Notes(self._folder, str(table.metadata.table_uuid), self._name)
@@ -203,7 +211,7 @@ class _IcebergTable:
         """How many files the table has got; None if somebody else has committed meanwhile.
 
         Raises:
-          _RefusalError: it can't take one of them.
+          RefusalError: it can't take one of them.
         """
         from pyiceberg.exceptions import CommitFailedException
 
@@ -226,12 +234,8 @@ class _IcebergTable:
             except CommitFailedException:
                 return None
             except (ValueError, TypeError) as error:
-                raise _RefusalError(f"{self._name}: must have the columns of the files, got {_told(error)}") from None
+                raise RefusalError(f"{self._name}: must have the columns of the files, got {_told(error)}") from None
         return len(files)
-
-
-class _RefusalError(ValueError):
-    """A file that the table can't take."""
 
 
 def _files_of(claims: Claims, window: str) -> dict[str, _File]:

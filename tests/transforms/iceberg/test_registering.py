@@ -324,6 +324,15 @@ def test_a_catalog_that_is_away_is_an_error_of_its_own(tmp_path):
         register(claims, settings, "a.b")
 
 
+def test_a_catalog_that_speaks_nonsense_is_one_too(tmp_path, settings, monkeypatch):
+    claims = decide(tmp_path / "out", window(0))
+    register(claims, settings, "a.b")
+    for path in (tmp_path / "warehouse").rglob("*.json"):
+        path.write_text('{"format-version": 7}')
+    with pytest.raises(CatalogError, match=r"^catalog: must answer, got [^\n]* from 'default'$"):
+        register(claims, settings, "a.b")
+
+
 def test_many_notes_become_one(tmp_path, monkeypatch):
     monkeypatch.setattr(notes, "_MANY", 5)
     held = notes.Notes(str(tmp_path), "some-uuid", "a.b_centers")
