@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,9 @@ class CatalogSettings:
                 return load_catalog(self.name, **self.properties)
             except (ValueError, NotInstalledError, ImportError) as error:
                 raise RefusalError(f"catalog: must have the properties of a catalog, got {self.said(error)}") from None
+            except Exception:  # a new SQL catalog, whose own tables somebody else just makes
+                time.sleep(0.2)
+                return load_catalog(self.name, **self.properties)
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[None]:

@@ -176,12 +176,25 @@ class _IcebergTable:
                 try:
                     return make()
                 except NoSuchNamespaceError:
-                    self._catalog.create_namespace_if_not_exists(self._name.rpartition(".")[0])
+                    self._make_namespace()
                     return make()
             except TableAlreadyExistsError:
                 return self._catalog.load_table(self._name)
             except (ValueError, TypeError) as error:
                 raise RefusalError(f"{self._name}: must have columns that Iceberg has, got {_told(error)}") from None
+
+    def _make_namespace(self) -> None:
+        """Makes it unless somebody else just does, which catalogs say in many ways."""
+        from pyiceberg.exceptions import NoSuchNamespaceError
+
+        namespace = self._name.rpartition(".")[0]
+        try:
+            self._catalog.create_namespace_if_not_exists(namespace)
+        except Exception as error:
+            try:
+                self._catalog.load_namespace_properties(namespace)
+            except NoSuchNamespaceError:
+                raise error from None
 
     def _notes(self, table: Any) -> Notes:
         return Notes(self._folder, str(table.metadata.table_uuid), self._name)

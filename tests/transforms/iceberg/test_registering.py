@@ -324,6 +324,28 @@ def test_a_catalog_that_is_away_is_an_error_of_its_own(tmp_path):
         register(claims, settings, "a.b")
 
 
+def test_a_namespace_that_another_one_has_just_made_is_fine_and_one_that_nobody_can_make_is_said(
+    tmp_path, settings, monkeypatch
+):
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    create = SqlCatalog.create_namespace_if_not_exists
+    claims = decide(tmp_path / "out", window(0))
+
+    def forbidden(self, namespace):
+        raise RuntimeError("nobody may")
+
+    def overtaken(self, namespace):
+        create(self, namespace)
+        raise RuntimeError("UNIQUE constraint failed")
+
+    monkeypatch.setattr(SqlCatalog, "create_namespace_if_not_exists", forbidden)
+    with pytest.raises(CatalogError, match=r"^catalog: must answer, got nobody may from 'default'$"):
+        register(claims, settings, "a.b")
+    monkeypatch.setattr(SqlCatalog, "create_namespace_if_not_exists", overtaken)
+    assert register(claims, settings, "a.b") == (1, 3, 0, {})
+
+
 def test_a_catalog_that_speaks_nonsense_is_one_too(tmp_path, settings, monkeypatch):
     claims = decide(tmp_path / "out", window(0))
     register(claims, settings, "a.b")
