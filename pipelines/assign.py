@@ -21,7 +21,7 @@ from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import Result, blocks_of, combine_blocks, source_by_name
+from beam_coresets.pipelines.passes.over_rows import Result, blocks_of, combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_apart

@@ -15,7 +15,7 @@ from rich.table import Table
 from beam_coresets.declared import declare, declared_as
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
-from beam_coresets.pipelines.passes import combine_blocks, source_by_name
+from beam_coresets.pipelines.passes.over_rows import combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of

@@ -60,7 +60,8 @@ BEAM_MAY_IMPORT |= {
     "pipelines.running": _TRANSFORMS,
     "pipelines.results_folder": f"pipelines.running {_TRANSFORMS}",
     "pipelines.console": f"pipelines.running pipelines.results_folder {_TRANSFORMS}",
-    "pipelines": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
+    "pipelines.passes": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
+    "pipelines": f"pipelines.passes pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
 }
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from beam_coresets import bounded, table_schemas, tables
 from beam_coresets.coordinator.decision import Decision, Policy, Verdict, decide
 from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
-from beam_coresets.pipelines.passes import bytes_of, value_of
+from beam_coresets.pipelines.passes.over_rows import bytes_of, value_of
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment, split

@@ -10,8 +10,8 @@ from jobs import clusters, columns_of, rows_in, summarize_files, write_parquet
 from beam_coresets import tables
 from beam_coresets.hashing import generator
 from beam_coresets.pipelines import assign as job
-from beam_coresets.pipelines import passes
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.passes import over_rows
 from beam_coresets.points.nearest import nearest_numpy
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.writing.stored_tables import read_table
@@ -103,7 +103,7 @@ def test_workers_change_no_byte_and_parts_no_row(run, tmp_path, monkeypatch):
         assert len(content) == 1, file
     small = functools.partial(ReadBlocks, part_bytes=4000)
     monkeypatch.setattr(job, "ReadBlocks", small)
-    monkeypatch.setattr(passes, "ReadBlocks", small)
+    monkeypatch.setattr(over_rows, "ReadBlocks", small)
     assert assign(source, centers, tmp_path / "parts", *own) == 0
     assert len(list((tmp_path / "parts" / "assigned").iterdir())) > 3
     of = {name: sorted(map(str, rows_in(tmp_path / name, "assigned"))) for name in ("a", "parts")}

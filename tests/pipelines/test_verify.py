@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 
-from beam_coresets.pipelines import passes
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.passes import over_rows
 from beam_coresets.points.nearest import nearest
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 
@@ -86,7 +86,7 @@ def test_rows_that_are_refused_are_counted_and_named(run, tmp_path, capsys):
 
 def test_parts_and_workers_change_nothing(run, tmp_path, monkeypatch):
     source, output = run
-    monkeypatch.setattr(passes, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
+    monkeypatch.setattr(over_rows, "ReadBlocks", functools.partial(ReadBlocks, part_bytes=4000))
     two = ("--direct_num_workers=2", "--direct_running_mode=multi_threading")
     for i, more in enumerate([(), two]):
         assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/{i}.csv", *more]) == 0
@@ -142,7 +142,7 @@ def test_a_run_without_centers(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["", "nowhere/m.csv", "."])
 def test_a_file_that_can_not_be_written_is_refused_before_the_data_are_read(run, name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(passes, "ReadBlocks", None)
+    monkeypatch.setattr(over_rows, "ReadBlocks", None)
     monkeypatch.chdir(tmp_path)
     source, output = run
     assert main(["verify", "--input", source, "--coreset", str(output), f"--csv={name}"]) == 2

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from beam_coresets.assigning.dual_prices import Survey
-from beam_coresets.pipelines.passes import bytes_of, value_of
+from beam_coresets.pipelines.passes.over_rows import bytes_of, value_of
 from beam_coresets.points.scale import Scale
 
 

@@ -1,0 +1,1 @@
+"""Passes over all rows, for commands that need more than one."""
