@@ -1,0 +1,64 @@
+"""The recent windows of one key, for later ones to be compared with."""
+from __future__ import annotations
+
+import dataclasses
+
+from beam_coresets import codec
+from beam_coresets.comparing.drift import Reference
+
+MOST_KEPT = 16
+APART = 3  # windows that share no time with the newest: late and revised ones are compared with them
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecentWindow:
+    """A window that was decided: from `start` to `end`, in seconds since the epoch."""
+
+    start: float
+    end: float
+    reference: Reference
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RecentWindows:
+    """Those that a window to come may be compared with: the last one that shares no time with it.
+
+    A sliding window shares rows with those before it, so some are kept; of windows that all begin with the stream none
+    is ever apart from another.
+
+    Attributes:
+      windows: by rising end, at most `MOST_KEPT`.
+    """
+
+    windows: tuple[RecentWindow, ...] = ()
+
+    def before(self, start: float) -> RecentWindow | None:
+        """The last window that ends no later than this; None if none is known."""
+        return max((w for w in self.windows if w.end <= start), key=lambda w: w.end, default=None)
+
+    def with_window(self, start: float, end: float, reference: Reference) -> RecentWindows:
+        """With one more window, or another revision of one; what no later window will ask for is left out."""
+        kept = [w for w in self.windows if (w.start, w.end) != (start, end)]
+        kept = sorted([*kept, RecentWindow(float(start), float(end), reference)], key=lambda w: w.end)
+        newest = kept[-1].start
+        apart = [w for w in kept if w.end <= newest]
+        return RecentWindows(tuple([*apart[-APART:], *(w for w in kept if w.end > newest)][-MOST_KEPT:]))
+
+    def to_bytes(self) -> bytes:
+        """The whole of it, for `from_bytes`."""
+        bodies = [w.reference.to_bytes() for w in self.windows]
+        fields = {"spans": [[w.start, w.end] for w in self.windows], "lengths": [len(body) for body in bodies]}
+        head = codec.pack("RecentWindows", fields, {})
+        return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+
+    @staticmethod
+    @codec.decoder("RecentWindows")
+    def from_bytes(data: bytes) -> RecentWindows:
+        """The windows that `to_bytes` was given."""
+        at = 8 + int.from_bytes(data[:8], "little")
+        fields, _ = codec.unpack(data[8:at], "RecentWindows")
+        windows = []
+        for (start, end), length in zip(fields["spans"], fields["lengths"], strict=True):
+            windows.append(RecentWindow(float(start), float(end), Reference.from_bytes(data[at : at + length])))
+            at += length
+        return RecentWindows(tuple(windows))
