@@ -7,7 +7,7 @@ from beam_coresets import codec
 from beam_coresets.comparing.drift import Reference
 
 MOST_KEPT = 16
-APART = 3  # windows that share no time with the newest: late and revised ones are compared with them
+KEPT_APART = 3  # windows that share no time with the newest: late and revised ones are compared with them
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class RecentWindows:
         kept = sorted([*kept, RecentWindow(float(start), float(end), reference)], key=lambda w: w.end)
         newest = kept[-1].start
         apart = [w for w in kept if w.end <= newest]
-        return RecentWindows(tuple([*apart[-APART:], *(w for w in kept if w.end > newest)][-MOST_KEPT:]))
+        return RecentWindows(tuple([*apart[-KEPT_APART:], *(w for w in kept if w.end > newest)][-MOST_KEPT:]))
 
     def to_bytes(self) -> bytes:
         """The whole of it, for `from_bytes`."""
