@@ -25,6 +25,7 @@ pytestmark = pytest.mark.kafka
 
 PLAN = Plan(k=3, shards=3, replication=2, coreset_size=20)
 WINDOW = Window(600.0, 660.0)
+TEN_PAST = ["1970-01-01T00:10:00Z", "1970-01-01T00:11:00Z"]
 
 
 def decision(seed=0, window=WINDOW):
@@ -85,7 +86,7 @@ def test_rows_of_summaries_and_centers_go_out_once_under_their_window_and_key(br
     claims, found = Claims(str(tmp_path)), messages(broker, topic)
     assert len(found) == 3 + 9
     for i in range(3):
-        mine = [(table, value) for key, table, value in found if key == [600.0, 660.0, f"key/{i}"]]
+        mine = [(table, value) for key, table, value in found if key == [*TEN_PAST, f"key/{i}"]]
         assert [table for table, _ in mine] == ["centers"] * 3 + ["summaries"]
         assert [json.loads(value)["weight"] for _, value in mine[:3]] == keys[i].centers.column("weight").to_pylist()
         assert mine[3][1] == lines_of(claims, whole.window, "summaries")[i]

@@ -13,6 +13,7 @@ from topics import DIM, Producing, committed, make_topic, messages_in, points_by
 
 from beam_coresets.pipelines.main import main
 from beam_coresets.table_schemas import in_seconds
+from beam_coresets.times import moment
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -169,7 +170,7 @@ def announced(broker, topic, table="summaries"):
     for message in messages_in(broker, topic):
         if dict(message.headers())["table"] == table.encode():
             start, _, key = json.loads(message.key())
-            found[start, key].add(message.value())
+            found[moment(start), key].add(message.value())
     return found
 
 
@@ -184,8 +185,9 @@ def one_decision_each(broker, topic, folder, starts):
     for (start, _), values in heard.items():
         (value,) = values
         told = json.loads(value)
-        for name in ("total_weight", "decided_at", "responded", "centers"):
+        for name in ("total_weight", "responded", "centers"):
             assert told[name] == rows[start][name]
+        assert moment(told["decided_at"]) == pytest.approx(rows[start]["decided_at"], abs=1e-5)
 
 
 def went_without(folder, shard):
