@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from beam_coresets.transforms.reading.blocks import BlocksFromRows, ReadBlocks
     from beam_coresets.transforms.reading.columns import Columns
     from beam_coresets.transforms.rows.assign_rows import AssignedRows, AssignRows, WriteAssigned
+    from beam_coresets.transforms.rows.latest_window import RowScore
     from beam_coresets.transforms.rows.scaling import StandardScale
+    from beam_coresets.transforms.rows.score_rows import Score, ScoredRows
     from beam_coresets.transforms.streams.brokers.kafka import KafkaSource
     from beam_coresets.transforms.streams.brokers.pubsub import ReadPubSub
     from beam_coresets.transforms.streams.folder.source import Folder
@@ -38,9 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AssignRows", "AssignedRows", "BlocksFromRows", "CatalogSettings", "Columns", "DeadLetter", "EventTime", "Folder",
-    "KafkaSource", "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub", "RegisterWindows", "Scale",
-    "StandardScale", "StreamPlan", "StreamSummaries", "Summaries", "Summarize", "SummarizeStream", "SummarizeUnbounded",
-    "WindowSpec", "WriteAssigned", "WriteDeadLetters", "WriteSummaries", "WriteToKafka", "message_format", "read_table",
+    "KafkaSource", "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub", "RegisterWindows", "RowScore", "Scale",
+    "Score", "ScoredRows", "StandardScale", "StreamPlan", "StreamSummaries", "Summaries", "Summarize",
+    "SummarizeStream", "SummarizeUnbounded", "WindowSpec", "WriteAssigned", "WriteDeadLetters", "WriteSummaries",
+    "WriteToKafka", "message_format", "read_table",
 ]  # fmt: skip
 
 _HOMES = {
@@ -59,7 +62,10 @@ _HOMES = {
     "ReadBlocks": "beam_coresets.transforms.reading.blocks",
     "ReadPubSub": "beam_coresets.transforms.streams.brokers.pubsub",
     "RegisterWindows": "beam_coresets.transforms.iceberg.register_windows",
+    "RowScore": "beam_coresets.transforms.rows.latest_window",
     "Scale": "beam_coresets.points.scale",
+    "Score": "beam_coresets.transforms.rows.score_rows",
+    "ScoredRows": "beam_coresets.transforms.rows.score_rows",
     "StandardScale": "beam_coresets.transforms.rows.scaling",
     "StreamPlan": "beam_coresets.parameters.stream_plan",
     "StreamSummaries": "beam_coresets.transforms.summarize_stream",

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from beam_coresets.summaries.data import Assigned, Histogram, Scored, SummarizedData
     from beam_coresets.summaries.estimates import Estimate
     from beam_coresets.summaries.folders import DamagedFileError
+    from beam_coresets.summaries.places import NoSummariesError
     from beam_coresets.summaries.window import Certificate, WindowSummary
 
 __all__ = [
-    "Assigned", "Certificate", "DamagedFileError", "Estimate", "Gap", "Histogram", "MissingWindows", "Scored",
-    "SkippedFile", "StoredSummaries", "SummarizedData", "WindowSummary", "open_summaries",
+    "Assigned", "Certificate", "DamagedFileError", "Estimate", "Gap", "Histogram", "MissingWindows",
+    "NoSummariesError", "Scored", "SkippedFile", "StoredSummaries", "SummarizedData", "WindowSummary", "open_summaries",
 ]  # fmt: skip
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "Gap": "beam_coresets.summaries.collection",
     "Histogram": "beam_coresets.summaries.data",
     "MissingWindows": "beam_coresets.summaries.collection",
+    "NoSummariesError": "beam_coresets.summaries.places",
     "Scored": "beam_coresets.summaries.data",
     "SkippedFile": "beam_coresets.summaries.collection",
     "StoredSummaries": "beam_coresets.summaries.collection",

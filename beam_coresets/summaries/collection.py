@@ -15,7 +15,7 @@ from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
 from beam_coresets.summaries.folders import DamagedFileError, OutputFolder, Stored
 from beam_coresets.summaries.moments import Moment, instant, seconds, shown
-from beam_coresets.summaries.places import ahead, places_of
+from beam_coresets.summaries.places import NoSummariesError, ahead, places_of
 from beam_coresets.summaries.rolling import rolled_up
 from beam_coresets.summaries.window import WindowSummary
 
@@ -51,7 +51,7 @@ def open_summaries(path: str | Sequence[str]) -> StoredSummaries:
         as s3://bucket/out. Their format is told by their files.
 
     Raises:
-      ValueError: no such folder, or one without summaries.
+      NoSummariesError: a ValueError: no such folder, or one without summaries.
     """
     patterns = [path] if isinstance(path, str) else list(map(str, path)) if isinstance(path, Sequence) else [str(path)]
     places = {place.name: place for pattern in patterns for place in places_of(pattern)}
@@ -64,7 +64,7 @@ def open_summaries(path: str | Sequence[str]) -> StoredSummaries:
             if not several:
                 raise
     if not folders:
-        raise ValueError(f"path: must hold a summaries table, got {', '.join(places)} without any")
+        raise NoSummariesError(f"path: must hold a summaries table, got {', '.join(places)} without any")
     return StoredSummaries(folders)
 
 
@@ -116,7 +116,7 @@ class StoredSummaries:
           key: may be left out where that window has one key.
 
         Raises:
-          ValueError: there is none, or it has several keys and none is given.
+          NoSummariesError: a ValueError: there is none. ValueError: it has several keys and none is given.
         """
         return self._last(key, self._stored(), "the collection")
 
@@ -316,7 +316,8 @@ class StoredSummaries:
                 end = max([end or -math.inf, *(_end(i) for i in own)]) if own else end
             chosen = newest_of((identity, each.row) for identity, each in found.items())
             if not chosen:
-                raise ValueError(f"window: must be one of {what}{f' and key {key!r}' if key else ''}, got none")
+                of_key = f" and key {key!r}" if key else ""
+                raise NoSummariesError(f"window: must be one of {what}{of_key}, got none")
             edge = (min if first else max)(map(_end, chosen))
             those = [identity for identity in chosen if _end(identity) == edge]
             if len({identity.key for identity in those}) > 1:

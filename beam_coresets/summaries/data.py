@@ -85,18 +85,16 @@ class Assigned:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scored:
-    """How unusual points are.
+class Scored(Assigned):
+    """How unusual points are, and where they belong.
 
     Attributes:
       scores: (n,) float64, the distance to the nearest center over the root mean square of that cluster's distances.
       quantiles: (n,) the share of the window's data that scores less.
-      labels: (n,) int64, the index of the nearest center.
     """
 
     scores: Array
     quantiles: Array
-    labels: npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -295,10 +293,12 @@ class SummarizedData:
 
         Args, Raises: as `assign`.
         """
-        index, dist_sq = self._distances(self._points(points, "points"))
+        found = self.assign(points)
         spread, own, below = self._spreads
-        scores = np.sqrt(dist_sq) / spread[index]
-        return Scored(scores, np.concatenate([[0.0], below])[np.searchsorted(own, scores)], index.astype(np.int64))
+        away = np.sqrt(found.distances) if self._window.row["metric"] == "cosine" else found.distances
+        scores = away / spread[found.labels]
+        quantiles = np.concatenate([[0.0], below])[np.searchsorted(own, scores)]
+        return Scored(found.labels, found.distances, scores, quantiles)
 
     def to_sklearn(self, scaled: bool = False) -> tuple[Array, Array]:
         """X (r, d) and sample_weight (r,), each sampled row once, for `fit` of scikit-learn's estimators.

@@ -21,7 +21,7 @@ from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.summaries.choosing import Identity, Row
 from beam_coresets.summaries.claim_records import FOLDERS, Claim, as_claimed, digest, is_claim, parsed, place_of, staged
 from beam_coresets.summaries.moments import seconds
-from beam_coresets.summaries.places import Place
+from beam_coresets.summaries.places import NoSummariesError, Place
 
 _PATIENCE = 20  # tenths of a second for files that are just being put into their places
 _FORMS = tuple(f".{form}" for form in tables.TABLE_FORMATS)
@@ -159,7 +159,7 @@ class OutputFolder:
       place: where it is.
 
     Raises:
-      ValueError: it has no summaries.
+      NoSummariesError: it has no summaries.
     """
 
     def __init__(self, place: Place) -> None:
@@ -168,7 +168,7 @@ class OutputFolder:
         self.stored = [Stored(self, name.removesuffix(".json")) for name in names] or self._without_claims()
         if not self.stored:
             where = "summaries/*.avro, *.parquet or *.jsonl"
-            raise ValueError(f"path: must hold a summaries table, got {place.name!r} without {where}")
+            raise NoSummariesError(f"path: must hold a summaries table, got {place.name!r} without {where}")
 
     def _without_claims(self) -> list[Stored]:
         by_name: dict[str, dict[str, str]] = {}

@@ -15,6 +15,10 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
+class NoSummariesError(ValueError):
+    """There is no such folder, or none of the windows that were asked for in it (yet)."""
+
+
 class Place(Protocol):
     """A folder.
 
@@ -127,7 +131,8 @@ def places_of(pattern: str) -> list[Place]:
       pattern: a path on this machine, or a URL such as s3://bucket/out that fsspec knows.
 
     Raises:
-      ValueError: an empty name, no such folder, or one that fsspec has no module for.
+      NoSummariesError: there is no such folder.
+      ValueError: an empty name, or one that fsspec has no module for.
     """
     if not pattern:
         raise ValueError(f"path: must be the name of a folder, got {pattern!r}")
@@ -138,7 +143,7 @@ def places_of(pattern: str) -> list[Place]:
     else:
         places = _remote(pattern)
     if not places:
-        raise ValueError(f"path: must be an output folder or a glob of some, got {pattern!r} without any")
+        raise NoSummariesError(f"path: must be an output folder or a glob of some, got {pattern!r} without any")
     return places
 
 

@@ -20,7 +20,7 @@ _OF_PYTHON = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.st
 _VECTOR = "vector"  # what a row that is itself a vector is called
 
 
-def _fields(row: Any) -> Mapping[str, Any] | None:
+def fields_of(row: Any) -> Mapping[str, Any] | None:
     """A row with names as a mapping; None for a sequence of numbers."""
     if isinstance(row, Mapping):
         return row
@@ -88,7 +88,7 @@ def _coordinates(row: Any, columns: Columns) -> tuple[str, ...]:
         return (columns.vector_column,)
     if columns.columns is not None:
         return columns.columns
-    fields = _fields(row)
+    fields = fields_of(row)
     if fields is None:
         return (_VECTOR,)
     if isinstance(row, Mapping):
@@ -123,7 +123,7 @@ def block_size(row: Any, columns: Columns) -> int:
         return block_rows(columns.dim, 8)
     if columns.vector_column is None and columns.columns is not None:
         return block_rows(len(columns.columns), 8)
-    fields = _fields(row)
+    fields = fields_of(row)
     vector = row if fields is None else fields.get(columns.vector_column or "", fields)
     return block_rows(len(vector) if hasattr(vector, "__len__") else 1, 8)
 
@@ -184,5 +184,5 @@ def batch_of_rows(
 
 
 def _record(row: Any) -> Mapping[str, Any]:
-    fields = _fields(row)
+    fields = fields_of(row)
     return {_VECTOR: row} if fields is None else fields
