@@ -33,7 +33,7 @@ from beam_coresets.solvers.model import Centers, Model, point_costs
 
 FALSE_ALARMS = 1e-3  # of quiet windows
 PARTS, QUICK_PARTS = 5, 3
-REFERENCE_POINTS = 4000  # of a window that later ones are compared with
+REFERENCE_POINTS, REFERENCE_BYTES = 4000, 1 << 20  # of a window that later ones are compared with, at most
 _LEVEL = 0.975
 
 Array = npt.NDArray[Any]
@@ -53,8 +53,10 @@ class Reference:
     bases: Array | None = None
 
     @staticmethod
-    def of(seen: Seen, model: Model, most: int = REFERENCE_POINTS) -> Reference:
+    def of(seen: Seen, model: Model, most: int | None = None) -> Reference:
         """Of a window's sample and what was solved on it, on about `most` points."""
+        if most is None:
+            most = min(REFERENCE_POINTS, REFERENCE_BYTES // (seen.points.itemsize * seen.points.shape[1]))
         return Reference(seen.reduced(most), np.asarray(model.centers, np.float64), model.bases)
 
     def costs(self, points: Array, z: float, metric: Metric) -> Array:

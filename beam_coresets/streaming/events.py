@@ -123,6 +123,7 @@ class CenterWindow:
       weights: (m,) of the points. rows: of the window.
       born: those that appear now, and the center that each split from, if any.
       ended: those of the window before that are no more, and the center that each has merged into, if any.
+      drift: what there is to tell of the data as a whole.
     """
 
     end: float
@@ -133,6 +134,7 @@ class CenterWindow:
     rows: int
     born: Mapping[str, str | None]
     ended: Mapping[str, str | None]
+    drift: Event | None = None
 
     def shares(self, centers: Array) -> tuple[Share, ...]:
         """How much of the weight is nearest to each of (c, d) centers."""
@@ -148,7 +150,7 @@ def center_events(window: CenterWindow, before: CenterMemory) -> tuple[list[Even
     here = CenterMemory(window.end, memory.told, window.names, window.centers, tuple(shares.values()))
     if before.end is None:  # everything is new
         return [], here
-    events = []
+    events = [] if window.drift is None else memory.news("drifted", "", window.drift)
     for name, parent in window.born.items():
         share, (low, high) = shares[name], shares[name].ends
         kind, other = ("born", name) if parent is None else ("split", parent)
@@ -248,7 +250,6 @@ def window_events(
     happened = {
         "coverage_lost": _lost(worst),
         "degraded": _degraded(worst),
-        "drifted": next((event for event in map(_drifted, rows) if event is not None), None),
     }
     lost = {kind: n + 1 for kind, n in before.lost.items() if n + 1 < HEALED}
     for kind, event in happened.items():
@@ -280,7 +281,8 @@ def _degraded(row: Mapping[str, Any]) -> Event | None:
     return Event("degraded", f"Only {answered} of {row['shards']} shards have answered.", size=float(answered))
 
 
-def _drifted(row: Mapping[str, Any]) -> Event | None:
+def drift_event(row: Mapping[str, Any]) -> Event | None:
+    """That of a row of `summaries`, if its data has drifted."""
     if not row.get("drifted"):
         return None
     moved = "" if row.get("moved") is None else f": {_percent(row['moved'])} of the weight has moved"

@@ -58,6 +58,15 @@ MEANINGS = {
         "threshold": f"{_SQUARED} beyond which rows are left out",
         "evidence": "bytes that rollup and solve need in order to tell errors",
         "columns": "names of the coordinates, in order",
+        "drift_of": "the window that this one was compared with",
+        "excess": "cost of its centers on this window over that of this window's own, less 1",
+        "excess_low": "low end of its 95 % interval",
+        "excess_high": "high end of its 95 % interval",
+        "moved": "share of the rows that are in others of its clusters than then",
+        "moved_low": "low end of its 95 % interval",
+        "moved_high": "high end of its 95 % interval",
+        "shift": "how far the center that has moved most has, in spreads of its cluster",
+        "drifted": "whether that is more than a quiet source gives, but for one in 1,000 windows",
     },
     "centers": {
         **_WINDOW,
@@ -71,6 +80,7 @@ MEANINGS = {
         "split_from": "center that most of its points belonged to",
         "merged_into": "center that took most of its points",
         "basis": "of a subspace: its r directions, one after another",
+        "shift": "how far its rows are from those that the window of drift_of had near it, in spreads",
     },
     "coreset": {
         **_WINDOW,

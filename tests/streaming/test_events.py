@@ -16,6 +16,7 @@ from beam_coresets.streaming.events import (
     EventMemory,
     WindowMemory,
     center_events,
+    drift_event,
     window_events,
 )
 
@@ -164,8 +165,10 @@ def test_a_straggler_is_told_when_it_has_missed_enough_windows():
 
 
 def test_each_kind_of_loss_has_its_sentence():
-    events, _ = window_events(60.0, 1, [row(), row(0.625, [2, 3], True, drifted=True, drift_of="10:00", moved=0.125,
-                                            moved_low=0.1, moved_high=0.15)], WindowMemory())  # fmt: skip
+    events, _ = window_events(60.0, 1, [row(), row(0.625, [2, 3], True)], WindowMemory())
+    drift = drift_event(row(drifted=True, drift_of="10:00", moved=0.125, moved_low=0.1, moved_high=0.15))
+    events.append(drift)
+    assert drift_event(row(drifted=False)) is drift_event(row(drifted=None)) is None
     assert [(event.kind, event.severity, event.sentence, event.size) for event in events] == [
         ("coverage_lost", "critical",
          "37.5 % of the data is missing: coverage 0.625, no answer from shards: 2, 3.", 0.375),

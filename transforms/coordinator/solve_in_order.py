@@ -9,25 +9,33 @@ from apache_beam.pvalue import DoOutputsTuple, PCollection, TaggedOutput
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from threadpoolctl import threadpool_limits
 
-from beam_coresets import codec, table_schemas
+from beam_coresets import table_schemas
+from beam_coresets.comparing.drift import Reference, drift
+from beam_coresets.comparing.recent import RecentWindows
+from beam_coresets.comparing.seen import Seen
+from beam_coresets.comparing.told import ToldDrift, with_drift
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.column_order import moved, names_of_each, places_of
 from beam_coresets.points.nearest import nearest
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
-from beam_coresets.results.summary import Summary, summarize, summary_of_keys, with_identities
+from beam_coresets.results.summary import Answer, Summary, summarize, summary_of_keys, with_identities
+from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.streaming.center_tracking import CenterHistory, Identities, WindowCenters, directions
 from beam_coresets.streaming.events import (
     CenterMemory,
     CenterWindow,
     EventMemory,
     center_events,
+    drift_event,
     window_events,
 )
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.claim_records import place_of
+from beam_coresets.times import iso
 from beam_coresets.transforms.coordinator.replicas import in_lane
+from beam_coresets.transforms.coordinator.solved_state import SolvedState
 from beam_coresets.transforms.writing.claims import Claims
 
 DECIDED, ELSEWHERE = "decided", "elsewhere"
@@ -112,31 +120,34 @@ class _SolveInOrder(beam.DoFn):
     ) -> Iterator[Any]:
         verdict, held = element[1], state.read()
         window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
-        histories, memory = (self._from_claims(window), EventMemory()) if held is None else _unpacked(held)
+        before = SolvedState(self._from_claims(window)) if held is None else SolvedState.from_bytes(held)
+        histories, recent, memory = dict(before.histories), dict(before.recent), before.memory
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
         claimed = {} if winner is None else self._claimed(window)
+        drifts = {} if winner is None else self._told(window)
         summaries, told, remembered = [], [], dict(memory.centers)
         for key, decision in () if elsewhere else verdict.decisions.items():
             history = histories.get(key) or self._first(key)
             if decision.points and history.dim not in (None, decision.coreset.dim):
                 history = self._first(key)
-            summary, after, found = self._answer(verdict, key, decision, history)
+            known = recent.get(key, RecentWindows())
+            summary, after, found = self._answer(verdict, key, decision, history, known, drifts.get(key))
             summaries.append(summary)
             histories[key] = after
+            recent |= self._remembered(verdict, key, decision, summary, recent)
             if found is not None:
                 last = remembered.get(key) or _last(history)
                 events, remembered[key] = center_events(found, last)
                 told += [(key, event) for event in events]
         for key, centers in claimed.items():
             histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
-        horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
-        recent = {key: one for key, one in histories.items() if one.windows and one.windows[-1].end >= horizon}
         rows = [answer.row for summary in summaries for answer in summary.answers]
         events, of_window = window_events(verdict.end, verdict.revision, rows, memory.window)
         told = [*(("", event) for event in events), *told]
-        remembered = {key: one for key, one in remembered.items() if key in recent}
-        state.write(_packed(recent, EventMemory(of_window, remembered)))
+        horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
+        left = SolvedState(histories, recent, EventMemory(of_window, remembered))
+        state.write(left.since(horizon).to_bytes())
         if elsewhere:
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
@@ -158,8 +169,9 @@ class _SolveInOrder(beam.DoFn):
         return CenterHistory(key) if self._init is None else CenterHistory.starting_from(*self._init, key=key)
 
     def _answer(
-        self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory
-    ) -> tuple[Summary, CenterHistory, CenterWindow | None]:
+        self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory, recent: RecentWindows,
+        told: ToldDrift | None,
+    ) -> tuple[Summary, CenterHistory, CenterWindow | None]:  # fmt: skip
         init = history.start_from(verdict.end)
         k = self._question.sampler.k
         summary = summarize(
@@ -173,6 +185,7 @@ class _SolveInOrder(beam.DoFn):
         )
         (answer,) = summary.answers
         coreset = decision.coreset
+        summary = self._compared(verdict, decision, summary, recent) if told is None else told.of(summary)
         found, after = history.matched(
             verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
@@ -181,18 +194,48 @@ class _SolveInOrder(beam.DoFn):
         births = {name: born for g in history.windows for name, born in zip(g.ids, g.born.tolist(), strict=True)}
         ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
         named = with_identities(summary, found.ids, found.born, found.split_from, ended)
-        return named, after, self._of_events(verdict.end, decision, answer.model.centers, found)
+        return named, after, self._of_events(verdict.end, decision, named.answers[0], found)
 
-    def _of_events(self, end: float, decision: Decision, centers: Any, found: Identities) -> CenterWindow:
+    def _of_events(self, end: float, decision: Decision, answer: Answer, found: Identities) -> CenterWindow:
         coreset, metric = decision.coreset, self._question.metric
         everyone = zip(found.ids, found.born, found.split_from, strict=True)
         return CenterWindow(
-            end, found.ids, centers,
+            end, found.ids, answer.model.centers,
             lambda places: nearest(coreset.points, directions(places, metric))[0],
             coreset.weights, decision.points,
             {name: parent for name, since, parent in everyone if since == end},
             {each.id: each.merged_into for each in found.ended},
+            drift_event(answer.row),
         )  # fmt: skip
+
+    def _compared(
+        self, verdict: Verdict, decision: Decision, summary: Summary, recent: RecentWindows
+    ) -> Summary:
+        """The summary with what has changed since the last window that shares no time with this one."""
+        before, seen = recent.before(verdict.start), Seen.of(decision) if recent.windows else None
+        if before is None or seen is None:
+            return summary
+        model, sampler = summary.answers[0].model, self._question.sampler
+        most = model.threshold if isinstance(model, TrimmedCenters) else float("inf")
+        found = drift(seen, model, before.reference, sampler.z, self._question.metric, most, self._question.seed, True)
+        return summary if found is None else with_drift(summary, found, f"{iso(before.start)} to {iso(before.end)}")
+
+    def _remembered(
+        self, verdict: Verdict, key: str, decision: Decision, summary: Summary, recent: Mapping[str, RecentWindows]
+    ) -> dict[str, RecentWindows]:
+        """What later windows of the key are compared with; nothing of thousands of keys (`quick`)."""
+        seen, model = None if self._question.quick else Seen.of(decision), summary.answers[0].model
+        if seen is None or not len(model.centers):
+            return {}
+        windows = recent.get(key, RecentWindows())
+        return {key: windows.with_window(verdict.start, verdict.end, Reference.of(seen, model))}
+
+    def _told(self, window: Window) -> dict[str, ToldDrift]:
+        """What the claimed decision of this window says of each key: deciding again says the same."""
+        assert self._claims is not None
+        rows, centers = (self._claims.read(window, name).to_pylist() for name in ("summaries", "centers"))
+        by_key = {row["key"]: [each for each in centers if each["key"] == row["key"]] for row in rows}
+        return {row["key"]: ToldDrift.read(row, by_key[row["key"]]) for row in rows}
 
     def _claimed(self, window: Window | str) -> dict[str, WindowCenters]:
         """The centers of the claimed decision of this window, or of the window of this name, by key."""
@@ -238,22 +281,3 @@ def _window_centers(
 
 def _known(born: float | None) -> float | None:
     return None if born is None or np.isnan(born) else born
-
-
-def _packed(histories: Mapping[str, CenterHistory], memory: EventMemory) -> bytes:
-    bodies = [history.to_bytes() for history in histories.values()]
-    events, arrays = memory.packed()
-    fields = {"keys": list(histories), "lengths": [len(body) for body in bodies], "events": events}
-    head = codec.pack("Lineages", fields, arrays)
-    return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
-
-
-@codec.decoder("Lineages")
-def _unpacked(data: bytes) -> tuple[dict[str, CenterHistory], EventMemory]:
-    at = 8 + int.from_bytes(data[:8], "little")
-    fields, arrays = codec.unpack(data[8:at], "Lineages")
-    out = {}
-    for key, length in zip(fields["keys"], fields["lengths"], strict=True):
-        out[key] = CenterHistory.from_bytes(data[at : at + length])
-        at += length
-    return out, EventMemory.unpacked(fields.get("events"), arrays)

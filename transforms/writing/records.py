@@ -57,6 +57,15 @@ class SummaryRow(NamedTuple):
     threshold: Optional[float]
     evidence: Optional[bytes]
     columns: Optional[Sequence[str]]
+    drift_of: Optional[str]
+    excess: Optional[float]
+    excess_low: Optional[float]
+    excess_high: Optional[float]
+    moved: Optional[float]
+    moved_low: Optional[float]
+    moved_high: Optional[float]
+    shift: Optional[float]
+    drifted: Optional[bool]
 
 
 class CenterRow(NamedTuple):
@@ -76,6 +85,7 @@ class CenterRow(NamedTuple):
     split_from: Optional[str]
     merged_into: Optional[str]
     basis: Optional[Sequence[float]]
+    shift: Optional[float]
 
 
 class CoresetRow(NamedTuple):
