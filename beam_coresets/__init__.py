@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from beam_coresets._front_door import front_door
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 if TYPE_CHECKING:
     from beam_coresets.coordinator.decision import Decision, Policy, decide

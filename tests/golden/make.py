@@ -67,7 +67,7 @@ def write_stream(folder):
     answers = [answer(window, 50 + 10 * i, i) for i, window in enumerate(windows)]
     with beam.Pipeline(IN_PROCESS) as pipeline:
         create = beam.Create(answers, reshuffle=False).with_output_types(Summary)
-        _ = pipeline | create | WriteSummaries(str(folder))
+        _ = pipeline | create | WriteSummaries(str(folder), "avro")
     placed = next((folder / "summaries" / "day=2026-11-22").iterdir())
     claim = folder / ".claims" / f"{windows[-1].name}.json"
     staging = claim.read_text().split('"staging": "')[1].split('"')[0]
