@@ -196,6 +196,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 }
 
 
+_WINDOW = ("window_start", "window_end")
 TIMES = {field.name for schema in SCHEMAS.values() for field in schema if field.type == INSTANT}
 _RENAMED = {  # since schema 1
     "summaries": {"constraint": "constraint_text"},
@@ -236,11 +237,18 @@ def typed(table: pa.Table, name: str) -> pa.Table:
 
 
 def _of_today(table: pa.Table, name: str) -> pa.Table:
-    """With the names of this schema's columns."""
+    """With the names of this schema's columns.
+
+    Our own columns of a coreset come before kept ones: which of `shard` and `shards` is first says whose schema it is.
+    """
+    names = table.column_names
     old = _RENAMED.get(name, {})
-    table = table.rename_columns([old.get(column, column) for column in table.column_names])
-    if name == "coreset" and "shard" in table.column_names:
-        at, shard = table.column_names.index("shard"), table.column("shard").combine_chunks().cast(pa.int64())
+    if name == "coreset":
+        first = [each for each in names if each in ("shard", "shards")][:1]
+        old = {**old, **{new: f"{new}_" for new in ("shards", "group_label")}} if first == ["shard"] else {}
+    table = table.rename_columns([old.get(column, column) for column in names])
+    if name == "coreset" and first == ["shard"]:
+        at, shard = names.index("shard"), table.column("shard").combine_chunks().cast(pa.int64())
         ends = pa.array(np.arange(len(shard) + 1, dtype=np.int32))
         table = table.set_column(at, "shards", pa.ListArray.from_arrays(ends, shard))
     return table
@@ -254,8 +262,9 @@ def instants(seconds: Iterable[float | None]) -> pa.Array:
 
 def in_seconds(table: pa.Table) -> pa.Table:
     """A table whose own times are seconds since the epoch (float64), as everything but the tables has them."""
+    own = _WINDOW if "weight_ht" in table.column_names else TIMES  # a coreset has kept columns of any name
     for i, field in enumerate(table.schema):
-        if field.type == INSTANT and field.name in TIMES:
+        if field.type == INSTANT and field.name in own:
             micros = table.column(i).cast(pa.int64())
             table = table.set_column(i, field.name, pc.divide(micros.cast(pa.float64(), safe=False), 1e6))
     return table

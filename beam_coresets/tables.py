@@ -77,8 +77,19 @@ def _parquet(source: io.BytesIO, limit: int) -> pa.Table:
 def json_lines(table: pa.Table) -> Iterator[bytes]:
     """The rows as JSON objects: what JSON has no type for is text, bytes are base64, what is not finite is null."""
     for row in _portable_rows(table, binary=False):
-        strict = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
-        yield json.dumps(strict).encode()
+        try:
+            yield json.dumps(row, allow_nan=False).encode()
+        except ValueError:
+            yield json.dumps(_finite(row)).encode()
+
+
+def _finite(value: Any) -> Any:
+    """A value with null for what is not finite, however deep."""
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def avro_messages(table: pa.Table) -> Iterator[bytes]:
