@@ -61,13 +61,45 @@ def test_every_kept_column_can_be_written(name, form):
     assert table.column(name).to_pylist() == (in_json if form == "jsonl" and in_json else in_avro)
 
 
-@pytest.mark.parametrize("form", ["avro", "jsonl"])
-def test_gaps_in_vectors_become_nan(form):
+def test_gaps_in_vectors_become_nan_in_avro():
     table = pa.table({"v": pa.array([[1.0, None], None])})
-    first, second = tables.decode(tables.encode(table, form), form).column("v").to_pylist()
+    first, second = tables.decode(tables.encode(table, "avro"), "avro").column("v").to_pylist()
     assert first[0] == 1.0
     assert math.isnan(first[1])
     assert second is None
+
+
+def test_json_has_null_for_what_is_not_finite_however_deep():
+    table = pa.table({
+        "list": [[1.0, math.nan, None], None],
+        "record": [{"a": [1.0, math.inf]}, None],
+        "map": pa.array([[("a", math.nan)], None], pa.map_(pa.string(), pa.float64())),
+        "real": [-math.inf, 1.0],
+    })
+    assert list(tables.json_lines(table)) == [
+        b'{"list": [1.0, null, null], "record": {"a": [1.0, null]}, "map": {"a": null}, "real": null}',
+        b'{"list": null, "record": null, "map": null, "real": 1.0}',
+    ]
+
+
+@pytest.mark.parametrize("form", tables.TABLE_FORMATS)
+def test_kept_columns_may_have_names_that_other_tables_or_older_ones_have(form):
+    """`shard` and `group` were columns until schema 2, and `born` is a time of `centers`."""
+    born = pa.array([datetime.datetime(1960, 1, 2, tzinfo=datetime.timezone.utc)] * 2, table_schemas.INSTANT)
+    kept = {"shard": ["a", "b"], "group": ["c", "d"], "rows": [1, 2], "born": born}
+    own = {f.name: pa.nulls(2, f.type) for f in table_schemas.CORESET} | {"shards": pa.array([[0], [1, 2]])}
+    table = pa.table(own | kept)
+    found = table_schemas.typed(tables.decode(tables.encode(table, form), form), "coreset")
+    assert found.column_names == table.column_names
+    assert found.column("shards").to_pylist() == [[0], [1, 2]]
+    assert found.column("shard").to_pylist() == ["a", "b"]
+    assert table_schemas.in_seconds(found).column("born").equals(found.column("born"))
+
+
+def test_a_coreset_of_schema_1_may_have_kept_columns_that_are_called_as_today_s_own():
+    old = {"window_start": [0.5], "weight_ht": [1.0], "shard": [3], "group": ["a"], "shards": [7], "group_label": ["b"]}
+    found = table_schemas.typed(pa.table(old), "coreset").to_pylist()[0]
+    assert (found["shards"], found["group_label"], found["shards_"], found["group_label_"]) == ([3], "a", 7, "b")
 
 
 @pytest.mark.parametrize("form", tables.TABLE_FORMATS)

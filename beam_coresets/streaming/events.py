@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 QUIET = 8  # windows
 HEALED = 3  # windows
 STRAGGLING = 3  # windows in a row without an answer
+OVERLAP = 1e-6  # of a window, by which two that are side by side may seem to overlap: ends are rounded
 QUIET_WINDOWS = 1000  # windows of an unchanging source with one false alarm of grown or shrunk, on average
 LEAST_CHANGE = 0.1  # of a share: less is no news, however sure it is
 
@@ -173,7 +174,7 @@ def _ended(name: str, heir: str | None, had: Share | None, memory: _Told) -> lis
     if heir is None:
         more = "" if had is None else f"; it had {_percent(had.value)} of the weight"
         return memory.news(
-            "vanished", name, Event("vanished", f"Center {name} has no points any more{more}.", name, None, size)
+            "vanished", name, Event("vanished", f"Center {name} has vanished{more}.", name, None, size)
         )
     return memory.news("merged", heir, Event("merged", f"Center {name} has merged into {heir}.", name, heir, size))
 
@@ -212,31 +213,32 @@ class WindowMemory:
     Attributes:
       end: of the last window, in seconds since the epoch; None before the first.
       lost: kind -> windows in a row without it, of losses that are not over.
-      missing: shard -> windows in a row that it has not answered for.
+      missing: shard -> how many windows in a row it has not answered for, and the end of the last of them. Of windows
+        that overlap one counts: a shard that has missed a pane is missing from all windows with that pane.
     """
 
     end: float | None = None
     lost: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    missing: Mapping[int, int] = dataclasses.field(default_factory=dict)
+    missing: Mapping[int, tuple[int, float]] = dataclasses.field(default_factory=dict)
 
     def to_fields(self) -> list[Any]:
         """As JSON has it."""
-        return [self.end, dict(self.lost), [[shard, n] for shard, n in self.missing.items()]]
+        return [self.end, dict(self.lost), [[shard, *seen] for shard, seen in self.missing.items()]]
 
     @staticmethod
     def from_fields(fields: Sequence[Any]) -> WindowMemory:
         """The inverse of `to_fields`."""
         end, lost, missing = fields
-        return WindowMemory(end, lost, {shard: n for shard, n in missing})
+        return WindowMemory(end, lost, {shard: (n, last) for shard, n, last in missing})
 
 
 def window_events(
-    end: float, revision: int, rows: Sequence[Mapping[str, Any]], before: WindowMemory
+    start: float, end: float, revision: int, rows: Sequence[Mapping[str, Any]], before: WindowMemory
 ) -> tuple[list[Event], WindowMemory]:
     """What has become of a window as a whole, and what to remember.
 
     Args:
-      end: of the window, in seconds since the epoch. revision: of the decision.
+      start, end: of the window, in seconds since the epoch. revision: of the decision.
       rows: of `summaries`, one a key.
     """
     if not rows:
@@ -258,11 +260,16 @@ def window_events(
             lost[kind] = 0
     if not in_order:
         return events, before
-    missing = {shard: before.missing.get(shard, 0) + 1 for shard in worst["stragglers"]}
-    for shard, count in missing.items():
-        if count == STRAGGLING:
-            text = f"Shard {shard} has not answered for {count} windows in a row."
-            events.append(Event("straggling", text, size=float(count)))
+    missing: dict[int, tuple[int, float]] = {}
+    for shard in worst["stragglers"]:
+        count, last = before.missing.get(shard, (0, start))
+        if start < last - OVERLAP * (end - start):
+            missing[shard] = (count, last)
+            continue
+        missing[shard] = (count + 1, end)
+        if count + 1 == STRAGGLING:
+            text = f"Shard {shard} has not answered for {STRAGGLING} windows in a row."
+            events.append(Event("straggling", text, size=float(STRAGGLING)))
     return events, WindowMemory(end, lost, missing)
 
 

@@ -144,7 +144,7 @@ def row(coverage=1.0, stragglers=(), degraded=False, **more):
 def told_of(rows, revisions=None):
     memory, found = WindowMemory(), []
     for i, one in enumerate(rows):
-        events, memory = window_events(60.0 * (i + 1), 1, [one], memory)
+        events, memory = window_events(60.0 * i, 60.0 * (i + 1), 1, [one], memory)
         memory = WindowMemory.from_fields(json.loads(json.dumps(memory.to_fields())))
         found += [(i, event.kind) for event in events]
     return found
@@ -164,8 +164,26 @@ def test_a_straggler_is_told_when_it_has_missed_enough_windows():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("missed", "kinds"), [(range(8, 14), []), (range(8, 30), ["straggling"])])
+def test_of_windows_that_overlap_one_counts(missed, kinds):
+    """A shard that misses a pane is missing from the six sliding windows with that pane, once."""
+    memory, found = WindowMemory(), []
+    for i in range(30):
+        one = row(stragglers=[2] if i in missed else [])
+        events, memory = window_events(0.1 * (i - 5), 0.1 * (i + 1), 1, [one], memory)
+        found += [event.kind for event in events]
+    assert found == kinds
+
+
+def test_a_summary_since_the_start_says_nothing_of_stragglers():
+    memory = WindowMemory()
+    for i in range(9):
+        events, memory = window_events(0.0, 60.0 * (i + 1), 1, [row(stragglers=[2])], memory)
+        assert events == []
+
+
 def test_each_kind_of_loss_has_its_sentence():
-    events, _ = window_events(60.0, 1, [row(), row(0.625, [2, 3], True)], WindowMemory())
+    events, _ = window_events(0.0, 60.0, 1, [row(), row(0.625, [2, 3], True)], WindowMemory())
     drift = drift_event(row(drifted=True, drift_of="10:00", moved=0.125, moved_low=0.1, moved_high=0.15))
     events.append(drift)
     assert drift_event(row(drifted=False)) is drift_event(row(drifted=None)) is None
@@ -178,11 +196,11 @@ def test_each_kind_of_loss_has_its_sentence():
 
 
 def test_a_revision_is_told_by_itself():
-    first, memory = window_events(60.0, 1, [row(0.5, [1])], WindowMemory())
-    again, after = window_events(60.0, 2, [row(1.0)], memory)
+    first, memory = window_events(0.0, 60.0, 1, [row(0.5, [1])], WindowMemory())
+    again, after = window_events(0.0, 60.0, 2, [row(1.0)], memory)
     assert [event.kind for event in again] == ["revised"]
     assert (after, len(first)) == (memory, 1)
-    assert window_events(60.0, 1, [], memory) == ([], memory)
+    assert window_events(0.0, 60.0, 1, [], memory) == ([], memory)
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=1, max_size=40))

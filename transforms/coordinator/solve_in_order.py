@@ -143,7 +143,9 @@ class _SolveInOrder(beam.DoFn):
         for key, centers in claimed.items():
             histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
         rows = [answer.row for summary in summaries for answer in summary.answers]
-        events, of_window = window_events(verdict.end, verdict.revision, rows, memory.window)
+        events, of_window = window_events(
+            verdict.start, verdict.end, verdict.revision, rows, memory.window
+        )
         told = [*(("", event) for event in events), *told]
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
         left = SolvedState(histories, recent, EventMemory(of_window, remembered))

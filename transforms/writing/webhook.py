@@ -7,6 +7,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Any
 
 import apache_beam as beam
@@ -78,6 +79,16 @@ def require_url(url: str) -> str:
     if not host or parts.scheme not in ("http", "https"):
         raise ValueError("events_webhook: must be an http or https URL, got another")
     return host
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """To follow one would be to GET the other place, without the events."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """A status like others that are no success."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 class _Post(beam.DoFn):
@@ -157,7 +168,7 @@ class _Poster:
             try:
                 self._send(json.dumps(body).encode())
                 break
-            except (OSError, BeamIOError):
+            except (OSError, HTTPException, BeamIOError):
                 if attempt == TRIES - 1:
                     raise
                 self._ended.wait(FIRST_PAUSE * 2**attempt)
@@ -165,8 +176,8 @@ class _Poster:
 
     def _send(self, body: bytes) -> None:
         request = urllib.request.Request(self._url, body, {"Content-Type": "application/json"}, method="POST")
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            answer.read(1024)
+        with _OPENER.open(request, timeout=TIMEOUT):
+            pass  # the status says all: a body that does not come would be taken for a failure
 
 
 def _line(event: dict[str, Any]) -> str:

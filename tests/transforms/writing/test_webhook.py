@@ -47,13 +47,23 @@ def server():
             if code == 200:
                 bodies.append(json.loads(body))
             self.send_response(code)
+            if code in (302, 307):
+                self.send_header("Location", "/elsewhere")
+            if listening.hangs:
+                self.send_header("Content-Length", "5")  # and nothing comes
+            self.end_headers()
+            if listening.hangs:
+                time.sleep(0.5)
+
+        def do_GET(self):
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_):
             pass
 
     with http.server.ThreadingHTTPServer(("localhost", 0), Handler) as listening:
-        listening.codes, listening.bodies = codes, bodies
+        listening.codes, listening.bodies, listening.hangs = codes, bodies, False
         listening.url = f"http://localhost:{listening.server_address[1]}/secret"
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         yield listening
@@ -86,6 +96,22 @@ def test_a_window_with_events_is_posted_once(claims, server):
 def test_what_fails_is_tried_again(claims, server, monkeypatch):
     monkeypatch.setattr(webhook, "FIRST_PAUSE", 0.01)
     server.codes += [500, 0, 429]
+    post(claims, server.url)
+    assert len(server.bodies) == 2
+
+
+def test_redirections_are_no_success(claims, server, monkeypatch, caplog):
+    monkeypatch.setattr(webhook, "FIRST_PAUSE", 0.001)
+    server.codes += [302] * webhook.TRIES + [307]
+    post(claims, server.url)
+    assert "got status 302 from localhost" in caplog.text
+    assert len(server.bodies) == 1
+
+
+def test_an_answer_without_the_body_that_it_speaks_of_is_enough(claims, server, monkeypatch):
+    monkeypatch.setattr(webhook, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(webhook, "TIMEOUT", 0.2)
+    server.hangs = True
     post(claims, server.url)
     assert len(server.bodies) == 2
 
