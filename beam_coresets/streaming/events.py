@@ -24,7 +24,7 @@ Array = npt.NDArray[Any]
 QUIET = 8  # windows
 HEALED = 3  # windows
 STRAGGLING = 3  # windows in a row without an answer
-OVERLAP = 1e-6  # of a window, by which two that are side by side may seem to overlap: ends are rounded
+ROUNDED_ENDS = 1e-6  # of a window, by which two that are side by side may seem to overlap: ends are rounded
 QUIET_WINDOWS = 1000  # windows of an unchanging source with one false alarm of grown or shrunk, on average
 LEAST_CHANGE = 0.1  # of a share: less is no news, however sure it is
 
@@ -263,7 +263,7 @@ def window_events(
     missing: dict[int, tuple[int, float]] = {}
     for shard in worst["stragglers"]:
         count, last = before.missing.get(shard, (0, start))
-        if start < last - OVERLAP * (end - start):
+        if start < last - ROUNDED_ENDS * (end - start):
             missing[shard] = (count, last)
             continue
         missing[shard] = (count + 1, end)
