@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from beam_coresets.transforms.reading.columns import Columns
     from beam_coresets.transforms.rows.assign_rows import AssignedRows, AssignRows, WriteAssigned
     from beam_coresets.transforms.rows.latest_window import RowScore
+    from beam_coresets.transforms.rows.model_handler import CentersModelHandler, centers_detector
     from beam_coresets.transforms.rows.scaling import StandardScale
     from beam_coresets.transforms.rows.score_rows import Score, ScoredRows
     from beam_coresets.transforms.streams.brokers.kafka import KafkaSource
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from beam_coresets.transforms.writing.stored_tables import read_table
 
 __all__ = [
-    "AssignRows", "AssignedRows", "BlocksFromRows", "CatalogSettings", "Columns", "DeadLetter", "EventTime", "Folder",
-    "KafkaSource", "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub", "RegisterWindows", "RowScore", "Scale",
-    "Score", "ScoredRows", "StandardScale", "StreamPlan", "StreamSummaries", "Summaries", "Summarize",
-    "SummarizeStream", "SummarizeUnbounded", "WindowSpec", "WriteAssigned", "WriteDeadLetters", "WriteSummaries",
-    "WriteToKafka", "message_format", "read_table",
+    "AssignRows", "AssignedRows", "BlocksFromRows", "CatalogSettings", "CentersModelHandler", "Columns", "DeadLetter",
+    "EventTime", "Folder", "KafkaSource", "Patience", "Plan", "RateSource", "ReadBlocks", "ReadPubSub",
+    "RegisterWindows", "RowScore", "Scale", "Score", "ScoredRows", "StandardScale", "StreamPlan", "StreamSummaries",
+    "Summaries", "Summarize", "SummarizeStream", "SummarizeUnbounded", "WindowSpec", "WriteAssigned",
+    "WriteDeadLetters", "WriteSummaries", "WriteToKafka", "centers_detector", "message_format", "read_table",
 ]  # fmt: skip
 
 _HOMES = {
@@ -51,6 +52,7 @@ _HOMES = {
     "AssignedRows": "beam_coresets.transforms.rows.assign_rows",
     "BlocksFromRows": "beam_coresets.transforms.reading.blocks",
     "CatalogSettings": "beam_coresets.transforms.iceberg.catalogs",
+    "CentersModelHandler": "beam_coresets.transforms.rows.model_handler",
     "Columns": "beam_coresets.transforms.reading.columns",
     "DeadLetter": "beam_coresets.transforms.base.dead_letter",
     "EventTime": "beam_coresets.transforms.streams.messages.decoding",
@@ -78,6 +80,7 @@ _HOMES = {
     "WriteDeadLetters": "beam_coresets.transforms.writing.dead_letters",
     "WriteSummaries": "beam_coresets.transforms.writing.sinks",
     "WriteToKafka": "beam_coresets.transforms.writing.kafka_sink",
+    "centers_detector": "beam_coresets.transforms.rows.model_handler",
     "message_format": "beam_coresets.transforms.streams.messages.formats",
     "read_table": "beam_coresets.transforms.writing.stored_tables",
 }

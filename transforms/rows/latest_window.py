@@ -2,7 +2,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -40,6 +40,11 @@ class RowScore(NamedTuple):
 
 SCHEMA = pa.schema({"cluster": pa.int64(), "center_id": pa.string(), "distance": pa.float64(),
                     "score": pa.float64(), "quantile": pa.float64()})  # fmt: skip
+
+
+def scores_of(table: pa.Table) -> Iterator[RowScore]:
+    """The rows of a table of this schema."""
+    return map(RowScore._make, zip(*(table.column(name).to_pylist() for name in SCHEMA.names), strict=True))
 
 
 class WindowScorer:

@@ -21,7 +21,7 @@ from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.python_rows import fields_of
 from beam_coresets.transforms.rows.assign_rows import AssignedRows, printed_ids
-from beam_coresets.transforms.rows.latest_window import SCHEMA, LatestWindow, RowScore, WindowScorer
+from beam_coresets.transforms.rows.latest_window import SCHEMA, LatestWindow, RowScore, WindowScorer, scores_of
 
 ROWS_AT_ONCE = 4096
 NOTHING = RowScore()
@@ -201,11 +201,6 @@ class _ScoreRows(beam.DoFn):
                 row, at, of = held[place]
                 yield WindowedValue(with_score(row, values), at, [of])
         self._counters.add(window, len(rows))
-
-
-def scores_of(table: pa.Table) -> Iterator[RowScore]:
-    """The rows of a table with the columns of `RowScore`."""
-    return map(RowScore._make, zip(*(table.column(name).to_pylist() for name in SCHEMA.names), strict=True))
 
 
 def with_score(row: Any, score: RowScore) -> Any:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from windows_written import COLUMNS, DAY, SCALE, answer, minute, points_of, write, write_keys, write_minutes
 
+from beam_coresets.results.summary import with_identities
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries import open_summaries
 from beam_coresets.transforms.reading.columns import Columns
@@ -119,6 +120,15 @@ def test_numbers_are_those_of_the_library(scorer):
     assert table.column("center_id").to_pylist() == [ids[label] for label in expected.labels]
     turned = scorer.scored(points[:, ::-1], COLUMNS[::-1])
     assert turned.equals(table)
+
+
+def test_centers_go_by_their_names(tmp_path):
+    """Beside those that ended with the window."""
+    write(tmp_path, with_identities(answer(minute(0), 0), "abc", [1.0] * 3, [None] * 3, [("gone", 0.0, "a")]))
+    scorer = LatestWindow(str(tmp_path)).get()
+    table = scorer.scored(scorer.window.centers)
+    assert table.column("cluster").to_pylist() == [0, 1, 2]
+    assert table.column("center_id").to_pylist() == ["a", "b", "c"]
 
 
 def test_rows_of_any_kind_are_scored_alike(scorer):
