@@ -1,4 +1,4 @@
--- Views over an output folder of Parquet tables, for DuckDB:
+-- Views over one output folder of Parquet tables, for DuckDB:
 --
 --     duckdb -cmd "SET VARIABLE folder = 'out'" -init views.sql
 --
@@ -10,13 +10,13 @@
 -- health                         a row a window and key: lag in seconds, who was missing, what the cost is worth
 
 CREATE OR REPLACE VIEW summaries AS
-  SELECT * FROM read_parquet(getvariable('folder') || '/summaries/**/*.parquet', union_by_name = true);
+  SELECT * FROM read_parquet(getvariable('folder') || '/summaries/**/*.parquet', union_by_name = true, hive_partitioning = false);
 
 CREATE OR REPLACE VIEW centers AS
-  SELECT * FROM read_parquet(getvariable('folder') || '/centers/**/*.parquet', union_by_name = true);
+  SELECT * FROM read_parquet(getvariable('folder') || '/centers/**/*.parquet', union_by_name = true, hive_partitioning = false);
 
 CREATE OR REPLACE VIEW coreset AS
-  SELECT * FROM read_parquet(getvariable('folder') || '/coreset/**/*.parquet', union_by_name = true);
+  SELECT * FROM read_parquet(getvariable('folder') || '/coreset/**/*.parquet', union_by_name = true, hive_partitioning = false);
 
 -- A revision without points does not stand for a window that had some.
 CREATE OR REPLACE VIEW current AS
@@ -61,5 +61,5 @@ CREATE OR REPLACE VIEW health AS
   FROM current ORDER BY window_start, key;
 
 CREATE OR REPLACE MACRO events() AS TABLE
-  SELECT * FROM read_parquet(getvariable('folder') || '/events/**/*.parquet', union_by_name = true)
+  SELECT * FROM read_parquet(getvariable('folder') || '/events/**/*.parquet', union_by_name = true, hive_partitioning = false)
   ORDER BY window_start, key;

@@ -87,6 +87,16 @@ def rows_of(views, query):
     return views.execute(query).fetchall()
 
 
+def test_a_kept_column_may_be_called_as_the_folders_of_days_are(tmp_path):
+    folder = tmp_path / "coreset" / "day=2026-11-21"
+    folder.mkdir(parents=True)
+    pandas.DataFrame({"id": ["a"], "day": [3]}).to_parquet(folder / "one.parquet")
+    connection = duckdb.connect()
+    connection.execute(f"SET VARIABLE folder = '{tmp_path}'")
+    connection.execute("".join(re.findall(r"CREATE OR REPLACE VIEW coreset AS[^;]*;", VIEWS)))
+    assert rows_of(connection, "SELECT * FROM coreset") == [("a", 3)]
+
+
 def test_the_views_know_revisions_and_the_newest_window(views):
     assert rows_of(views, "SELECT count(*) FROM summaries") == [(8,)]
     assert rows_of(views, "SELECT key, revision, points FROM current WHERE points > 0 ORDER BY key, points") == [
