@@ -10,6 +10,7 @@ from beam_coresets import __version__, table_schemas
 from beam_coresets.transforms.writing import atomic_files
 
 NAME = "schema.json"
+_WRITER = b'"written_by": "beam-coresets '
 _WINDOW = {
     "window_start": "start of the window, included; null in a batch without windows",
     "window_end": "end of the window, excluded; null in a batch without windows",
@@ -149,7 +150,13 @@ def write_schema(output: str, form: str, columns: Sequence[str] | None, metric: 
       columns: names of the coordinates in order, or of the one column of vectors.
       metric: of the distances.
       settings: what else a reader wants to know; None is left out.
+
+    Raises:
+      ValueError: a file of that name is there that is not ours.
     """
+    path = str(FileSystems.join(output, NAME))
+    if FileSystems.exists(path) and _WRITER not in atomic_files.read(path):
+        raise ValueError(f"output: must have no other files where the result goes, got {path!r}")
     held = {
         "schema_version": table_schemas.SCHEMA_VERSION,
         "written_by": f"beam-coresets {__version__}",
@@ -160,7 +167,7 @@ def write_schema(output: str, form: str, columns: Sequence[str] | None, metric: 
         "tables": {table: _columns(table, schema) for table, schema in table_schemas.SCHEMAS.items()},
     }
     data = json.dumps(held, indent=1).encode() + b"\n"
-    atomic_files.replace(str(FileSystems.join(output, NAME)), data)
+    atomic_files.replace(path, data)
 
 
 def _columns(table: str, schema: pa.Schema) -> list[dict[str, str]]:

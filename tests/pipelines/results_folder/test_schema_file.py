@@ -6,7 +6,7 @@ from jobs import clusters, columns_of, summarize_files, write_parquet
 
 from beam_coresets import table_schemas
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.results_folder.schema_file import MEANINGS
+from beam_coresets.pipelines.results_folder.schema_file import MEANINGS, write_schema
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 
@@ -44,3 +44,14 @@ def test_what_is_made_of_it_says_so_too(run, tmp_path):
         assert (held["format"], held["settings"], held["columns"]) == (form, {"job": word}, schema_of(run)["columns"])
     assert main(["solve", "--input", str(run), "--output", str(tmp_path / "k"), "--k", "2:3"]) == 0
     assert schema_of(tmp_path / "k")["settings"] == {"job": "solve"}
+
+
+def test_a_file_of_that_name_that_is_not_ours_stays(tmp_path):
+    """A stream writes straight into its folder."""
+    write_schema(str(tmp_path), "avro", ["x"], None)
+    write_schema(str(tmp_path), "parquet", ["x"], None)
+    assert schema_of(tmp_path)["format"] == "parquet"
+    (tmp_path / "schema.json").write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="output: must have no other files where the result goes, got .*schema.json"):
+        write_schema(str(tmp_path), "parquet", ["x"], None)
+    assert schema_of(tmp_path) == {"mine": 1}
