@@ -52,6 +52,6 @@ def test_a_file_of_that_name_that_is_not_ours_stays(tmp_path):
     write_schema(str(tmp_path), "parquet", ["x"], None)
     assert schema_of(tmp_path)["format"] == "parquet"
     (tmp_path / "schema.json").write_text('{"mine": 1}')
-    with pytest.raises(ValueError, match="output: must have no other files where the result goes, got .*schema.json"):
+    with pytest.raises(ValueError, match=r"output: must have no other files where the result goes, got .*schema.json"):
         write_schema(str(tmp_path), "parquet", ["x"], None)
     assert schema_of(tmp_path) == {"mine": 1}
