@@ -301,6 +301,14 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
+def _told_as(event: Mapping[str, Any]) -> tuple[str, str]:
+    """What `CenterMemory.told` calls a row of `events`."""
+    kind, center, other = event["kind"], event["center_id"] or "", event["other_id"] or ""
+    if kind in ("grown", "shrunk"):
+        return "changed", center
+    return kind, other if kind in ("split", "merged") else center
+
+
 @dataclasses.dataclass(frozen=True)
 class EventMemory:
     """What is remembered of a group of keys.
@@ -311,6 +319,27 @@ class EventMemory:
 
     window: WindowMemory = WindowMemory()
     centers: Mapping[str, CenterMemory] = dataclasses.field(default_factory=dict)
+
+    def heard(
+        self, start: float, end: float, revision: int, rows: Sequence[Mapping[str, Any]],
+        events: Sequence[Mapping[str, Any]],
+    ) -> EventMemory:  # fmt: skip
+        """With a window that somebody else has decided and told of.
+
+        Args:
+          start, end: of the window, in seconds since the epoch. revision: of the decision.
+          rows: of `summaries`. events: of `events`.
+        """
+        _, window = window_events(start, end, revision, rows, self.window)
+        centers = dict(self.centers)
+        for key in {row["key"] for row in rows if row["points"]}:
+            before = centers.get(key, CenterMemory())
+            if before.end is None or end > before.end:
+                mine = [_told_as(row) for row in events if row["key"] == key]
+                told = {name: age + 1 for name, age in before.told.items() if age < QUIET} | dict.fromkeys(mine, 0)
+                held = CenterMemory() if mine else before  # shares are compared anew
+                centers[key] = dataclasses.replace(held, end=end, told=told)
+        return EventMemory(window, centers)
 
     def packed(self) -> tuple[list[Any], dict[str, Array | None]]:
         """As JSON has it, and the arrays that go with it."""

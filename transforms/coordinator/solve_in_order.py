@@ -23,6 +23,7 @@ from beam_coresets.results.summary import Answer, Summary, summarize, summary_of
 from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.streaming.center_tracking import CenterHistory, Identities, WindowCenters, directions
 from beam_coresets.streaming.events import (
+    QUIET,
     CenterMemory,
     CenterWindow,
     EventMemory,
@@ -120,7 +121,7 @@ class _SolveInOrder(beam.DoFn):
     ) -> Iterator[Any]:
         verdict, held = element[1], state.read()
         window = Window(verdict.start, verdict.end, verdict.group, verdict.revision)
-        before = SolvedState(self._from_claims(window)) if held is None else SolvedState.from_bytes(held)
+        before = self._from_claims(window) if held is None else SolvedState.from_bytes(held)
         histories, recent, memory = dict(before.histories), dict(before.recent), before.memory
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
@@ -148,15 +149,34 @@ class _SolveInOrder(beam.DoFn):
         )
         told = [*(("", event) for event in events), *told]
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)
-        left = SolvedState(histories, recent, EventMemory(of_window, remembered))
+        memory = self._heard(memory, window.name) if elsewhere else EventMemory(of_window, remembered)
+        left = SolvedState(histories, recent, memory)
         state.write(left.since(horizon).to_bytes())
         if elsewhere:
             yield TaggedOutput(ELSEWHERE, (verdict.replica, window))
         else:
             yield summary_of_keys(window, summaries, verdict.replica, told)
 
-    def _from_claims(self, window: Window) -> dict[str, CenterHistory]:
-        """What an earlier run has left in the tables: of each key the last centers before the window."""
+    def _from_claims(self, window: Window) -> SolvedState:
+        """What an earlier run has left in the tables: of each key the last centers before the window, and what was
+        told of the last windows."""
+        memory, names = EventMemory(), [] if self._claims is None else self._claims.before(window)
+        for name in reversed(names[:QUIET]):
+            memory = self._heard(memory, name)
+        return SolvedState(self._last_centers(window), memory=memory)
+
+    def _heard(self, memory: EventMemory, name: str) -> EventMemory:
+        """With the claimed decision of the window of this name."""
+        assert self._claims is not None
+        start, end, _, revision, _ = place_of(name)
+        there = self._claims.tables_of(name)
+        rows, events = (
+            self._claims.read(name, table).to_pylist() if table in there else [] for table in ("summaries", "events")
+        )
+        return memory.heard(start, end, revision, rows, events)
+
+    def _last_centers(self, window: Window) -> dict[str, CenterHistory]:
+        """Of each key the last that are claimed before the window."""
         if self._claims is None:
             return {}
         found: dict[str, CenterHistory] = {}

@@ -1,4 +1,6 @@
 """Events of a stream whose changes are known: told once, in the window in which they happen."""
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,7 @@ from beam_coresets import table_schemas
 from beam_coresets.coordinator.decision import Verdict, decide
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import blocks_of
+from beam_coresets.results.summary import Summary
 from beam_coresets.shards.merge_reduce import shard_reports
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.coordinator.solve_in_order import _SolveInOrder
@@ -109,6 +112,39 @@ def test_after_a_restart_new_centers_are_news_and_old_ones_are_none(tmp_path):
     claims = Claims(str(tmp_path), wanted=order_of(False, False, True))
     told([verdict(i, {"": decision(EVEN, i)}) for i in range(2)], claims)
     assert told([verdict(i, {"": decision(EVEN, i)}) for i in range(2, 4)], claims) == []
+
+
+def test_a_restart_tells_nothing_again(tmp_path):
+    """A shard is away for good, and each job lives for three windows: what goes on is told once."""
+    claims = Claims(str(tmp_path), wanted=order_of(False, False, True))
+    found = []
+    for job in range(4):
+        numbers = range(3 * job, 3 * job + 3)
+        found += told([verdict(i, {"": decision(EVEN, i, (0, 1) if i > 2 else ())}) for i in numbers], claims)
+    assert sorted(kind for *_, kind in found) == ["coverage_lost", "straggling", "straggling"]
+    assert {(window, kind) for window, *_, kind in found} == {(3, "coverage_lost"), (5, "straggling")}
+
+
+def test_of_two_replicas_each_knows_what_the_other_has_told(tmp_path):
+    """They decide in turns; who comes second finds the claim and tells nothing."""
+    claims = Claims(str(tmp_path), wanted=order_of(False, False, True))
+    lanes, found = [(_SolveInOrder(PLAN.question, None, None, claims), Value()) for _ in range(2)], []
+    for i in range(10):
+        drop, sizes = (0, 1) if i > 2 else (), EVEN if i < 7 else (1000, 1000, 1000, 2500)
+        for turn in (i % 2, 1 - i % 2):
+            solve, cell = lanes[turn]
+            one = dataclasses.replace(verdict(i, {"": decision(sizes, i, drop)}), replica=turn)
+            for summary in solve.process((f"{turn}", one), cell):
+                if isinstance(summary, Summary):
+                    claims.publish(summary)
+                    found += [(i, row["kind"]) for row in summary.events.to_pylist()]
+    assert [one for one in found if one[1] in ("coverage_lost", "straggling")] == [
+        (3, "coverage_lost"), (5, "straggling"), (5, "straggling"),
+    ]  # fmt: skip
+    others = [kind for i, kind in found if i >= 7]
+    assert "grown" in others
+    assert len(others) == len({(i, kind) for i, kind in found if i >= 7 and kind != "shrunk"}) + others.count("shrunk")
+    assert {i for i, _ in found} <= {3, 5, 7}
 
 
 def test_state_of_an_older_version_is_read():
