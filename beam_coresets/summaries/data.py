@@ -24,7 +24,7 @@ from beam_coresets.solvers.subspaces import Subspaces
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Row
 from beam_coresets.summaries.columns import Condition, SampleColumns
-from beam_coresets.summaries.estimates import Estimate, Estimator
+from beam_coresets.summaries.estimates import Estimate, Estimator, spreads
 from beam_coresets.summaries.questions import question_again
 
 Array = npt.NDArray[Any]
@@ -89,7 +89,7 @@ class Scored(Assigned):
     """How unusual points are, and where they belong.
 
     Attributes:
-      scores: (n,) float64, the distance to the nearest center over the root mean square of that cluster's distances.
+      scores: (n,) float64, the distance to the nearest center over the spread of its cluster (`spreads`).
       quantiles: (n,) the share of the window's data that scores less.
     """
 
@@ -323,12 +323,7 @@ class SummarizedData:
         """The spread (k,) of each cluster; the coreset's scores in rising order, and the share of weight up to each."""
         coreset = self.decision.coreset
         index, dist_sq = self._measured(coreset.points)
-        k = len(self._window.centers)
-        weight, square = np.bincount(index, coreset.weights, k), np.bincount(index, coreset.weights * dist_sq, k)
-        overall = float(square.sum() / max(float(weight.sum()), 1e-300))
-        several = np.bincount(index, coreset.weights > 0, k) > 1
-        each = np.where(several & (square > 0), square / np.maximum(weight, 1e-300), overall)
-        spread = np.sqrt(np.where(each > 0, each, 1.0))
+        spread = spreads(index, dist_sq, coreset.weights, len(self._window.centers))
         scores = np.sqrt(dist_sq) / spread[index]
         order = np.argsort(scores, kind="stable")
         below = np.cumsum(coreset.weights[order])

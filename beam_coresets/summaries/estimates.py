@@ -25,6 +25,9 @@ from beam_coresets.results.sampling_error import sampling_error
 
 Array = npt.NDArray[Any]
 
+NEAREST = 0.9  # of a cluster's weight, which its spread is measured on
+LIGHT = 0.05  # of the clusters' average weight
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Estimate:
@@ -152,6 +155,30 @@ class Estimator:
         by = _quantile(degrees) ** 2 / rows
         middle, half = (share + by / 2) / (1 + by), float(np.sqrt(by * spread + by**2 / 4)) / (1 + by)
         return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def spreads(index: Array, dist_sq: Array, weights: Array, k: int) -> Array:
+    """The spread (k,) of each cluster: the root mean square distance of the nearest `NEAREST` of its weight, so that a
+    few far points leave it as it is. Of a cluster with fewer than two points, or with all at one place, that of all.
+
+    A cluster with less than `LIGHT` times the average weight may be nothing but far points that a center has gone to:
+    its spread is at most that of the others.
+
+    Args:
+      index: (m,) clusters. dist_sq, weights: (m,) of points of a coreset.
+    """
+    order = np.lexsort((dist_sq, index))
+    index, dist_sq, weights = index[order], dist_sq[order], weights[order]
+    weight = np.bincount(index, weights, k)
+    before = np.cumsum(weights) - weights - (np.cumsum(weight) - weight)[index]  # of the same cluster and nearer
+    kept = np.where(before <= NEAREST * weight[index], weights, 0.0)
+    square, held = np.bincount(index, kept * dist_sq, k), np.bincount(index, kept, k)
+    light = weight < LIGHT * weight.mean()
+    overall = float(square[~light].sum() / max(float(held[~light].sum()), 1e-300))
+    several = np.bincount(index, kept > 0, k) > 1
+    each = np.where(several & (square > 0), square / np.maximum(held, 1e-300), overall)
+    each = np.where(light, np.minimum(each, overall), each)
+    return np.sqrt(np.where(each > 0, each, 1.0))
 
 
 def _at(values: Array, below: Array, share: float) -> float:

@@ -10,6 +10,7 @@ from beam_coresets.results.certificate import fixed_interval
 from beam_coresets.results.summary import summarize
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.summaries import Estimate
+from beam_coresets.summaries.estimates import spreads
 from beam_coresets.summaries.window import WindowSummary
 
 ROWS = 400
@@ -234,3 +235,16 @@ def test_estimates_print_and_compare():
     assert one != 1.0
     assert one.times(2) == Estimate(2.0, 1.0, 4.0)
     assert float(one) == 1
+
+
+def test_spreads_are_those_of_what_is_near():
+    """Far points in a cluster, and a cluster of nothing but far points, don't hide themselves."""
+    rng = np.random.default_rng(0)
+    near, far = np.abs(rng.normal(size=2000)) ** 2, np.full(40, 1e6)
+    index = np.concatenate([np.arange(2000) % 2, np.zeros(20, int), np.full(20, 2)])
+    found = spreads(index, np.concatenate([near, far]), np.ones(2040), 4)
+    assert found == pytest.approx([found[1]] * 4, rel=0.1)
+    assert 0.7 < found[1] < 0.9, "a normal's without a tenth"
+    apart = spreads(np.array([0, 1, 1, 1]), np.array([0.0, 0.0, 4.0, 4.0]), np.array([1.0, 1, 1, 1]), 2)
+    assert apart.tolist() == [np.sqrt(2), np.sqrt(8 / 3)], "of one point, that of all"
+    assert spreads(np.zeros(3, int), np.zeros(3), np.ones(3), 1).tolist() == [1.0]
