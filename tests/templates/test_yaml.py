@@ -1,5 +1,6 @@
 """Beam YAML: options are the fields of the plan, errors name them, and the pipelines of templates/yaml run."""
 import dataclasses
+import inspect
 import json
 import pathlib
 import re
@@ -17,6 +18,7 @@ from beam_coresets.parameters.plan import Plan
 from beam_coresets.transforms import yaml_transforms
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.text.dialects import TextParameters
+from beam_coresets.transforms.writing.records import ROWS
 from beam_coresets.transforms.yaml_transforms import (
     BATCH_OPTIONS,
     STREAM_OPTIONS,
@@ -82,6 +84,23 @@ def test_pipelines_are_filled_in_by_variables_that_the_readme_names(name):
     assert variables
     for variable in variables:
         assert f"`{variable}`" in readme, variable
+
+
+def test_sinks_of_the_readme_take_these_options():
+    """Snippets are lists of transforms; Beam's own tables say what each takes."""
+    yaml_io = pytest.importorskip("apache_beam.yaml.yaml_io")
+    known = yaml.safe_load((pathlib.Path(yaml_io.__file__).parent / "standard_io.yaml").read_text())
+    names = {name: found["config"]["mappings"][name] for found in known if found["type"] == "renaming"
+             for name in found["transforms"] if name in found["config"]["mappings"]}  # fmt: skip
+    names["WriteToIceberg"] = inspect.signature(yaml_io.write_to_iceberg).parameters
+    snippets = re.findall(r"^    - type: .*\n(?:    .*\n)+", (FOLDER / "README.md").read_text(), re.M)
+    sinks = [step for text in snippets for step in yaml.safe_load(text) if step["type"].startswith("WriteTo")]
+    assert {step["type"] for step in sinks} == {"WriteToIceberg", "WriteToBigQuery"}
+    for step in sinks:
+        assert set(step["config"]) <= set(names[step["type"]]), step["type"]
+        transform, output = step["input"].split(".")
+        assert transform == "SummarizeStream"
+        assert output in ROWS
 
 
 def test_options_are_the_fields():

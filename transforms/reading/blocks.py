@@ -11,6 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import DoOutputsTuple, PBegin, PCollection, TaggedOutput
 from apache_beam.transforms.display import DisplayDataItem
@@ -104,6 +105,8 @@ class _ReadPart(beam.DoFn):
             warm()
 
     def process(self, part: Part) -> Iterator[Any]:
+        for file in part.files:
+            FileSystems.report_source_lineage(file.path)
         for found in read_part(part, FILE_FORMATS[self._form], self._layout):
             yield self._counters.block(found) if isinstance(found, PointBlock) else self._counters.letter(found)
 

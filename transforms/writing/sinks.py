@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
@@ -66,6 +67,7 @@ class _WriteTables(beam.DoFn):
         self._dropped = Metrics.counter("beam_coresets", "decisions_dropped")
 
     def process(self, summary: Summary) -> Iterator[Any]:
+        FileSystems.report_sink_lineage(self._claims.output)
         if self._claims.publish(summary):
             self._claimed.inc()
             for path in self._claims.paths(summary.window):
