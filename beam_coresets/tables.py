@@ -1,12 +1,14 @@
 """The file formats that tables are written in and read from: Parquet, Avro and JSON lines."""
 from __future__ import annotations
 
+import bisect
+import functools
 import io
 import itertools
 import json
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import fastavro
 import pyarrow as pa
@@ -18,6 +20,7 @@ from beam_coresets.table_schemas import INSTANT, SCHEMA_VERSION, TIMES
 TABLE_FORMATS = ("parquet", "avro", "jsonl")
 MANY_ROWS = 1_000
 ROW_GROUP = 65_536  # rows of a Parquet file with statistics of their own
+ROW_GROUP_BYTES = 1 << 25  # of memory, the same where rows are large
 _WRITTEN_BY = {"schema_version": str(SCHEMA_VERSION), "beam_coresets": __version__}
 
 
@@ -61,6 +64,94 @@ def decode(data: bytes, form: str) -> pa.Table:
     if form == "jsonl":
         return pa.Table.from_pylist([json.loads(line) for line in source])
     raise ValueError(f"format: must be one of {', '.join(TABLE_FORMATS)}, got {form!r}")
+
+
+class TableWriter:
+    """A file of one of the formats, which tables are added to one by one; each is whole in one row group of Parquet.
+
+    Args:
+      out: where it goes. form: "parquet", "avro" or "jsonl". schema: of all the tables.
+    """
+
+    def __init__(self, out: BinaryIO, form: str, schema: pa.Schema) -> None:
+        self._out, self._form, self._waiting, self._rows, self._size = out, form, list[pa.Table](), 0, 0
+        self._schema = schema.with_metadata(_WRITTEN_BY)
+        if form == "parquet":
+            repeated = [f.name for f in schema if pa.types.is_string(f.type)]
+            self._parquet = pq.ParquetWriter(out, self._schema, compression="zstd", use_dictionary=repeated)
+        elif form == "avro":
+            self._avro = fastavro.write.Writer(
+                out, avro_schema(schema), "deflate", metadata=_WRITTEN_BY, sync_marker=b"beam-coresets-01"
+            )
+
+    def add(self, table: pa.Table) -> None:
+        """Adds the rows of a table."""
+        if self._form == "jsonl":
+            self._out.writelines(line + b"\n" for line in json_lines(table))
+        elif self._form == "avro":
+            for row in _portable_rows(table):
+                self._avro.write(row)
+        else:
+            self._waiting.append(table)
+            self._rows, self._size = self._rows + len(table), self._size + table.nbytes
+            if self._rows >= ROW_GROUP or self._size >= ROW_GROUP_BYTES:
+                self._write()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._form == "avro":
+            self._avro.flush()
+        elif self._form == "parquet":
+            self._write()
+            self._parquet.close()
+
+    def _write(self) -> None:
+        if self._rows:
+            table = pa.concat_tables(self._waiting).cast(self._schema)
+            self._parquet.write_table(table, row_group_size=max(1, len(table)))
+        self._waiting, self._rows, self._size = [], 0, 0
+
+
+class StoredRows:
+    """The rows of a file that a `TableWriter` has written; the part that was read last is kept.
+
+    Args:
+      data: the file's content. form: its format.
+    """
+
+    def __init__(self, data: pa.Buffer, form: str) -> None:
+        self._data, self._form = data, form
+        self._kept: tuple[int, pa.Table] | None = None
+
+    def parts(self) -> Iterator[pa.Table]:
+        """All rows, in parts as they were written: none has a piece of a table that was added."""
+        for number in range(max(1, len(self._edges) - 1)):
+            yield self._part(number)
+
+    def between(self, low: int, high: int) -> pa.Table:
+        """The rows of a table that was added, from the first to before the last."""
+        number = min(bisect.bisect_right(self._edges, low), max(1, len(self._edges) - 1)) - 1
+        first = self._edges[number]
+        return self._part(number).slice(low - first, high - low)
+
+    @functools.cached_property
+    def _edges(self) -> list[int]:
+        """The rows at which parts begin that can be read alone, and the number of rows."""
+        if self._form != "parquet":
+            return [0]
+        about = pq.ParquetFile(pa.BufferReader(self._data)).metadata
+        return list(itertools.accumulate((about.row_group(i).num_rows for i in range(about.num_row_groups)), initial=0))
+
+    def _part(self, number: int) -> pa.Table:
+        kept = self._kept
+        if kept is None or kept[0] != number:
+            self._kept = kept = None  # before the next one takes memory
+            if len(self._edges) == 1:
+                table = decode(self._data.to_pybytes(), self._form)
+            else:
+                table = pq.ParquetFile(pa.BufferReader(self._data)).read_row_group(number, use_threads=False)
+            self._kept = kept = number, table
+        return kept[1]
 
 
 def _parquet(source: io.BytesIO, limit: int) -> pa.Table:

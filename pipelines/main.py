@@ -12,6 +12,7 @@ WORDS = {
     "plan": "shards and stragglers -> a scheme, its load and loss, and the latency it buys",
     "rollup": "the coresets of many windows or keys -> one for the whole period",
     "solve": "a coreset -> centers for another k, z or constraint, without the data",
+    "compact": "the days of a stream that are over -> one file a table for each, while it goes on",
     "compare": "two windows, periods or folders -> what has changed, with error bars, and which rows are behind it",
     "assign": "rows and centers -> rows with their cluster and distance",
     "register": "an output folder -> its files in Iceberg tables",

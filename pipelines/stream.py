@@ -91,7 +91,7 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
         asked = {"window": known.window, "key_column": known.key_column, "scale": scale}
         columns = known.columns or ((known.vector_column,) if known.vector_column else None)
         write_schema(known.output, known.format, columns, known.metric, job="stream", **asked)
-        for line in skipped_of(known, claims.claimed_since(())):
+        for line in skipped_of(known, claims.own_since(()) or claims.last()):
             console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
         if known.detach:
             console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
@@ -200,7 +200,7 @@ def _begun_with(
       ValueError: they, or the windows that are decided in --output, are of other columns.
     """
     columns = stream.plan.columns
-    for name in claims.claimed_since(())[-1:]:
+    for name in claims.last():
         for row in claims.read(name, "summaries").to_pylist()[:1]:
             if row["columns"] is not None and columns is not None and len(row["columns"]) == len(columns):
                 places_of(columns, row["columns"], f"the windows in {known.output!r}")
@@ -211,9 +211,9 @@ def _begun_with(
 def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Console) -> int:
     """Runs the job and prints a line for each window that is decided."""
     claims.finish_all()
-    seen = set(claims.claimed_since(()))
-    if seen:
-        console.print(f"{len(seen)} windows are decided in {escape(known.output)} already, and stay as they are",
+    seen = set(claims.own_since(()))
+    if decided := claims.count():
+        console.print(f"{decided} windows are decided in {escape(known.output)} already, and stay as they are",
                       highlight=False, soft_wrap=True)  # fmt: skip
     job = launch.Job(pipeline)
     until = time.monotonic() + (known.duration or float("inf"))
@@ -254,7 +254,7 @@ def _show(
     claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, console: Console
 ) -> None:
     """Prints what has been decided since the last look, until `most` windows have been shown; counts their points."""
-    for name in claims.claimed_since(seen):
+    for name in claims.own_since(seen):
         start, end, *_ = place_of(name)
         if len(shown) >= _limit(most, shown) and (start, end) not in shown:
             return

@@ -13,7 +13,8 @@ import pyarrow as pa
 from beam_coresets import table_schemas, values
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
-from beam_coresets.summaries.folders import DamagedFileError, OutputFolder, Stored
+from beam_coresets.summaries.claim_records import DamagedFileError
+from beam_coresets.summaries.folders import OutputFolder, Stored
 from beam_coresets.summaries.moments import Moment, instant, seconds, shown
 from beam_coresets.summaries.places import NoSummariesError, ahead, places_of
 from beam_coresets.summaries.rolling import rolled_up
@@ -289,7 +290,7 @@ class StoredSummaries:
                 early = self._since is not None and (identity.start is None or identity.start < self._since)
                 late = self._until is not None and (identity.end is None or identity.end > self._until)
                 if not early and not late and (self._only is None or identity.key in self._only):
-                    yield identity, _Found(stored, row)
+                    yield identity, _Found(stored.of(identity), row)
 
     def _last(
         self,
@@ -327,7 +328,7 @@ class StoredSummaries:
             with self._skipping():
                 stored.check()
                 return WindowSummary.stored(stored, identity, found[identity].row)
-            damaged.add(stored)
+            damaged.add(stored.whole)
 
     def _window(self, identity: Identity) -> WindowSummary:
         found = self._index[identity]

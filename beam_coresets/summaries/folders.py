@@ -1,11 +1,12 @@
 """What one output folder holds: its claimed windows, each whole or not at all, and their tables.
 
 A claim names a window's files. They are in their places, or in `.staging` as long as whoever claimed it has not moved
-them. Where a folder has no claims, because another program has copied the tables, the files of `summaries` are its
-windows.
+them. The windows of a compacted day are in a few files, which the day's record names. Where a folder has no claims,
+because another program has copied the tables, the files of `summaries` are its windows.
 """
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -19,24 +20,32 @@ import pyarrow as pa
 from beam_coresets import table_schemas, tables
 from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.summaries.choosing import Identity, Row
-from beam_coresets.summaries.claim_records import FOLDERS, Claim, as_claimed, digest, is_claim, parsed, place_of, staged
+from beam_coresets.summaries.claim_records import (
+    COMPACTED,
+    FOLDERS,
+    Claim,
+    DamagedFileError,
+    Part,
+    WindowIndex,
+    as_claimed,
+    day_of,
+    digest,
+    index_of,
+    is_claim,
+    is_record,
+    may_hold,
+    parsed,
+    parsed_record,
+    place_of,
+    record_path,
+    staged,
+)
 from beam_coresets.summaries.moments import seconds
 from beam_coresets.summaries.places import NoSummariesError, Place
+from beam_coresets.tables import StoredRows
 
 _PATIENCE = 20  # tenths of a second for files that are just being put into their places
 _FORMS = tuple(f".{form}" for form in tables.TABLE_FORMATS)
-
-
-class DamagedFileError(ValueError):
-    """A file that is not there, not what was written, or not of its format.
-
-    Attributes:
-      path: which one.
-    """
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Stored:
@@ -54,6 +63,15 @@ class Stored:
         self.folder, self.name, self._paths = folder, name, paths
         start, end, _, revision, _ = place_of(name)
         self.start, self.end = (start, end) if revision else (-math.inf, math.inf)
+
+    @property
+    def whole(self) -> Stored:
+        """What it is one of the windows of, in the same files; mostly itself."""
+        return self
+
+    def of(self, identity: Identity) -> Stored:
+        """What has a window's own rows only, where that is cheaper to have."""
+        return self
 
     @functools.cached_property
     def rows(self) -> list[tuple[Identity, Row]]:
@@ -79,7 +97,12 @@ class Stored:
         """
         if name == "events" and name not in self.tables():  # there was nothing to tell
             return table_schemas.in_seconds(table_schemas.EVENTS.empty_table())
-        data, path, form = self._content(name)
+        try:
+            data, path, form = self._content(name)
+        except DamagedFileError:
+            if (moved := self._moved()) is None:
+                raise
+            return moved.table(name)
         try:
             table = tables.decode(data, form)
         except Exception as error:  # whatever a decoder makes of what is not its own
@@ -89,7 +112,14 @@ class Stored:
 
     def tables(self) -> list[str]:
         """The names of its tables."""
-        return list(self._claim()["files"]) if self._paths is None else list(self._paths)
+        if self._paths is not None:
+            return list(self._paths)
+        try:
+            return list(self._claim()["files"])
+        except DamagedFileError:
+            if (moved := self._moved()) is None:
+                raise
+            return moved.tables()
 
     def check(self, names: Iterable[str] | None = None) -> None:
         """Holds its files against the claim.
@@ -97,8 +127,17 @@ class Stored:
         Raises:
           DamagedFileError: one is damaged.
         """
-        for name in self.tables() if names is None else names:
-            self._content(name)
+        try:
+            for name in self.tables() if names is None else names:
+                self._content(name)
+        except DamagedFileError:
+            if (moved := self._moved()) is None:
+                raise
+            moved.check(names)
+
+    def _moved(self) -> Stored | None:
+        """Where its rows are if it has been compacted since the folder was opened."""
+        return self.folder.compacted(self.name) if self._paths is None else None
 
     def _content(self, name: str) -> tuple[bytes, str, str]:
         """The bytes of a table's file, where it is, and its format."""
@@ -152,6 +191,122 @@ class Stored:
         raise DamagedFileError(shown, f"output: must hold whole claims, got {shown!r} cut short")
 
 
+class StoredPart(Stored):
+    """Many windows of a compacted day, which are in one file a table.
+
+    Args:
+      folder: that they are in. part: as the day's record has it.
+    """
+
+    def __init__(self, folder: OutputFolder, part: Part) -> None:
+        super().__init__(folder, part["name"])
+        self._part = part
+        self._files: dict[str, StoredRows] = {}
+        self._windows: dict[int, Stored] = {}
+
+    @functools.cached_property
+    def index(self) -> WindowIndex:
+        """Its windows."""
+        return index_of(self._part, self.folder.place.read)
+
+    def holds(self, name: str) -> bool:
+        """Whether it has a window, by its name."""
+        return may_hold(self._part, name) and name in self.index.number
+
+    def of(self, identity: Identity) -> Stored:
+        """See `Stored`."""
+        number = self._numbers[identity]
+        return self._windows.setdefault(number, StoredWindow(self, number))
+
+    def table(self, name: str) -> pa.Table:
+        """See `Stored`."""
+        return table_schemas.in_seconds(table_schemas.typed(pa.concat_tables(self.file(name).parts()), name))
+
+    def tables(self) -> list[str]:
+        """See `Stored`."""
+        return list(self._part["files"])
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """See `Stored`."""
+        for name in self.tables() if names is None else names:
+            self.file(name)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[Identity, int]:
+        of_row = self.index.starts()
+        return {identity: of_row[row] for row, (identity, _) in enumerate(self.rows)}
+
+    def file(self, name: str) -> StoredRows:
+        """The file of a table, held against its digest once."""
+        if name not in self._part["files"]:
+            raise ValueError(f"table: must be one of {', '.join(self._part['files'])}, got {name!r}")
+        if (found := self._files.get(name)) is None:
+            file, place = self._part["files"][name], self.folder.place
+            path = f"{place.name}/{file['path']}"
+            try:
+                data = as_claimed(self._found(name, file["path"]), file, path, name)
+            except FileNotFoundError:
+                raise DamagedFileError(path, f"{name}: must be where its record says, got no {path}") from None
+            except ValueError as error:
+                raise DamagedFileError(path, str(error)) from None
+            found = self._files[name] = StoredRows(data, self._part["form"])
+        return found
+
+    def _found(self, table: str, path: str) -> pa.Buffer:
+        """A file's content: in its place, or where it is before it comes there and after another has."""
+        place, name = self.folder.place, path.rpartition("/")[2]
+        for _ in range(2):  # it may be moved in between
+            try:
+                return place.view(path)
+            except FileNotFoundError:
+                for other in place.files_under(COMPACTED):
+                    if other.endswith(f"/{table}/{name}"):
+                        with contextlib.suppress(FileNotFoundError):
+                            return place.view(f"{COMPACTED}/{other}")
+        raise FileNotFoundError(path)
+
+
+class StoredWindow(Stored):
+    """One window of a compacted day.
+
+    Args:
+      part: that it is in. number: in its index.
+    """
+
+    def __init__(self, part: StoredPart, number: int) -> None:
+        super().__init__(part.folder, part.index.names[number])
+        self._part, self._number = part, number
+
+    @property
+    def whole(self) -> Stored:
+        """See `Stored`."""
+        return self._part
+
+    @functools.cached_property
+    def rows(self) -> list[tuple[Identity, Row]]:
+        """See `Stored`."""
+        low, high = self._part.index.rows(self._number)["summaries"]
+        return self._part.rows[low:high]
+
+    def table(self, name: str) -> pa.Table:
+        """See `Stored`."""
+        ranges = self._part.index.rows(self._number)
+        if name in ranges:
+            rows = self._part.file(name).between(*ranges[name])
+            return table_schemas.in_seconds(table_schemas.typed(rows, name))
+        if name == "events":  # there was nothing to tell
+            return table_schemas.in_seconds(table_schemas.EVENTS.empty_table())
+        raise ValueError(f"table: must be one of {', '.join(ranges)}, got {name!r}")
+
+    def tables(self) -> list[str]:
+        """See `Stored`."""
+        return list(self._part.index.rows(self._number))
+
+    def check(self, names: Iterable[str] | None = None) -> None:
+        """See `Stored`."""
+        self._part.check(self.tables() if names is None else names)
+
+
 class OutputFolder:
     """An output folder, as it was when it was opened.
 
@@ -165,10 +320,32 @@ class OutputFolder:
     def __init__(self, place: Place) -> None:
         self.place = place
         names = [name for name in place.names_in(FOLDERS[0]) if is_claim(name)]
-        self.stored = [Stored(self, name.removesuffix(".json")) for name in names] or self._without_claims()
+        parts = self._parts()  # after the claims: these go once the record has come
+        names = [name for name in names if not any(part.holds(name[:-5]) for part in parts)]
+        self.stored: list[Stored] = [*parts, *(Stored(self, name[:-5]) for name in names)] or self._without_claims()
         if not self.stored:
             where = "summaries/*.avro, *.parquet or *.jsonl"
             raise NoSummariesError(f"path: must hold a summaries table, got {place.name!r} without {where}")
+
+    def compacted(self, name: str) -> Stored | None:
+        """A window of a compacted day, by its name; None if it is none."""
+        day = day_of(name)
+        for part in self._parts_of(record_path(day)) if day else ():
+            if part.holds(name):
+                return StoredWindow(part, part.index.number[name])
+        return None
+
+    def _parts(self) -> list[StoredPart]:
+        names = [name for name in self.place.names_in(FOLDERS[0]) if is_record(name)]
+        return [part for name in names for part in self._parts_of(f"{FOLDERS[0]}/{name}")]
+
+    def _parts_of(self, path: str) -> list[StoredPart]:
+        """Those of a day's record."""
+        try:
+            record = parsed_record(self.place.read(path), f"{self.place.name}/{path}")
+        except FileNotFoundError:
+            return []
+        return [StoredPart(self, part) for part in record["parts"]]
 
     def _without_claims(self) -> list[Stored]:
         by_name: dict[str, dict[str, str]] = {}

@@ -16,6 +16,7 @@ KINDS = {
     "plan": "plan:PlanOptions",
     "rollup": "rollup:RollupOptions",
     "solve": "solve:SolveOptions",
+    "compact": "compact:CompactOptions",
     "compare": "compare:CompareOptions",
     "assign": "assign:AssignOptions",
     "register": "register:RegisterOptions",

@@ -23,6 +23,7 @@ SINGLE = ("scale.json", "schema.json", "curve.csv", "sizes.csv", "bounds.csv")
 RANGE = r"k=\d+"  # the folders that `solve` makes of several k
 VERSION = 1  # of a record
 _FORMS = "|".join(tables.TABLE_FORMATS)
+_ENDINGS = "json|announced|posted|compacted|windows"  # of what claims leave
 _NAMES = re.compile(  # what runs call files that no claim names
     rf"(?:{RANGE}/)?(?:assigned/part-\d{{5}}-\d{{5}}\.(?:{_FORMS})|(?:late|dead_letters)/day=[-\d]+/[\d.]+-[0-9a-f]{{16}}"
     rf"\.(?:{_FORMS})|dead_letters/[\w.-]+-[0-9a-f]{{8}}(?:-[-\d.]+)?\.(?:{_FORMS})"
@@ -106,7 +107,7 @@ def of_runs(output: str) -> tuple[list[str], bool]:
         files = [n for n in found[1]["files"] if FileSystems.exists(FileSystems.join(output, *n.split("/")))]
         return files, bool(files) and not found[1]["failed"]
     there = list(_candidates(output))
-    claims = [name for name in there if re.fullmatch(rf"(?:{RANGE}/)?\{CLAIMS}/[^/]+\.(?:json|announced|posted)", name)]
+    claims = [name for name in there if re.fullmatch(rf"(?:{RANGE}/)?\{CLAIMS}/[^/]+\.(?:{_ENDINGS})", name)]
     named = {path for name in claims for path in _claimed(output, name)}
     shown = [name for name in there if name in named]
     result = bool(shown) or any("assigned/" in name and _NAMES.fullmatch(name) for name in there)
@@ -170,11 +171,11 @@ def _candidates(output: str, ranges: bool = True) -> Iterator[str]:
 
 def _claimed(output: str, claim: str) -> list[str]:
     """The paths of the files that a claim names."""
-    if not claim.endswith(".json"):
+    if not claim.endswith((".json", ".compacted")):
         return []
     above = claim.split(f"{CLAIMS}/")[0]
     try:
-        files = json.loads(atomic_files.read(str(FileSystems.join(output, *claim.split("/")))))["files"]
-        return [above + file["path"] for file in files.values()]
+        found = json.loads(atomic_files.read(str(FileSystems.join(output, *claim.split("/")))))
+        return [above + file["path"] for part in found.get("parts", [found]) for file in part["files"].values()]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []

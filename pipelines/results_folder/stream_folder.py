@@ -24,7 +24,7 @@ def require_same_stream(claims: Claims, window: str, key_column: str | None) -> 
     """
     output, spec = claims.output, WindowSpec.parse(window)
     found = standing(output)
-    names = claims.claimed_since(())
+    names = claims.own_since(()) or claims.last()
     if (found is not None and not found[1]["failed"]) or any(place_of(name)[1] == math.inf for name in names):
         raise ValueError(f"output: must not hold a batch job's result, got {output!r}")
     asked = {
@@ -42,6 +42,21 @@ def require_same_stream(claims: Claims, window: str, key_column: str | None) -> 
         _hold(output, asked, note)
     note = {"version": VERSION, "schema_version": table_schemas.SCHEMA_VERSION, **asked}
     atomic_files.replace(path, json.dumps(note, indent=1).encode() + b"\n")
+
+
+def require_stream(output: str) -> None:
+    """Checks that a folder is a stream's, of this schema.
+
+    Raises:
+      ValueError: it is not.
+    """
+    path = str(FileSystems.join(output, CLAIMS, _NOTE))
+    note = read_record(path, "notes of its stream", VERSION)
+    if note is None:
+        raise ValueError(f"output: must be a stream's folder, got {output!r} without {CLAIMS}/{_NOTE}")
+    schema, own = note.get("schema_version", 1), table_schemas.SCHEMA_VERSION
+    if schema != own:
+        raise ValueError(f"output: must hold tables of schema {own}, got {schema} in {output!r}")
 
 
 def _hold(output: str, asked: dict[str, Any], there: dict[str, Any]) -> None:

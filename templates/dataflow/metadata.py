@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from beam_coresets.declared import Parameter, help_of, parameters
-from beam_coresets.pipelines.flex_template import COMMANDS
+from beam_coresets.pipelines.console.flex_template import COMMANDS
 
 DESCRIPTIONS = {
     "stream": (

@@ -37,7 +37,7 @@ def test_every_word_explains_its_options(word, capsys):
     assert out.startswith(f"usage: beam-coresets {word}")
     own = {
         "rollup": "--from", "verify": "--coreset", "compare": "--with", "solve": "--balanced", "assign": "--centers",
-        "register": "--catalog",
+        "compact": "--every", "register": "--catalog",
     }  # fmt: skip
     assert own.get(word, "--shards") in out
 

@@ -137,7 +137,7 @@ def test_a_window_shorter_than_the_deadline_is_warned_of(window, deadline, waiti
 ])  # fmt: skip
 def test_an_empty_first_window_counts_for_nothing(points, most, shown):
     class Decided:
-        def claimed_since(self, seen):
+        def own_since(self, seen):
             names = [f"{1000 + 10 * i}-{1010 + 10 * i}" for i in range(len(points))]
             return [name for name in names if name not in seen]
 

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.declared import Seconds, parameters, shown_time
-from beam_coresets.pipelines import flex_template
-from beam_coresets.pipelines.console import stream_options
-from beam_coresets.pipelines.flex_template import COMMANDS, parser_of, without_setup, words_of
+from beam_coresets.pipelines.console import flex_template, stream_options
+from beam_coresets.pipelines.console.flex_template import COMMANDS, parser_of, without_setup, words_of
 from beam_coresets.pipelines.results_folder import scale_file
 
 FOLDER = pathlib.Path(__file__).parents[2] / "templates" / "dataflow"

@@ -180,7 +180,7 @@ class _SolveInOrder(beam.DoFn):
         if self._claims is None:
             return {}
         found: dict[str, CenterHistory] = {}
-        for name in self._claims.before(window)[:REMEMBERED]:
+        for name in self._claims.before(window, REMEMBERED):
             mine = self._claimed(name)
             found |= {key: CenterHistory(key).with_window(one) for key, one in mine.items() if key not in found}
             if mine and "" in found:

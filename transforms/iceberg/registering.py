@@ -87,6 +87,8 @@ def register(claims: Claims, settings: CatalogSettings, prefix: str, look: bool 
     names = claims.claimed_since(())
     if not names:
         return Registered(0, 0, 0, {})
+    if days := claims.compacted.days():
+        raise ValueError(f"output: must have no compacted days for Iceberg, got {days[0]!r} in {claims.output!r}")
     catalog, output = settings.open(), _uri(claims.output)
     tables = {name: _IcebergTable(catalog, settings, f"{require_prefix(prefix)}_{name}", claims.output, output, look)
               for name in FULL_ORDER}  # fmt: skip

@@ -1,18 +1,26 @@
 """Files that are created once, whole or not at all, on the filesystems that can."""
 import contextlib
+import ctypes
 import errno
 import os
 import pathlib
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # as on FAT and some network drives
 
+_HERE, _EXCHANGE = -100, 2  # of Linux's renameat2: paths as the process has them; both names stay
 _ABANDONED = 60.0  # seconds after which nobody will give a file its name
 
 
@@ -112,6 +120,43 @@ def move(source: str, target: str) -> None:
     except OSError:
         if not FileSystems.exists(target):
             raise
+
+
+@contextlib.contextmanager
+def locked(folder: str, alone: bool = False, wait: bool = True) -> Iterator[bool]:
+    """Within it nobody else has the folder's lock `alone`, or with `alone` at all; says whether that is so.
+
+    It is not without `wait` where others have it, and where there are no locks: on other filesystems than this
+    machine's. Whoever is killed has none any more.
+    """
+    if fcntl is None or scheme_of(folder):
+        yield False
+        return
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+            done = True
+        except OSError:
+            done = False
+        yield done
+    finally:
+        os.close(handle)
+
+
+def swap(one: str, other: str) -> None:
+    """Gives each of two folders the other's name, in one step that nobody sees half of.
+
+    Raises:
+      OSError: one is not there, or the filesystem can't do it.
+    """
+    call = None if scheme_of(one) else getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        raise OSError(errno.ENOSYS, "two folders can't be swapped here", one)
+    if call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), one)
 
 
 def names_in(folder: str) -> list[str]:

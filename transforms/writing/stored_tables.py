@@ -8,6 +8,7 @@ from beam_coresets import table_schemas, tables
 from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.transforms.writing.atomic_files import read
 from beam_coresets.transforms.writing.claims import Claims
+from beam_coresets.transforms.writing.compacted_days import decoded
 
 
 def files_of(folder: str, name: str, ending: str = "") -> list[str]:
@@ -23,7 +24,9 @@ def files_of(folder: str, name: str, ending: str = "") -> list[str]:
 
 
 def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Table]:
-    """The files of one table under an output folder, of whichever formats, one by one in the order of their windows.
+    """The rows of one table under an output folder, of whichever formats, file by file in the order of their windows.
+
+    The rows of a window come together; a compacted file comes in several tables, of a few windows each.
 
     Where the folder has claims, each file is held against the digest in its own. Known columns have the table's types.
     `option` is what names the folder, for messages.
@@ -37,13 +40,8 @@ def tables_of(folder: str, name: str, option: str = "input") -> Iterator[pa.Tabl
         raise ValueError(f"{option}: must hold a {name} table, got {folder!r} without {where}")
     claims = Claims.of(folder) if name in table_schemas.ALL_TABLES else None
     for path, form in sorted(found, key=lambda each: place_of(each[0])):
-        data = read(path) if claims is None else claims.read_file(path, name)
-        try:
-            table = tables.decode(data, form)
-        except Exception as error:  # whatever a decoder makes of what is not its own
-            cause = (str(error).splitlines() or [""])[0]
-            raise ValueError(f"{name}: must be a whole {form} file, got {path!r} ({cause})") from error
-        yield table_schemas.typed(table, name)
+        parts = iter([decoded(read(path), form, path, name)]) if claims is None else claims.rows_of(path, name)
+        yield from (table_schemas.typed(table, name) for table in parts)
 
 
 def read_table(folder: str, name: str, option: str = "input") -> pa.Table:
