@@ -141,6 +141,9 @@ def run(folder: str, windows: int, points: int) -> None:
         for child in multiprocessing.active_children():
             child.join()
         print(f"{windows:,} windows made in {time.perf_counter() - began:.0f} s", flush=True)
+    names = [name for name in os.listdir(os.path.join(folder, ".claims")) if name.endswith(".json")]
+    if len(names) != windows:
+        raise SystemExit(f"folder: must hold {windows:,} windows as they were made, got {len(names):,} in {folder!r}")
     before = measured(folder)
     print(json.dumps({"before": before}, indent=1), flush=True)
     each = len(summaries(points)(DAY).table("coreset"))
