@@ -46,7 +46,7 @@ class PostEvents(beam.PTransform):
 
     Source: `Claims` for what is told.
 
-    Example (somebody has to listen):
+    Example (not run: somebody has to listen):
       write = WriteSummaries("out", wanted=("events", "coreset", "centers", "summaries"))
       written = (blocks | Summarize(k=4, shards=5)).decided | write
       windows = written.windows | ApartFromSolving()
