@@ -1,5 +1,5 @@
 """SolveInOrder: verdicts -> summaries whose centers keep their identity from window to window."""
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -126,17 +126,20 @@ class _SolveInOrder(beam.DoFn):
         winner = None if self._claims is None else self._claims.winner(window)
         elsewhere = winner not in (None, verdict.replica)
         claimed = {} if winner is None else self._claimed(window)
-        drifts = {} if winner is None else self._told(window)
+        drifts = {} if winner is None or elsewhere else self._told(window)
         summaries, told, remembered = [], [], dict(memory.centers)
         for key, decision in () if elsewhere else verdict.decisions.items():
             history = histories.get(key) or self._first(key)
             if decision.points and history.dim not in (None, decision.coreset.dim):
                 history = self._first(key)
             known = recent.get(key, RecentWindows())
-            summary, after, found = self._answer(verdict, key, decision, history, known, drifts.get(key))
+            seen = None if self._question.quick else Seen.of(decision)  # nothing of thousands of keys
+            summary, after, found = self._answer(verdict, key, decision, history, known, seen, drifts.get(key))
             summaries.append(summary)
             histories[key] = after
-            recent |= self._remembered(verdict, key, decision, summary, recent)
+            model = summary.answers[0].model
+            if seen is not None and len(model.centers):
+                recent[key] = known.with_window(verdict.start, verdict.end, Reference.of(seen, model))
             if found is not None:
                 last = remembered.get(key) or _last(history)
                 events, remembered[key] = center_events(found, last)
@@ -160,10 +163,10 @@ class _SolveInOrder(beam.DoFn):
     def _from_claims(self, window: Window) -> SolvedState:
         """What an earlier run has left in the tables: of each key the last centers before the window, and what was
         told of the last windows."""
-        memory, names = EventMemory(), [] if self._claims is None else self._claims.before(window)
+        memory, names = EventMemory(), [] if self._claims is None else self._claims.before(window, REMEMBERED)
         for name in reversed(names[:QUIET]):
             memory = self._heard(memory, name)
-        return SolvedState(self._last_centers(window), memory=memory)
+        return SolvedState(self._last_centers(names), memory=memory)
 
     def _heard(self, memory: EventMemory, name: str) -> EventMemory:
         """With the claimed decision of the window of this name."""
@@ -175,12 +178,10 @@ class _SolveInOrder(beam.DoFn):
         )
         return memory.heard(start, end, revision, rows, events)
 
-    def _last_centers(self, window: Window) -> dict[str, CenterHistory]:
-        """Of each key the last that are claimed before the window."""
-        if self._claims is None:
-            return {}
+    def _last_centers(self, names: Sequence[str]) -> dict[str, CenterHistory]:
+        """Of each key the last that are claimed in windows of these names, newest first."""
         found: dict[str, CenterHistory] = {}
-        for name in self._claims.before(window, REMEMBERED):
+        for name in names:
             mine = self._claimed(name)
             found |= {key: CenterHistory(key).with_window(one) for key, one in mine.items() if key not in found}
             if mine and "" in found:
@@ -192,7 +193,7 @@ class _SolveInOrder(beam.DoFn):
 
     def _answer(
         self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory, recent: RecentWindows,
-        told: ToldDrift | None,
+        seen: Seen | None, told: ToldDrift | None,
     ) -> tuple[Summary, CenterHistory, CenterWindow | None]:  # fmt: skip
         init = history.start_from(verdict.end)
         k = self._question.sampler.k
@@ -207,7 +208,7 @@ class _SolveInOrder(beam.DoFn):
         )
         (answer,) = summary.answers
         coreset = decision.coreset
-        summary = self._compared(verdict, decision, summary, recent) if told is None else told.of(summary)
+        summary = self._compared(verdict, seen, summary, recent) if told is None else told.of(summary)
         found, after = history.matched(
             verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
@@ -231,26 +232,16 @@ class _SolveInOrder(beam.DoFn):
         )  # fmt: skip
 
     def _compared(
-        self, verdict: Verdict, decision: Decision, summary: Summary, recent: RecentWindows
+        self, verdict: Verdict, seen: Seen | None, summary: Summary, recent: RecentWindows
     ) -> Summary:
         """The summary with what has changed since the last window that shares no time with this one."""
-        before, seen = recent.before(verdict.start), Seen.of(decision) if recent.windows else None
+        before = recent.before(verdict.start)
         if before is None or seen is None:
             return summary
         model, sampler = summary.answers[0].model, self._question.sampler
         most = model.threshold if isinstance(model, TrimmedCenters) else float("inf")
         found = drift(seen, model, before.reference, sampler.z, self._question.metric, most, self._question.seed, True)
         return summary if found is None else with_drift(summary, found, f"{iso(before.start)} to {iso(before.end)}")
-
-    def _remembered(
-        self, verdict: Verdict, key: str, decision: Decision, summary: Summary, recent: Mapping[str, RecentWindows]
-    ) -> dict[str, RecentWindows]:
-        """What later windows of the key are compared with; nothing of thousands of keys (`quick`)."""
-        seen, model = None if self._question.quick else Seen.of(decision), summary.answers[0].model
-        if seen is None or not len(model.centers):
-            return {}
-        windows = recent.get(key, RecentWindows())
-        return {key: windows.with_window(verdict.start, verdict.end, Reference.of(seen, model))}
 
     def _told(self, window: Window) -> dict[str, ToldDrift]:
         """What the claimed decision of this window says of each key: deciding again says the same."""
