@@ -11,7 +11,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -83,6 +83,29 @@ def unpack(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Array | No
         arrays[name] = flat.reshape(shape).copy()
         offset += size + (-size % 8)
     return fields, arrays
+
+
+def pack_with(
+    kind: str, fields: Mapping[str, Any], arrays: Mapping[str, Array | None], bodies: Sequence[bytes]
+) -> bytes:
+    """One record with others behind it, whose `lengths` become a field of it."""
+    head = pack(kind, {**fields, "lengths": [len(body) for body in bodies]}, arrays)
+    return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+
+
+def unpack_with(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Array | None], list[bytes]]:
+    """The inverse of `pack_with`, without the field `lengths`.
+
+    Raises:
+      ValueError: as `unpack`.
+    """
+    at = 8 + int.from_bytes(data[:8], "little")
+    fields, arrays = unpack(data[8:at], kind)
+    bodies = []
+    for length in fields.pop("lengths"):
+        bodies.append(data[at : at + length])
+        at += length
+    return fields, arrays, bodies
 
 
 def _size_of(name: str, dtype: Any, shape: tuple[Any, ...]) -> int:

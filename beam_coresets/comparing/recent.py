@@ -46,19 +46,13 @@ class RecentWindows:
 
     def to_bytes(self) -> bytes:
         """The whole of it, for `from_bytes`."""
-        bodies = [w.reference.to_bytes() for w in self.windows]
-        fields = {"spans": [[w.start, w.end] for w in self.windows], "lengths": [len(body) for body in bodies]}
-        head = codec.pack("RecentWindows", fields, {})
-        return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+        spans = [[w.start, w.end] for w in self.windows]
+        return codec.pack_with("RecentWindows", {"spans": spans}, {}, [w.reference.to_bytes() for w in self.windows])
 
     @staticmethod
     @codec.decoder("RecentWindows")
     def from_bytes(data: bytes) -> RecentWindows:
         """The windows that `to_bytes` was given."""
-        at = 8 + int.from_bytes(data[:8], "little")
-        fields, _ = codec.unpack(data[8:at], "RecentWindows")
-        windows = []
-        for (start, end), length in zip(fields["spans"], fields["lengths"], strict=True):
-            windows.append(RecentWindow(float(start), float(end), Reference.from_bytes(data[at : at + length])))
-            at += length
-        return RecentWindows(tuple(windows))
+        fields, _, bodies = codec.unpack_with(data, "RecentWindows")
+        windows = zip(fields["spans"], map(Reference.from_bytes, bodies), strict=True)
+        return RecentWindows(tuple(RecentWindow(float(a), float(b), reference) for (a, b), reference in windows))

@@ -209,20 +209,14 @@ class Verdict:
         """The whole of it, for `from_bytes`."""
         bodies = [decision.to_bytes() for decision in self.decisions.values()]
         fields = {name: getattr(self, name) for name in _VERDICT}
-        fields |= {"keys": list(self.decisions), "lengths": [len(body) for body in bodies]}
-        head = codec.pack("Verdict", fields, {})
-        return b"".join([len(head).to_bytes(8, "little"), head, *bodies])
+        return codec.pack_with("Verdict", fields | {"keys": list(self.decisions)}, {}, bodies)
 
     @staticmethod
     @codec.decoder("Verdict")
     def from_bytes(data: bytes) -> Verdict:
         """The Verdict that `to_bytes` was given."""
-        at = 8 + int.from_bytes(data[:8], "little")
-        fields, _ = codec.unpack(data[8:at], "Verdict")
-        decisions = {}
-        for key, length in zip(fields.pop("keys"), fields.pop("lengths"), strict=True):
-            decisions[key] = Decision.from_bytes(data[at : at + length])
-            at += length
+        fields, _, bodies = codec.unpack_with(data, "Verdict")
+        decisions = dict(zip(fields.pop("keys"), map(Decision.from_bytes, bodies), strict=True))
         return Verdict(decisions=decisions, **fields)
 
 

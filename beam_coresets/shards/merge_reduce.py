@@ -77,17 +77,14 @@ class ShardState:
             "nodes": [[*key, isinstance(node.sample, Sketch)] for key, node in self.nodes.items()],
             "leaves": sorted(self.leaves.items()),
             "open": [[*key, len(blocks)] for key, blocks in self.open.items()],
-            "lengths": [len(b) for b in blocks],
         }
-        head = codec.pack("ShardState", fields, arrays)
-        return b"".join([len(head).to_bytes(8, "little"), head, *blocks])
+        return codec.pack_with("ShardState", fields, arrays, blocks)
 
     @staticmethod
     @codec.decoder("ShardState")
     def from_bytes(data: bytes) -> ShardState:
         """The state that `to_bytes` was given."""
-        size = int.from_bytes(data[:8], "little")
-        fields, arrays = codec.unpack(data[8 : 8 + size], "ShardState")
+        fields, arrays, bodies = codec.unpack_with(data, "ShardState")
         nodes = {
             (part, level, index): Node(
                 (Sketch if sketched else Coreset).from_arrays(arrays, f"{i}_"),
@@ -95,10 +92,7 @@ class ShardState:
             )
             for i, (part, level, index, sketched) in enumerate(fields["nodes"])
         }
-        blocks, at = [], 8 + size
-        for length in fields["lengths"]:
-            blocks.append(PointBlock.from_bytes(data[at : at + length]))
-            at += length
+        blocks = [PointBlock.from_bytes(body) for body in bodies]
         opened: dict[LeafKey, list[PointBlock]] = {}
         for part, leaf, count in fields["open"]:
             opened[part, leaf] = blocks[:count]

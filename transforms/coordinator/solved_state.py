@@ -1,7 +1,6 @@
 """What is kept of a group of keys from window to window: who the centers are, what was told, what to compare with."""
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 from beam_coresets import codec
 from beam_coresets.comparing.recent import RecentWindows
@@ -31,29 +30,18 @@ class SolvedState:
 
     def to_bytes(self) -> bytes:
         """The whole of it, for `from_bytes`."""
-        bodies = [history.to_bytes() for history in self.histories.values()]
-        kept = [windows.to_bytes() for windows in self.recent.values()]
         events, arrays = self.memory.packed()
-        fields: dict[str, Any] = {
-            "keys": list(self.histories),
-            "lengths": [len(body) for body in bodies],
-            "recent": [[key, len(body)] for key, body in zip(self.recent, kept, strict=True)],
-            "events": events,
-        }
-        head = codec.pack("Lineages", fields, arrays)
-        return b"".join([len(head).to_bytes(8, "little"), head, *bodies, *kept])
+        fields = {"keys": list(self.histories), "recent": list(self.recent), "events": events}
+        histories = [history.to_bytes() for history in self.histories.values()]
+        recent = [windows.to_bytes() for windows in self.recent.values()]
+        return codec.pack_with("Lineages", fields, arrays, [*histories, *recent])
 
     @staticmethod
     @codec.decoder("Lineages")
     def from_bytes(data: bytes) -> "SolvedState":
         """What `to_bytes` was given; versions before 0.3 kept the histories only."""
-        at = 8 + int.from_bytes(data[:8], "little")
-        fields, arrays = codec.unpack(data[8:at], "Lineages")
-        histories, recent = {}, {}
-        for key, length in zip(fields["keys"], fields["lengths"], strict=True):
-            histories[key] = CenterHistory.from_bytes(data[at : at + length])
-            at += length
-        for key, length in fields.get("recent", ()):
-            recent[key] = RecentWindows.from_bytes(data[at : at + length])
-            at += length
+        fields, arrays, bodies = codec.unpack_with(data, "Lineages")
+        keys, names = fields["keys"], fields.get("recent", ())
+        histories = dict(zip(keys, map(CenterHistory.from_bytes, bodies[: len(keys)]), strict=True))
+        recent = dict(zip(names, map(RecentWindows.from_bytes, bodies[len(keys) :]), strict=True))
         return SolvedState(histories, recent, EventMemory.unpacked(fields.get("events"), arrays))
