@@ -383,7 +383,6 @@ class Claims:
         return claim
 
 
-
 def order_of(weak: bool, outliers: bool, events: bool = False) -> tuple[str, ...]:
     """The tables that are written, in their order."""
     more = {"candidates": weak, "outliers": outliers, "events": events}
