@@ -118,6 +118,13 @@ MUTATIONS = [Mutation(*each) for each in (
     # what is proved
     ("results/answer_rows", "if local is None or local.estimated or", "if local is None or",
      "shards/test_local_centers.py -k thinned"),
+    ("coordinator/refused_rows", "bool(trusted[report.shard, r.part]), r.stop", "r.stop, 0",
+     "coordinator/test_refused_rows.py"),
+    ("coordinator/refused_rows", "if r.part not in best or rank > best[r.part][0]:", "if r.part not in best:",
+     "coordinator/test_refused_rows.py"),
+    ("streaming/cursor", "if tally.rows > tally.reported or tally.refused or total >= 0",
+     "if tally.rows > tally.reported or total >= 0", "transforms/shards/test_read_shards.py -k refused"),
+    ("streaming/events", "refused.share <= MOST_REFUSED", "refused.share < 0", "streaming/test_events.py"),
     ("shards/local_centers", "(alpha + alpha * beta + beta)", "(alpha + beta)",
      "shards/test_local_centers.py -k paper"),
     ("shards/local_centers", "slack=2 * cost", "slack=cost", f"{T_BOUNDS} shards/test_local_centers.py"),

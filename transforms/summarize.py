@@ -3,7 +3,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import PCollection
+from apache_beam.pvalue import AsDict, PCollection
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock
@@ -106,6 +106,7 @@ class Summarize(beam.PTransform):
         if points.element_type != PointBlock:
             plan = plan.named(coordinate_names(self._columns, points.element_type))
         blocks, letters = self._blocks(points)
+        counted = self._refused(points, letters)
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         reports = (
@@ -120,7 +121,7 @@ class Summarize(beam.PTransform):
         decided = (
             reports
             | "Coordinate" >> Coordinate(plan.policy)
-            | "SolveCenters" >> SolveCenters(plan.question, self._names, self._scale)
+            | "SolveCenters" >> SolveCenters(plan.question, self._names, self._scale, counted)
         )
         return Summaries.of(decided, letters, self._rows, plan)
 
@@ -132,6 +133,17 @@ class Summarize(beam.PTransform):
         if self._letters is None:
             return made["blocks"], made["dead_letters"]
         return made["blocks"], (made["dead_letters"], self._letters) | "AllDeadLetters" >> beam.Flatten()
+
+    def _refused(self, points: PCollection, letters: PCollection) -> Any:
+        """How many letters a window has, by column, as a side input; None where nobody has told of any, or by other
+        windows than the points'."""
+        told = [each for each in (letters, self._letters) if each is not None]
+        if points.element_type == PointBlock and self._letters is None:
+            return None
+        if any(each.windowing.windowfn != points.windowing.windowfn for each in told):
+            return None
+        columns = letters | "Columns at fault" >> beam.Map(lambda letter: letter.column_name).with_output_types(str)
+        return AsDict(columns | "Count refused" >> beam.combiners.Count.PerElement())
 
     def display_data(self) -> dict[str, Any]:
         return shown(columns=self._columns, plan=self._plan, tables=", ".join(self._rows))

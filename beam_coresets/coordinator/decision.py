@@ -16,6 +16,7 @@ from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.far_points import to_total
 from beam_coresets.shards.assignment import Assignment
+from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.shards.report import ShardReport
 
 FINISHED_BYTES = 16 << 20  # up to here what shards have finished is kept, a byte for each of its buckets
@@ -103,6 +104,7 @@ class Decision:
       local: where the shards did not send coresets, what their points leave out.
       label_totals: where labels are counted, the exact weight of each in the covered data times `recovery.scale`, by
         its code; the coreset's calibrated weights of its points add up to it.
+      refused: rows of the window, of whatever key, that were refused; None where that is not known.
     """
 
     policy: Policy
@@ -114,6 +116,7 @@ class Decision:
     degraded: bool
     local: Local | None = None
     label_totals: Mapping[int, float] | None = None
+    refused: RefusedRows | None = None
 
     @staticmethod
     def of(
@@ -125,6 +128,7 @@ class Decision:
         degraded: bool,
         local: Local | None = None,
         label_totals: Mapping[int, float] | None = None,
+        refused: RefusedRows | None = None,
     ) -> Decision:
         """The decision that follows: its coreset is the evidence, recovered, with weights that add up to `total`, and
         those of each label to its own.
@@ -144,7 +148,7 @@ class Decision:
             if label_totals is not None and coreset.groups is not None:
                 exact = with_totals(coreset.weights, coreset.groups, label_totals)
                 coreset = dataclasses.replace(coreset, weights=exact)
-        return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals)
+        return Decision(policy, recovery, evidence, coreset, total, points, degraded, local, label_totals, refused)
 
     def to_bytes(self) -> bytes:
         """The whole of it, for `from_bytes`."""
@@ -154,6 +158,8 @@ class Decision:
         if not self.policy.known:
             fields["policy"].pop()
         fields["local"] = None if self.local is None else [self.local.kind, self.local.estimated]
+        if self.refused is not None:
+            fields["refused"] = self.refused.to_fields()
         arrays = {name: getattr(recovery, name) for name in _ARRAYS}
         arrays |= {"trusted": packed(recovery.trusted), "unequal": recovery.unequal}
         if self.local is not None:
@@ -255,7 +261,8 @@ def decision_from(
     policy = Policy(Assignment(**scheme), *fields["policy"])
     total, points, degraded = fields["total"]
     totals = dict(fields["labels"]) if "labels" in fields else None
-    return Decision.of(policy, recovery, evidence, total, points, degraded, local, totals)
+    refused = RefusedRows.from_fields(fields.get("refused"))
+    return Decision.of(policy, recovery, evidence, total, points, degraded, local, totals, refused)
 
 
 def decide(reports: Iterable[ShardReport], policy: Policy) -> Decision:

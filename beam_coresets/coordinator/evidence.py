@@ -1,6 +1,7 @@
 """What the tables keep of a decision: the column `evidence` of `summaries`, and the way back."""
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from beam_coresets.coordinator.sampled_rows import SampledRows, sampled_rows
 from beam_coresets.hashing import hash_bytes
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
+from beam_coresets.shards.refused import RefusedRows
 
 Array = npt.NDArray[Any]
 
@@ -114,7 +116,8 @@ def unpack_evidence(row: Mapping[str, Any], coreset: pa.Table, scale: Scale | No
         raise ValueError(f"coreset: must have the {rows} points of this window, got {counts.sum()}")
     with codec.refusing("evidence and coreset"):
         points = _points_of(coreset, counts.astype(np.int64), arrays)
-        return _decision(fields, recovery, points, dim, np.dtype(dtype), normalization, scale)
+        decision = _decision(fields, recovery, points, dim, np.dtype(dtype), normalization, scale)
+    return dataclasses.replace(decision, refused=RefusedRows.of_number(row.get("refused")))
 
 
 class _Points(NamedTuple):

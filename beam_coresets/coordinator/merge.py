@@ -28,6 +28,7 @@ from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import strata_of
 from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
+from beam_coresets.shards.refused import RefusedRows
 
 Array = npt.NDArray[Any]
 
@@ -57,8 +58,9 @@ def merge(decisions: Sequence[Decision], factors: Sequence[float] | None = None)
     total = float(sum(d.total_weight * factor for d, factor in zip(decisions, factors, strict=True)))
     points, degraded = sum(d.points for d in decisions), any(d.degraded for d in decisions)
     return Decision.of(
-        decisions[0].policy, recovery, evidence, total, points, degraded, label_totals=_labels(decisions, factors)
-    )
+        decisions[0].policy, recovery, evidence, total, points, degraded, label_totals=_labels(decisions, factors),
+        refused=RefusedRows.together(d.refused for d in decisions),
+    )  # fmt: skip
 
 
 def _checked(
@@ -250,7 +252,7 @@ def thinned(decision: Decision, sampler: Sampler, seed: int) -> Decision:
     evidence = Evidence(Coreset.union(samples), evidence.shard[order], evidence.bucket[order])
     return Decision.of(
         decision.policy, recovery, evidence, decision.total_weight, decision.points, decision.degraded,
-        label_totals=decision.label_totals,
+        label_totals=decision.label_totals, refused=decision.refused,
     )  # fmt: skip
 
 

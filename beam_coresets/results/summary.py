@@ -209,6 +209,7 @@ def summarize(
         "reason": reason,
         "decided_at": decided_at,
         "evidence": None if decision.local else pack_evidence(decision, rows),
+        "refused": None if decision.refused is None or window.key else decision.refused.count,
     }
     if model.factor is not None:
         row["factor"] = model.factor

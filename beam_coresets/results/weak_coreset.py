@@ -153,6 +153,7 @@ def without(decision: Decision, shards: Sequence[int]) -> Decision:
         decision.points,
         decision.degraded,
         label_totals=decision.label_totals,
+        refused=decision.refused,
     )
 
 

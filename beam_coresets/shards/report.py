@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from beam_coresets import codec
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.shards.label_weights import LabelWeights
 from beam_coresets.shards.ledger import Ledger, sparse
+from beam_coresets.shards.refused import Counts, added, counts_of
 
 SUMMARY_KINDS = ("coreset", "local_centers", "pca")
 WHOLE = -1  # the part of ranges that speak of all that a shard was given
@@ -30,6 +31,7 @@ class Range:
       total: if the shard has nothing to add from this part, the rows of all its ranges together; else -1.
       late: the shard had said before that it has nothing to add.
       headless: reading of the part began after the window had: rows from before are in nobody's hands.
+      refused: how many of the rows read there belong to the window and were refused, by column.
     """
 
     part: int
@@ -39,6 +41,17 @@ class Range:
     total: int = -1
     late: bool = False
     headless: bool = False
+    refused: Counts = ()
+
+    def to_fields(self) -> list[Any]:
+        """As JSON has it; most ranges have nothing refused, and say nothing of it."""
+        fields = list(dataclasses.astuple(self))
+        return fields if self.refused else fields[:-1]
+
+    @staticmethod
+    def from_fields(fields: Sequence[Any]) -> Range:
+        """The inverse of `to_fields`."""
+        return Range(*fields[:7], *map(counts_of, fields[7:]))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +145,7 @@ class ShardReport:
         held, entries = self.ledger.entries()
         fields = {
             "shard": self.shard,
-            "ranges": [list(dataclasses.astuple(r)) for r in self.ranges],
+            "ranges": [r.to_fields() for r in self.ranges],
             "keys": list(self.keys),
             "parts": self.parts,
             "entries": self.ledger.buckets,
@@ -159,7 +172,7 @@ class ShardReport:
         if held.shape != counts.shape or not all(np.diff(np.r_[-1, held, int(fields["entries"])]) > 0):
             raise ValueError(f"held: must be {len(counts)} rising buckets below {fields['entries']}, got others")
         ledger = sparse(held, entries, int(fields["entries"]))
-        ranges = tuple(Range(*r) for r in fields["ranges"])
+        ranges = tuple(map(Range.from_fields, fields["ranges"]))
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)
         return ShardReport(fields["shard"], coreset, ledger, ranges, keys, bounds, fields["parts"], *fields["whole"])
@@ -191,6 +204,7 @@ def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:
             max(have.total, r.total),
             have.late or r.late,
             have.headless or r.headless,
+            added((have.refused, r.refused)),
         )
     return tuple(out[part] for part in sorted(out))
 

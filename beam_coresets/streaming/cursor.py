@@ -8,18 +8,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from beam_coresets.shards.refused import Counts, added, counts_of
 from beam_coresets.shards.report import Range
 from beam_coresets.streaming.windows import WindowSpec
 
 MAX_EMPTY = 1000  # empty panes told in a row, or kept: a leap of years must not make millions of windows
 
 Position = Any  # JSON
+NONE_REFUSED: Mapping[int, Counts] = MappingProxyType({})
 
 
 def first_offset(position: Position) -> int:
@@ -35,11 +38,22 @@ class PaneCount:
       upto: the offset up to which they have been reported, or from which on they are still to be.
       rows: how many there are.
       reported: how many of them have been reported.
+      refused: rows that were refused and have not been reported, by column.
     """
 
     upto: int
     rows: int = 0
     reported: int = 0
+    refused: Counts = ()
+
+    def to_fields(self) -> list[Any]:
+        """As JSON has it."""
+        return [self.upto, self.rows, self.reported, *([self.refused] if self.refused else [])]
+
+    @staticmethod
+    def from_fields(fields: Sequence[Any]) -> PaneCount:
+        """The inverse of `to_fields`."""
+        return PaneCount(*fields[:3], *map(counts_of, fields[3:]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +104,18 @@ class PartCursor:
         counts: npt.NDArray[np.int64],
         high: float,
         now: float,
+        refused: Mapping[int, Counts] = NONE_REFUSED,
     ) -> PartCursor:
         """After reading [start, stop): messages with `counts` (m,) rows in `panes` (m,), the latest of event time
-        `high`."""
+        `high`, and those that were `refused`, by pane."""
         tallies, late, floors = dict(self.tallies), dict(self.late), dict(self.floors)
         told = self.told
-        for pane in np.unique(panes).tolist():
+        for pane in sorted({*np.unique(panes).tolist(), *refused}):
             rows = int(counts[panes == pane].sum())
             target = late if told is not None and pane < told else tallies
             have = target.get(pane, PaneCount(start))
-            target[pane] = dataclasses.replace(have, rows=have.rows + rows)
+            more = added((have.refused, refused.get(pane, ())))
+            target[pane] = dataclasses.replace(have, rows=have.rows + rows, refused=more)
             if target is tallies:  # nobody may ever decide a pane that late rows are of: it must not hold the floor
                 floors.setdefault(pane, self.position)
         if told is None and len(panes):
@@ -139,13 +155,13 @@ class PartCursor:
         """What has not been told yet, by pane: rows, and that there will be no more of them."""
         out = {}
         for pane, tally in self.late.items():
-            out[pane] = Range(part, tally.upto, self.offset, tally.rows, -1, True)
+            out[pane] = Range(part, tally.upto, self.offset, tally.rows, -1, True, False, tally.refused)
         ending = self._ending()
         for pane, tally in self.tallies.items():
             total = tally.rows if pane in ending else -1
-            if tally.rows > tally.reported or total >= 0:
-                new = tally.rows - tally.reported
-                out[pane] = Range(part, tally.upto, self.offset, new, total, headless=self._is_headless(pane))
+            if tally.rows > tally.reported or tally.refused or total >= 0:
+                new, headless = tally.rows - tally.reported, self._is_headless(pane)
+                out[pane] = Range(part, tally.upto, self.offset, new, total, False, headless, tally.refused)
         for pane in ending:
             if pane not in self.tallies:
                 out[pane] = Range(part, self.offset, self.offset, 0, 0, headless=self._is_headless(pane))
@@ -180,8 +196,8 @@ class PartCursor:
         """After the coordinator has been told all `news`."""
         told = self.told if self.closed is None else self.closed
         tallies = {
-            pane: dataclasses.replace(
-                tally, upto=self.offset if tally.rows > tally.reported else tally.upto, reported=tally.rows
+            pane: PaneCount(
+                self.offset if tally.rows > tally.reported or tally.refused else tally.upto, tally.rows, tally.rows
             )
             for pane, tally in self.tallies.items()
             if told is None or pane >= told
@@ -274,8 +290,8 @@ class ShardCursor:
             str(part): {
                 **{name: getattr(c, name) for name in _PLAIN},
                 **{name: None if math.isinf(getattr(c, name)) else getattr(c, name) for name in ("high", "seen")},
-                "tallies": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.tallies.items())],
-                "late": [[pane, *dataclasses.astuple(t)] for pane, t in sorted(c.late.items())],
+                "tallies": [[pane, *t.to_fields()] for pane, t in sorted(c.tallies.items())],
+                "late": [[pane, *t.to_fields()] for pane, t in sorted(c.late.items())],
                 "floors": sorted(c.floors.items()),
             }
             for part, c in sorted(self.parts.items())
@@ -298,7 +314,7 @@ def _part(fields: dict[str, Any]) -> PartCursor:
     for name in ("high", "seen"):
         fields[name] = -math.inf if fields[name] is None else fields[name]
     for name in ("tallies", "late"):
-        fields[name] = {pane: PaneCount(*rest) for pane, *rest in fields[name]}
+        fields[name] = {pane: PaneCount.from_fields(rest) for pane, *rest in fields[name]}
     fields["floors"] = {pane: position for pane, position in fields["floors"]}
     return PartCursor(**fields)
 

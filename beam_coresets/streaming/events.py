@@ -19,10 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from beam_coresets.shards.refused import RefusedRows
+
 Array = npt.NDArray[Any]
 
 QUIET = 8  # windows
 HEALED = 3  # windows
+MOST_REFUSED = 0.01  # of the rows: more become an event
 STRAGGLING = 3  # windows in a row without an answer
 ROUNDED_ENDS = 1e-6  # of a window, by which two that are side by side may seem to overlap: ends are rounded
 QUIET_WINDOWS = 1000  # windows of an unchanging source with one false alarm of grown or shrunk, on average
@@ -31,7 +34,7 @@ LEAST_CHANGE = 0.1  # of a share: less is no news, however sure it is
 INFO, WARNING, CRITICAL = "info", "warning", "critical"
 SEVERITY = {
     "born": INFO, "split": INFO, "merged": INFO, "vanished": INFO, "grown": INFO, "shrunk": INFO, "revised": INFO,
-    "drifted": WARNING, "straggling": WARNING, "coverage_lost": CRITICAL, "degraded": CRITICAL,
+    "drifted": WARNING, "straggling": WARNING, "refused": WARNING, "coverage_lost": CRITICAL, "degraded": CRITICAL,
 }  # fmt: skip
 
 
@@ -43,7 +46,8 @@ class Event:
       kind: one of `SEVERITY`.
       center_id: the center that it is about; None where it is about the window.
       other_id: the center that it split from or merged into.
-      size: a share of the weight for what is about centers, moved mass, lost coverage; a number of shards or windows.
+      size: a share of the weight for what is about centers, moved mass, lost coverage; of the rows for those that were
+        refused; a number of shards or windows.
       size_low, size_high: its 95 % interval, where there is one.
       sentence: for people.
     """
@@ -233,13 +237,15 @@ class WindowMemory:
 
 
 def window_events(
-    start: float, end: float, revision: int, rows: Sequence[Mapping[str, Any]], before: WindowMemory
+    start: float, end: float, revision: int, rows: Sequence[Mapping[str, Any]], before: WindowMemory,
+    refused: RefusedRows | None = None,
 ) -> tuple[list[Event], WindowMemory]:
     """What has become of a window as a whole, and what to remember.
 
     Args:
       start, end: of the window, in seconds since the epoch. revision: of the decision.
       rows: of `summaries`, one a key.
+      refused: of all keys together; None where it is not known.
     """
     if not rows:
         return [], before
@@ -252,6 +258,7 @@ def window_events(
     happened = {
         "coverage_lost": _lost(worst),
         "degraded": _degraded(worst),
+        "refused": _refused(refused),
     }
     lost = {kind: n + 1 for kind, n in before.lost.items() if n + 1 < HEALED}
     for kind, event in happened.items():
@@ -286,6 +293,22 @@ def _degraded(row: Mapping[str, Any]) -> Event | None:
         return None
     answered = len(row["responded"])
     return Event("degraded", f"Only {answered} of {row['shards']} shards have answered.", size=float(answered))
+
+
+def _refused(refused: RefusedRows | None) -> Event | None:
+    if refused is None or refused.share <= MOST_REFUSED:
+        return None
+    where = f", most by column {refused.worst}" if refused.worst else ""
+    share, total = refused.share, refused.count + refused.rows
+    text = f"{refused.count:,} of {total:,} rows were refused ({_percent(share)}){where}."
+    return Event("refused", text, size=share)
+
+
+def _refused_by(rows: Sequence[Mapping[str, Any]]) -> RefusedRows | None:
+    """What rows of `summaries` say of it."""
+    numbers = [row["refused"] for row in rows if row.get("refused") is not None]
+    held = RefusedRows.of_number(max(numbers, default=None))
+    return None if held is None else dataclasses.replace(held, rows=sum(row["points"] for row in rows))
 
 
 def drift_event(row: Mapping[str, Any]) -> Event | None:
@@ -330,7 +353,8 @@ class EventMemory:
           start, end: of the window, in seconds since the epoch. revision: of the decision.
           rows: of `summaries`. events: of `events`.
         """
-        _, window = window_events(start, end, revision, rows, self.window)
+        refused = _refused_by(rows)
+        _, window = window_events(start, end, revision, rows, self.window, refused)
         centers = dict(self.centers)
         for key in {row["key"] for row in rows if row["points"]}:
             before = centers.get(key, CenterMemory())

@@ -68,6 +68,7 @@ MEANINGS = {
         "moved_high": "high end of its 95 % interval",
         "shift": "how far the center that has moved most has, in spreads of its cluster",
         "drifted": "whether that is more than a quiet source gives, but for one in 1,000 windows",
+        "refused": "rows that became dead letters; with keys in the row of the empty key; null where not counted",
     },
     "centers": {
         **_WINDOW,

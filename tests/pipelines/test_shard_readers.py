@@ -99,7 +99,8 @@ def test_bad_rows_are_counted_once_though_three_shards_read_them(tmp_path, small
     source = write_parquet(tmp_path / "in", {"x0": values, "x1": values, "x2": values})
     assert summarize_files(source, tmp_path / "out", *READERS, "--max_bad_rows", "6") == 0
     assert len(rows_in(tmp_path / "out", "dead_letters")) == 6
-    assert summary_row(tmp_path / "out")["points"] == N - 6
+    row = summary_row(tmp_path / "out")
+    assert (row["points"], row["refused"]) == (N - 6, 6)
     assert summarize_files(source, tmp_path / "no", *READERS, "--max_bad_rows", "5") == 1
     assert "max_bad_rows: at most 5 rows may be refused, got 6" in capsys.readouterr().err
 
@@ -149,5 +150,6 @@ def test_the_letters_are_those_of_the_ordinary_job(tmp_path, small_parts):
     for name, options in (("plain", BASE), ("readers", READERS)):
         assert summarize_files(source, tmp_path / name, *options, "--max_bad_rows", "100") == 0
     plain, readers = (rows_in(tmp_path / name, "dead_letters") for name in ("plain", "readers"))
+    assert [summary_row(tmp_path / name)["refused"] for name in ("plain", "readers")] == [len(plain)] * 2 == [10] * 2
     order = functools.partial(sorted, key=str)
     assert order(plain) == order(readers)

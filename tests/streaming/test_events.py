@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.streaming.events import (
     HEALED,
     QUIET,
@@ -157,6 +158,32 @@ def test_a_loss_is_told_once_until_it_has_healed():
     ]  # fmt: skip
 
 
+def told_of_refused(numbers, rows=1000):
+    memory, found = WindowMemory(), []
+    for i, number in enumerate(numbers):
+        known = None if number is None else RefusedRows((("x", number),) if number else (), rows)
+        events, memory = window_events(60.0 * i, 60.0 * (i + 1), 1, [row()], memory, known)
+        memory = WindowMemory.from_fields(json.loads(json.dumps(memory.to_fields())))
+        found += [(i, event.kind) for event in events]
+    return found
+
+
+def test_refused_rows_are_told_once_they_are_many_until_they_are_few_again():
+    few, many = 10, 11  # of 1,010 and 1,011 rows: a little less and a little more than a hundredth
+    assert told_of_refused([0, few, many, many, few, many, *[few] * HEALED, many, None]) == [
+        (2, "refused"), (9, "refused"),
+    ]  # fmt: skip
+    assert told_of_refused([None, few, 0]) == []
+    assert told_of_refused([5], rows=0) == [(0, "refused")], "a window of nothing else"
+
+
+def test_refused_rows_that_another_replica_has_told_of_are_not_told_again():
+    mine = [row(points=900, refused=100, key=""), row(points=100, refused=None, key="a")]
+    after = EventMemory().heard(0.0, 60.0, 1, mine, [])
+    assert after.window.lost == {"refused": 0}
+    assert EventMemory().heard(0.0, 60.0, 1, [row(points=9, key="")], []).window.lost == {}, "of an older version"
+
+
 def test_a_straggler_is_told_when_it_has_missed_enough_windows():
     late = row(stragglers=[2])
     assert told_of([*[late] * (STRAGGLING + 5), row(), *[late] * STRAGGLING]) == [
@@ -186,12 +213,14 @@ def test_each_kind_of_loss_has_its_sentence():
     events, _ = window_events(0.0, 60.0, 1, [row(), row(0.625, [2, 3], True)], WindowMemory())
     drift = drift_event(row(drifted=True, drift_of="10:00", moved=0.125, moved_low=0.1, moved_high=0.15))
     events.append(drift)
+    events += window_events(0.0, 60.0, 1, [row()], WindowMemory(), RefusedRows((("x", 2), ("y", 48)), 950))[0]
     assert drift_event(row(drifted=False)) is drift_event(row(drifted=None)) is None
     assert [(event.kind, event.severity, event.sentence, event.size) for event in events] == [
         ("coverage_lost", "critical",
          "37.5 % of the data is missing: coverage 0.625, no answer from shards: 2, 3.", 0.375),
         ("degraded", "critical", "Only 2 of 4 shards have answered.", 2.0),
         ("drifted", "warning", "The data differs from 10:00: 12.5 % of the weight has moved.", 0.125),
+        ("refused", "warning", "50 of 1,000 rows were refused (5 %), most by column y.", 0.05),
     ]  # fmt: skip
 
 

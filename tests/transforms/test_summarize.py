@@ -60,6 +60,7 @@ def test_the_result_is_the_direct_calls(options, weighted):
         assert tables.encode(decided.table(name), "avro") == tables.encode(expected.table(name), "avro")
         assert as_table(held[name], name).equals(expected.table(name).select(table_schemas.SCHEMAS[name].names))
     assert held["dead_letters"] == []
+    assert held["summaries"][0].refused is None, "whoever made the blocks has not told what was refused"
     found = counters(result)
     assert (found["points_assigned"], found["shards_answered"], found["shards_missing"]) == (2000, 3, 2)
 
@@ -121,7 +122,7 @@ def test_bad_rows_are_dead_letters_and_the_rest_goes_on():
 
     held, result = run(build)
     assert {(letter.reason, letter.column_name) for letter in held["dead_letters"]} == {("null", "y")}
-    assert held["summaries"][0].points == 180
+    assert (held["summaries"][0].points, held["summaries"][0].refused) == (180, 20)
     assert counters(result)["dead_letters"] == counters(result)["dead_letters_null"] == 20
 
     def strict(pipeline):
@@ -170,7 +171,7 @@ def test_bad_rows_of_all_windows_are_counted_together():
         return (windowed | Summarize(k=2, columns=Columns(dim=2), max_bad_rows=limit))._asdict()
 
     held, _ = run(lambda p: build(p, 4))
-    assert [row.points for row in held["summaries"]] == [98, 98]
+    assert [(row.points, row.refused) for row in held["summaries"]] == [(98, 2), (98, 2)]
     with pytest.raises(ValueError, match="max_bad_rows: at most 3 rows may be refused, got 4"):
         run(lambda p: build(p, 3))
 
@@ -240,7 +241,7 @@ def test_dead_letters_of_the_source_are_counted_with_its_own():
         return (rows | step)._asdict()
 
     held, _ = run(lambda p: build(p, 4))
-    assert len(held["dead_letters"]) == 4
+    assert len(held["dead_letters"]) == held["summaries"][0].refused == 4
     with pytest.raises(ValueError, match=r"got 4 \(nan in 'x': 4\)"):
         run(lambda p: build(p, 3))
 

@@ -10,6 +10,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coders of reports and decisions)
 from beam_coresets.coordinator.decision import Decision, Policy, decide
+from beam_coresets.coordinator.refused_rows import with_refused
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
@@ -71,7 +72,8 @@ class _Decide(beam.DoFn):
         reports = element[1]["reports"]
         if self._merge_reduce is not None:
             reports = partial_reports.decidable(self._merge_reduce, reports)[""]
-        decision = decide(reports, self._policy)
+        reports = list(reports)
+        decision = with_refused({"": decide(reports, self._policy)}, {"": reports})[""]
         self._answered.inc(len(decision.recovery.responded))
         self._missing.inc(len(decision.recovery.stragglers))
         self._distrusted.inc(len(decision.recovery.distrusted))

@@ -18,7 +18,8 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import BagStateSpec, ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_coresets.coordinator.decision import Policy, Verdict, decide
+from beam_coresets.coordinator.decision import Decision, Policy, Verdict, decide
+from beam_coresets.coordinator.refused_rows import with_refused
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
@@ -266,12 +267,7 @@ class _Coordinate(beam.DoFn):
         self._counters["gap_rows"].inc(trigger.gaps(progress))
         decisions = {}
         if not self._another_stands(window):
-            decisions = {
-                name: decide(mine, self.policy)
-                for name, mine in partial_reports.decidable(
-                    self.merge_reduce, list(window.cells.reports.read()), key.group == self.empty_group
-                ).items()
-            }
+            decisions = self._decisions(list(window.cells.reports.read()), key.group == self.empty_group)
             self._counters["revised" if progress.revision else "decided"].inc()
             if any(decision.degraded for decision in decisions.values()):
                 self._counters["degraded"].inc()
@@ -284,6 +280,12 @@ class _Coordinate(beam.DoFn):
         if not trigger.keeps_reports(progress):
             window.cells.reports.clear()
         yield Verdict(key.start, key.end, key.group, progress.revision, reason, window.now, decisions, key.replica)
+
+    def _decisions(self, reports: list[ShardReport], empty: bool) -> dict[str, Decision]:
+        """One a key; what was refused has no key, so the group that has the empty one tells it, and no other again."""
+        by_key = partial_reports.decidable(self.merge_reduce, reports, empty)
+        decisions = {name: decide(mine, self.policy) for name, mine in by_key.items()}
+        return with_refused(decisions, by_key) if empty else decisions
 
     def _note_open(self, window: WindowState) -> None:
         """Keeps the gauge: how long ago the oldest window ended that is being waited for here; 0 if none has."""

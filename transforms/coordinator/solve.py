@@ -1,4 +1,5 @@
 """SolveCenters: a decision -> centers, their cost with its interval, and the tables that are written."""
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from beam_coresets.coordinator.decision import Decision
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize
+from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.streaming.windows import Window
 
 
@@ -23,6 +25,8 @@ class SolveCenters(beam.PTransform):
       question: k, z, metric and how the coreset was made.
       names: file names by the upper half of ids that are made of (file, row number).
       scale: the scaling of the columns (a value or a side input), or None.
+      refused: how many rows of the window were refused, by column (a dict or a side input), or None: not known, unless
+        the decisions say so.
 
     Raises (while running):
       ValueError: a constraint about labels on rows without any, or one that they can't meet.
@@ -35,12 +39,20 @@ class SolveCenters(beam.PTransform):
       p | beam.Create([decision]) | SolveCenters(plan.question)
     """
 
-    def __init__(self, question: Question, names: Mapping[int, str] | None = None, scale: Any = None) -> None:
+    def __init__(
+        self,
+        question: Question,
+        names: Mapping[int, str] | None = None,
+        scale: Any = None,
+        refused: Any = None,
+    ) -> None:
         super().__init__()
-        self._question, self._names, self._scale = question, dict(names or {}), scale
+        self._question, self._names, self._scale, self._refused = question, dict(names or {}), scale, refused
 
     def expand(self, decisions: PCollection[Decision]) -> PCollection[Summary]:
-        return decisions | "Solve" >> beam.ParDo(_Solve(self._question, self._names), self._scale)
+        return decisions | "Solve" >> beam.ParDo(
+            _Solve(self._question, self._names), self._scale, self._refused
+        )
 
     def display_data(self) -> dict[str, Any]:
         sampler = self._question.sampler
@@ -52,9 +64,16 @@ class _Solve(beam.DoFn):
         self._question, self._names = question, names
 
     def process(
-        self, decision: Decision, scale: Scale | None, window: Any = beam.DoFn.WindowParam
+        self,
+        decision: Decision,
+        scale: Scale | None,
+        refused: Mapping[str, int] | None,
+        window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Summary]:
         place = Window()
+        if refused is not None:
+            known = RefusedRows(tuple(sorted(refused.items())), decision.points)
+            decision = dataclasses.replace(decision, refused=known)
         if isinstance(window, IntervalWindow):
             place = Window(float(window.start), float(window.end))
         yield summarize(decision, self._question, place, self._names, scale)

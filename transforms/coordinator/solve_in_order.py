@@ -20,6 +20,7 @@ from beam_coresets.points.nearest import nearest
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Answer, Summary, summarize, summary_of_keys, with_identities
+from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.streaming.center_tracking import CenterHistory, Identities, WindowCenters, directions
 from beam_coresets.streaming.events import (
@@ -147,8 +148,9 @@ class _SolveInOrder(beam.DoFn):
         for key, centers in claimed.items():
             histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
         rows = [answer.row for summary in summaries for answer in summary.answers]
+        refused = RefusedRows.most(decision.refused for decision in verdict.decisions.values())
         events, of_window = window_events(
-            verdict.start, verdict.end, verdict.revision, rows, memory.window
+            verdict.start, verdict.end, verdict.revision, rows, memory.window, refused
         )
         told = [*(("", event) for event in events), *told]
         horizon = verdict.end - REMEMBERED * (verdict.end - verdict.start)

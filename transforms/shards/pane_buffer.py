@@ -9,7 +9,8 @@ import pyarrow as pa
 from beam_coresets._jit import kernel
 from beam_coresets.points.block import concatenate_extras
 from beam_coresets.shards.assignment import part_ids
-from beam_coresets.streaming.cursor import ShardCursor
+from beam_coresets.shards.refused import Counts, by_column
+from beam_coresets.streaming.cursor import PartCursor, ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.shards.shard_restriction import Reading
@@ -56,13 +57,10 @@ class PaneBuffer:
         """Takes in what was refused in chunks that come after the cursor `before`, where it is to be written."""
         if reading.letters is None or reading.completeness is None:
             return
-        windows = reading.completeness.windows
+        bounds = reading.completeness.windows.bounds
         for chunk in chunks:
-            part, times = before.parts[chunk.part], chunk.times_of_letters(before.parts[chunk.part].high)
-            at = np.zeros(len(times)) if chunk.letter_offsets is None else chunk.letter_offsets
-            for i in np.argsort(at, kind="stable").tolist():
-                pane = windows.pane(float(times[i])) if np.isfinite(times[i]) else part.begin
-                self.letters.append((chunk.letters[i], None if pane is None else windows.bounds(pane)))
+            for letter, pane in refused_in(chunk, before.parts[chunk.part], reading):
+                self.letters.append((letter, None if pane is None else bounds(pane)))
 
     def rows(self, pane: int, names: Names) -> PaneRows:
         """All rows of a pane; `names` gives the name of a part for printed ids."""
@@ -78,6 +76,25 @@ class PaneBuffer:
             None if pieces[0].groups is None else np.concatenate([p.groups for p in pieces if p.groups is not None]),
             lambda rows: _extras(pieces, rows, names),
         )
+
+
+def refused_in(chunk: Chunk, part: PartCursor, reading: Reading) -> list[tuple[DeadLetter, int | None]]:
+    """What was refused in a chunk that comes after the cursor `part`, in order, and the pane of each, where it has one.
+
+    All holders of a part say the same of it, wherever they cut it into chunks.
+    """
+    if not chunk.letters or reading.completeness is None:
+        return [(letter, 0) for letter in chunk.letters]
+    windows, times = reading.completeness.windows, chunk.times_of_letters(part.high)
+    at = np.zeros(len(times)) if chunk.letter_offsets is None else chunk.letter_offsets
+    panes = [windows.pane(time) if np.isfinite(time) else part.begin for time in times.tolist()]
+    return [(chunk.letters[i], panes[i]) for i in np.argsort(at, kind="stable").tolist()]
+
+
+def counted(refused: Sequence[tuple[DeadLetter, int | None]]) -> dict[int, Counts]:
+    """How many were refused in each pane, by column; those without a pane are in no window."""
+    panes = sorted({pane for _, pane in refused if pane is not None})
+    return {pane: by_column(letter.column_name for letter, own in refused if own == pane) for pane in panes}
 
 
 def _messages(chunk: Chunk, inside: npt.NDArray[np.bool_]) -> Chunk:

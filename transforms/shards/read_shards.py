@@ -30,7 +30,7 @@ from beam_coresets.streaming.placement import placed_elements, shard_of
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.keys import grouped, window_key
 from beam_coresets.transforms.base.progress import PROGRESS
-from beam_coresets.transforms.shards.pane_buffer import PaneBuffer
+from beam_coresets.transforms.shards.pane_buffer import PaneBuffer, counted, refused_in
 from beam_coresets.transforms.shards.shard_restriction import (
     SETTLE_SECONDS,
     CursorTracker,
@@ -240,8 +240,9 @@ class _Read(beam.DoFn, RestrictionProvider):
         for chunk in chunks:
             panes = self._panes(chunk)
             top = float(chunk.times.max()) if len(panes) else -math.inf
+            refused = counted(refused_in(chunk, cursor.parts[chunk.part], self._reading))
             part = self._begun(cursor.parts[chunk.part], chunk).taken(
-                chunk.start, chunk.stop, chunk.position, panes, chunk.counts, top, now
+                chunk.start, chunk.stop, chunk.position, panes, chunk.counts, top, now, refused
             )
             cursor = cursor.with_part(chunk.part, part)
         for part_number, position in sorted(held.reader.new_parts().items()):

@@ -66,6 +66,7 @@ class SummaryRow(NamedTuple):
     moved_high: Optional[float]
     shift: Optional[float]
     drifted: Optional[bool]
+    refused: Optional[int]
 
 
 class CenterRow(NamedTuple):

@@ -12,7 +12,8 @@ from apache_beam.transforms.display import DisplayData
 from jobs import counters, run
 from list_source import BAD, Clock, ListSource, steady
 
-from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.coordinator.decision import Decision, Policy, decide
+from beam_coresets.coordinator.refused_rows import with_refused
 from beam_coresets.hashing import generator
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
@@ -23,7 +24,7 @@ from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
 from beam_coresets.streaming.trigger import Patience, Trigger, WindowProgress
-from beam_coresets.streaming.windows import WindowSpec
+from beam_coresets.streaming.windows import Window, WindowSpec
 from beam_coresets.transforms.base.keys import grouped, key_group, parse_key, window_key
 from beam_coresets.transforms.shards import read_shards
 from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards, _ReadBounded, _ReadUnbounded
@@ -33,6 +34,7 @@ from beam_coresets.transforms.shards.shard_restriction import (
     ShardRestriction,
     ShardRestrictionCoder,
 )
+from beam_coresets.transforms.writing.stream_letters import StreamLetters
 
 WINDOWS = WindowSpec.parse("5s")
 SCHEME = Assignment(3, 2, "cyclic", 6, parts=True)
@@ -188,6 +190,53 @@ def test_what_is_refused_is_written_before_the_reports_of_its_window():
         first = next(i for i, (key, r) in enumerate(hand.reports) if key == window_key(start, end) and r.ranges)
         assert before <= first or before < len(hand.reports)
     assert hand.is_final(window_key(1005.0, 1010.0))
+
+
+def bad_by_pane(source):
+    """Which messages of each pane are refused: a bad message has the pane of the latest one before it."""
+    found, first = {}, WINDOWS.pane(1000.0)
+    for part, offset in source.bad:
+        before = [time for o, (time, *_) in enumerate(source.parts[part][:offset]) if (part, o) not in source.bad]
+        found.setdefault(WINDOWS.pane(max(before)) if before else first, []).append((part, offset))
+    return found
+
+
+@pytest.mark.parametrize("replication", [1, 3])
+@pytest.mark.parametrize("flush", [1, 1 << 30])
+def test_what_is_refused_is_counted_once_in_the_window_of_its_letter(monkeypatch, tmp_path, replication, flush):
+    """However many read it, in bundles that are split and tried again: as many as there are in the letters' files."""
+    monkeypatch.setattr(read_shards, "FLUSH_BYTES", flush)
+    rng = generator("refused", replication, flush)
+    scheme = Assignment(3, replication, "cyclic", 6, parts=True)
+    merge_reduce, write = MergeReduce(Sampler(2, 12), scheme, 3), StreamLetters(str(tmp_path), "jsonl").write
+    bad = ((0, 0), (0, 1), (0, 14), (1, 5), (1, 13), (1, 14), *((2, offset) for offset in range(12, 28)))
+    source = ListSource(steady(3, 50), bounded=False, bad=bad)
+    told = {}
+    for shard in range(3):
+        source.clock = Clock()
+        hand = Hand(source, shard, merge_reduce=merge_reduce, poll=1.0 + shard / 3, letters=write)
+        source.on_read = lambda _, hand=hand: hand.split() if rng.random() < 0.1 else None
+        while source.clock.now < 1023.0:
+            at, now, before = hand.at, source.clock.now, len(hand.reports)
+            assert hand.bundle(int(rng.integers(0, 4)) if rng.random() < 0.3 else None)
+            if rng.random() < 0.3:  # killed before it was committed: its letters are written, its reports are lost
+                hand.at, source.clock.now = at, now
+                del hand.reports[before:]
+        for key, report in hand.reports:
+            told.setdefault(WINDOWS.pane(parse_key(key)[0]), []).append(report)
+    expected = bad_by_pane(source)
+    for pane in (200, 201, 202, 203):
+        progress, trigger = WindowProgress(), Trigger(scheme, Patience(), 3)
+        kept = [report for report in told[pane] if trigger.receive(progress, report, 0.0) == "kept"]
+        by_key = partial_reports.decidable(merge_reduce, kept)
+        decided = with_refused({k: decide(mine, Policy(scheme, parts=3)) for k, mine in by_key.items()}, by_key)[""]
+        mine = expected.get(pane, [])
+        start = Window(*WINDOWS.bounds(pane)).name.partition("-")[0]
+        files = [path.read_text().splitlines() for path in tmp_path.glob(f"dead_letters/*/{start}-*.jsonl")]
+        assert decided.refused.count == len(mine) == sum(map(len, files))
+        assert decided.refused.rows == decided.points == sum(len(source.rows(p, [pane], WINDOWS)) for p in range(3))
+        assert Decision.from_bytes(decided.to_bytes()).refused == decided.refused
+    assert sum(map(len, expected.values())) == len(bad)
 
 
 def test_a_bounded_shard_past_its_deadline_reports_what_it_has_finished():
