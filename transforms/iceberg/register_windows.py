@@ -13,6 +13,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
+from beam_coresets.transforms.base.lineage import tell_written
 from beam_coresets.transforms.iceberg.catalogs import CatalogError, CatalogSettings
 from beam_coresets.transforms.iceberg.registering import Registered, register, require_prefix
 from beam_coresets.transforms.writing.claims import Claims
@@ -109,6 +110,8 @@ class _Register(beam.DoFn):
         self._looked |= done is not None
         if done is not None and done.files:
             self._files.inc(done.files)
+            for table in self._claims.wanted:
+                tell_written(("iceberg", *f"{self._prefix}_{table}".split(".")))
             yield done.files
 
 

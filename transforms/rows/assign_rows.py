@@ -238,6 +238,7 @@ class _StageFiles(beam.DoFn):
         self._open: dict[tuple[int, int], list[AssignedRows]] = {}
 
     def process(self, rows: AssignedRows) -> Iterator[tuple[str, str]]:
+        FileSystems.report_sink_lineage(self._output)
         span = rows.span
         place = span.part, span.ordinal // BLOCKS_A_FILE
         self._open.setdefault(place, []).append(rows)

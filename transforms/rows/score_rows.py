@@ -18,6 +18,7 @@ import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder 
 from beam_coresets.points.block import PointBlock
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
+from beam_coresets.transforms.base.lineage import tell_folder_read
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.python_rows import fields_of
 from beam_coresets.transforms.rows.assign_rows import AssignedRows, printed_ids
@@ -109,6 +110,10 @@ class _Held:
     def __init__(self, *arguments: Any) -> None:
         self._arguments, self._shared = arguments, Shared()
 
+    def tell(self) -> None:
+        """Reports the folder as one that is read."""
+        tell_folder_read(self._arguments[0])
+
     def acquire(self) -> LatestWindow:
         found: LatestWindow = self._shared.acquire(lambda: LatestWindow(*self._arguments))
         return found
@@ -131,6 +136,9 @@ class _ScoreBlocks(beam.DoFn):
 
     def setup(self) -> None:
         self._latest, self._counters = self._held.acquire(), _Counters()
+
+    def start_bundle(self) -> None:
+        self._held.tell()
 
     def process(self, block: PointBlock) -> Iterator[AssignedRows]:
         if not len(block):
@@ -171,6 +179,7 @@ class _ScoreRows(beam.DoFn):
 
     def start_bundle(self) -> None:
         self._rows: list[tuple[Any, Any, Any]] = []
+        self._held.tell()
 
     def process(
         self, row: Any, timestamp: Any = beam.DoFn.TimestampParam, window: Any = beam.DoFn.WindowParam

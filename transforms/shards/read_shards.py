@@ -29,6 +29,7 @@ from beam_coresets.streaming.cursor import PartCursor, ShardCursor, first_offset
 from beam_coresets.streaming.placement import placed_elements, shard_of
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.keys import grouped, window_key
+from beam_coresets.transforms.base.lineage import tell_read
 from beam_coresets.transforms.base.progress import PROGRESS
 from beam_coresets.transforms.shards.pane_buffer import PaneBuffer, counted, refused_in
 from beam_coresets.transforms.shards.shard_restriction import (
@@ -39,7 +40,7 @@ from beam_coresets.transforms.shards.shard_restriction import (
     ShardRestrictionCoder,
 )
 from beam_coresets.transforms.streams.open_readers import OpenReader, OpenReaders
-from beam_coresets.transforms.streams.source import Chunk, Position, Source
+from beam_coresets.transforms.streams.source import Chunk, Position, Source, lineage_of
 
 REPORTS, DEAD_LETTERS = "reports", "dead_letters"
 FLUSH_BYTES = 8 << 20
@@ -200,6 +201,7 @@ class _Read(beam.DoFn, RestrictionProvider):
         if cursor.period != period:
             raise ValueError(f"window: must be of {cursor.period:g} s as in the checkpoint, got {period:g} s")
         self._stand_still(shard)
+        tell_read(lineage_of(self._source))
         self._worst = {}
         until = even() + (self._reading.poll if not at_once else self._reading.deadline or math.inf)
         rows = PaneBuffer()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from beam_coresets.points.scale import Scale
-from beam_coresets.transforms.streams.source import Chunk, Position, Reader, Source
+from beam_coresets.transforms.streams.source import Chunk, Position, Reader, Source, lineage_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,11 @@ class ScaledSource:
     @property
     def bounded(self) -> bool:
         return self.source.bounded
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """See `lineage_of`."""
+        return lineage_of(self.source)
 
     def starts(self) -> Mapping[int, Position]:
         return self.source.starts()

@@ -88,6 +88,12 @@ def names_of(source: Any) -> tuple[str, ...] | None:
     return names
 
 
+def lineage_of(source: Any) -> tuple[str, ...]:
+    """The parts of a source's name in Beam's `Lineage`: its attribute `lineage`, if it has such. Sources of files have
+    none: they tell of each file as they open it."""
+    return tuple(getattr(source, "lineage", ()))
+
+
 def notes_of(source: Any) -> tuple[str, ...]:
     """What a source leaves out or settles by itself, in words: its attribute `notes`, if it has such."""
     return tuple(getattr(source, "notes", ()))

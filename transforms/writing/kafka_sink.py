@@ -12,6 +12,7 @@ from apache_beam.transforms.window import GlobalWindows
 
 from beam_coresets import tables, values
 from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.base.lineage import tell_written
 from beam_coresets.transforms.writing.claims import Claims
 
 ANNOUNCED_TABLES = ("centers", "events", "summaries")  # in this order: who sees a summary has its centers
@@ -138,6 +139,7 @@ class _Announce(beam.DoFn):
         if self._producer is not None:  # windows without a row have no message
             self._producer.flush()
         self._raise_failures()
+        tell_written(("kafka", str(self._config["bootstrap.servers"]), self._topic))
         for window in self._windows.values():
             self._claims.mark_announced(window)
             self._announced.inc()

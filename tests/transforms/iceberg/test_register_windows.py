@@ -14,6 +14,7 @@ from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.iceberg import register_windows
 from beam_coresets.transforms.iceberg.catalogs import CatalogError, CatalogSettings, catalog_settings
 from beam_coresets.transforms.iceberg.register_windows import RegisterWindows, attempt
+from beam_coresets.transforms.iceberg.registering import Registered
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.sinks import WriteSummaries
 
@@ -68,6 +69,21 @@ def test_windows_are_gathered_for_a_commit(tmp_path, settings):
     table = settings.open().load_table("a.b_summaries")
     assert len(table.scan().to_arrow()) == 4
     assert len(table.metadata.snapshots) == 1
+
+
+def test_tables_are_told_of_once_they_have_something(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(register_windows, "tell_written", told.append)
+    monkeypatch.setattr(register_windows, "attempt", lambda *_, **__: (Registered(1, 2, 0, {}), ""))
+    claims = Claims(str(tmp_path / "out"), "parquet", ("summaries", "centers"))
+    register = register_windows._Register(claims, None, "lake.a.b", 5.0, lambda: 0.0)
+    assert list(register.on_due(Cell())) == [2]
+    assert sorted(told) == [("iceberg", "lake", "a", "b_centers"), ("iceberg", "lake", "a", "b_summaries")]
+
+
+class Cell:
+    def clear(self):
+        pass
 
 
 def test_what_an_earlier_run_left_is_added_with_the_next_window(tmp_path, settings):

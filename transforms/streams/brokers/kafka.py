@@ -105,6 +105,11 @@ class KafkaSource:
         return self.format.names(self.event_time.column)
 
     @property
+    def lineage(self) -> tuple[str, ...]:
+        """Its name in Beam's `Lineage`, as Beam's own Kafka source has it."""
+        return "kafka", self.settings[SERVERS], self.topic
+
+    @property
     def bounded(self) -> bool:
         return False
 

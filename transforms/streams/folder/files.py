@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.transforms.base.dead_letter import DeadLetter
@@ -337,6 +338,8 @@ class FileReader:
                 continue
             if self._open is None or self._open[0] != part:
                 files, form = self._source.parts[part].files, FILE_FORMATS[self._source.format]
+                for file in files:
+                    FileSystems.report_source_lineage(file.path)
                 self._open = part, read_rows(files, form, self._source.layout, position)
             rows = next(self._open[1], None)
             if rows is None or rows.last:

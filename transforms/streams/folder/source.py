@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.hashing import hash_integers
 from beam_coresets.transforms.base.dead_letter import DeadLetter
@@ -314,6 +315,7 @@ class FolderReader:
     def _rows(self, found: Found, row: int) -> Iterator[FileRows]:
         layout = self._source.layout(found.path)
         whole = FilePart(found.path, 0, found.size, 0)
+        FileSystems.report_source_lineage(found.path)
         yield from read_rows([whole], self._source.form(found.path), layout, row)
 
     def _refuse(self, times: Any) -> Any:
