@@ -202,7 +202,8 @@ def build(
         scale = AsSingleton(moments)
     read = pipeline | "Read" >> source
     result = read["blocks"] | "Summarize" >> Summarize(
-        plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=()
+        plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=(),
+        dim=source.dim,
     )
     end_alone([*written, *write(result, known)], alone)
     return pipeline

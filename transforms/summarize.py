@@ -11,6 +11,7 @@ from beam_coresets.shards.report import ShardReport
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
+from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
@@ -68,6 +69,7 @@ class Summarize(beam.PTransform):
       dead_letters: rows refused before this transform (`ReadBlocks(...).dead_letters`): returned with its own, and
         counted against `max_bad_rows`.
       rows: the tables to make rows of.
+      dim: coordinates of a point, if they are known before any is read: whoever decides asks for memory by them.
       parameters: the fields of `Plan`.
 
     Raises:
@@ -90,6 +92,7 @@ class Summarize(beam.PTransform):
         scale: Any = None,
         dead_letters: PCollection | None = None,
         rows: Sequence[str] = tuple(ROWS),
+        dim: int | None = None,
         **parameters: Any,
     ) -> None:
         super().__init__()
@@ -98,7 +101,7 @@ class Summarize(beam.PTransform):
         self._plan = Plan(**parameters) if plan is None else plan
         if scale is not None and self._plan.metric == "cosine":
             raise ValueError("scale: must be left out with metric cosine, got one")
-        self._rows = tuple(rows)
+        self._rows, self._dim = tuple(rows), dim if columns is None or columns.dim is None else columns.dim
         self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
 
     def expand(self, points: PCollection[Any]) -> "Summaries":
@@ -106,7 +109,7 @@ class Summarize(beam.PTransform):
         if points.element_type != PointBlock:
             plan = plan.named(coordinate_names(self._columns, points.element_type))
         blocks, letters = self._blocks(points)
-        counted = self._refused(points, letters)
+        counted, dim = self._refused(points, letters), self._dim
         if self._scale is not None:
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         reports = (
@@ -120,8 +123,9 @@ class Summarize(beam.PTransform):
         ).with_output_types(ShardReport)
         decided = (
             reports
-            | "Coordinate" >> Coordinate(plan.policy)
-            | "SolveCenters" >> SolveCenters(plan.question, self._names, self._scale, counted)
+            | "Coordinate" >> with_memory(Coordinate(plan.policy), plan, dim)
+            | "SolveCenters"
+            >> with_memory(SolveCenters(plan.question, self._names, self._scale, counted), plan, dim)
         )
         return Summaries.of(decided, letters, self._rows, plan)
 

@@ -25,6 +25,7 @@ from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import window_key
+from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.coordinate_stream import VERDICTS, CoordinateStream
 from beam_coresets.transforms.coordinator.solve import SolveCenters
@@ -130,7 +131,7 @@ class SummarizeParts(beam.PTransform):
         parts = len(source.starts())
         assignment = assignment_of_parts(plan, parts)
         plan.check_dropped(assignment, parts)
-        self._plan, self._rows = plan, tuple(rows)
+        self._plan, self._rows, self._dim = plan, tuple(rows), getattr(source, "dim", None)
         self._merge_reduce = plan.merge_reduce_over(assignment)
         self._policy = plan.policy_over(assignment, parts)
         self._on_time, self._deadline, self._source = on_time, deadline, source
@@ -170,8 +171,8 @@ class SummarizeParts(beam.PTransform):
         )
         return (
             answers
-            | "Coordinate" >> Coordinate(self._policy, self._merge_reduce)
-            | "SolveCenters" >> SolveCenters(plan.question)
+            | "Coordinate" >> with_memory(Coordinate(self._policy, self._merge_reduce), plan, self._dim)
+            | "SolveCenters" >> with_memory(SolveCenters(plan.question), plan, self._dim)
         )
 
 

@@ -25,6 +25,7 @@ from beam_coresets.streaming.windows import Window, WindowSpec
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import group_names, group_of
+from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS, CoordinateStream
 from beam_coresets.transforms.coordinator.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
@@ -273,15 +274,16 @@ class AnswerOnTime(beam.PTransform):
         stream, plan = self._stream, self._stream.plan
         known = None if self._claims is None else Decided(self._claims, stream.windows, stream.groups)
         patience, coordinators = stream.waiting(self._policy.assignment), stream.coordinators
-        coordinated = reports | "Coordinate" >> CoordinateStream(
+        coordinate = CoordinateStream(
             self._policy, patience, self._merge_reduce, None if known is None else known.gone, stream.clock,
             empty_group=group_of("", stream.groups), coordinators=coordinators,
             winner=None if known is None else known.winner, skips=stream.windows.kind == "fixed",
         )  # fmt: skip
+        combine = CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life, coordinators)
+        solve = SolveInOrder(stream.question(), self._scale, self._init, self._claims, coordinators)
+        coordinated = reports | "Coordinate" >> with_memory(coordinate, plan)
         solved = (
-            coordinated.verdicts
-            | "Windows" >> CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life, coordinators)
-            | "Solve" >> SolveInOrder(stream.question(), self._scale, self._init, self._claims, coordinators)
+            coordinated.verdicts | "Windows" >> with_memory(combine, plan) | "Solve" >> with_memory(solve, plan)
         )
         return Answers(solved[DECIDED], coordinated[LATE_REPORTS], solved[ELSEWHERE])
 

@@ -276,6 +276,14 @@ class Plan(PlanParameters):
         labelled = self.weak or (self.constraint is not None and self.constraint.labelled)
         return MergeReduce(self.sampler, assignment, self.seed, labelled=labelled)
 
+    def coordinator_bytes(self, dim: int) -> int:
+        """About what deciding and solving a window take in memory, with samples of `dim` float32 coordinates.
+
+        Measured for plain centers of 100,000 sampled points in 8 and 64 dimensions: a point takes some 600 bytes and 9
+        copies of its coordinates while the error is estimated.
+        """
+        return self.shards * self.sampler.size_in(dim, 4) * (600 + 9 * 4 * dim)
+
     @property
     def relaxation(self) -> Relaxation:
         """How shards sketch, with summary "pca"."""
