@@ -2,6 +2,7 @@
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from beam_coresets.points.block import Span
 from beam_coresets.points.column_order import Names, moved, names_of_each, places_of
-from beam_coresets.summaries import NoSummariesError, WindowSummary, open_summaries
+from beam_coresets.summaries import NoSummariesError, StoredSummaries, WindowSummary, open_summaries
 from beam_coresets.times import iso
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns
@@ -19,6 +20,8 @@ from beam_coresets.transforms.reading.python_rows import batch_of_rows, fields_o
 from beam_coresets.transforms.reading.rows import build_placed
 
 Array = npt.NDArray[Any]
+
+MOST_KEYS = 1024  # whose windows a process holds at a time
 
 
 class RowScore(NamedTuple):
@@ -122,18 +125,24 @@ class LatestWindow:
       key: whose window; may be left out where there is one key.
       every: seconds from one look into the folder to the next. Names are listed then, and one window's files are read.
       clock: tells seconds.
+      opened: what the folder has, where somebody else looks into it.
 
     Raises:
       ValueError: a time that is not positive.
     """
 
     def __init__(
-        self, folder: str, key: str | None = None, every: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: str,
+        key: str | None = None,
+        every: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        opened: Callable[[], StoredSummaries] | None = None,
     ) -> None:
         if not every > 0:
             raise ValueError(f"every: must be positive, got {every}")
         self._folder, self._key, self._every, self._clock = folder, key, every, clock
-        self._lock = threading.Lock()
+        self._lock, self._opened = threading.Lock(), opened
         self._held: WindowScorer | None = None
         self._next = -float("inf")
 
@@ -168,7 +177,7 @@ class LatestWindow:
     def _newest(self) -> WindowSummary | None:
         """The last window that has centers; none that is before the one that is held."""
         try:
-            windows = open_summaries(self._folder)
+            windows = open_summaries(self._folder) if self._opened is None else self._opened()
             found = windows.latest(self._key)
             while not found.row["centers"]:
                 if self._held is not None or found.start is None:
@@ -178,3 +187,40 @@ class LatestWindow:
         except NoSummariesError:
             return None
         return found
+
+
+class LatestWindows:
+    """Each key's window that ends last; the folder is listed once for all keys.
+
+    Args:
+      folder, every, clock: see `LatestWindow`.
+    """
+
+    def __init__(self, folder: str, every: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._every, self._clock = folder, every, clock
+        self._lock = threading.Lock()
+        self._keys: OrderedDict[str, LatestWindow] = OrderedDict()
+        self._there: StoredSummaries | None = None
+        self._next = -float("inf")
+
+    def get(self, key: str) -> WindowScorer | None:
+        """The key's window as it was at the last look, which may be `every` seconds older than that of `LatestWindow`.
+
+        Raises:
+          ValueError, OSError: see `LatestWindow.get`.
+        """
+        with self._lock:
+            if key not in self._keys:
+                self._keys[key] = LatestWindow(self._folder, key, self._every, self._clock, self._opened)
+            self._keys.move_to_end(key)
+            while len(self._keys) > MOST_KEYS:
+                self._keys.popitem(last=False)
+            held = self._keys[key]
+        return held.get()
+
+    def _opened(self) -> StoredSummaries:
+        with self._lock:
+            if self._there is None or self._clock() >= self._next:
+                self._there = open_summaries(self._folder)
+                self._next = self._clock() + self._every
+            return self._there

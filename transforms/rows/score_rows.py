@@ -3,11 +3,14 @@
     scored = rows | Score("out")                   # the folder that a stream writes to
     scored.rows | ...                              # the rows, with cluster, center_id, distance, score and quantile
 """
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 from apache_beam.typehints.row_type import RowTypeConstraint
@@ -22,7 +25,16 @@ from beam_coresets.transforms.base.lineage import tell_folder_read
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.python_rows import fields_of
 from beam_coresets.transforms.rows.assign_rows import AssignedRows, printed_ids
-from beam_coresets.transforms.rows.latest_window import SCHEMA, LatestWindow, RowScore, WindowScorer, scores_of
+from beam_coresets.transforms.rows.latest_window import (
+    SCHEMA,
+    LatestWindow,
+    LatestWindows,
+    RowScore,
+    WindowScorer,
+    scores_of,
+)
+
+Array = npt.NDArray[Any]
 
 ROWS_AT_ONCE = 4096
 NOTHING = RowScore()
@@ -54,10 +66,13 @@ class Score(beam.PTransform):
       columns: what to take from a row; by default the columns that the window is of, or all numbers of a sequence.
       key: whose window, where the folder has several keys.
       every: seconds from one look for a later window to the next.
+      key_column: the field of the rows, or the column of the blocks' `extras`, that says by which key's window each row
+        is scored; rows without a value have the empty key. A process holds the windows of 1,024 keys.
 
     Raises:
-      ValueError: a time that is not positive, or rows that have a field of these names already; while running rows
-        without the window's columns, several keys and none given, or a summary that is none of a coreset.
+      ValueError: a time that is not positive, a key and a key_column, or rows that have a field of these names already;
+        while running rows without the window's columns or the key column, several keys and neither given, or a summary
+        that is none of a coreset.
 
     Source: `beam_coresets.summaries.SummarizedData.score`, some thousand rows at once.
 
@@ -69,14 +84,22 @@ class Score(beam.PTransform):
     """
 
     def __init__(
-        self, folder: str, columns: Columns | None = None, key: str | None = None, every: float = 60.0
+        self,
+        folder: str,
+        columns: Columns | None = None,
+        key: str | None = None,
+        every: float = 60.0,
+        key_column: str | None = None,
     ) -> None:
         super().__init__()
         LatestWindow(folder, key, every)
+        if key is not None and key_column is not None:
+            raise ValueError(f"key: must be left out with key_column {key_column!r}, got {key!r}")
         self._folder, self._columns, self._key, self._every = folder, columns, key, every
+        self._key_column = key_column
 
     def expand(self, points: PCollection[Any]) -> "ScoredRows":
-        held = _Held(self._folder, self._key, self._every)
+        held = _Held(self._folder, self._key, self._every, self._key_column)
         if points.element_type == PointBlock:
             none = points | "NoDeadLetters" >> beam.FlatMap(lambda _: ()).with_output_types(DeadLetter)
             return ScoredRows(points | "ScoreBlocks" >> beam.ParDo(_ScoreBlocks(held)), none)
@@ -88,7 +111,8 @@ class Score(beam.PTransform):
         return ScoredRows(scored["rows"], scored[_DEAD_LETTERS])
 
     def display_data(self) -> dict[str, Any]:
-        return shown(folder=self._folder, columns=self._columns, key=self._key, every=self._every)
+        return shown(folder=self._folder, columns=self._columns, key=self._key, every=self._every,
+                     key_column=self._key_column)  # fmt: skip
 
 
 def scored_type(row_type: Any) -> Any:
@@ -107,16 +131,21 @@ def scored_type(row_type: Any) -> Any:
 class _Held:
     """What the threads of a worker's process share of a folder: pickled, it is what to look for only."""
 
-    def __init__(self, *arguments: Any) -> None:
-        self._arguments, self._shared = arguments, Shared()
+    def __init__(self, folder: str, key: str | None, every: float, key_column: str | None) -> None:
+        self.folder, self.key, self.every, self.key_column = folder, key, every, key_column
+        self._shared = Shared()
 
     def tell(self) -> None:
         """Reports the folder as one that is read."""
-        tell_folder_read(self._arguments[0])
+        tell_folder_read(self.folder)
 
-    def acquire(self) -> LatestWindow:
-        found: LatestWindow = self._shared.acquire(lambda: LatestWindow(*self._arguments))
-        return found
+    def acquire(self) -> Callable[[str], WindowScorer | None]:
+        """What says by which window rows of a key are scored."""
+        if self.key_column is not None:
+            keyed: LatestWindows = self._shared.acquire(lambda: LatestWindows(self.folder, self.every))
+            return keyed.get
+        found: LatestWindow = self._shared.acquire(lambda: LatestWindow(self.folder, self.key, self.every))
+        return lambda _: found.get()
 
 
 class _Counters:
@@ -143,21 +172,50 @@ class _ScoreBlocks(beam.DoFn):
     def process(self, block: PointBlock) -> Iterator[AssignedRows]:
         if not len(block):
             return
-        window = self._latest.get()
-        yield scored_block(block, window)
-        self._counters.add(window, len(block))
+        by_key = {key: (self._latest(key), rows) for key, rows in keys_of_block(block, self._held.key_column).items()}
+        tables = [scores(block.points[rows], window) for window, rows in by_key.values()]
+        order = np.argsort(np.concatenate([rows for _, rows in by_key.values()]), kind="stable")
+        yield with_scores(block, pa.concat_tables(tables).take(pa.array(order)))
+        for window, rows in by_key.values():
+            self._counters.add(window, len(rows))
 
 
-def scored_block(block: PointBlock, window: WindowScorer | None) -> AssignedRows:
-    """A block's rows with the columns of `RowScore`, which are null where there is no window.
+def keys_of_block(block: PointBlock, column: str | None) -> dict[str, Array]:
+    """The rows of each key, (m,), by the column of the extras that says it.
+
+    Raises:
+      ValueError: there is no such column.
+    """
+    if column is None:
+        return {"": np.arange(len(block))}
+    named = [] if block.extras is None else block.extras.column_names
+    if column not in named:
+        raise ValueError(f"key_column: must be one of the blocks' extras, got {column!r} of {named}")
+    keys = pc.fill_null(block.extras.column(column).cast(pa.string()), "").to_pylist()
+    return rows_of_keys(keys)
+
+
+def rows_of_keys(keys: Sequence[str]) -> dict[str, Array]:
+    """key -> the places, (m,), that have it."""
+    found: dict[str, list[int]] = {}
+    for i, key in enumerate(keys):
+        found.setdefault(key, []).append(i)
+    return {key: np.array(rows) for key, rows in found.items()}
+
+
+def scores(points: Array, window: WindowScorer | None) -> pa.Table:
+    """The columns of `RowScore` of points, (n, d), which are null where there is no window.
 
     Raises:
       ValueError: points of another width than the window's.
     """
     if window is None:
-        new = pa.table([pa.nulls(len(block), field.type) for field in SCHEMA], schema=SCHEMA)
-    else:
-        new = window.scored(block.points)
+        return pa.table([pa.nulls(len(points), field.type) for field in SCHEMA], schema=SCHEMA)
+    return window.scored(points)
+
+
+def with_scores(block: PointBlock, new: pa.Table) -> AssignedRows:
+    """A block's rows with the columns of their scores."""
     extras = block.extras
     own = [] if extras is None else extras.column_names
     _free(own)
@@ -193,15 +251,18 @@ class _ScoreRows(beam.DoFn):
 
     def _flush(self) -> Iterator[Any]:
         held, self._rows = self._rows, []
-        if not held:
-            return
-        rows = [row for row, _, _ in held]
-        window = self._latest.get()
+        column = self._held.key_column
+        keys = [""] * len(held) if column is None else [key_of(row, column) for row, _, _ in held]
+        for key, places in rows_of_keys(keys).items():
+            yield from self._scored([held[i] for i in places.tolist()], self._latest(key))
+
+    def _scored(self, held: list[tuple[Any, Any, Any]], window: WindowScorer | None) -> Iterator[Any]:
+        rows, columns = [row for row, _, _ in held], self._columns
         if window is None:
             for row, at, of in held:
                 yield WindowedValue(with_score(row, NOTHING), at, [of])
         else:
-            table, good, letters = window.scored_rows(rows, self._columns)
+            table, good, letters = window.scored_rows(rows, columns)
             bad = sorted(set(range(len(rows))).difference(good.tolist()))
             for place, letter in zip(bad, letters, strict=True):
                 yield TaggedOutput(_DEAD_LETTERS, WindowedValue(letter, held[place][1], [held[place][2]]))
@@ -210,6 +271,18 @@ class _ScoreRows(beam.DoFn):
                 row, at, of = held[place]
                 yield WindowedValue(with_score(row, values), at, [of])
         self._counters.add(window, len(rows))
+
+
+def key_of(row: Any, column: str) -> str:
+    """A row's key: the field's value as text; empty where it is null.
+
+    Raises:
+      ValueError: the row has no such field.
+    """
+    fields = fields_of(row) or {}
+    if column not in fields:
+        raise ValueError(f"key_column: must be a field of the rows, got {column!r} of {sorted(fields)}")
+    return "" if fields[column] is None else str(fields[column])
 
 
 def with_score(row: Any, score: RowScore) -> Any:

@@ -1,4 +1,5 @@
 """Score: rows and blocks of a stream by the last claimed window, each with its own time."""
+import dataclasses
 from typing import NamedTuple, get_args
 
 import apache_beam as beam
@@ -10,10 +11,12 @@ from apache_beam.testing import test_stream
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.typehints.row_type import RowTypeConstraint
 from jobs import LOCAL, TWO_WORKERS, counters, run
-from windows_written import points_of, write_minutes
+from windows_written import minute, points_of, write_keys, write_minutes
 
 from beam_coresets.points.block import PointBlock, blocks_of
 from beam_coresets.summaries import open_summaries
+from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.rows import latest_window
 from beam_coresets.transforms.rows.latest_window import SCHEMA
 from beam_coresets.transforms.rows.score_rows import Score, scored_type
 
@@ -158,6 +161,77 @@ def test_one_look_serves_many_elements(folder, monkeypatch):
     rows, _, _ = scored(blocks, Score(folder), PointBlock)
     assert (len(rows), len(looks)) == (25, 1)
     assert np.concatenate([row.table.column("cluster").to_numpy() for row in rows]).size == N
+
+
+KEYS = {"a": 1, "b": 2, "": 3}  # key -> number of its points
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory):
+    """Two windows: the later one has no key b any more, whose window stays the first."""
+    made = tmp_path_factory.mktemp("keyed")
+    write_keys(made, minute(0), {"a": 4, "b": KEYS["b"]})
+    write_keys(made, minute(1), {"a": KEYS["a"], "": KEYS[""]})
+    return str(made)
+
+
+def by_own_key(folder, points, keys):
+    """What each point must get, from its key's last window."""
+    windows = {key: open_summaries(folder).latest(key).coreset for key in KEYS}
+    return [None if key not in windows else windows[key].score(points[i : i + 1]).distances[0]
+            for i, key in enumerate(keys)]  # fmt: skip
+
+
+def test_rows_are_scored_by_their_own_keys_window(keyed):
+    points, named = points_of(5, 40), ["a", "b", None, "new"] * 10
+    rows = [{**row, "who": key} for row, key in zip(rows_of(points), named, strict=True)]
+    expected = by_own_key(keyed, points, ["" if key is None else key for key in named])
+    found, letters, counted = scored(rows, Score(keyed, key_column="who"))
+    assert (len(found), letters, counted["rows_scored"], counted["rows_without_window"]) == (40, [], 30, 10)
+    for row in found:
+        i = int(row["name"].split()[1])
+        assert row["who"] == named[i]
+        assert row["distance"] == expected[i]
+    with_key = Score(keyed, Columns(columns=("x", "y", "z")), key="a")
+    assert [row["distance"] for row in scored(rows, with_key)[0]] != [row["distance"] for row in found]
+
+
+def test_blocks_are_scored_by_their_own_keys_window(keyed):
+    points, named = points_of(5, 40), ["b", "a", None, "a", "new"] * 8
+    (block,) = blocks_of(points)
+    block = dataclasses.replace(block, extras=pa.table({"id": [str(i) for i in range(40)], "who": named}))
+    (rows,), _, counted = scored([block], Score(keyed, key_column="who"), PointBlock)
+    expected = by_own_key(keyed, points, ["" if key is None else key for key in named])
+    assert rows.table.column("distance").to_pylist() == expected
+    assert rows.table.column("who").to_pylist() == named
+    assert (counted["rows_scored"], counted["rows_without_window"]) == (32, 8)
+
+
+def test_the_folder_is_listed_once_for_all_keys(keyed, monkeypatch):
+    looks = []
+    monkeypatch.setattr(latest_window, "open_summaries", lambda path: looks.append(path) or open_summaries(path))
+    now = [0.0]
+    windows = latest_window.LatestWindows(keyed, 60.0, lambda: now[0])
+    assert [windows.get(key) is None for key in ("a", "b", "", "new")] == [False, False, False, True]
+    assert len(looks) == 1
+    held, now[0] = windows.get("a"), 61.0
+    assert windows.get("a") is held
+    assert len(looks) == 2
+    monkeypatch.setattr(latest_window, "MOST_KEYS", 2)
+    for key in ("a", "b", ""):
+        windows.get(key)
+    assert list(windows._keys) == ["b", ""]
+
+
+@pytest.mark.parametrize(("rows", "declared", "message"), [
+    ([{"x": 1.0}], None, "key_column: must be a field of the rows, got 'who' of \\['x'\\]"),
+    ([next(iter(blocks_of(np.ones((3, 3)))))], PointBlock, "key_column: must be one of the blocks' extras, got 'who'"),
+])
+def test_rows_without_the_key_column_are_an_error(keyed, rows, declared, message):
+    with pytest.raises(Exception, match=message):
+        scored(rows, Score(keyed, key_column="who"), declared)
+    with pytest.raises(ValueError, match="key: must be left out with key_column 'who', got 'a'"):
+        Score(keyed, key="a", key_column="who")
 
 
 def test_the_time_is_checked_when_it_is_made():
