@@ -1,4 +1,5 @@
 """The coresets of many windows or keys -> one for the whole period, with centers and certificate, from their tables."""
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.console.reference_options import ReferenceOptions, check_reference, window_meant
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -23,12 +25,15 @@ from beam_coresets.pipelines.results_folder.stored import (
     require_apart,
 )
 from beam_coresets.pipelines.running import ending
+from beam_coresets.points.column_order import listed
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, merge_candidates, unpack_candidates
 from beam_coresets.summaries.choosing import Identity, Row, period_of, tiled
 from beam_coresets.summaries.columns import by_name
+from beam_coresets.summaries.places import NoSummariesError
 from beam_coresets.summaries.questions import question_of_period, with_outliers_of
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference
 from beam_coresets.transforms.writing.claims import Claims, order_of
 from beam_coresets.transforms.writing.stored_tables import files_of
 
@@ -39,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions):
+class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions, ReferenceOptions):
     """The options of `rollup`."""
 
     input: tuple[str, ...] = declare(None, "folders with summaries and coreset tables, of any format", several=True)
@@ -84,6 +89,7 @@ def rolled_up(known: RollupOptions) -> Summary:
     Raises:
       ValueError: nothing in the period, windows that overlap, or that can't be merged.
     """
+    check_reference(known)
     rows = chosen(known)
     asked = vars(known) | {"constraint": constraint_of(known)}
     question = question_of_period(list(rows.values()), asked)
@@ -101,15 +107,36 @@ def rolled_up(known: RollupOptions) -> Summary:
         table = by_name(table, rows[identity]["columns"], question.columns, "the first window")
         places.setdefault(key, []).append(unpack_candidates(table, scale))
     summaries = []
+    references = _references(known, sorted(rollups), question)
     for key in sorted(rollups):
         window = period_of([identity for identity in rows if known.across_keys or identity.key == key], key)
         decision, candidates = rollups[key].result(), None
         if key in places:
             count = max(question.sampler.k, *map(len, places[key]))
             candidates = merge_candidates(places[key], decision.coreset, count, question.sampler.z, question.seed)
-        summaries.append(summarize(decision, questions[key], window, scale=scale, candidates=candidates))
+        summary = summarize(decision, questions[key], window, scale=scale, candidates=candidates)
+        if key in references:
+            summary = references[key].compared(decision, summary, questions[key], scale)
+        summaries.append(summary)
     whole = period_of(list(rows), summaries[0].window.key if len(summaries) == 1 else "")
     return summary_of_keys(whole, summaries)
+
+
+def _references(known: RollupOptions, keys: Sequence[str], question: Question) -> dict[str, FixedReference]:
+    """What each key is compared with; keys that the reference lacks are compared with nothing.
+
+    Raises:
+      ValueError: what can't be a reference, or one that has none of the keys.
+    """
+    found: dict[str, FixedReference] = {}
+    for key in keys if known.reference is not None else ():
+        with contextlib.suppress(*([NoSummariesError] if len(keys) > 1 else [])):
+            reference = FixedReference.of(window_meant(known, key or None), question)
+            assert reference is not None
+            found[key] = reference
+    if known.reference is not None and not found:
+        raise ValueError(f"reference: must have some of the keys {listed(keys)}, got {known.reference!r} without")
+    return found
 
 
 def _weak(folders: Sequence[str]) -> bool:

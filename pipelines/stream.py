@@ -17,6 +17,7 @@ from rich.markup import escape
 from beam_coresets import table_schemas
 from beam_coresets.parameters.stream_plan import StreamPlan
 from beam_coresets.pipelines.console import live, options, show
+from beam_coresets.pipelines.console.reference_options import reference_of
 from beam_coresets.pipelines.console.stream_options import (
     StreamOptions,
     iceberg_of,
@@ -176,7 +177,8 @@ def _summarized(
         told(notes_of(source))
         stream = stream.named(names_of(source))
         scale, init = _begun_with(known, stream, claims)
-        return pipeline | "Stream" >> SummarizeStream(source, stream, scale, init, claims, letters)
+        reference = reference_of(known, stream.question())
+        return pipeline | "Stream" >> SummarizeStream(source, stream, scale, init, claims, letters, reference)
     runner = str(pipeline.options.get_all_options().get("runner")).rpartition(".")[2]
     if runner in ("FlinkRunner", "PrismRunner"):
         raise ValueError(f"runner: must be DataflowRunner with --pubsub-subscription, got {runner}")
@@ -186,8 +188,9 @@ def _summarized(
     read = pipeline | "Pub/Sub" >> pubsub
     key = KEY_COLUMN if known.key_column else None
     result = read[BLOCKS] | "Stream" >> SummarizeUnbounded(
-        stream, key_column=key, scale=scale, init=init, claims=claims, begins=stream.clock()
-    )
+        stream, key_column=key, scale=scale, init=init, claims=claims, begins=stream.clock(),
+        reference=reference_of(known, stream.question()),
+    )  # fmt: skip
     return result._replace(dead_letters=read[DEAD_LETTERS])
 
 

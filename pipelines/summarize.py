@@ -19,6 +19,7 @@ from beam_coresets.pipelines import verify
 from beam_coresets.pipelines.console import explain, options, show
 from beam_coresets.pipelines.console.constraint_options import constraint_of
 from beam_coresets.pipelines.console.options import SummarizeOptions
+from beam_coresets.pipelines.console.reference_options import reference_of
 from beam_coresets.pipelines.results_folder.ownership import Run, owning
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -31,6 +32,7 @@ from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.bad_rows import tolerate
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.parts import row_names
@@ -71,6 +73,7 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
     plan = plan.named(source.layout.names)
     if plan.r >= source.dim:
         raise ValueError(f"r: must be below d = {source.dim}, got {plan.r}")
+    reference = reference_of(known, plan.question, source.dim)
     coordinators = ONE if known.explain else _prepared(known, beam_options, streaming, console)
     parts: FileParts | None = None
     if known.shard_readers:
@@ -81,8 +84,8 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
 
     def built(known: SummarizeOptions, alone: Run | None = None) -> beam.Pipeline:
         if parts is None:
-            return build(known, beam_options, plan, source, alone)
-        return build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None, alone)
+            return build(known, beam_options, plan, source, alone, reference)
+        return build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None, alone, reference)
 
     if known.explain:
         explain.show(built(known), plan, parts or source, console)
@@ -187,8 +190,9 @@ def _reached(plan: Plan, summary: dict[str, Any], measured: Sequence[Measured], 
 
 
 def build(
-    known: SummarizeOptions, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks, alone: Run | None = None
-) -> beam.Pipeline:
+    known: SummarizeOptions, beam_options: PipelineOptions, plan: Plan, source: ReadBlocks, alone: Run | None = None,
+    reference: FixedReference | None = None,
+) -> beam.Pipeline:  # fmt: skip
     """The job's graph; the run is given where it ends alone, as nobody waits for it."""
     pipeline = beam.Pipeline(options=beam_options)
     scale, written = None, []
@@ -203,8 +207,8 @@ def build(
     read = pipeline | "Read" >> source
     result = read["blocks"] | "Summarize" >> Summarize(
         plan, names=row_names(source.files), scale=scale, dead_letters=read["dead_letters"], rows=(),
-        dim=source.dim,
-    )
+        dim=source.dim, reference=reference,
+    )  # fmt: skip
     end_alone([*written, *write(result, known)], alone)
     return pipeline
 
@@ -216,16 +220,17 @@ def build_of_parts(
     parts: FileParts,
     coordinators: Coordinators | None = None,
     alone: Run | None = None,
+    reference: FixedReference | None = None,
 ) -> beam.Pipeline:
     """The graph of the job with --shard-readers; `coordinators` decide where it streams."""
     pipeline = beam.Pipeline(options=beam_options)
     if coordinators is None:
-        result = pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=())
+        result = pipeline | "Summarize" >> SummarizeParts(parts, plan, known.deadline, rows=(), reference=reference)
         end_alone(write(result, known), alone)
         return pipeline
     claims = Claims(known.output or "", known.format)
     on_time = OnTime(claims, time.time(), known.deadline, plan.min_shards, coordinators)
-    result = pipeline | "Summarize" >> SummarizeParts(parts, plan, rows=(), on_time=on_time)
+    result = pipeline | "Summarize" >> SummarizeParts(parts, plan, rows=(), on_time=on_time, reference=reference)
     _ = result.decided | "Write" >> write_tables(known)
     _ = result.dead_letters | "WriteDeadLetters" >> WriteLettersEarly(known.output or "")
     return pipeline

@@ -8,11 +8,13 @@ from apache_beam.pvalue import AsDict, PCollection
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock
 from beam_coresets.shards.report import ShardReport
+from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference, reference_name
 from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
@@ -70,11 +72,15 @@ class Summarize(beam.PTransform):
         counted against `max_bad_rows`.
       rows: the tables to make rows of.
       dim: coordinates of a point, if they are known before any is read: whoever decides asks for memory by them.
+      reference: what each window is compared with, for the columns `drift_of` to `drifted` of `summaries`: an output
+        folder (its last window with centers), or a window of one (`open_summaries("out").window("2026-01-01T10:00")`).
+        It is read when the graph is made.
       parameters: the fields of `Plan`.
 
     Raises:
       TypeError: a plan and parameters, or parameters that `Plan` has not.
-      ValueError: what the plan refuses, or a scale with the cosine metric; while running, more than `max_bad_rows`.
+      ValueError: what the plan refuses, or a scale with the cosine metric; while the graph is made, a reference that
+        can't be compared with; while running, more than `max_bad_rows`.
 
     Source: `shard_reports`, `decide` and `summarize` of `beam_coresets`, which give the same numbers: by default
     sensitivity sampling (Feldman and Langberg 2011) on the shards of a redundant assignment.
@@ -93,6 +99,7 @@ class Summarize(beam.PTransform):
         dead_letters: PCollection | None = None,
         rows: Sequence[str] = tuple(ROWS),
         dim: int | None = None,
+        reference: str | WindowSummary | FixedReference | None = None,
         **parameters: Any,
     ) -> None:
         super().__init__()
@@ -101,13 +108,15 @@ class Summarize(beam.PTransform):
         self._plan = Plan(**parameters) if plan is None else plan
         if scale is not None and self._plan.metric == "cosine":
             raise ValueError("scale: must be left out with metric cosine, got one")
-        self._rows, self._dim = tuple(rows), dim if columns is None or columns.dim is None else columns.dim
+        self._rows, self._reference = tuple(rows), reference
+        self._dim = dim if columns is None or columns.dim is None else columns.dim
         self._columns, self._names, self._scale, self._letters = columns, names, scale, dead_letters
 
     def expand(self, points: PCollection[Any]) -> "Summaries":
         plan = self._plan
         if points.element_type != PointBlock:
             plan = plan.named(coordinate_names(self._columns, points.element_type))
+        reference = FixedReference.of(self._reference, plan.question, self._dim)
         blocks, letters = self._blocks(points)
         counted, dim = self._refused(points, letters), self._dim
         if self._scale is not None:
@@ -121,11 +130,11 @@ class Summarize(beam.PTransform):
         reports = reports | "Answers" >> beam.ParDo(
             ShardsThatAnswer(plan.drop_shards), *gate(letters, plan.max_bad_rows)
         ).with_output_types(ShardReport)
+        solve = SolveCenters(plan.question, self._names, self._scale, counted, reference)
         decided = (
             reports
             | "Coordinate" >> with_memory(Coordinate(plan.policy), plan, dim)
-            | "SolveCenters"
-            >> with_memory(SolveCenters(plan.question, self._names, self._scale, counted), plan, dim)
+            | "SolveCenters" >> with_memory(solve, plan, dim)
         )
         return Summaries.of(decided, letters, self._rows, plan)
 
@@ -150,7 +159,8 @@ class Summarize(beam.PTransform):
         return AsDict(columns | "Count refused" >> beam.combiners.Count.PerElement())
 
     def display_data(self) -> dict[str, Any]:
-        return shown(columns=self._columns, plan=self._plan, tables=", ".join(self._rows))
+        of = reference_name(self._reference)
+        return shown(columns=self._columns, plan=self._plan, tables=", ".join(self._rows), reference=of)
 
 
 def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointBlock]]:

@@ -22,12 +22,14 @@ from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.trigger import Patience
 from beam_coresets.streaming.windows import Window
+from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.transforms.base.bad_rows import gate
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import window_key
 from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.coordinate_stream import VERDICTS, CoordinateStream
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference, reference_name
 from beam_coresets.transforms.coordinator.solve import SolveCenters
 from beam_coresets.transforms.reading.parts import MIN_PART_BYTES
 from beam_coresets.transforms.shards.read_shards import DEAD_LETTERS, REPORTS, ReadShards
@@ -100,8 +102,10 @@ class SummarizeParts(beam.PTransform):
       on_time: for a runner that streams, in place of `deadline`: shards report part by part, and whoever is stuck is
         left behind. The plan's `max_bad_rows` is left to whoever waits for the claim: until then no number is final.
 
+      reference: as of `Summarize`.
+
     Raises:
-      ValueError: a source without an end, or what the parts raise.
+      ValueError: a source without an end, what the parts raise, or a reference that can't be compared with.
 
     Source: as `Summarize`, with parts for the buckets of the redundant assignment.
 
@@ -119,6 +123,7 @@ class SummarizeParts(beam.PTransform):
         rows: Sequence[str] = tuple(ROWS),
         clock: Callable[[], float] = time.time,
         on_time: OnTime | None = None,
+        reference: str | WindowSummary | FixedReference | None = None,
     ) -> None:
         super().__init__()
         if not source.bounded:
@@ -132,6 +137,7 @@ class SummarizeParts(beam.PTransform):
         assignment = assignment_of_parts(plan, parts)
         plan.check_dropped(assignment, parts)
         self._plan, self._rows, self._dim = plan, tuple(rows), getattr(source, "dim", None)
+        self._reference = FixedReference.of(reference, plan.question, self._dim)
         self._merge_reduce = plan.merge_reduce_over(assignment)
         self._policy = plan.policy_over(assignment, parts)
         self._on_time, self._deadline, self._source = on_time, deadline, source
@@ -150,13 +156,14 @@ class SummarizeParts(beam.PTransform):
             decided = self._at_the_end(read[REPORTS], letters)
         else:
             decided = read[REPORTS] | "Answer on time" >> _AnswerOnTime(
-                self._on_time, self._policy, self._merge_reduce, self._plan
+                self._on_time, self._policy, self._merge_reduce, self._plan, self._reference
             )
         return Summaries.of(decided, letters, self._rows, self._plan)
 
     def display_data(self) -> dict[str, Any]:
         deadline = self._deadline if self._on_time is None else self._on_time.deadline
-        return {**self._source.display_data(), **shown(plan=self._plan, deadline=deadline)}
+        of = reference_name(self._reference)
+        return {**self._source.display_data(), **shown(plan=self._plan, deadline=deadline, reference=of)}
 
     def _at_the_end(self, reports: PCollection, letters: PCollection) -> PCollection:
         """Summaries, of all the reports there will be."""
@@ -172,16 +179,19 @@ class SummarizeParts(beam.PTransform):
         return (
             answers
             | "Coordinate" >> with_memory(Coordinate(self._policy, self._merge_reduce), plan, self._dim)
-            | "SolveCenters" >> with_memory(SolveCenters(plan.question), plan, self._dim)
+            | "SolveCenters" >> with_memory(SolveCenters(plan.question, reference=self._reference), plan, self._dim)
         )
 
 
 class _AnswerOnTime(beam.PTransform):
     """(window_key, ShardReport) -> Summaries: one of each coordinator, of which the claim takes the first."""
 
-    def __init__(self, on_time: OnTime, policy: Policy, merge_reduce: MergeReduce, plan: Plan) -> None:
+    def __init__(
+        self, on_time: OnTime, policy: Policy, merge_reduce: MergeReduce, plan: Plan, reference: FixedReference | None
+    ) -> None:
         super().__init__()
         self._on_time, self._policy, self._merge_reduce, self._plan = on_time, policy, merge_reduce, plan
+        self._reference = reference
 
     def expand(self, reports: PCollection[tuple[str, ShardReport]]) -> PCollection[Summary]:
         on_time, plan = self._on_time, self._plan
@@ -196,7 +206,7 @@ class _AnswerOnTime(beam.PTransform):
                 coordinators=on_time.coordinators, winner=on_time.winner, skips=True,
             )
         )  # fmt: skip
-        solve = beam.FlatMap(_solved, plan.question).with_output_types(Summary)
+        solve = beam.FlatMap(_solved, plan.question, self._reference).with_output_types(Summary)
         return coordinated[VERDICTS] | "SolveCenters" >> solve
 
 
@@ -208,9 +218,11 @@ def _of_the_whole(
         yield key, element[1]
 
 
-def _solved(verdict: Verdict, question: Question) -> Iterator[Summary]:
+def _solved(verdict: Verdict, question: Question, reference: FixedReference | None) -> Iterator[Summary]:
     for decision in verdict.decisions.values():
         found = summarize(decision, question, reason=verdict.reason, decided_at=verdict.decided_at)
+        if reference is not None:
+            found = reference.compared(decision, found, question, None)
         yield dataclasses.replace(found, replica=verdict.replica)
 
 

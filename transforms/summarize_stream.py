@@ -22,12 +22,14 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.cursor import Completeness
 from beam_coresets.streaming.windows import Window, WindowSpec
+from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
 from beam_coresets.transforms.base.keys import group_names, group_of
 from beam_coresets.transforms.base.memory import with_memory
 from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinator.coordinate_stream import LATE_REPORTS, CoordinateStream
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference, reference_name
 from beam_coresets.transforms.coordinator.solve_in_order import DECIDED, ELSEWHERE, SolveInOrder
 from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
@@ -75,9 +77,12 @@ class SummarizeStream(beam.PTransform):
         with only after their windows are claimed, and later windows follow the claimed ones after a restart.
       letters: where readers write what they refuse, each once, before a window can be decided that it belongs to; the
         output `dead_letters` has it all the same, from every holder of a part.
+      reference: what each window is compared with, as of `Summarize`; None: with the last one that shares no time with
+        it.
 
     Raises:
-      ValueError: a scale with the cosine metric; centers to begin with that can't be; while the graph is made, what the
+      ValueError: a scale with the cosine metric; centers to begin with that can't be; a reference that can't be
+        compared with, or one where there are keys; while the graph is made, what the
         source's `starts` raises, or more parts than `max_parts`.
 
     Source: `ReadShards` and `AnswerOnTime`, which say what theirs is.
@@ -97,12 +102,14 @@ class SummarizeStream(beam.PTransform):
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
         letters: StreamLetters | None = None,
+        reference: str | WindowSummary | FixedReference | None = None,
     ) -> None:
         super().__init__()
         self._letters = letters
         self._source: Source = source if scale is None else ScaledSource(source, scale)
         stream = stream.named(names_of(source))
         self._stream, self._scale, self._init, self._claims = stream, scale, init, claims
+        self._reference = FixedReference.of(reference, stream.question(), getattr(source, "dim", None))
 
     def expand(self, begin: PBegin) -> "StreamSummaries":
         stream, plan = self._stream, self._stream.plan
@@ -129,12 +136,13 @@ class SummarizeStream(beam.PTransform):
         read = begin | "Read" >> ReadShards(self._source, merge_reduce, reading, begins, starts)
         policy = stream.policy(merge_reduce.assignment, parts)
         answered = read[REPORTS] | "Answer" >> AnswerOnTime(
-            stream, policy, merge_reduce, self._scale, self._init, self._claims
+            stream, policy, merge_reduce, self._scale, self._init, self._claims, self._reference
         )
         return StreamSummaries(answered.decided, answered.late, read[DEAD_LETTERS], answered.elsewhere)
 
     def display_data(self) -> dict[str, Any]:
-        return {**self._source.display_data(), **shown(stream=self._stream), **_claimed(self._claims)}
+        of = reference_name(self._reference)
+        return {**self._source.display_data(), **shown(stream=self._stream, reference=of), **_claimed(self._claims)}
 
 
 class SummarizeUnbounded(beam.PTransform):
@@ -155,12 +163,13 @@ class SummarizeUnbounded(beam.PTransform):
       columns: what to take from plain rows.
       every: seconds between a shard's reports on a window that is going on.
       key_column: a summary for each value of this column: of rows, or of the blocks' `extras`.
-      scale, init, claims: see `SummarizeStream`; points are brought to the scale here.
+      scale, init, claims, reference: see `SummarizeStream`; points are brought to the scale here.
       begins: event time before which others may have taken rows (of a subscription, the launch): the coverage of
         windows that begin earlier is 0.
 
     Raises:
-      ValueError: shards to be held, which only readers can be; a length that can't be.
+      ValueError: shards to be held, which only readers can be; a length that can't be; a reference as of
+        `SummarizeStream`.
 
     Source: `ReportStream` and `AnswerOnTime`, which say what theirs is.
 
@@ -180,6 +189,7 @@ class SummarizeUnbounded(beam.PTransform):
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
         begins: float | None = None,
+        reference: str | WindowSummary | FixedReference | None = None,
     ) -> None:
         super().__init__()
         if stream.hold:
@@ -188,7 +198,10 @@ class SummarizeUnbounded(beam.PTransform):
         stream = stream.named(coordinate_names(columns))
         self._stream, self._scale, plan = stream, scale, stream.plan
         merge_reduce = plan.merge_reduce
-        self._answer = AnswerOnTime(stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims)
+        self._reference = FixedReference.of(reference, stream.question())
+        self._answer = AnswerOnTime(
+            stream, stream.policy(plan.assignment), merge_reduce, scale, init, claims, self._reference
+        )
         patience = stream.waiting(plan.assignment)
         self._report = ReportStream(
             merge_reduce, stream.windows, every, stream.disorder, stream.groups, key_column,
@@ -204,7 +217,8 @@ class SummarizeUnbounded(beam.PTransform):
 
     def display_data(self) -> dict[str, Any]:
         where = shown(columns=self._columns, every=self._every, key_column=self._key_column)
-        return {**where, **shown(stream=self._stream), **_claimed(self._claims)}
+        of = reference_name(self._reference)
+        return {**where, **shown(stream=self._stream, reference=of), **_claimed(self._claims)}
 
     def _blocks(self, points: Any) -> tuple[PCollection, PCollection]:
         if points.element_type == PointBlock:
@@ -241,10 +255,10 @@ class AnswerOnTime(beam.PTransform):
       stream: what is asked.
       policy: what is enough.
       merge_reduce: how the shards have sampled.
-      scale, init, claims: see `SummarizeStream`.
+      scale, init, claims, reference: see `SummarizeStream`.
 
     Raises:
-      ValueError: a scale with the cosine metric.
+      ValueError: a scale with the cosine metric; a reference as of `SummarizeStream`.
 
     Source: `CoordinateStream`, `CombinePanes` and `SolveInOrder`, one after the other.
 
@@ -263,12 +277,14 @@ class AnswerOnTime(beam.PTransform):
         scale: Scale | None = None,
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
+        reference: str | WindowSummary | FixedReference | None = None,
     ) -> None:
         super().__init__()
         if scale is not None and stream.plan.metric == "cosine":
             raise ValueError("scale: must be left out with metric cosine, got one")
         self._stream, self._policy, self._merge_reduce = stream, policy, merge_reduce
         self._scale, self._init, self._claims = scale, init, claims
+        self._reference = FixedReference.of(reference, stream.question())
 
     def expand(self, reports: PCollection[tuple[str, ShardReport]]) -> "Answers":
         stream, plan = self._stream, self._stream.plan
@@ -280,7 +296,9 @@ class AnswerOnTime(beam.PTransform):
             winner=None if known is None else known.winner, skips=stream.windows.kind == "fixed",
         )  # fmt: skip
         combine = CombinePanes(stream.windows, plan.sampler, plan.seed, stream.half_life, coordinators)
-        solve = SolveInOrder(stream.question(), self._scale, self._init, self._claims, coordinators)
+        solve = SolveInOrder(
+            stream.question(), self._scale, self._init, self._claims, coordinators, self._reference
+        )
         coordinated = reports | "Coordinate" >> with_memory(coordinate, plan)
         solved = (
             coordinated.verdicts | "Windows" >> with_memory(combine, plan) | "Solve" >> with_memory(solve, plan)

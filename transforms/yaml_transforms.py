@@ -12,7 +12,7 @@ from apache_beam.pvalue import PBegin, PCollection
 from apache_beam.transforms.periodicsequence import PeriodicImpulse
 
 from beam_coresets.datasets.synthetic import GaussianMixture
-from beam_coresets.declared import Seconds, declare, of_values, parameters, part_of
+from beam_coresets.declared import Seconds, declare, declared_as, of_values, parameters, part_of
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.parameters.stream_plan import StreamParameters
 from beam_coresets.tables import TABLE_FORMATS
@@ -31,11 +31,14 @@ _TICK = 0.1  # seconds between two bundles of generated points
 class YamlBatchOptions(ColumnParameters, PlanParameters):
     """What `SummarizeInYaml` takes."""
 
+    reference: str | None = declare(None, "an output folder, with whose last window each is compared")
+
 
 @dataclasses.dataclass(frozen=True)
 class YamlStreamOptions(StreamParameters, ColumnParameters, PlanParameters):
     """What `SummarizeStreamInYaml` takes."""
 
+    reference: str | None = declared_as(YamlBatchOptions, "reference", None)
     every: Seconds = declare(1.0, "the time between two reports of a shard")
     output: str | None = declare(None, "a folder for the tables")
     format: str = declare("", "of the tables (default: parquet)", choices=TABLE_FORMATS)
@@ -60,7 +63,7 @@ class SummarizeInYaml(beam.PTransform):
 
     Args:
       options: the fields of `YamlBatchOptions`: those of `Plan` (but for constraints) and of `Columns` (but for the
-        header).
+        header), and `reference`, an output folder.
 
     Raises:
       ValueError: an unknown option, or what can't work, as `name: requirement, got value`.
@@ -76,7 +79,9 @@ class SummarizeInYaml(beam.PTransform):
         super().__init__()
         given = of_values(BATCH_OPTIONS, options)
         self._options = options
-        self._summarize = Summarize(Plan(**part_of(Plan, given)), Columns(**part_of(Columns, given)))
+        self._summarize = Summarize(
+            Plan(**part_of(Plan, given)), Columns(**part_of(Columns, given)), reference=given.get("reference")
+        )
 
     def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":
         return _outputs(rows | "Summarize" >> self._summarize)
@@ -91,7 +96,8 @@ class SummarizeStreamInYaml(beam.PTransform):
     Args:
       options: the fields of `Plan`, `Columns` and `Patience` (min_shards is half of the shards by default); `window`
         as "60s" (default), "60s/5s" or "global/30s"; `disorder` and `half_life` of `StreamPlan`; `every`, the time
-        between two reports of a shard; `key_column` with `key_groups`; `output`, a folder for the tables, in `format`.
+        between two reports of a shard; `key_column` with `key_groups`; `reference`, an output folder whose last window
+        all are compared with; `output`, a folder for the tables, in `format`.
         With it, decisions are claimed there before they are an output, so that a restart changes none.
 
     Raises:
@@ -119,7 +125,7 @@ class SummarizeStreamInYaml(beam.PTransform):
             raise ValueError(f"format: must be left out without output, got {asked.format!r}")
         self._summarize = SummarizeUnbounded(
             self._stream, Columns(**part_of(Columns, given)), asked.every, asked.key_column,
-            claims=None if self._write is None else self._write.claims,
+            claims=None if self._write is None else self._write.claims, reference=asked.reference,
         )  # fmt: skip
 
     def expand(self, rows: PCollection[Any]) -> "dict[str, PCollection]":

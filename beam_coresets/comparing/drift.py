@@ -55,9 +55,14 @@ class Reference:
     @staticmethod
     def of(seen: Seen, model: Model, most: int | None = None) -> Reference:
         """Of a window's sample and what was solved on it, on about `most` points."""
+        return Reference(seen, np.asarray(model.centers, np.float64), model.bases).reduced(most)
+
+    def reduced(self, most: int | None = None) -> Reference:
+        """On about `most` points."""
+        seen = self.seen
         if most is None:
             most = min(REFERENCE_POINTS, REFERENCE_BYTES // (seen.points.itemsize * seen.points.shape[1]))
-        return Reference(seen.reduced(most), np.asarray(model.centers, np.float64), model.bases)
+        return Reference(seen.reduced(most), self.centers, self.bases)
 
     def costs(self, points: Array, z: float, metric: Metric) -> Array:
         """What each point (m,) costs under these centers."""

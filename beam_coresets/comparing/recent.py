@@ -12,11 +12,18 @@ KEPT_APART = 3  # windows that share no time with the newest: late and revised o
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecentWindow:
-    """A window that was decided: from `start` to `end`, in seconds since the epoch."""
+    """A window that was decided.
+
+    Attributes:
+      start, end: in seconds since the epoch.
+      reference: what it is compared by; None where it is claimed and nobody has read it yet.
+      revision: of the decision.
+    """
 
     start: float
     end: float
-    reference: Reference
+    reference: Reference | None
+    revision: int = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,7 +34,7 @@ class RecentWindows:
     is ever apart from another.
 
     Attributes:
-      windows: by rising end, at most `MOST_KEPT`.
+      windows: by rising end, at most `MOST_KEPT`; of claimed ones, which take no room, there may be more.
     """
 
     windows: tuple[RecentWindow, ...] = ()
@@ -36,23 +43,31 @@ class RecentWindows:
         """The last window that ends no later than this; None if none is known."""
         return max((w for w in self.windows if w.end <= start), key=lambda w: w.end, default=None)
 
-    def with_window(self, start: float, end: float, reference: Reference) -> RecentWindows:
+    def without(self, window: RecentWindow) -> RecentWindows:
+        """Without one of them."""
+        return RecentWindows(tuple(w for w in self.windows if w is not window))
+
+    def with_window(
+        self, start: float, end: float, reference: Reference | None, revision: int = 1
+    ) -> RecentWindows:
         """With one more window, or another revision of one; what no later window will ask for is left out."""
         kept = [w for w in self.windows if (w.start, w.end) != (start, end)]
-        kept = sorted([*kept, RecentWindow(float(start), float(end), reference)], key=lambda w: w.end)
+        kept = sorted([*kept, RecentWindow(float(start), float(end), reference, revision)], key=lambda w: w.end)
         newest = kept[-1].start
         apart = [w for w in kept if w.end <= newest]
         return RecentWindows(tuple([*apart[-KEPT_APART:], *(w for w in kept if w.end > newest)][-MOST_KEPT:]))
 
     def to_bytes(self) -> bytes:
         """The whole of it, for `from_bytes`."""
-        spans = [[w.start, w.end] for w in self.windows]
-        return codec.pack_with("RecentWindows", {"spans": spans}, {}, [w.reference.to_bytes() for w in self.windows])
+        spans = [[w.start, w.end, w.revision] for w in self.windows]
+        bodies = [b"" if w.reference is None else w.reference.to_bytes() for w in self.windows]
+        return codec.pack_with("RecentWindows", {"spans": spans}, {}, bodies)
 
     @staticmethod
     @codec.decoder("RecentWindows")
     def from_bytes(data: bytes) -> RecentWindows:
         """The windows that `to_bytes` was given."""
         fields, _, bodies = codec.unpack_with(data, "RecentWindows")
-        windows = zip(fields["spans"], map(Reference.from_bytes, bodies), strict=True)
-        return RecentWindows(tuple(RecentWindow(float(a), float(b), reference) for (a, b), reference in windows))
+        references = [Reference.from_bytes(body) if body else None for body in bodies]
+        windows = zip(fields["spans"], references, strict=True)
+        return RecentWindows(tuple(RecentWindow(float(a), float(b), held, int(r)) for (a, b, r), held in windows))

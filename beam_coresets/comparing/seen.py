@@ -145,7 +145,9 @@ def _complete(recovery: Recovery) -> npt.NDArray[np.int64]:
 
 
 def _numbered(ids: Array) -> npt.NDArray[np.int64]:
-    return np.asarray(np.unique(ids, return_inverse=True)[1].ravel(), np.int64)
+    """Rows (m,) in the order that they first come in: ids read back from tables are others, in the same order."""
+    _, first, number = np.unique(ids, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[number.ravel()], np.int64)
 
 
 def _row(sampled: Sampled) -> float:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from beam_coresets.comparing.drift import Drift
+from beam_coresets.comparing.drift import Drift, Reference, drift
+from beam_coresets.comparing.seen import Seen
+from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary
+from beam_coresets.solvers.trimmed import TrimmedCenters
 
 FIGURES = ("excess", "excess_low", "excess_high", "moved", "moved_low", "moved_high", "shift")
 
@@ -34,6 +37,24 @@ class ToldDrift:
         centers = {**answer.centers, "shift": [*self.shifts, *answer.centers["shift"][k:]]}
         answer = dataclasses.replace(answer, row={**answer.row, **self.row}, centers=centers)
         return Summary(summary.window, (answer,), summary.replica)
+
+
+def compared(
+    summary: Summary, seen: Seen, reference: Reference, of: str, question: Question, quick: bool
+) -> Summary:
+    """A summary of one key with what has changed from a reference to it; as it is where nothing can be compared.
+
+    Args:
+      seen: the sample of its window. of: names the reference. question: that it answers.
+      quick: see `drift`.
+
+    Raises:
+      ValueError: a summary of several keys.
+    """
+    model = summary.answers[0].model
+    most = model.threshold if isinstance(model, TrimmedCenters) else float("inf")
+    found = drift(seen, model, reference, question.sampler.z, question.metric, most, question.seed, quick)
+    return summary if found is None else with_drift(summary, found, of)
 
 
 def with_drift(summary: Summary, found: Drift, of: str) -> Summary:

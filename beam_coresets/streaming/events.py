@@ -153,9 +153,9 @@ def center_events(window: CenterWindow, before: CenterMemory) -> tuple[list[Even
     memory = _Told({name: age + 1 for name, age in before.told.items() if age < QUIET})
     shares = dict(zip(window.names, window.shares(window.centers), strict=True))
     here = CenterMemory(window.end, memory.told, window.names, window.centers, tuple(shares.values()))
-    if before.end is None:  # everything is new
-        return [], here
     events = [] if window.drift is None else memory.news("drifted", "", window.drift)
+    if before.end is None:  # every center is new
+        return events, here
     for name, parent in window.born.items():
         share, (low, high) = shares[name], shares[name].ends
         kind, other = ("born", name) if parent is None else ("split", parent)

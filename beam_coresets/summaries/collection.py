@@ -5,7 +5,7 @@ import datetime
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -267,7 +267,9 @@ class StoredSummaries:
     def _index(self) -> dict[Identity, _Found]:
         """All that are meant, in their order."""
         every = ahead(self._stored(), _rows_of, self._readers)
-        found = {i: f for stored, rows in every for i, f in self._rows(stored, rows.result)}
+        found: dict[Identity, _Found] = {}
+        for stored, rows in every:
+            _add(found, self._rows(stored, rows.result))
         chosen = newest_of((identity, each.row) for identity, each in found.items())
         named: dict[tuple[Any, ...], str] = {}
         for identity in chosen:
@@ -313,7 +315,7 @@ class StoredSummaries:
                     break
                 rows = self._rows(stored, functools.partial(_rows_of, stored))
                 own = {i: f for i, f in rows if meant(i) and (key is None or i.key == key)}
-                found |= own
+                _add(found, own.items())
                 end = max([end or -math.inf, *(_end(i) for i in own)]) if own else end
             chosen = newest_of((identity, each.row) for identity, each in found.items())
             if not chosen:
@@ -354,6 +356,17 @@ class _Skipping:
             self._skipped[error.path] = str(error)
             warnings.warn(f"skipped a window: {error}", SkippedFile, stacklevel=3)
         return True
+
+
+def _add(found: dict[Identity, _Found], more: Iterable[tuple[Identity, _Found]]) -> None:
+    """Adds windows to those found; of one folder each is there once, unless tables of several runs have been copied."""
+    for identity, each in more:
+        other = found.setdefault(identity, each)
+        if other is not each and not each.stored.claimed:
+            both = f"{other.stored.name!r} and {each.stored.name!r} in {identity.input!r}"
+            at = f"{shown(identity.start)} of key {identity.key!r}"
+            raise ValueError(f"path: must hold one run's tables, got {at} in {both}")
+        found[identity] = each
 
 
 def _rows_of(stored: Stored) -> list[tuple[Identity, Row]]:

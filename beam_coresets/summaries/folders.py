@@ -56,11 +56,13 @@ class Stored:
       paths: table -> path of its file from the folder on, where there are no claims.
 
     Attributes:
+      claimed: whether a claim, or a compacted day's record, names it.
       start, end: seconds since the epoch between which all of its windows are, as far as the name says.
     """
 
     def __init__(self, folder: OutputFolder, name: str, paths: dict[str, str] | None = None) -> None:
         self.folder, self.name, self._paths = folder, name, paths
+        self.claimed = paths is None
         start, end, _, revision, _ = place_of(name)
         self.start, self.end = (start, end) if revision else (-math.inf, math.inf)
 

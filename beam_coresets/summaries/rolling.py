@@ -51,4 +51,4 @@ def rolled_up(
     if not identities:
         raise ValueError(f"windows: must be some that can be read, got none of {len(rows)}")
     summary = summarize(rollup.result(), question, period_of(identities, key), scale=scales[0])
-    return WindowSummary.solved(summary, named)
+    return WindowSummary.solved(summary, named, ", ".join(dict.fromkeys(each.input for each in identities)))

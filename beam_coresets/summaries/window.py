@@ -111,11 +111,11 @@ class WindowSummary:
         return WindowSummary(identity, row, table, stored.folder.scale)
 
     @staticmethod
-    def solved(summary: Summary, scale: NamedScale | None) -> WindowSummary:
-        """An answer that was made here, of one window and key."""
+    def solved(summary: Summary, scale: NamedScale | None, folder: str = "") -> WindowSummary:
+        """An answer that was made here, of one window and key, from what is in a folder."""
         (row,) = table_schemas.in_seconds(summary.summaries).to_pylist()
         window = summary.answers[0].window
-        identity = Identity("", window.start, window.end, window.key, window.revision)
+        identity = Identity(folder, window.start, window.end, window.key, window.revision)
         return WindowSummary(identity, row, summary.table, scale)
 
     def answered(self, summary: Summary) -> WindowSummary:

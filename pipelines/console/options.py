@@ -17,6 +17,7 @@ from beam_coresets.declared import Seconds, add_parameters, declare, declared_as
 from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.pipelines.console.command_line import Options, Parser, config_of, given_by, parse_alone, parser_of
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
+from beam_coresets.pipelines.console.reference_options import ReferenceOptions
 from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import launch
 from beam_coresets.pipelines.running.local import is_local, local_by_default
@@ -56,7 +57,7 @@ class DataOptions(TextParameters, ColumnParameters):
 
 
 @dataclasses.dataclass(frozen=True)
-class JobOptions(ResultOptions, PlanParameters, DataOptions):
+class JobOptions(ResultOptions, PlanParameters, DataOptions, ReferenceOptions):
     """What both kinds of job take, that on files and that on streams."""
 
     max_bad_rows: int = declared_as(PlanParameters, "max_bad_rows", 0)

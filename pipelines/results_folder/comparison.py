@@ -10,10 +10,9 @@ import numpy.typing as npt
 from beam_coresets.comparing.drift import Drift, Reference, drift
 from beam_coresets.comparing.one_source import Cells
 from beam_coresets.comparing.seen import Seen
-from beam_coresets.points.column_order import Names, listed
-from beam_coresets.solvers.model import Centers, Model
-from beam_coresets.solvers.subspaces import Subspaces
+from beam_coresets.solvers.model import Model
 from beam_coresets.summaries.window import WindowSummary
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference, model_of, require_alike
 
 MOST_NAMED = 5  # that are named
 
@@ -67,70 +66,31 @@ class Comparison:
 
 
 def compare(this: WindowSummary, other: WindowSummary) -> Comparison | None:
-    """The change from `other` to `this`; None where nothing can be compared, as of windows without rows.
+    """The change from `other` to `this`, in the scale of `this`; None where nothing can be compared, as of windows
+    without rows.
 
     Raises:
-      ValueError: other columns, metric, z, scale, or summaries that are not of coresets; a damaged file.
+      ValueError: other columns, metric, z or r, or summaries that are not of coresets; a damaged file.
     """
-    require_alike(this, other)
-    decisions = this.decision, other.decision_for(this.columns)
-    seen = [Seen.of(decision) for decision in decisions]
-    if seen[0] is None or seen[1] is None or not len(this.centers) or not len(other.centers):
-        return None
-    models = model_of(this, this.columns), model_of(other, this.columns)
+    if this.row.get("summary") not in (None, "coreset"):
+        raise ValueError(f"summary: must be coreset to be compared, got {this.row['summary']!r}")
     row = this.row
-    reference = Reference.of(seen[1], models[1], most=len(seen[1]))
+    require_alike(other, this.columns, {name: row[name] for name in ("metric", "z", "r")})
+    decision, fixed = this.decision, FixedReference.of_window(other, this.columns)
+    seen, model = Seen.of(decision), model_of(this, this.columns, this.scale)
+    if seen is None or fixed is None or not len(this.centers):
+        return None
+    reference = fixed.scaled(this.scale)
     threshold = row["threshold"] if row.get("outliers") else None
-    found = drift(
-        seen[0], models[0], reference, row["z"], row["metric"], float("inf") if threshold is None else threshold,
-        row["seed"],
-    )  # fmt: skip
+    most = float("inf") if threshold is None else threshold
+    found = drift(seen, model, reference, row["z"], row["metric"], most, row["seed"])
     if found is None:
         return None
-    ids = [str(each) for each in decisions[0].evidence.sample.extras.column("id").to_pylist()]
+    ids = [str(each) for each in decision.evidence.sample.extras.column("id").to_pylist()]
     return Comparison(
-        found, _clusters(seen[0], seen[1], reference, other, ids), _centers(this, found),
-        _rows(seen[0], models[0], reference, ids, row),
+        found, _clusters(seen, reference.seen, reference, other, ids), _centers(this, found),
+        _rows(seen, model, reference, ids, row),
     )  # fmt: skip
-
-
-def require_alike(this: WindowSummary, other: WindowSummary) -> None:
-    """Checks that two windows can be compared.
-
-    Raises:
-      ValueError: they can't, with what is different.
-    """
-    for window in (this, other):
-        if window.row.get("summary") not in (None, "coreset"):
-            raise ValueError(f"summary: must be coreset to be compared, got {window.row['summary']!r}")
-    if this.columns is not None and other.columns is not None and set(this.columns) != set(other.columns):
-        more, less = sorted({*other.columns} - {*this.columns}), sorted({*this.columns} - {*other.columns})
-        differ = [f"without {listed(less)}"] * bool(less) + [f"with {listed(more)}"] * bool(more)
-        raise ValueError(f"columns: must be those of the window in the reference, got it {' and '.join(differ)}")
-    for name in ("metric", "z", "r"):
-        mine, its = this.row[name] or 0, other.row[name] or 0
-        if mine != its:
-            raise ValueError(f"{name}: must be {mine} in the reference as in the window, got {its}")
-    if this.scale != other.scale_for(this.columns):
-        raise ValueError(
-            "scale: must be the same in the reference, got other factors (use --scale-file with the reference's "
-            "scale.json)"
-        )
-
-
-def model_of(window: WindowSummary, columns: Names) -> Model:
-    """What was solved, in the coordinates that distances are measured in, in the order of these names."""
-    row, scale = window.row, window.scale_for(columns)
-    places = None
-    if columns is not None and window.columns is not None and columns != window.columns:
-        places = [window.columns.index(name) for name in columns]
-    centers = window.centers if places is None else window.centers[:, places]
-    centers = centers if scale is None else scale.apply(centers)
-    if not row["r"]:
-        return Centers(centers, row["z"], row["metric"])
-    bases = np.array(window.centers_table().column("basis").to_pylist()).reshape(len(centers), int(row["r"]), -1)
-    bases = bases if places is None else np.ascontiguousarray(bases[..., places])
-    return Subspaces(centers, bases if scale is None else scale.apply_bases(bases), bool(row["affine"]))
 
 
 def _clusters(

@@ -50,6 +50,16 @@ def test_a_revision_takes_the_place_of_the_first_decision():
     assert len(windows.windows) == 2
 
 
+def test_a_claimed_window_that_is_not_read_yet_has_its_place():
+    windows = recent((0, 10), (10, 20)).with_window(20, 30, None, 2)
+    before = windows.before(30)
+    assert (before.start, before.end, before.reference, before.revision) == (20.0, 30.0, None, 2)
+    again = RecentWindows.from_bytes(windows.to_bytes())
+    assert (again.before(30).reference, again.before(30).revision) == (None, 2)
+    assert again.to_bytes() == windows.to_bytes()
+    assert windows.without(before).before(30).end == 20
+
+
 def test_bytes_give_the_same_windows_and_damaged_ones_are_refused():
     windows = recent((0, 10), (10, 20))
     again = RecentWindows.from_bytes(windows.to_bytes())

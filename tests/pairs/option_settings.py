@@ -101,6 +101,7 @@ def _of_files(data):
         "local": setting(("--summary=local_centers",), ("--z=1",), explain=()),
         "flats": setting(("--r=1",), explain=()),
         "outliers": setting(("--outliers=3",), explain=()),
+        "reference": setting((f"--reference={data}/plain",), explain=()),
         "vectors": vectors._replace(given={n: w for n, w in vectors.given.items() if n != "columns"}),
     }
 
@@ -129,6 +130,7 @@ def _of_streams(data):
         "scale_file": ["nowhere", f"{data}/scale/scale.json"],
         "init_centers": ["nowhere", f"{data}/plain"],
         "output_config": ["nowhere"],
+        "reference": ["nowhere", f"{data}/plain", f"{data}/keys"],
         "iceberg_table": ["a.b", "b"],
         "iceberg_catalog": ["uri=sqlite:///OUT.db,warehouse=file://OUT.tables", "nobodys", "uri=ftp://x"],
         "pubsub_subscription": ["projects/p/subscriptions/s"],
@@ -227,7 +229,12 @@ def _of_results(data):
         total = streams_in_process.PARTS * streams_in_process.MESSAGES if name in ("windows", "keys") else ROWS
         check = lambda folder, row, total=total: _solved(folder, row, total)  # noqa: E731
         yield name, Setting("solve", SolveOptions, _given((f"--input={data}/{name}",), OUTPUT), check, solving)
-        rolled = {**solving, "k": ["2", "0", "70", "1000000000000"], "input": [f"{data}/nowhere", f"{data}/plain"]}
+        rolled = {
+            **solving,
+            "k": ["2", "0", "70", "1000000000000"],
+            "input": [f"{data}/nowhere", f"{data}/plain"],
+            "reference": [f"{data}/nowhere", f"{data}/plain", f"{data}/windows", f"{data}/keys", f"{data}/pca"],
+        }
         yield name, Setting("rollup", RollupOptions, _given(("--input", f"{data}/{name}"), OUTPUT), check, rolled)
 
 

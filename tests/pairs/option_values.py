@@ -53,6 +53,10 @@ BY_HAND = {
     "encoding": ["utf-8", "latin-1", "none of them"],
     "null": ["NA", "a", ""],
     "comment": ["#", "0", "##", ""],
+    "reference": ["nowhere"],
+    "other": ["0", "2026-01-01", "ä", "nan"],
+    "with_start": ["0", "2100-01-01", "nan"],
+    "with_end": ["0", "2100-01-01", "ä"],
     "quote": ['"', "'", "ab", ""],
 }
 

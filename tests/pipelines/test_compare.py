@@ -18,6 +18,7 @@ from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.claims import Claims
 
+FIGURES = ("excess", "excess_low", "excess_high", "moved", "moved_low", "moved_high", "shift", "probability")
 DAY = 1767225600.0  # 2026-01-01
 SCHEME = Assignment(4, 2, "cyclic", 64)
 COLUMNS = tuple(f"c{t}" for t in range(CENTERS.shape[1]))
@@ -99,10 +100,11 @@ def test_columns_in_another_order_are_put_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"z": 1.0}, "z: must be 2.0 in the reference as in the window, got 1.0"),
+        ({"z": 1.0}, "reference: must have z 2.0 as what is compared with it, got 1.0"),
         (
             {"columns": (*COLUMNS[:-1], "speed")},
-            f"columns: must be those of the window in the reference, got it without {COLUMNS[-1]} and with speed",
+            "reference: must have the columns of what is compared with it, got "
+            f"without {COLUMNS[-1]} and with speed",
         ),
     ],
 )
@@ -135,9 +137,15 @@ def test_a_folder_without_summaries_is_refused(tmp_path, capsys):
     assert "input: must be given" in capsys.readouterr().err
 
 
-def test_another_scale_is_refused(tmp_path, capsys):
-    for name, divisor in (("a", 1.0), ("b", 2.0)):
-        write(tmp_path / name, 1, start=None)
-        write_scale(Scale((0.0,) * len(COLUMNS), (divisor,) * len(COLUMNS)), str(tmp_path / name), COLUMNS)
-    assert compare(tmp_path / "a", tmp_path / "b") == 2
-    assert "scale: must be the same in the reference" in capsys.readouterr().err
+def test_a_reference_of_another_scale_is_brought_to_the_windows(tmp_path, capsys):
+    """All columns by one factor: what is compared with what does not show in any figure."""
+    found = []
+    for mine, its in ((1.0, 1.0), (1.0, 4.0), (4.0, 1.0), (4.0, 4.0)):
+        for name, number, divisor in (("a", 1, mine), ("b", 2, its)):
+            folder = tmp_path / f"{name}{mine}{its}"
+            write(folder, number, start=None)
+            write_scale(Scale((0.0,) * len(COLUMNS), (divisor,) * len(COLUMNS)), str(folder), COLUMNS)
+        assert compare(tmp_path / f"a{mine}{its}", tmp_path / f"b{mine}{its}", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out))
+    for each in found[1:]:
+        assert all(each[name] == pytest.approx(found[0][name], rel=1e-6, abs=1e-12) for name in FIGURES)

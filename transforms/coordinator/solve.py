@@ -14,6 +14,7 @@ from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize
 from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.streaming.windows import Window
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference
 
 
 @beam.typehints.with_input_types(Decision)
@@ -27,6 +28,7 @@ class SolveCenters(beam.PTransform):
       scale: the scaling of the columns (a value or a side input), or None.
       refused: how many rows of the window were refused, by column (a dict or a side input), or None: not known, unless
         the decisions say so.
+      reference: what each window is compared with; None for nothing.
 
     Raises (while running):
       ValueError: a constraint about labels on rows without any, or one that they can't meet.
@@ -45,14 +47,15 @@ class SolveCenters(beam.PTransform):
         names: Mapping[int, str] | None = None,
         scale: Any = None,
         refused: Any = None,
+        reference: FixedReference | None = None,
     ) -> None:
         super().__init__()
         self._question, self._names, self._scale, self._refused = question, dict(names or {}), scale, refused
+        self._reference = reference
 
     def expand(self, decisions: PCollection[Decision]) -> PCollection[Summary]:
-        return decisions | "Solve" >> beam.ParDo(
-            _Solve(self._question, self._names), self._scale, self._refused
-        )
+        solve = _Solve(self._question, self._names, self._reference)
+        return decisions | "Solve" >> beam.ParDo(solve, self._scale, self._refused)
 
     def display_data(self) -> dict[str, Any]:
         sampler = self._question.sampler
@@ -60,8 +63,8 @@ class SolveCenters(beam.PTransform):
 
 
 class _Solve(beam.DoFn):
-    def __init__(self, question: Question, names: Mapping[int, str]) -> None:
-        self._question, self._names = question, names
+    def __init__(self, question: Question, names: Mapping[int, str], reference: FixedReference | None) -> None:
+        self._question, self._names, self._reference = question, names, reference
 
     def process(
         self,
@@ -76,4 +79,7 @@ class _Solve(beam.DoFn):
             decision = dataclasses.replace(decision, refused=known)
         if isinstance(window, IntervalWindow):
             place = Window(float(window.start), float(window.end))
-        yield summarize(decision, self._question, place, self._names, scale)
+        summary = summarize(decision, self._question, place, self._names, scale)
+        if self._reference is not None:
+            summary = self._reference.compared(decision, summary, self._question, scale)
+        yield summary

@@ -10,10 +10,9 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 from threadpoolctl import threadpool_limits
 
 from beam_coresets import table_schemas
-from beam_coresets.comparing.drift import Reference, drift
+from beam_coresets.comparing.drift import Reference
 from beam_coresets.comparing.recent import RecentWindows
-from beam_coresets.comparing.seen import Seen
-from beam_coresets.comparing.told import ToldDrift, with_drift
+from beam_coresets.comparing.told import ToldDrift
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.column_order import moved, names_of_each, places_of
 from beam_coresets.points.nearest import nearest
@@ -21,7 +20,6 @@ from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Answer, Summary, summarize, summary_of_keys, with_identities
 from beam_coresets.shards.refused import RefusedRows
-from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.streaming.center_tracking import CenterHistory, Identities, WindowCenters, directions
 from beam_coresets.streaming.events import (
     QUIET,
@@ -35,7 +33,8 @@ from beam_coresets.streaming.events import (
 from beam_coresets.streaming.replicas import ONE, Coordinators
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.claim_records import place_of
-from beam_coresets.times import iso
+from beam_coresets.transforms.coordinator.compared import Comparisons
+from beam_coresets.transforms.coordinator.fixed_reference import FixedReference
 from beam_coresets.transforms.coordinator.replicas import in_lane
 from beam_coresets.transforms.coordinator.solved_state import SolvedState
 from beam_coresets.transforms.writing.claims import Claims
@@ -50,7 +49,8 @@ class SolveInOrder(beam.PTransform):
 
     Centers are solved from those of the last window before, and matched with them by shared mass (`center_tracking`).
     Where another decision of the window is claimed already, as after a restart, later windows follow the claimed
-    one; a run that begins anew follows the last windows that are claimed.
+    one; a run that begins anew follows the last windows that are claimed. Each window is compared with the last one
+    before, or with a fixed reference, and says what has changed.
 
     Args:
       question: k, z, metric and how the coreset was made.
@@ -58,6 +58,7 @@ class SolveInOrder(beam.PTransform):
       init: (m, d) centers and their ids to begin with, in scaled units; or None.
       claims: where decisions are claimed; None if they are not.
       coordinators: whose verdicts these are; each replica's are solved apart.
+      reference: what all windows are compared with; None: each with the last one that shares no time with it.
 
     Returns:
       `.decided`, Summaries, and `.elsewhere`, (replica, Window) where another replica's decision is claimed: these are
@@ -82,15 +83,16 @@ class SolveInOrder(beam.PTransform):
         init: tuple[Any, tuple[str, ...] | None] | None = None,
         claims: Claims | None = None,
         coordinators: Coordinators = ONE,
+        reference: FixedReference | None = None,
     ) -> None:
         super().__init__()
         if init is not None:
             CenterHistory.starting_from(*init)  # raises what is wrong with them now
         self._question, self._scale, self._init, self._claims = question, scale, init, claims
-        self._coordinators = coordinators
+        self._coordinators, self._reference = coordinators, reference
 
     def expand(self, verdicts: PCollection[Verdict]) -> "DoOutputsTuple":
-        solve = _SolveInOrder(self._question, self._scale, self._init, self._claims)
+        solve = _SolveInOrder(self._question, self._scale, self._init, self._claims, self._reference)
         return (
             verdicts
             | "Key by group" >> beam.Map(in_lane, self._coordinators).with_output_types(tuple[str, Verdict])
@@ -107,9 +109,11 @@ class _SolveInOrder(beam.DoFn):
     HISTORIES = ReadModifyWriteStateSpec("lineages", BytesCoder())
 
     def __init__(
-        self, question: Question, scale: Scale | None, init: tuple[Any, Any] | None, claims: Claims | None
-    ) -> None:
+        self, question: Question, scale: Scale | None, init: tuple[Any, Any] | None, claims: Claims | None,
+        reference: FixedReference | None = None,
+    ) -> None:  # fmt: skip
         self._question, self._scale, self._init, self._claims = question, scale, init, claims
+        self._comparisons = Comparisons(question, scale, claims, reference)
 
     def setup(self) -> None:
         self._limit = threadpool_limits(1, "blas")
@@ -134,19 +138,29 @@ class _SolveInOrder(beam.DoFn):
             if decision.points and history.dim not in (None, decision.coreset.dim):
                 history = self._first(key)
             known = recent.get(key, RecentWindows())
-            seen = None if self._question.quick else Seen.of(decision)  # nothing of thousands of keys
-            summary, after, found = self._answer(verdict, key, decision, history, known, seen, drifts.get(key))
+            summary = self._solved(verdict, key, decision, history)
+            (answer,) = summary.answers
+            seen = self._comparisons.seen(decision)
+            if key in drifts:
+                summary = drifts[key].of(summary)
+            else:
+                summary, known = self._comparisons.compare(verdict, seen, summary, known)
+            summary, histories[key], found = self._named(verdict.end, decision, summary, history)
             summaries.append(summary)
-            histories[key] = after
-            model = summary.answers[0].model
-            if seen is not None and len(model.centers):
-                recent[key] = known.with_window(verdict.start, verdict.end, Reference.of(seen, model))
+            if self._comparisons.by_window and seen is not None and len(answer.model.centers):
+                mine = Reference.of(seen, answer.model)
+                known = known.with_window(verdict.start, verdict.end, mine, verdict.revision)
+            if known.windows:
+                recent[key] = known
             if found is not None:
                 last = remembered.get(key) or _last(history)
                 events, remembered[key] = center_events(found, last)
                 told += [(key, event) for event in events]
         for key, centers in claimed.items():
             histories[key] = (histories.get(key) or self._first(key)).with_window(centers)
+            if elsewhere and self._comparisons.by_window:
+                known = recent.get(key, RecentWindows())
+                recent[key] = known.with_window(verdict.start, verdict.end, None, verdict.revision)
         rows = [answer.row for summary in summaries for answer in summary.answers]
         refused = RefusedRows.most(decision.refused for decision in verdict.decisions.values())
         events, of_window = window_events(
@@ -168,7 +182,9 @@ class _SolveInOrder(beam.DoFn):
         memory, names = EventMemory(), [] if self._claims is None else self._claims.before(window, REMEMBERED)
         for name in reversed(names[:QUIET]):
             memory = self._heard(memory, name)
-        return SolvedState(self._last_centers(names), memory=memory)
+        centers = self._last_centers(names)
+        recent = self._comparisons.recent_of(names, window) if "" in centers else RecentWindows()
+        return SolvedState(centers, {"": recent} if recent.windows else {}, memory)
 
     def _heard(self, memory: EventMemory, name: str) -> EventMemory:
         """With the claimed decision of the window of this name."""
@@ -193,13 +209,10 @@ class _SolveInOrder(beam.DoFn):
     def _first(self, key: str) -> CenterHistory:
         return CenterHistory(key) if self._init is None else CenterHistory.starting_from(*self._init, key=key)
 
-    def _answer(
-        self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory, recent: RecentWindows,
-        seen: Seen | None, told: ToldDrift | None,
-    ) -> tuple[Summary, CenterHistory, CenterWindow | None]:  # fmt: skip
+    def _solved(self, verdict: Verdict, key: str, decision: Decision, history: CenterHistory) -> Summary:
         init = history.start_from(verdict.end)
         k = self._question.sampler.k
-        summary = summarize(
+        return summarize(
             decision,
             self._question,
             Window(verdict.start, verdict.end, key, verdict.revision),
@@ -208,18 +221,22 @@ class _SolveInOrder(beam.DoFn):
             reason=verdict.reason,
             decided_at=verdict.decided_at,
         )
+
+    def _named(
+        self, end: float, decision: Decision, summary: Summary, history: CenterHistory
+    ) -> tuple[Summary, CenterHistory, CenterWindow | None]:
+        """The summary with its centers' identities, the history with it, and what there may be to tell of."""
         (answer,) = summary.answers
         coreset = decision.coreset
-        summary = self._compared(verdict, seen, summary, recent) if told is None else told.of(summary)
         found, after = history.matched(
-            verdict.end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
+            end, answer.model.centers, coreset.points, coreset.weights, self._question.metric
         )
         if not found.ids:
             return summary, history, None
         births = {name: born for g in history.windows for name, born in zip(g.ids, g.born.tolist(), strict=True)}
         ended = [(e.id, _known(births.get(e.id)), e.merged_into) for e in found.ended]
         named = with_identities(summary, found.ids, found.born, found.split_from, ended)
-        return named, after, self._of_events(verdict.end, decision, named.answers[0], found)
+        return named, after, self._of_events(end, decision, named.answers[0], found)
 
     def _of_events(self, end: float, decision: Decision, answer: Answer, found: Identities) -> CenterWindow:
         coreset, metric = decision.coreset, self._question.metric
@@ -232,18 +249,6 @@ class _SolveInOrder(beam.DoFn):
             {each.id: each.merged_into for each in found.ended},
             drift_event(answer.row),
         )  # fmt: skip
-
-    def _compared(
-        self, verdict: Verdict, seen: Seen | None, summary: Summary, recent: RecentWindows
-    ) -> Summary:
-        """The summary with what has changed since the last window that shares no time with this one."""
-        before = recent.before(verdict.start)
-        if before is None or seen is None:
-            return summary
-        model, sampler = summary.answers[0].model, self._question.sampler
-        most = model.threshold if isinstance(model, TrimmedCenters) else float("inf")
-        found = drift(seen, model, before.reference, sampler.z, self._question.metric, most, self._question.seed, True)
-        return summary if found is None else with_drift(summary, found, f"{iso(before.start)} to {iso(before.end)}")
 
     def _told(self, window: Window) -> dict[str, ToldDrift]:
         """What the claimed decision of this window says of each key: deciding again says the same."""
