@@ -27,6 +27,11 @@ def length_of_time(text: object, name: str = "length") -> float:
     raise ValueError(f"{name}: must be a time such as 500ms, 5s or 2m, got {text!r}")
 
 
+# What `moment` takes, and numbers of seconds, as an extended regular expression; February 29 is to be given in seconds.
+_DAY = "((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
+MOMENT = f"-?[0-9]{{1,12}}([.][0-9]+)?|[12][0-9]{{3}}-{_DAY}(T([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?Z?)?"
+
+
 def moment(text: str) -> float:
     """Seconds since the epoch of an ISO 8601 date or time; UTC unless it says otherwise, down to microseconds.
 

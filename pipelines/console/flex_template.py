@@ -41,9 +41,10 @@ def words_of(parser: argparse.ArgumentParser, parameters: Sequence[str]) -> Iter
     Raises:
       ValueError: a flag that is neither true nor false, or a quote that is not closed.
     """
+    spelled = {f"--{action.dest}": action for action in parser._actions}  # parameters have the names of fields
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
-        action = parser._option_string_actions.get(name.replace("_", "-"))
+        action = parser._option_string_actions.get(name.replace("_", "-"), spelled.get(name))
         if action is None or not equals:
             yield parameter
         elif not value:

@@ -86,7 +86,7 @@ def _parameter(declared: Parameter, command: str) -> dict[str, Any]:
         found |= {"paramType": "ENUM", "enumOptions": [{"value": value, "label": value} for value in declared.choices]}
     elif declared.name in _KINDS_BY_NAME:
         found["paramType"] = _KINDS_BY_NAME[declared.name]
-    elif declared.kind in _KINDS:
+    elif declared.read is None and declared.kind in _KINDS:
         found["paramType"] = _KINDS[declared.kind]
     return found
 

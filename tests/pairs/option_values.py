@@ -54,9 +54,9 @@ BY_HAND = {
     "null": ["NA", "a", ""],
     "comment": ["#", "0", "##", ""],
     "reference": ["nowhere"],
-    "other": ["0", "2026-01-01", "ä", "nan"],
-    "with_start": ["0", "2100-01-01", "nan"],
-    "with_end": ["0", "2100-01-01", "ä"],
+    "reference_at": ["0", "2026-01-01", "ä", "nan"],
+    "reference_from": ["0", "2100-01-01", "nan"],
+    "reference_to": ["0", "2100-01-01", "ä"],
     "quote": ['"', "'", "ab", ""],
 }
 

@@ -114,7 +114,7 @@ def test_options_are_the_fields():
     }  # fmt: skip
     names = {field.name for kind in (Plan, Columns) for field in dataclasses.fields(kind)}
     of_files = {field.name for field in dataclasses.fields(TextParameters)} | {"header"}
-    assert {option.name for option in BATCH_OPTIONS} == names - {"constraint", "exhaustive"} - of_files
+    assert {option.name for option in BATCH_OPTIONS} == {"reference", *names} - {"constraint", "exhaustive"} - of_files
 
 
 @pytest.mark.parametrize(("options", "error"), [
