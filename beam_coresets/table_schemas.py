@@ -12,8 +12,9 @@ say that centers are subspaces, `constraint_text` what the clusters had to keep 
 where one is proved, `alpha` what choosing centers among the candidates costs, as measured.
 `columns` names the coordinates in their order, or the one column of vectors; null where the input has no names.
 `drift_of` is the window that this one was compared with, and the eight columns after it what has changed since
-(`beam_coresets.comparing`); all null where it was compared with none, as in a batch without a reference. `refused` counts
-the rows that became dead letters, null where nobody has counted them; with keys it stands in the row of the empty key.
+(`beam_coresets.comparing`); all null where it was compared with none, as in a batch without a reference. `refused`
+counts the rows that became dead letters, null where nobody has counted them; with keys it stands in the row of the
+empty key.
 In `centers`, `shift` is that of each center. There, a row with a null `index`, null coordinates and weight 0 is no
 center: it says that one of the window before has ended, and which one it was `merged_into`. Where centers are
 subspaces, `coordinates` is a point on it and `basis` its r orthonormal directions one after another (r * d numbers).
