@@ -9,8 +9,11 @@ import apache_beam as beam
 import numpy as np
 import pytest
 import yaml
+from apache_beam.portability import common_urns
+from apache_beam.portability.api import schema_pb2
 from apache_beam.testing import test_stream
 from apache_beam.transforms.window import TimestampedValue
+from apache_beam.typehints.schemas import typing_to_runner_api
 from jobs import CENTERS, LOCAL, clusters, rows_in, run
 
 from beam_coresets.declared import of_values
@@ -77,7 +80,7 @@ def test_the_provider_names_every_transform_and_runs_in_this_process():
     assert set(provider["transforms"].values()) == made
 
 
-@pytest.mark.parametrize("name", ["summarize.yaml", "summarize_stream.yaml"])
+@pytest.mark.parametrize("name", ["summarize.yaml", "summarize_stream.yaml", "summarize_to_tables.yaml"])
 def test_pipelines_are_filled_in_by_variables_that_the_readme_names(name):
     text, readme = (FOLDER / name).read_text(), (FOLDER / "README.md").read_text()
     variables = set(re.findall(r"\{\{ (\w+)", text))
@@ -88,19 +91,68 @@ def test_pipelines_are_filled_in_by_variables_that_the_readme_names(name):
 
 def test_sinks_of_the_readme_take_these_options():
     """Snippets are lists of transforms; Beam's own tables say what each takes."""
+    snippets = re.findall(r"^    - type: .*\n(?:    .*\n)+", (FOLDER / "README.md").read_text(), re.M)
+    sinks = [step for text in snippets for step in yaml.safe_load(text) if step["type"].startswith("WriteTo")]
+    assert {step["type"] for step in sinks} == {"WriteToIceberg", "WriteToBigQuery"}
+    for step in sinks:
+        check_options(step)
+        transform, output = step["input"].split(".")
+        assert transform == "SummarizeStream"
+        assert output in ROWS
+
+
+def check_options(step):
+    """Holds a sink's options against Beam's own tables."""
     yaml_io = pytest.importorskip("apache_beam.yaml.yaml_io")
     known = yaml.safe_load((pathlib.Path(yaml_io.__file__).parent / "standard_io.yaml").read_text())
     names = {name: found["config"]["mappings"][name] for found in known if found["type"] == "renaming"
              for name in found["transforms"] if name in found["config"]["mappings"]}  # fmt: skip
     names["WriteToIceberg"] = inspect.signature(yaml_io.write_to_iceberg).parameters
-    snippets = re.findall(r"^    - type: .*\n(?:    .*\n)+", (FOLDER / "README.md").read_text(), re.M)
-    sinks = [step for text in snippets for step in yaml.safe_load(text) if step["type"].startswith("WriteTo")]
-    assert {step["type"] for step in sinks} == {"WriteToIceberg", "WriteToBigQuery"}
+    assert set(step["config"]) <= set(names[step["type"]]), step["type"]
+
+
+def test_the_pipeline_to_tables_runs_but_for_its_sinks(tmp_path):
+    """With files in place of the sinks, which need Java and services; these are held against Beam's options."""
+    variables = {"input": str(tmp_path / "points.csv"), "warehouse": "gs://b/w", "dataset": "project:data", "k": 4}
+    text = pytest.importorskip("jinja2").Template((FOLDER / "summarize_to_tables.yaml").read_text()).render(**variables)
+    spec = yaml.safe_load(text)
+    sinks = [step for step in spec["pipeline"]["transforms"] if step["type"].startswith("WriteTo")]
+    assert [(step["type"], step["config"]["table"]) for step in sinks] == [
+        ("WriteToIceberg", "clusters.summaries"), ("WriteToIceberg", "clusters.centers"),
+        ("WriteToBigQuery", "project:data.centers"),
+    ]  # fmt: skip
     for step in sinks:
-        assert set(step["config"]) <= set(names[step["type"]]), step["type"]
-        transform, output = step["input"].split(".")
-        assert transform == "SummarizeStream"
-        assert output in ROWS
+        check_options(step)
+        step.update(type="WriteToJson", config={"path": str(tmp_path / "out" / f"{step['name']}.jsonl")})
+    spec["providers"] = [{"include": str(FOLDER / "providers.yaml")}]
+    (tmp_path / "points.csv").write_text("\n".join(["x,y,z", *(",".join(map(str, row)) for row in POINTS.tolist())]))
+    yaml_main.run([f"--yaml_pipeline={yaml.safe_dump(spec)}", *LOCAL])
+    (summary,) = lines_of(tmp_path / "out", "SummariesToIceberg")
+    assert (summary["points"], summary["refused"], "evidence" in summary) == (2000, 0, False)
+    for name in ("CentersToIceberg", "CentersToBigQuery"):
+        assert len(lines_of(tmp_path / "out", name)) == 4
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_rows_are_of_types_that_both_sinks_have(name):
+    """Iceberg has no 8- and 16-bit numbers, and of logical types only times; BigQuery no lists of lists."""
+    plain = {schema_pb2.INT64, schema_pb2.DOUBLE, schema_pb2.STRING, schema_pb2.BOOLEAN, schema_pb2.BYTES}
+
+    def check(kind, nested=False):
+        what = kind.WhichOneof("type_info")
+        if what == "array_type":
+            assert not nested
+            check(kind.array_type.element_type, True)
+        elif what == "map_type":
+            check(kind.map_type.key_type, True)
+            check(kind.map_type.value_type, True)
+        elif what == "logical_type":
+            assert kind.logical_type.urn == common_urns.micros_instant.urn
+        else:
+            assert kind.atomic_type in plain
+
+    for field in typing_to_runner_api(ROWS[name]).row_type.schema.fields:
+        check(field.type)
 
 
 def test_options_are_the_fields():
