@@ -30,6 +30,7 @@ from interval_coverage import SHAPES
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import blocks_of
+from beam_coresets.results.estimates import Estimate
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import summarize
 from beam_coresets.sampling.importance import Sampler
@@ -37,7 +38,6 @@ from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
 from beam_coresets.solvers.model import point_costs
 from beam_coresets.summaries.data import SummarizedData
-from beam_coresets.summaries.estimates import Estimate
 from beam_coresets.summaries.window import WindowSummary
 
 Array = npt.NDArray[Any]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from beam_coresets.coordinator.decision import Decision
 from beam_coresets.points.coreset import Coreset
@@ -18,6 +19,28 @@ BLOCK = 4096  # rows that are compared at once
 DENSE = 2000  # shards up to which a matrix of numbers for all pairs of them is the fastest
 
 Array = npt.NDArray[Any]
+
+
+class Groups:
+    """Which of the groups each of n rows is in.
+
+    Args:
+      group: (n,) numbers of groups. count: how many groups there are.
+    """
+
+    def __init__(self, group: Array, count: int) -> None:
+        self._group, self._count = group, count
+
+    def __call__(self, rows: Array) -> Array:
+        """The sum of each group's rows, (count, c), of (n, c)."""
+        if rows.shape[1] == 1:
+            return np.bincount(self._group, rows[:, 0], self._count)[:, None]
+        return np.asarray(self._matrix @ rows)
+
+    @functools.cached_property
+    def _matrix(self) -> Any:
+        n = len(self._group)
+        return sparse.csr_array((np.ones(n), (self._group, np.arange(n))), shape=(self._count, n))
 
 
 class Sampled:
@@ -71,6 +94,58 @@ class Sampled:
         if trusted.size > DENSE**2:
             return shard, bucket, np.searchsorted(pairs, place)
         return shard, bucket, (np.cumsum(trusted) - 1)[place]
+
+    @functools.cached_property
+    def by_cell(self) -> Groups:
+        """Sums over the points of each trusted pair of shard and bucket."""
+        _, bucket, cell = self.cells
+        return Groups(cell, len(bucket))
+
+    @functools.cached_property
+    def by_bucket(self) -> Groups:
+        """Sums over the trusted pairs of each bucket."""
+        return Groups(self.cells[1], len(self.decision.recovery.holders))
+
+    @functools.cached_property
+    def by_shard(self) -> Groups:
+        """Sums over the trusted pairs of each shard."""
+        return Groups(self.cells[0], len(self.decision.recovery.trusted))
+
+    @functools.cached_property
+    def held(self) -> Any:
+        """(shards, b) which shards hold each of the b buckets with two holders or more: 1 or 0."""
+        recovery = self.decision.recovery
+        several = recovery.holders >= 2
+        if len(recovery.trusted) <= DENSE:
+            return recovery.trusted[:, several].astype(np.float64)
+        shard, bucket, _ = self.cells
+        of_several = several[bucket]
+        at = (np.cumsum(several) - 1)[bucket[of_several]]
+        return sparse.csr_array(
+            (np.ones(len(at)), (shard[of_several], at)), shape=(len(recovery.trusted), int(several.sum()))
+        )
+
+    def overlaps(self, share: Array) -> Array:
+        """The sum (c,) of the squares of the entries of H diag(x) H^T for each column x of `share` (b, c), with H
+        `held`."""
+        if share.shape[1] == 1:
+            product = (self.held * share[:, 0]) @ self.held.T
+            return np.array([(product**2).sum()])
+        of, squares = self._alike
+        share = of(share)
+        return np.asarray((share * (squares @ share)).sum(axis=0))
+
+    @functools.cached_property
+    def _alike(self) -> tuple[Groups, Any]:
+        """The buckets with two holders or more by who holds them; of each two of these groups the square of the number
+        of shards that hold both."""
+        if not sparse.issparse(self.held):
+            bits = np.ascontiguousarray(np.packbits(self.held.T.astype(np.bool_), axis=1))
+            _, first, group = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+            held = self.held[:, first]
+            return Groups(group, len(first)), (held.T @ held) ** 2
+        both = self.held.T @ self.held
+        return Groups(np.arange(both.shape[0]), both.shape[0]), both.power(2)
 
 
 def row_weight(decision: Decision) -> float:

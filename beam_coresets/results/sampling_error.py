@@ -28,10 +28,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
-from beam_coresets.coordinator.recovery import Recovery
-from beam_coresets.results.sampled import DENSE, Sampled
+from beam_coresets.results.sampled import Sampled
 
 PRIOR = 20.0  # degrees of freedom of the sample's own variance beside the replicas'
 LEAST_DEGREES = 2.0  # and of that of very few points
@@ -41,7 +39,7 @@ Array = npt.NDArray[Any]
 
 @dataclasses.dataclass(frozen=True)
 class SamplingError:
-    """Of an estimated total.
+    """Of an estimated total, or of several: the same with arrays (c,).
 
     Attributes:
       variance: of the total.
@@ -49,8 +47,8 @@ class SamplingError:
       basis: "replicas", "replicas, one-holder buckets imputed" or "sample".
     """
 
-    variance: float
-    degrees: float
+    variance: Any
+    degrees: Any
     basis: str
 
 
@@ -60,77 +58,83 @@ def sampling_error(sampled: Sampled, value: Array) -> tuple[float, SamplingError
     Args:
       value: (m,) what each point of the evidence is, times its unbiased weight.
     """
+    (total,), error = sampling_errors(sampled, value[:, None])
+    return float(total), SamplingError(float(error.variance[0]), float(error.degrees[0]), error.basis)
+
+
+def sampling_errors(sampled: Sampled, value: Array) -> tuple[Array, SamplingError]:
+    """`sampling_error` of several totals (c,), from values (m, c)."""
     recovery = sampled.decision.recovery
-    shard, bucket, cell = sampled.cells
-    e = np.bincount(cell, value, len(bucket))
-    mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
-    by_replicas = replica_variance(e, shard, bucket, mean, recovery)
-    parts = value / sampled.holders
+    e = sampled.by_cell(value)
+    mean = sampled.by_bucket(e) / np.maximum(recovery.holders, 1)[:, None]
+    by_replicas = replica_variance(sampled, e, mean)
+    parts = value / sampled.holders[:, None]
     variance, degrees = sample_variance(parts, sampled.drawn, *sampled.neighbours)
-    if not np.isfinite(degrees):  # no point stands for others; missing rows may cost as much as the dearest
+    if not np.isfinite(degrees).all():  # no point stands for others; missing rows may cost as much as the dearest
         each = sampled.shares
         missing = abs(float(recovery.weights.sum() - each.sum()))
         if missing > 1e-9 * recovery.weights.sum():
-            dearest = np.abs(parts / np.where(each > 0, each, 1.0)).max(initial=0.0)
-            variance, degrees = float(missing * dearest) ** 2, LEAST_DEGREES
-    if by_replicas is None:
-        pooled = SamplingError(variance, degrees, "sample")
-    else:
-        prior = min(PRIOR, degrees)
+            dearest = np.abs(parts / np.where(each > 0, each, 1.0)[:, None]).max(axis=0, initial=0.0)
+            variance, degrees = (missing * dearest) ** 2, np.full(len(dearest), LEAST_DEGREES)
+    basis = "sample"
+    if by_replicas is not None:
+        prior = np.minimum(PRIOR, degrees)
         both = by_replicas.degrees + prior
-        if np.isfinite(both):
-            variance = (by_replicas.degrees * by_replicas.variance + prior * variance) / both
-        pooled = SamplingError(variance, both, by_replicas.basis)
-    scaled = dataclasses.replace(pooled, variance=pooled.variance * recovery.scale**2)
-    return float(mean.sum()) * recovery.scale, scaled
+        pooled = (by_replicas.degrees * by_replicas.variance + prior * variance) / both
+        measured = by_replicas.degrees > 0
+        variance, degrees = np.where(measured & np.isfinite(both), pooled, variance), np.where(measured, both, degrees)
+        basis = by_replicas.basis if measured.any() else basis
+    return mean.sum(axis=0) * recovery.scale, SamplingError(variance * recovery.scale**2, degrees, basis)
 
 
-def sample_variance(value: Array, drawn: Array, rows: Array, other: Array) -> tuple[float, float]:
-    """V_s of `value.sum()`, and its degrees of freedom: the effective number of points, less one.
+def sample_variance(value: Array, drawn: Array, rows: Array, other: Array) -> tuple[Array, Array]:
+    """V_s (c,) of `value.sum(axis=0)`, and its degrees of freedom (c,): the effective number of points, less one.
 
     Args:
-      value, drawn: (m,) of the sample's points; `drawn` is 1 - 1 / w.
+      value (m, c), drawn (m,): of the sample's points; `drawn` is 1 - 1 / w.
       rows, other: (r,) those that stand for others, and a neighbour of each, as of `sampled.neighbours_of`.
     """
     if not len(rows):
-        return 0.0, float("inf")
+        return np.zeros(value.shape[1]), np.full(value.shape[1], np.inf)
     v, a = value[rows], drawn[rows]
     # A piece of one point has no neighbour: it varies as if it might as well not have been drawn (Poisson sampling).
-    squares = np.where(other < 0, v**2, (v - value[other]) ** 2 / 2)
-    weight = np.abs(v * a)
-    effective = float(weight.sum() ** 2 / max(float((weight**2).sum()), 1e-300))
-    return float((a * squares).sum()), max(LEAST_DEGREES, effective - 1)
+    apart = v - value[other]
+    apart[other < 0] = v[other < 0]
+    squares = np.where(other < 0, a, a / 2) @ np.square(apart, out=apart)
+    weight = a @ np.abs(v, out=apart)
+    effective = weight**2 / np.maximum(a**2 @ np.square(v, out=v), 1e-300)
+    return squares, np.maximum(LEAST_DEGREES, effective - 1)
 
 
-def replica_variance(e: Array, shard: Array, bucket: Array, mean: Array, recovery: Recovery) -> SamplingError | None:
-    """V_r of `mean.sum()`; `e`, `shard` and `bucket` are of trusted pairs. None where no bucket has two holders."""
+def replica_variance(sampled: Sampled, e: Array, mean: Array) -> SamplingError | None:
+    """V_r of `mean.sum(axis=0)`, with no degrees of freedom where no bucket with two holders has a part in it; None
+    where that is so of all.
+
+    Args:
+      e: (cells, c) of trusted pairs of shard and bucket. mean: (buckets, c).
+    """
+    recovery, (_, bucket, _) = sampled.decision.recovery, sampled.cells
     holders = recovery.holders
     several = holders >= 2
-    if not several.any() or not mean[several].any():
+    taking_part = mean[several].any(axis=0)
+    if not taking_part.any():
         return None
-    of_several = several[bucket]
-    e, shard, bucket = e[of_several], shard[of_several], bucket[of_several]
-    s, m = len(recovery.trusted), holders[several]
-    r = np.bincount(shard, (e - mean[bucket]) / np.sqrt(holders * (holders - 1.0))[bucket], s)
-    variance = float(r @ r)
+    m = holders[several][:, None]
+    by = np.where(several, 1 / np.sqrt(np.maximum(holders * (holders - 1.0), 1.0)), 0.0)
+    r = sampled.by_shard((e - mean[bucket]) * by[bucket][:, None])
+    variance = np.square(r).sum(axis=0)
     # Covariance of r if a bucket's estimates vary in proportion to its cost: gives the degrees of freedom. Under a
     # constraint costs include prices, and may be negative.
     mean = np.abs(mean)
     share = mean[several] / (m * (m - 1.0))
-    held: Any = recovery.trusted[:, several] if s <= DENSE else _sparse(shard, (np.cumsum(several) - 1)[bucket])
-    covariance = -((held * (share / m)) @ held.T)
-    alone = held @ share
-    trace = covariance.trace() + alone.sum()
+    held = sampled.held
+    alone, diagonal = held @ share, -(held @ (share / m))
+    trace = diagonal.sum(axis=0) + alone.sum(axis=0)
     # The diagonal is that of the product and `alone`; all else is of the product.
-    squares = (covariance**2).sum() + (2 * covariance.diagonal() + alone) @ alone
-    degrees = float(trace**2 / squares)
-    single = float(mean[holders == 1].sum())
-    if single > 0:
-        per_cost = variance / float((mean[several] / m).sum())
+    squares = sampled.overlaps(share / m) + ((2 * diagonal + alone) * alone).sum(axis=0)
+    degrees = np.where(taking_part, trace**2 / np.where(taking_part, squares, 1.0), 0.0)
+    single = mean[holders == 1].sum(axis=0)
+    if single.any():
+        per_cost = variance / np.where(taking_part, (mean[several] / m).sum(axis=0), 1.0)
         return SamplingError(variance + per_cost * single, degrees, "replicas, one-holder buckets imputed")
     return SamplingError(variance, degrees, "replicas")
-
-
-def _sparse(row: Array, column: Array) -> Any:
-    """A sparse matrix with ones at these places."""
-    return sparse.csr_array((np.ones(len(row)), (row, column)))

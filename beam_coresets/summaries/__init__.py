@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from beam_coresets._front_door import front_door
 
 if TYPE_CHECKING:
+    from beam_coresets.results.estimates import Estimate
     from beam_coresets.summaries.claim_records import DamagedFileError
     from beam_coresets.summaries.collection import Gap, MissingWindows, SkippedFile, StoredSummaries, open_summaries
     from beam_coresets.summaries.data import Assigned, Histogram, Scored, SummarizedData
-    from beam_coresets.summaries.estimates import Estimate
     from beam_coresets.summaries.places import NoSummariesError
     from beam_coresets.summaries.window import Certificate, WindowSummary
 
@@ -24,7 +24,7 @@ _HOMES = {
     "Assigned": "beam_coresets.summaries.data",
     "Certificate": "beam_coresets.summaries.window",
     "DamagedFileError": "beam_coresets.summaries.claim_records",
-    "Estimate": "beam_coresets.summaries.estimates",
+    "Estimate": "beam_coresets.results.estimates",
     "Gap": "beam_coresets.summaries.collection",
     "Histogram": "beam_coresets.summaries.data",
     "MissingWindows": "beam_coresets.summaries.collection",

@@ -17,6 +17,8 @@ from beam_coresets.points.column_order import listed
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.certificate import Interval, fitted_interval, fixed_interval
+from beam_coresets.results.estimates import Estimate, Estimator, spreads
+from beam_coresets.results.sampled import Sampled
 from beam_coresets.results.summary import Summary, summarize
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.solvers.model import Centers, Model
@@ -24,7 +26,6 @@ from beam_coresets.solvers.subspaces import Subspaces
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Row
 from beam_coresets.summaries.columns import Condition, SampleColumns
-from beam_coresets.summaries.estimates import Estimate, Estimator, spreads
 from beam_coresets.summaries.questions import question_again
 
 Array = npt.NDArray[Any]
@@ -316,7 +317,7 @@ class SummarizedData:
 
     @functools.cached_property
     def _estimator(self) -> Estimator:
-        return Estimator(self.decision)
+        return Estimator(Sampled(self.decision))
 
     @functools.cached_property
     def _spreads(self) -> tuple[Array, Array, Array]:

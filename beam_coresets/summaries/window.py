@@ -18,12 +18,12 @@ from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.points.column_order import Names
 from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.points.scale import Scale
+from beam_coresets.results.estimates import Estimate
 from beam_coresets.results.summary import Summary
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Identity, Row
 from beam_coresets.summaries.columns import by_name, spread_out
 from beam_coresets.summaries.data import SummarizedData
-from beam_coresets.summaries.estimates import Estimate
 from beam_coresets.summaries.folders import Stored
 from beam_coresets.summaries.moments import instant, shown
 

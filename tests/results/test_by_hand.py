@@ -2,16 +2,18 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from beam_coresets.coordinator.decision import Policy, decide
+from beam_coresets.coordinator.decision import Evidence, Policy, decide
 from beam_coresets.coordinator.recovery import loss_factor, recover
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock, Span, blocks_of
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.results.certificate import model_interval
 from beam_coresets.results.cross_fitting import _evenness, _gain, optimism
 from beam_coresets.results.sampled import Sampled
@@ -85,12 +87,12 @@ def test_both_measures_of_the_error_are_pooled_by_their_degrees():
     decision = decided(Assignment(6, 2, "cyclic", 60), 60, (1, 2))
     evidence, recovery = decision.evidence, decision.recovery
     value = evidence.sample.weights_ht * generator("values").random(len(evidence.sample))
-    shard, bucket, cell = Sampled(decision).cells
+    _, bucket, cell = Sampled(decision).cells
     e = np.bincount(cell, value, len(bucket))
     mean = np.bincount(bucket, e, len(recovery.holders)) / np.maximum(recovery.holders, 1)
-    first = replica_variance(e, shard, bucket, mean, recovery)
+    first = replica_variance(Sampled(decision), e[:, None], mean[:, None])
     parts = value / recovery.holders[evidence.bucket]
-    second, degrees = sample_variance(parts, Sampled(decision).drawn, *Sampled(decision).neighbours)
+    second, degrees = sample_variance(parts[:, None], Sampled(decision).drawn, *Sampled(decision).neighbours)
     assert degrees > PRIOR == 20
     assert recovery.scale == pytest.approx(60 / 50)
     total, error = sampling_error(Sampled(decision), value)
@@ -105,14 +107,17 @@ def test_replicas_that_differ_by_6_have_a_mean_of_variance_9():
     scheme = Assignment(2, 2, "cyclic", 3)
     whole = next(blocks_of(np.zeros((30, 1), np.float32)))
     recovery = recover(scheme, {i: Ledger.of(whole, scheme) for i in range(2)})
-    e, shard, bucket = np.array([10.0, 20, 30, 14, 22, 0]), np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
-    two = [0, 1, 3, 4]
-    both = replica_variance(e[two], shard[two], bucket[two], np.array([12.0, 21, 0]), recovery)
+    no_points = Evidence(Coreset.empty(), np.empty(0, np.int64), np.empty(0, np.int64))
+    e = np.array([[10.0], [20], [0], [14], [22], [0]])
+    sampled = Sampled(SimpleNamespace(recovery=recovery, evidence=no_points))
+    both = replica_variance(sampled, e, np.array([[12.0], [21], [0]]))
     assert (both.variance, both.basis) == (pytest.approx((6 / 2) ** 2), "replicas")
     trusted = recovery.trusted.copy()
     trusted[1, 2] = False
     alone = dataclasses.replace(recovery, trusted=trusted)
-    found = replica_variance(e[:5], shard[:5], bucket[:5], np.array([12.0, 21, 30]), alone)
+    e[2] = 30.0
+    sampled = Sampled(SimpleNamespace(recovery=alone, evidence=no_points))
+    found = replica_variance(sampled, e[:5], np.array([[12.0], [21], [30]]))
     assert found.variance == pytest.approx(9 + 9 / (33 / 2) * 30)
     assert found.basis == "replicas, one-holder buckets imputed"
 

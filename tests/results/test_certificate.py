@@ -219,7 +219,9 @@ def test_neighbours_and_points_without_one_tell_the_error_of_a_draw():
 
     def found(rows, weights):
         sample = Coreset(points[rows], weights[rows], weights[rows], np.arange(len(points))[rows])
-        return sample_variance(value[rows], drawn[rows], *neighbours_of(sample, drawn[rows], piece[rows]))
+        neighbours = neighbours_of(sample, drawn[rows], piece[rows])
+        (variance,), (degrees,) = sample_variance(value[rows, None], drawn[rows], *neighbours)
+        return variance, degrees
 
     same = np.full(5, 2.0)
     assert found(slice(3, 5), same) == (pytest.approx(0.8 * 49), LEAST_DEGREES)

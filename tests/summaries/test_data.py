@@ -7,10 +7,10 @@ from windows_written import COLUMNS, SCALE, answer, minute, points_of
 
 from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.results.certificate import fixed_interval
+from beam_coresets.results.estimates import spreads
 from beam_coresets.results.summary import summarize
 from beam_coresets.solvers.constrained.constraints import Constraint
 from beam_coresets.summaries import Estimate
-from beam_coresets.summaries.estimates import spreads
 from beam_coresets.summaries.window import WindowSummary
 
 ROWS = 400
