@@ -1,9 +1,9 @@
 """The tables that leave the system: their columns, as Arrow has them.
 
-`summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point. All three begin with the same
-four columns, so they join on them: window_start and window_end (null outside windows), key, revision. Times are
-timestamps in UTC with microseconds: a logical type in Avro, ISO 8601 in JSON lines. What is not known is null, never
-NaN.
+`summaries` has a row a window, `centers` a row a center, `coreset` a row a sampled point, `columns` a row a coordinate.
+All of them begin with the same four columns, so they join on them: window_start and window_end (null outside windows),
+key, revision. Times are timestamps in UTC with microseconds: a logical type in Avro, ISO 8601 in JSON lines. What is
+not known is null, never NaN.
 
 In `summaries`, `reason` says why the window was decided then (all, deadline, cap, or batch), `decided_at` when
 (null in batch), `partial` counts the buckets that are answered only in part, and `evidence` is what it takes to put
@@ -22,6 +22,11 @@ In `coreset`, each sampled row is there once, with the weights of all `shards` t
 input rows, unless the shards sent something else: local centers, whose `id` is that of the nearest row, or points that
 have the moments of a sketch, whose `id` means nothing. They add up to less than the cost: `cost` and its interval in
 `summaries` have what they leave out.
+
+In `columns`, `index` is the place of the coordinate, `column_name` its name, or of one column of vectors that and the
+place ("embedding[3]"). Numbers are those of all rows, by their weights, in the user's units, each with the ends of its
+95 % interval; `deviation` is the root mean square distance from the mean, `p05` the least value that 5 % of the rows do
+not exceed. `row_count` rows were counted; `refused_count` were refused for this column, null where that is not known.
 
 `candidates`, which is written where a weak coreset was asked for, has a row for each place that centers may be chosen
 from (`beam_coresets.results.weak_coreset`): `id` is null where that is no input row, `shard` says whose sample it
@@ -48,7 +53,7 @@ from beam_coresets import __version__
 
 SCHEMA_VERSION = 2  # of the tables; 1 had times as seconds, and a row a shard that had sampled the row
 INSTANT = pa.timestamp("us", tz="UTC")
-TABLES = ("summaries", "centers", "coreset")
+TABLES = ("summaries", "centers", "coreset", "columns")
 ALL_TABLES = (*TABLES, "candidates", "outliers", "events")
 
 _IDENTITY = [
@@ -136,6 +141,16 @@ CORESET = pa.schema([
     ("group_label", pa.string()),
 ])
 
+COLUMNS = pa.schema([
+    *_IDENTITY,
+    ("index", pa.int64()),
+    ("column_name", pa.string()),
+    ("row_count", pa.int64()),
+    ("refused_count", pa.int64()),
+    *((f"{number}{end}", pa.float64()) for number in ("mean", "deviation", "p05", "p25", "p50", "p75", "p95")
+      for end in ("", "_low", "_high")),
+])  # fmt: skip
+
 CANDIDATES = pa.schema([
     *_IDENTITY,
     ("index", pa.int64()),
@@ -191,6 +206,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
     "summaries": SUMMARIES,
     "centers": CENTERS,
     "coreset": CORESET,
+    "columns": COLUMNS,
     "candidates": CANDIDATES,
     "outliers": OUTLIERS,
     "events": EVENTS,

@@ -86,6 +86,7 @@ MUTATIONS = [Mutation(*each) for each in (
     ("results/sampling_error", "prior = np.minimum(PRIOR, degrees)", "prior = degrees", T_HAND),
     ("results/sampling_error", "SamplingError(variance * recovery.scale**2", "SamplingError(variance", T_HAND),
     ("results/sampling_error", "return mean.sum(axis=0) * recovery.scale,", "return mean.sum(axis=0),", T_HAND),
+    ("results/estimates", "np.where(deviation > 0, 2 * deviation, 1.0)", "1.0", "results/test_marginals.py"),
     ("results/sampled", "np.asarray(1 - np.minimum(1.0, unit / np.maximum(weights, unit)))",
      "np.ones(len(weights))", T_HAND),
     ("results/sampling_error", "if missing > 1e-9 * recovery.weights.sum():", "if False:", T_HAND),

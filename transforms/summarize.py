@@ -30,11 +30,11 @@ class Summaries(NamedTuple):
     """What `Summarize` returns.
 
     Attributes:
-      summaries, centers, coreset: PCollections of the rows in `beam_coresets.transforms.writing.records`; None if not
-      wanted.
+      summaries, centers, coreset, columns: PCollections of the rows in `beam_coresets.transforms.writing.records`; None
+      if not wanted.
       dead_letters: DeadLetters: of rows that were refused.
       decided: whole `Summary` objects, for `WriteSummaries`.
-      candidates, outliers: as the first three; None unless the plan is `weak`, or has `outliers`.
+      candidates, outliers: as the first four; None unless the plan is `weak`, or has `outliers`.
     """
 
     summaries: PCollection | None
@@ -42,6 +42,7 @@ class Summaries(NamedTuple):
     coreset: PCollection | None
     dead_letters: PCollection
     decided: PCollection
+    columns: PCollection | None = None
     candidates: PCollection | None = None
     outliers: PCollection | None = None
 

@@ -57,7 +57,7 @@ def _outputs(result: Summaries) -> dict[str, PCollection]:
 
 
 class SummarizeInYaml(beam.PTransform):
-    """Rows -> {summaries, centers, coreset, dead_letters}: `Summarize` for Beam YAML.
+    """Rows -> {summaries, centers, coreset, columns, dead_letters}: `Summarize` for Beam YAML.
 
     With `weak` there are also candidates, and with `outliers` these.
 
@@ -91,7 +91,8 @@ class SummarizeInYaml(beam.PTransform):
 
 
 class SummarizeStreamInYaml(beam.PTransform):
-    """Rows with event times -> {summaries, centers, coreset, late, dead_letters}: `SummarizeUnbounded` for Beam YAML.
+    """Rows with event times -> {summaries, centers, coreset, columns, late, dead_letters}: `SummarizeUnbounded` for
+    Beam YAML.
 
     Args:
       options: the fields of `Plan`, `Columns` and `Patience` (min_shards is half of the shards by default); `window`

@@ -38,6 +38,14 @@ def names_of_each(columns: Names, dim: int) -> tuple[str, ...] | None:
     return None if columns is None or len(columns) != dim else tuple(columns)
 
 
+def names_of_places(columns: Names, dim: int) -> tuple[str, ...] | None:
+    """A name for each of `dim` coordinates: that of its column, or of one column of vectors that and the place from 0
+    on, as in "embedding[3]"; None where there are none."""
+    if not columns or len(columns) not in (1, dim):
+        return None
+    return names_of_each(columns, dim) or tuple(f"{columns[0]}[{j}]" for j in range(dim))
+
+
 def moved(coordinates: Any, places: npt.NDArray[np.int64] | None) -> Any:
     """An array (..., d) with coordinates put in order; as it is where `places` is None."""
     return coordinates if places is None else np.ascontiguousarray(coordinates[..., places])

@@ -83,16 +83,21 @@ def fitted_interval(
     return model_interval(decision, Centers(centers, z, metric), quick)
 
 
-def model_interval(decision: Decision, model: Model, quick: bool = False) -> Interval:
+def model_interval(
+    decision: Decision, model: Model, quick: bool = False, sampled: Sampled | None = None
+) -> Interval:
     """The cost of what was solved on the decision's own coreset (cross-fitted).
 
     `quick` makes three folds and seeds and descends only, without swaps: for thousands of small keys.
 
     Where nothing was drawn (the coreset holds every row) the cost is known: basis "exact".
+
+    Args:
+      sampled: of the decision, where there is one already.
     """
     if decision.local is not None:
         return proved_interval(decision, model)
-    sampled, sample = Sampled(decision), decision.evidence.sample
+    sampled, sample = sampled or Sampled(decision), decision.evidence.sample
     if nothing_drawn(sampled):
         cost = model.unbiased_costs(sample)
         known = float(sampled.shares @ cost) + model.constant

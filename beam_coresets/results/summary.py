@@ -30,8 +30,9 @@ from beam_coresets.results.answer_rows import (
     summary_row,
 )
 from beam_coresets.results.certificate import in_range, model_interval, nothing_known
+from beam_coresets.results.marginals import marginals
 from beam_coresets.results.question import Question
-from beam_coresets.results.sampled import row_weight
+from beam_coresets.results.sampled import Sampled, row_weight
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import pca
 from beam_coresets.solvers.centers import solve_centers
@@ -59,6 +60,7 @@ class Answer:
       coreset: column -> (m,) or (m, d) values, without the window's.
       extras: pyarrow Table of m rows (the kept columns) or None.
       candidates, outliers: column -> values, without the window's; None where none were asked for.
+      columns: column -> values, one a coordinate, without the window's.
     """
 
     window: Window
@@ -69,6 +71,7 @@ class Answer:
     extras: Any = None
     candidates: Mapping[str, Any] | None = None
     outliers: Mapping[str, Any] | None = None
+    columns: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,6 +119,11 @@ class Summary:
         return table
 
     @functools.cached_property
+    def columns(self) -> pa.Table:
+        """The table `columns`: one row a coordinate."""
+        return marginals_table([answer.window for answer in self.answers], [answer.columns for answer in self.answers])
+
+    @functools.cached_property
     def candidates(self) -> pa.Table:
         """The table `candidates`: one row a candidate; empty where none were asked for."""
         held = [(answer.candidates or no_candidates()) for answer in self.answers]
@@ -143,15 +151,28 @@ class Summary:
         return table
 
     def _with_identity(self, table: pa.Table, lengths: list[int]) -> pa.Table:
-        windows = [answer.window for answer in self.answers]
-        for i, field in enumerate(list(table_schemas.SUMMARIES)[:4]):
-            name = field.name.removeprefix("window_")
-            each = _column([getattr(window, name) for window in windows], field.type)
-            table = table.add_column(i, field, each.take(pa.array(np.repeat(np.arange(len(windows)), lengths))))
-        return table
+        return _with_windows(table, [answer.window for answer in self.answers], lengths)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Summary, (self.window, self.answers, self.replica, self.told)  # without the tables
+
+
+def marginals_table(windows: Sequence[Window], held: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The table `columns` of several windows or keys, from what `marginals` says of each."""
+    lengths = [len(each.get("index", ())) for each in held]
+    columns = {
+        f.name: _column([v for each in held for v in each.get(f.name, ())], f.type) for f in schema_of("columns")
+    }
+    return _with_windows(pa.table(columns), windows, lengths)
+
+
+def _with_windows(table: pa.Table, windows: Sequence[Window], lengths: Sequence[int]) -> pa.Table:
+    """With the columns that say which window and key its rows are of, so many of each."""
+    for i, field in enumerate(list(table_schemas.SUMMARIES)[:4]):
+        name = field.name.removeprefix("window_")
+        each = _column([getattr(window, name) for window in windows], field.type)
+        table = table.add_column(i, field, each.take(pa.array(np.repeat(np.arange(len(windows)), lengths))))
+    return table
 
 
 def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -195,13 +216,13 @@ def summarize(
         raise ValueError(f"weight_column: must add up to less than 1.8e308, got {decision.total_weight}")
     coreset = decision.coreset
     ids = printed_ids(coreset, names or {})
-    interval = nothing_known()
+    interval, sampled = nothing_known(), Sampled(decision)
     model: Model = Centers(np.empty((0, coreset.dim)), question.sampler.z, question.metric)
     if question.solve and len(coreset) and coreset.weights.any():
         at = None if candidates is None else candidates.points
         model = solved_model(coreset, question, init, at, row_weight(decision))
         with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range is said so
-            interval = in_range(model_interval(decision, model, question.quick))
+            interval = in_range(model_interval(decision, model, question.quick, sampled))
     row = summary_row(decision, question, interval, len(model.centers))
     rows = table_rows(decision)
     row |= {
@@ -217,7 +238,9 @@ def summarize(
         centers = centers_table(coreset, model, ids, scale)
     if question.kind == "pca":  # there are no rows to name
         centers["representative_id"] = [None] * len(model.centers)
-    sampled, extras = coreset_table(decision, rows, ids, scale)
+    points, extras = coreset_table(decision, rows, ids, scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = marginals(sampled, question.columns, scale, question.quick)
     places = gone = None
     if question.sampler.outliers:
         gone = outliers_table(coreset, model, ids, scale) if isinstance(model, TrimmedCenters) else no_outliers()
@@ -228,7 +251,7 @@ def summarize(
         if question.constraint is None and model.bases is None and gone is None:
             z, metric = question.sampler.z, question.metric
             row["alpha"] = weak_coreset.alpha(coreset, candidates.points, model.centers, z, metric)
-    return Summary(window, (Answer(window, row, model, centers, sampled, extras, places, gone),))
+    return Summary(window, (Answer(window, row, model, centers, points, extras, places, gone, columns),))
 
 
 def solved_model(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from beam_coresets import table_schemas, values
 from beam_coresets.points.column_order import listed
@@ -221,6 +222,27 @@ class StoredSummaries:
                         for row in table.select(["kind", "key"]).to_pylist()]  # fmt: skip
                 parts.append(table.filter(pa.array(keep, pa.bool_())))
         return pa.concat_tables(parts)
+
+    def marginals(self, *names: str) -> pa.Table:
+        """What each column looks like, window by window: the rows of `columns`, times as timestamps. Of windows that
+        were written without that table, they are told from the coresets.
+
+        Args:
+          names: of columns; all of them if none is named.
+        """
+        parts = [table_schemas.COLUMNS.empty_table()]
+        together: dict[Stored, dict[tuple[Any, ...], Identity]] = {}
+        for identity, found in self._index.items():
+            together.setdefault(found.stored, {})[identity[1:]] = identity
+        for stored, wanted in together.items():
+            with self._skipping():
+                table = stored.table("columns")
+                rows = zip(*(table.column(i).to_pylist() for i in range(len(Identity._fields) - 1)), strict=True)
+                keep = [(start, end, key or "", revision) in wanted for start, end, key, revision in rows]
+                parts.append(table_schemas.typed(table.filter(pa.array(keep, pa.bool_())), "columns"))
+                parts += [] if keep else [self._window(identity).marginals for identity in wanted.values()]
+        every = pa.concat_tables(parts)
+        return every.filter(pc.is_in(every.column("column_name"), pa.array(names))) if names else every
 
     def to_arrow(self, table: str = "summaries") -> pa.Table:
         """The rows of a table of all windows, with a column for each coordinate under its name, times as timestamps.

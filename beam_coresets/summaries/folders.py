@@ -45,6 +45,7 @@ from beam_coresets.summaries.places import NoSummariesError, Place
 from beam_coresets.tables import StoredRows
 
 _PATIENCE = 20  # tenths of a second for files that are just being put into their places
+_MAY_BE_MISSING = ("events", "columns")  # nothing to tell; of a version that had no such table
 _FORMS = tuple(f".{form}" for form in tables.TABLE_FORMATS)
 
 
@@ -97,8 +98,8 @@ class Stored:
           DamagedFileError: the file is damaged.
           ValueError: there is no such table, or a later version has written it.
         """
-        if name == "events" and name not in self.tables():  # there was nothing to tell
-            return table_schemas.in_seconds(table_schemas.EVENTS.empty_table())
+        if name in _MAY_BE_MISSING and name not in self.tables():
+            return table_schemas.in_seconds(table_schemas.SCHEMAS[name].empty_table())
         try:
             data, path, form = self._content(name)
         except DamagedFileError:
@@ -296,8 +297,8 @@ class StoredWindow(Stored):
         if name in ranges:
             rows = self._part.file(name).between(*ranges[name])
             return table_schemas.in_seconds(table_schemas.typed(rows, name))
-        if name == "events":  # there was nothing to tell
-            return table_schemas.in_seconds(table_schemas.EVENTS.empty_table())
+        if name in _MAY_BE_MISSING:
+            return table_schemas.in_seconds(table_schemas.SCHEMAS[name].empty_table())
         raise ValueError(f"table: must be one of {', '.join(ranges)}, got {name!r}")
 
     def tables(self) -> list[str]:

@@ -19,7 +19,9 @@ from beam_coresets.points.column_order import Names
 from beam_coresets.points.named_scale import NamedScale
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.estimates import Estimate
-from beam_coresets.results.summary import Summary
+from beam_coresets.results.marginals import marginals
+from beam_coresets.results.sampled import Sampled
+from beam_coresets.results.summary import Summary, marginals_table
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Identity, Row
 from beam_coresets.summaries.columns import by_name, spread_out
@@ -185,6 +187,19 @@ class WindowSummary:
     def _data(self) -> SummarizedData:
         return SummarizedData(self)
 
+    @functools.cached_property
+    def marginals(self) -> pa.Table:
+        """The rows of `columns`: mean, deviation and quantiles of each column, with their intervals. Where the window
+        was written without that table, they are told from its coreset.
+
+        Raises:
+          ValueError: a file is damaged.
+        """
+        found = self.table("columns")
+        if len(found) or not self.row["points"] or self.row["summary"] not in (None, "coreset"):
+            return found
+        return marginals_table([self.window], [marginals(Sampled(self.decision), self.columns, self.scale)])
+
     def scale_for(self, columns: Names) -> Scale | None:
         """`scale` in the order of these names."""
         return None if self.named_scale is None else self.named_scale.of(columns, "the tables")
@@ -200,7 +215,7 @@ class WindowSummary:
 
     def table(self, name: str) -> pa.Table:
         """The rows of a table of this window, as they are stored but for times: summaries, centers, coreset,
-        candidates or outliers.
+        columns, candidates or outliers.
 
         Raises:
           ValueError: there is no such table, or its file is damaged.

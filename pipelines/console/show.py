@@ -57,7 +57,7 @@ def result(output: str, seconds: float, console: Console, scaled: bool = True) -
     centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
     refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
-    more = "".join(f", {name}" for name in ("candidates", "outliers") if files_of(output, name))
+    more = "".join(f", {name}" for name in ("columns", "candidates", "outliers") if files_of(output, name))
     more += f"; {refused:,} refused rows in dead_letters" if refused else ""
     console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)
 
@@ -74,7 +74,7 @@ def several(named: Sequence[tuple[str, dict[str, Any]]], output: str, console: C
     console.print(table, highlight=False)
     more = f"{len(named) - MOST_LINES} more. " if len(named) > MOST_LINES else ""
     console.print(
-        f"\n{more}Tables in {escape(output)}: summaries, centers, coreset", highlight=False, soft_wrap=True
+        f"\n{more}Tables in {escape(output)}: summaries, centers, coreset, columns", highlight=False, soft_wrap=True
     )
 
 

@@ -94,6 +94,23 @@ MEANINGS = {
         "shards": "shards that have sampled the row",
         "group_label": "value of the group column",
     },
+    "columns": {
+        **_WINDOW,
+        "index": "place of the coordinate, from 0",
+        "column_name": "name of the column; of one column of vectors with the place, as in embedding[3]",
+        "row_count": "rows that were counted",
+        "refused_count": "rows that were refused for this column; null where that is not known",
+        **{
+            f"{number}{end}": f"{which}{meaning}"
+            for number, meaning in (
+                ("mean", "the mean, in the units of the data"),
+                ("deviation", "the root mean square distance from the mean, in the units of the data"),
+                *((f"p{q:02d}", f"the least value that {q} % of the rows do not exceed") for q in (5, 25, 50, 75, 95)),
+            )
+            for end, which in (("", ""), ("_low", "low end of the 95 % interval of "),
+                               ("_high", "high end of the 95 % interval of "))
+        },
+    },
     "candidates": {
         **_WINDOW,
         "index": "from 0",

@@ -6,6 +6,7 @@
 -- current                        the last revision of each window and key
 -- latest                         the newest window of each key
 -- centers_named, coreset_named   of the last revisions, with the coordinates by name: named['x']
+-- marginals()                    what each column looks like, of the last revisions: FROM marginals()
 -- events()                       what there was to tell, where any window has something: FROM events()
 -- health                         a row a window and key: lag in seconds, who was missing, what the cost is worth
 
@@ -33,7 +34,7 @@ CREATE OR REPLACE MACRO named_coordinates(columns, coordinates) AS
   map(
     CASE
       WHEN len(columns) = len(coordinates) THEN columns
-      ELSE list_transform(range(1, len(coordinates) + 1), lambda i: coalesce(columns[1], 'column') || '[' || i || ']')
+      ELSE list_transform(range(len(coordinates)), lambda i: coalesce(columns[1], 'column') || '[' || i || ']')
     END,
     coordinates
   );
@@ -59,6 +60,15 @@ CREATE OR REPLACE VIEW health AS
     (cost_high - cost_low) / 2 / nullif(cost, 0) AS relative_half_width,
     trust
   FROM current ORDER BY window_start, key;
+
+-- Folders of versions before 0.3 have no such table.
+CREATE OR REPLACE MACRO marginals() AS TABLE
+  SELECT c.*, c.refused_count / nullif(c.refused_count + c.row_count, 0) AS refused_share
+  FROM read_parquet(getvariable('folder') || '/columns/**/*.parquet', union_by_name = true, hive_partitioning = false) c
+  JOIN current s
+    ON c.window_start IS NOT DISTINCT FROM s.window_start AND c.window_end IS NOT DISTINCT FROM s.window_end
+    AND c.key = s.key AND c.revision = s.revision
+  ORDER BY c.window_start, c.key, c.index;
 
 CREATE OR REPLACE MACRO events() AS TABLE
   SELECT * FROM read_parquet(getvariable('folder') || '/events/**/*.parquet', union_by_name = true, hive_partitioning = false)

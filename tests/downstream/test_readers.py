@@ -114,8 +114,19 @@ def test_coordinates_go_by_name(views, stream):
     assert (set(found), len(found)) == (wanted, 12)
     points = rows_of(views, "SELECT key, window_start, sum(weight), count(*) FROM coreset_named GROUP BY ALL")
     assert sorted(round(total) for _, _, total, _ in points) == [200, 200, 300, 300]
-    assert rows_of(views, "SELECT map_keys(named_coordinates(['v'], [1.0, 2.0]))") == [(["v[1]", "v[2]"],)]
-    assert rows_of(views, "SELECT map_keys(named_coordinates(NULL, [1.0]))") == [(["column[1]"],)]
+    assert rows_of(views, "SELECT map_keys(named_coordinates(['v'], [1.0, 2.0]))") == [(["v[0]", "v[1]"],)]
+    assert rows_of(views, "SELECT map_keys(named_coordinates(NULL, [1.0]))") == [(["column[0]"],)]
+
+
+def test_marginals_are_of_the_last_revisions(views, stream):
+    asked = "key, epoch(window_start), index, column_name, row_count, mean, p50_low"
+    found = rows_of(views, f"SELECT {asked} FROM marginals()")
+    by_window = {(row["key"], row["window_start"], row["index"]): row for row in rows_in(stream, "columns")
+                 if row["revision"] == 2 or row["window_start"] == DAY}  # fmt: skip
+    assert found == [
+        (key, start, i, "xy"[i], rows, by_window[key, start, i]["mean"], by_window[key, start, i]["p50_low"])
+        for start, rows in ((DAY, 200), (DAY + 60, 300)) for key in "ab" for i in range(2)
+    ]  # fmt: skip
 
 
 def test_health_says_how_late_each_window_was(views):

@@ -77,22 +77,23 @@ def announce(broker, topic, folder, summaries, **options):
     return held["told"], counters(result)
 
 
-def test_rows_of_summaries_and_centers_go_out_once_under_their_window_and_key(broker, topic, tmp_path):
+def test_rows_of_summaries_centers_and_columns_go_out_once_under_their_window_and_key(broker, topic, tmp_path):
     keys = [decision(i, Window(600.0, 660.0, f"key/{i}")) for i in range(3)]
     whole = summary_of_keys(Window(600.0, 660.0, "group"), keys)
     told, counted = announce(broker, topic, tmp_path, [whole, whole, summary_of_keys(whole.window, keys[::-1])])
     assert {window.name for window in told} == {whole.window.name}
     assert counted["decisions_dropped"] == 1
     claims, found = Claims(str(tmp_path)), messages(broker, topic)
-    assert len(found) == 3 + 9
+    assert len(found) == 3 + 9 + 9
     for i in range(3):
         mine = [(table, value) for key, table, value in found if key == [*TEN_PAST, f"key/{i}"]]
-        assert [table for table, _ in mine] == ["centers"] * 3 + ["summaries"]
+        assert [table for table, _ in mine] == ["centers"] * 3 + ["columns"] * 3 + ["summaries"]
         assert [json.loads(value)["weight"] for _, value in mine[:3]] == keys[i].centers.column("weight").to_pylist()
-        assert mine[3][1] == lines_of(claims, whole.window, "summaries")[i]
+        assert [value for _, value in mine[3:6]] == lines_of(claims, whole.window, "columns")[3 * i : 3 * i + 3]
+        assert mine[6][1] == lines_of(claims, whole.window, "summaries")[i]
     again, _ = announce(broker, topic, tmp_path, [whole])
     assert again == []
-    assert len(messages(broker, topic)) == 12
+    assert len(messages(broker, topic)) == 21
 
 
 def test_a_claim_that_nobody_announced_is_announced_by_whoever_comes(broker, topic, tmp_path):
@@ -102,7 +103,7 @@ def test_a_claim_that_nobody_announced_is_announced_by_whoever_comes(broker, top
     assert told == [WINDOW]
     assert counted == {"decisions_dropped": 1, "windows_announced": 1}
     assert claims.announced(WINDOW)
-    expected = {value for table in ("centers", "summaries") for value in lines_of(claims, WINDOW, table)}
+    expected = {value for table in ("centers", "columns", "summaries") for value in lines_of(claims, WINDOW, table)}
     assert {value for _, _, value in messages(broker, topic)} == expected
     (row,) = (json.loads(value) for _, table, value in messages(broker, topic) if table == "summaries")
     assert row["cost"] == decision().answers[0].row["cost"] != decision(1).answers[0].row["cost"]
@@ -119,7 +120,7 @@ def test_an_announcement_whose_mark_was_lost_is_repeated_word_for_word(broker, t
 def test_avro_messages_are_read_by_the_tables_schema(broker, topic, tmp_path):
     announce(broker, topic, tmp_path, [decision()], encoding="avro")
     claims = Claims(str(tmp_path))
-    for name in ("centers", "summaries"):
+    for name in ("centers", "columns", "summaries"):
         table = claims.read(WINDOW, name)
         table = table.select([c for c in table.column_names if c != "evidence"])
         schema = tables.avro_schema(table.schema)
@@ -135,7 +136,7 @@ def test_what_is_not_delivered_is_not_marked_and_fails_the_bundle(broker, tmp_pa
     step = pickle.loads(pickle.dumps(WriteToKafka(claims, config, "no-such-topic")))._announce
     step.start_bundle()
     step.process(WINDOW)
-    with pytest.raises(RuntimeError, match="output_topic: must take every message, got 4 failed in 'no-such-topic'"):
+    with pytest.raises(RuntimeError, match="output_topic: must take every message, got 7 failed in 'no-such-topic'"):
         list(step.finish_bundle())
     assert not claims.announced(WINDOW)
 
@@ -149,4 +150,4 @@ def test_more_messages_than_the_producer_queues_go_out(broker, topic, tmp_path):
     step.start_bundle()
     step.process(WINDOW)
     assert [type(value) for value in step.finish_bundle()] == [WindowedValue]
-    assert len(messages(broker, topic)) == 80
+    assert len(messages(broker, topic)) == 140

@@ -113,7 +113,7 @@ def _judged(code, out, err, wrong, verbose):
     return Ending(REFUSED, code, lines[-1])
 
 
-def tables_of(folder, names=("summaries", "centers", "coreset")):
+def tables_of(folder, names=("summaries", "centers", "coreset", "columns")):
     """Name -> rows of the tables there are."""
     return {name: read_table(str(folder), name).to_pylist() for name in names if files_of(str(folder), name)}
 

@@ -191,7 +191,7 @@ def test_windows_and_keys_are_answered_each_for_itself(run, tmp_path, capsys):
     """Tables as a stream leaves them: two windows of two keys, one of these decided twice, one without rows."""
     folder = tmp_path / "in"
     numbers = [(0.0, "a", 1), (0.0, "b", 1), (60.0, "a", 1), (60.0, "a", 2), (60.0, "b", 1)]
-    for name in ("summaries", "centers", "coreset"):
+    for name in ("summaries", "centers", "coreset", "columns"):
         found = read_table(str(run), name)
         for start, key, revision in numbers:
             identity = {"window_start": instants([start]), "window_end": instants([start + 60]),

@@ -103,7 +103,8 @@ def test_workers_may_be_other_processes(run, tmp_path, options):
     source, output = run
     assert main(["verify", "--input", source, "--coreset", str(output), "--csv", f"{tmp_path}/m.csv", *options]) == 0
     assert len(measured(tmp_path / "m.csv")) == 14
-    assert sorted(path.name for path in output.glob("[!.]*")) == ["centers", "coreset", "schema.json", "summaries"]
+    there = ["centers", "columns", "coreset", "schema.json", "summaries"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == there
 
 
 def test_scaled_and_weighted_and_cosine_runs(tmp_path, capsys):

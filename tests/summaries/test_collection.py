@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from windows_written import COLUMNS, DAY, MINUTE, SCALE, answer, minute, points_of, write, write_keys, write_minutes
 
-from beam_coresets import tables
+from beam_coresets import table_schemas, tables
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries import DamagedFileError, MissingWindows, SkippedFile, open_summaries
@@ -188,7 +188,7 @@ def test_without_claims_the_tables_are_taken_as_they_are(folder):
     assert windows[0].coreset.total_weight.value == pytest.approx(400)
 
 
-@pytest.mark.parametrize("table", ["summaries", "centers", "coreset"])
+@pytest.mark.parametrize("table", ["summaries", "centers", "coreset", "columns"])
 def test_a_damaged_file_is_named_skipped_and_counted(folder, table):
     damage(path := file_of(folder, table, 3))
     windows = open_summaries(folder)
@@ -428,3 +428,41 @@ def test_events_of_all_keys_and_of_one(tmp_path):
     assert [at.minute for at in later.column("window_start").to_pylist()] == [2]
     assert windows.latest("red").to_arrow("events").num_rows == 1
     assert windows.between(end="2026-11-21T00:01").events().num_rows == 0
+
+
+def test_what_columns_look_like_of_the_newest_revisions_of_some_keys(tmp_path):
+    write_keys(tmp_path, minute(0), {"red": 0, "blue": 1})
+    write(tmp_path, answer(minute(1, "red"), 2))
+    write(tmp_path, answer(minute(1, "red", revision=2), 3))
+    windows = open_summaries(tmp_path)
+    found = windows.marginals()
+    assert found.schema.equals(table_schemas.COLUMNS)
+    assert [(row["key"], row["window_start"].minute, row["revision"], row["column_name"]) for row in
+            windows.of_keys("red").marginals("z", "x").to_pylist()] == [
+        ("red", 0, 1, "x"), ("red", 0, 1, "z"), ("red", 1, 2, "x"), ("red", 1, 2, "z")]  # fmt: skip
+    assert len(found) == 9
+    assert windows.latest("red").marginals.equals(windows.between("2026-11-21T00:01").marginals())
+    assert windows.latest("red").marginals.equals(answer(minute(1, "red", revision=2), 3).columns)
+
+
+def test_what_columns_look_like_in_windows_of_a_version_that_did_not_say(tmp_path):
+    """Before and after the day has been compacted, together with windows of this version."""
+    from beam_coresets.transforms.writing.claims import Claims
+    from beam_coresets.transforms.writing.compaction import Compaction
+
+    earlier = Claims(str(tmp_path), wanted=("coreset", "centers", "summaries"))
+    summaries = [answer(minute(i), i, quick=False) for i in range(3)]
+    for i, claims in enumerate((earlier, Claims(str(tmp_path)), earlier)):
+        assert claims.publish(summaries[i])
+    wanted = pa.concat_tables([summary.columns for summary in summaries])
+
+    def check():
+        found = open_summaries(tmp_path).marginals()
+        assert found.select(table_schemas.COLUMNS.names[:8]).equals(wanted.select(table_schemas.COLUMNS.names[:8]))
+        for name in table_schemas.COLUMNS.names[8:]:
+            assert found.column(name).to_pylist() == pytest.approx(wanted.column(name).to_pylist(), rel=1e-6)
+
+    check()
+    assert [done.windows for done in Compaction(Claims(str(tmp_path), wanted=()), keep=0).run(DAY + 3 * 86400)] == [3]
+    assert len(list((tmp_path / "columns").rglob("*.parquet"))) == 1
+    check()

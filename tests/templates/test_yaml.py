@@ -220,7 +220,7 @@ def test_the_stream_summarizes_windows_of_rows_and_writes_what_is_claimed(tmp_pa
         return pipeline | stream | beam.Map(lambda row: row).with_output_types(typed) | step
 
     held, _ = run(build, ("--runner=BundleBasedDirectRunner", "--streaming"))
-    assert set(held) == {"summaries", "centers", "coreset", "late", "dead_letters"}
+    assert set(held) == {"summaries", "centers", "coreset", "columns", "late", "dead_letters"}
     assert {(float(row.window_start), row.points, row.coverage) for row in held["summaries"]} == {
         (1000.0, 1000, 1.0), (1010.0, 1000, 1.0),
     }  # fmt: skip

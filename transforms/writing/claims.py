@@ -3,7 +3,7 @@
     .staging/<window>/<attempt>/   a decision's files while nobody may see them
     .claims/<window>.json          names one attempt; who creates it has decided the window
     summaries/day=2026-11-21/...   the claimed files, moved there: what is not always written first, then coreset,
-                                   centers and summaries
+                                   columns, centers and summaries
 
 Whoever finds a claim whose files are not all in their places finishes the moves. So the tables' folders never hold
 anything unclaimed or half-written, and whoever sees a window's row in `summaries` finds the rest.
@@ -42,7 +42,7 @@ from beam_coresets.summaries.claim_records import (
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.compacted_days import CompactedDays, decoded, is_compacted
 
-ORDER = ("coreset", "centers", "summaries")
+ORDER = ("coreset", "columns", "centers", "summaries")
 FULL_ORDER = ("candidates", "outliers", "events", *ORDER)
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 

@@ -1,4 +1,4 @@
-"""WriteToKafka: the summaries and centers of claimed decisions in a Kafka topic."""
+"""WriteToKafka: the summaries, centers and columns of claimed decisions in a Kafka topic."""
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.lineage import tell_written
 from beam_coresets.transforms.writing.claims import Claims
 
-ANNOUNCED_TABLES = ("centers", "events", "summaries")  # in this order: who sees a summary has its centers
+ANNOUNCED_TABLES = ("centers", "columns", "events", "summaries")  # in this order: who sees a summary has its centers
 ENCODINGS: Mapping[str, Callable[[pa.Table], Iterator[bytes]]] = {
     "json": tables.json_lines,
     "avro": tables.avro_messages,
@@ -27,7 +27,7 @@ _MEANT = {"acks": ("all", "-1"), "enable.idempotence": ("true",)}
 @beam.typehints.with_input_types(Window)
 @beam.typehints.with_output_types(Window)
 class WriteToKafka(beam.PTransform):
-    """Decided Windows -> those announced: a message a row of `summaries`, `centers` and `events`.
+    """Decided Windows -> those announced: a message a row of `summaries`, `centers`, `columns` and `events`.
 
     What is announced is read from the tables, so that a window decided or announced twice gets the same messages twice,
     never others, and those of claimed decisions only. That all was delivered is noted down beside the claim; until then

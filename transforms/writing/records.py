@@ -106,6 +106,40 @@ class CoresetRow(NamedTuple):
     kept: dict[str, Optional[str]]
 
 
+class ColumnRow(NamedTuple):
+    """One coordinate of a window: what its column looks like by itself."""
+
+    window_start: Optional[Timestamp]
+    window_end: Optional[Timestamp]
+    key: str
+    revision: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, as in CenterRow
+    column_name: Optional[str]
+    row_count: int
+    refused_count: Optional[int]
+    mean: Optional[float]
+    mean_low: Optional[float]
+    mean_high: Optional[float]
+    deviation: Optional[float]
+    deviation_low: Optional[float]
+    deviation_high: Optional[float]
+    p05: Optional[float]
+    p05_low: Optional[float]
+    p05_high: Optional[float]
+    p25: Optional[float]
+    p25_low: Optional[float]
+    p25_high: Optional[float]
+    p50: Optional[float]
+    p50_low: Optional[float]
+    p50_high: Optional[float]
+    p75: Optional[float]
+    p75_low: Optional[float]
+    p75_high: Optional[float]
+    p95: Optional[float]
+    p95_low: Optional[float]
+    p95_high: Optional[float]
+
+
 class CandidateRow(NamedTuple):
     """One place that a window's centers may be chosen from; without an id where it is no input row."""
 
@@ -138,6 +172,7 @@ ROWS = {
     "summaries": SummaryRow,
     "centers": CenterRow,
     "coreset": CoresetRow,
+    "columns": ColumnRow,
     "candidates": CandidateRow,
     "outliers": OutlierRow,
 }

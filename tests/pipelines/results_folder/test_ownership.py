@@ -46,12 +46,12 @@ def files_under(folder):
 
 
 def tables_of(form="avro"):
-    return [f"{name}/global-r1.{form}" for name in ("centers", "coreset", "summaries")]
+    return [f"{name}/global-r1.{form}" for name in ("centers", "columns", "coreset", "summaries")]
 
 
 def check_whole(output, seed, number, *more):
     """The result of one run is there, and nothing else but its record."""
-    for name in ("summaries", "centers", "coreset"):
+    for name in ("summaries", "centers", "coreset", "columns"):
         assert read_table(str(output), name).equals(SUMMARIES[seed].table(name))
     record = [".claims/global-r1.json", f".claims/run-{number:06d}.end"]
     assert files_under(output) == sorted([*record, *tables_of(), *more])

@@ -95,6 +95,6 @@ def test_a_detached_job_puts_its_result_into_place_itself(tmp_path):
     job.run().wait_until_finish()
     assert read_table(known.output, "summaries").to_pylist()[0]["points"] == 300
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        ".claims", "centers", "coreset", "scale.json", "summaries"
+        ".claims", "centers", "columns", "coreset", "scale.json", "summaries"
     ]  # fmt: skip
     assert sorted(p.name for p in (tmp_path / "out" / ".claims").iterdir()) == ["global-r1.json", "run-000001.end"]

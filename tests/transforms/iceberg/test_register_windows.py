@@ -65,7 +65,7 @@ def registered(tmp_path, settings, stream, clock=lambda: 0.0):
 
 
 def test_windows_are_gathered_for_a_commit(tmp_path, settings):
-    assert registered(tmp_path, settings, stream_of(SUMMARIES[:4])) == [12]
+    assert registered(tmp_path, settings, stream_of(SUMMARIES[:4])) == [16]
     table = settings.open().load_table("a.b_summaries")
     assert len(table.scan().to_arrow()) == 4
     assert len(table.metadata.snapshots) == 1
@@ -89,7 +89,7 @@ class Cell:
 def test_what_an_earlier_run_left_is_added_with_the_next_window(tmp_path, settings):
     claims = Claims(str(tmp_path / "out"))
     claims.publish(SUMMARIES[0])
-    assert registered(tmp_path, settings, stream_of(SUMMARIES[1:2])) == [6]
+    assert registered(tmp_path, settings, stream_of(SUMMARIES[1:2])) == [8]
 
 
 def test_a_catalog_that_is_away_costs_a_warning(tmp_path, settings, caplog):
@@ -99,7 +99,7 @@ def test_a_catalog_that_is_away_costs_a_warning(tmp_path, settings, caplog):
     (said,) = [r.getMessage() for r in caplog.records if r.name == register_windows.__name__]
     assert said.startswith("iceberg: windows wait for the next attempt: catalog: must answer, got ")
     done, why = attempt(Claims(str(tmp_path / "out")), settings, "a.b")
-    assert (done.windows, done.files, why) == (2, 6, "")
+    assert (done.windows, done.files, why) == (2, 8, "")
 
 
 def test_after_a_failure_the_next_window_brings_all_that_is_missing(tmp_path, settings, monkeypatch):
@@ -113,7 +113,7 @@ def test_after_a_failure_the_next_window_brings_all_that_is_missing(tmp_path, se
 
     monkeypatch.setattr(register_windows, "register", away_at_first)
     stream = stream_of(SUMMARIES[:2], SUMMARIES[2:3], SUMMARIES[3:6])
-    assert sum(registered(tmp_path, settings, stream, clock=Ticking())) == 18
+    assert sum(registered(tmp_path, settings, stream, clock=Ticking())) == 24
     assert len(calls) == 3
 
 

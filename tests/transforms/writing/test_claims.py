@@ -67,7 +67,7 @@ def check_whole(folder, summary, claims):
         f"{name}/day=2026-11-21/{NAME}.parquet" for name in ORDER)]  # fmt: skip
 
 
-STEPS = 9  # three staged files, the claim's temporary file, its link, three moves, tidying up
+STEPS = 11  # four staged files, the claim's temporary file, its link, four moves, tidying up
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -84,13 +84,13 @@ def test_an_attempt_may_stop_anywhere(tmp_path, monkeypatch, step, place):
     for name in visible:
         assert (tmp_path / name).read_bytes() == tables.encode(FIRST.table(name.split("/")[0]), "parquet")
     was_claimed = claims.decided(WINDOW)
-    assert was_claimed == (step > 5 or (step, place) == (5, "after"))
+    assert was_claimed == (step > 6 or (step, place) == (6, "after"))
     assert claims.publish(OTHER) == (not was_claimed)
     assert claims.publish(FIRST) == was_claimed
     check_whole(tmp_path, FIRST if was_claimed else OTHER, claims)
 
 
-@pytest.mark.parametrize("step", range(6, STEPS + 1))
+@pytest.mark.parametrize("step", range(7, STEPS + 1))
 def test_whoever_reads_finishes_the_moves(tmp_path, monkeypatch, step):
     claims = Claims(str(tmp_path))
     with monkeypatch.context() as patched:
@@ -101,7 +101,7 @@ def test_whoever_reads_finishes_the_moves(tmp_path, monkeypatch, step):
     check_whole(tmp_path, FIRST, claims)
 
 
-@pytest.mark.parametrize("step", range(6, STEPS + 1))
+@pytest.mark.parametrize("step", range(7, STEPS + 1))
 def test_the_next_run_finishes_all_moves(tmp_path, monkeypatch, step):
     with monkeypatch.context() as patched:
         stop_at(patched, step, "before")
@@ -152,7 +152,7 @@ def test_two_processes_race_and_one_wins_each_window(tmp_path):
         for table in ORDER:
             assert claims.read(name, table).equals(by_seed[winners[round_]].table(table))
     assert not [name for name in files_under(tmp_path) if name.startswith(".staging")]
-    assert len(seen_by_others(tmp_path)) == 60
+    assert len(seen_by_others(tmp_path)) == 80
 
 
 def test_a_claim_says_what_was_claimed(tmp_path):

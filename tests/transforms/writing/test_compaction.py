@@ -96,7 +96,7 @@ def test_a_day_becomes_one_file_a_table(tmp_path, form):
     filled(tmp_path, form)
     check(tmp_path, DECISIONS, form)
     (done,) = compacted(tmp_path)
-    assert done == (FOLDER, 4, (3, 12), ())
+    assert done == (FOLDER, 4, (4, 16), ())
     for table in ORDER:
         assert names(tmp_path, table) == [f"compacted+-{DAY:.3f}-{DAY + 86400:.3f}-r1.{form}"]
     check(tmp_path, DECISIONS, form)

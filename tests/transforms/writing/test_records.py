@@ -33,7 +33,7 @@ def with_extras(blocks):
 SUMMARY = without_beam(with_extras(parts_of(clusters(900))), PLAN)
 
 
-@pytest.mark.parametrize("table", ["summaries", "centers"])
+@pytest.mark.parametrize("table", ["summaries", "centers", "columns"])
 def test_fields_are_the_tables_columns(table):
     assert ROWS[table]._fields == tuple(table_schemas.SCHEMAS[table].names)
     rows = list(rows_of(SUMMARY, table))

@@ -46,7 +46,7 @@ def test_all_formats_read_back_equal(tmp_path, form):
     paths, counted = write(tmp_path, [SUMMARY], form)
     assert files_under(tmp_path) == [f"{name}/global-r1.{form}" for name in sorted(table_schemas.TABLES)]
     assert paths == [str(tmp_path / name) for name in files_under(tmp_path)]
-    assert counted["files_written"] == 3
+    assert counted["files_written"] == 4
     for name in table_schemas.TABLES:
         assert read_table(str(tmp_path), name).equals(SUMMARY.table(name))
 
@@ -70,7 +70,7 @@ def test_further_sinks_get_claimed_decisions_only_and_every_window(tmp_path):
     assert held["claimed"][0].centers.equals(SUMMARY.centers)
     assert sorted(window.name for _, window in held["windows"]) == [day.name, "global-r1"]
     assert sorted(held["paths"]) == sorted(str(tmp_path / f"{name}/global-r1.parquet") for name in table_schemas.TABLES)
-    assert counters(result) == {"decisions_claimed": 1, "decisions_dropped": 1, "files_written": 3}
+    assert counters(result) == {"decisions_claimed": 1, "decisions_dropped": 1, "files_written": 4}
 
 
 def test_flat_files_and_folders_of_days_are_read_in_the_order_of_the_windows(tmp_path):
