@@ -59,19 +59,7 @@ class CompareOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets compare A B`; returns the exit code."""
-    return options.run_alone(_named(argv), "compare", CompareOptions, __doc__ or "", run, _EPILOG)
-
-
-def _named(argv: Sequence[str] | None) -> list[str]:
-    """The words with --input and --reference before those of the first two that are no options."""
-    import sys
-
-    words = list(sys.argv[1:] if argv is None else argv)
-    folders: list[str] = []
-    while words and not words[0].startswith("-") and len(folders) < 2:
-        folders.append(words.pop(0))
-    named = [f"--{name}={folder}" for name, folder in zip(("input", "reference"), folders, strict=False)]
-    return named + words
+    return options.run_alone(options.with_folder(argv, ("input", "reference")), "compare", CompareOptions, __doc__ or "", run, _EPILOG)
 
 
 def run(known: CompareOptions, console: Console) -> int:

@@ -16,9 +16,12 @@ WORDS = {
     "compare": "two windows, periods or folders -> what has changed, with error bars, and which rows are behind it",
     "assign": "rows and centers -> rows with their cluster and distance",
     "register": "an output folder -> its files in Iceberg tables",
+    "report": "an output folder -> one page that shows it, for anybody with a browser",
+    "watch": "an output folder -> a page that follows it, and metrics for Prometheus",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }
 
+IN_VIEWS = ("report", "watch")  # modules of the folder views
 
 MORE = {
     "completion": "bash, zsh, fish or tcsh -> a script that completes words and options there",
@@ -50,8 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _run(args)
 
 
+def module_of(word: str) -> str:
+    """The module of a word, from `pipelines` on."""
+    return f"views.{word}" if word in IN_VIEWS else word
+
+
 def _run(args: Sequence[str]) -> int:
-    code: int = importlib.import_module(f"beam_coresets.pipelines.{args[0]}").main(args[1:])
+    code: int = importlib.import_module(f"beam_coresets.pipelines.{module_of(args[0])}").main(args[1:])
     return code
 
 

@@ -163,6 +163,15 @@ def run_alone(
     return launch.exit_code(main)
 
 
+def with_folder(argv: Sequence[str] | None, names: Sequence[str] = ("input",)) -> list[str]:
+    """The words of a command (by default those it was called with), its first ones, which are no options, named."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    folders: list[str] = []
+    while words and not words[0].startswith("-") and len(folders) < len(names):
+        folders.append(words.pop(0))
+    return [*(f"--{name}={folder}" for name, folder in zip(names, folders, strict=False)), *words]
+
+
 def _beams() -> argparse.ArgumentParser:
     """The options that Beam knows."""
     beams = Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")

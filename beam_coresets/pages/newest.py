@@ -1,0 +1,218 @@
+"""The newest window of each key as a page shows it: its points on axes, its centers, its columns' quantiles."""
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from beam_coresets import table_schemas
+from beam_coresets.pages import words
+from beam_coresets.pages.history import History
+from beam_coresets.pages.written import Columns, cut, digits
+from beam_coresets.points.nearest import nearest
+from beam_coresets.summaries.claim_records import DamagedFileError
+from beam_coresets.summaries.columns import coordinate_names
+from beam_coresets.summaries.window import WindowSummary, coordinates_of
+
+Array = npt.NDArray[Any]
+
+MOST_POINTS, LEAST_POINTS = 3_000, 60  # of a window's coreset
+ALL_POINTS = 24_000  # of all keys together
+MOST_AXES = 12  # columns that points can be drawn by, besides principal axes
+MOST_CENTERS = 200
+LATITUDE = ("lat", "latitude")
+LONGITUDE = ("lon", "lng", "long", "longitude")
+PRINCIPAL = ("principal axis 1", "principal axis 2")
+UNLIKE = 100.0  # times that columns' deviations differ, beyond which principal axes are of each column in its own
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What somebody wants to see.
+
+    Attributes:
+      x, y: names of the columns that points are drawn by at first; None for longitude and latitude, the only two
+        columns, or principal axes.
+      key: that is shown at first; None for the heaviest.
+    """
+
+    x: str | None = None
+    y: str | None = None
+    key: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Axes:
+    """What points can be drawn by.
+
+    Attributes:
+      names: of the axes. points: (m, a) where the m sampled points are on them. centers: (k, a), the same of centers.
+      explained: the share of the variance that each principal axis has; empty where there are none.
+    """
+
+    names: list[str]
+    points: Array
+    centers: Array
+    explained: list[float]
+
+    @staticmethod
+    def of(points: Array, weights: Array, centers: Array, names: Sequence[str]) -> Axes:
+        """The columns (of many, those that vary most), then principal axes where there are more than two columns.
+
+        Args:
+          points: (m, d). weights: (m,). centers: (k, d). names: of the d columns.
+        """
+        chosen = list(range(len(names)))
+        if len(names) > MOST_AXES:
+            spread = points.var(axis=0) if len(points) else np.zeros(len(names))
+            chosen = sorted(np.argsort(-spread, kind="stable")[:MOST_AXES].tolist())
+        labels = [names[j] for j in chosen]
+        total = float(weights.sum())
+        if len(names) < 3 or not total > 0:
+            return Axes(labels, points[:, chosen], centers[:, chosen], [])
+        mean = weights @ points / total
+        deviation = np.sqrt(weights @ (points - mean) ** 2 / total)
+        known = deviation[deviation > 0]
+        unit = np.ones(len(names))
+        if len(known) and known.max() > UNLIKE * known.min():
+            unit = np.where(deviation > 0, deviation, 1.0)
+        scaled = (points - mean) / unit
+        values, vectors = np.linalg.eigh((scaled * weights[:, None]).T @ scaled / total)
+        two = vectors[:, ::-1][:, :2]
+        two = two * np.where(two[np.abs(two).argmax(axis=0), range(2)] < 0, -1.0, 1.0)
+        whole = max(float(values.sum()), 1e-300)
+        return Axes(
+            [*labels, *PRINCIPAL],
+            np.hstack([points[:, chosen], scaled @ two]),
+            np.hstack([centers[:, chosen], (centers - mean) / unit @ two]),
+            [float(v) / whole for v in values[::-1][:2]],
+        )
+
+    def first(self, asked: Asked) -> tuple[int, int]:
+        """Which two are drawn at first.
+
+        Raises:
+          ValueError: there is no axis of a name that was asked for.
+        """
+        lower = [name.lower() for name in self.names]
+        east, north = (next((i for i, n in enumerate(lower) if n in those), None) for those in (LONGITUDE, LATITUDE))
+        if east is not None and north is not None:
+            x, y = east, north
+        else:
+            x, y = (len(lower) - 2, len(lower) - 1) if self.explained else (0, min(1, max(0, len(lower) - 1)))
+        found = []
+        for option, name, default in (("x", asked.x, x), ("y", asked.y, y)):
+            if name is not None and name not in self.names:
+                raise ValueError(f"{option}: must be one of {', '.join(self.names)}, got {name!r}")
+            found.append(default if name is None else self.names.index(name))
+        return found[0], found[1]
+
+
+def newest_windows(history: History, keys: Sequence[str], asked: Asked) -> list[dict[str, Any]]:
+    """Of each key its newest window, compared with the one before.
+
+    Raises:
+      ValueError: an axis that is none.
+    """
+    most = max(LEAST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, len(keys))))
+    newest: dict[str, WindowSummary] = {}
+    before: dict[str, WindowSummary] = {}
+    for window in history.windows():
+        last = newest.setdefault(window.key, window)
+        if window.end is not None and last.start is not None and window.end <= last.start:
+            before.setdefault(window.key, window)
+        if len(before) == len(keys):
+            break
+    return [_shown(newest[key], before.get(key), most, asked) for key in keys]
+
+
+def _shown(window: WindowSummary, before: WindowSummary | None, most: int, asked: Asked) -> dict[str, Any]:
+    row, centers, table = window.row, window.centers, _coreset(window)
+    names = coordinate_names(window.columns, centers.shape[1] if len(centers) else len(window.columns or ()))
+    points = coordinates_of(table, len(names))
+    weights = np.asarray(table.column("weight").to_numpy(zero_copy_only=False), np.float64)
+    axes = Axes.of(points, weights, centers, names)
+    x, y = axes.first(asked) if names else (0, 0)
+    rows = np.arange(len(points)) if len(points) <= most else np.arange(most) * len(points) // most
+    return {
+        "start": None if window.start is None else round(window.start.timestamp() * 1e3),
+        "end": None if window.end is None else round(window.end.timestamp() * 1e3),
+        "axes": [cut(name) for name in axes.names],
+        "x": x, "y": y, "explained": [digits(share) for share in axes.explained],
+        "map": bool(names) and axes.names[x].lower() in LONGITUDE and axes.names[y].lower() in LATITUDE,
+        "points": {
+            "id": [cut(v) for v in table.column("id").take(pa.array(rows)).to_pylist()],
+            "weight": [digits(v) for v in weights[rows].tolist()],
+            "cluster": _clusters(window, points[rows], centers),
+            **_on(axes.points[rows]),
+        },
+        "coreset_points": len(points),
+        "centers": _centers(window, before, centers, axes),
+        "names": [cut(name) for name in names],
+        "marginals": _marginals(window),
+        "answer": words.answer(row), "certificate": words.certificate(row), "limits": words.limits(row),
+        "degraded": bool(row["degraded"]), "coverage": digits(row["coverage"]),
+    }  # fmt: skip
+
+
+def _coreset(window: WindowSummary) -> pa.Table:
+    """Its rows; none where only centers were written, as `solve` does for a range of k."""
+    try:
+        return window.table("coreset")
+    except DamagedFileError:
+        raise
+    except ValueError:
+        return table_schemas.SCHEMAS["coreset"].empty_table()
+
+
+def _on(places: Array) -> Columns:
+    """A column for each axis."""
+    return {f"a{a}": [digits(v) for v in places[:, a].tolist()] for a in range(places.shape[1])}
+
+
+def _clusters(window: WindowSummary, points: Array, centers: Array) -> list[int]:
+    """The nearest center of each point; empty where clusters are something else."""
+    row = window.row
+    if not len(centers) or not len(points) or row["constraint_text"] or row["r"] or row["metric"] != "euclidean":
+        return []
+    scale = window.scale
+    index: list[int] = nearest(*(each if scale is None else scale.apply(each) for each in (points, centers)))[0].tolist()
+    return index
+
+
+def _centers(window: WindowSummary, before: WindowSummary | None, centers: Array, axes: Axes) -> Columns:
+    """The centers, the heaviest first, with what has become of them since the window before."""
+    table, last = window.centers_table().to_pylist(), _shares(before)
+    order = sorted(range(len(table)), key=lambda i: -(table[i]["weight"] or 0.0))[:MOST_CENTERS]
+    total = sum(each["weight"] or 0.0 for each in table) or 1.0
+    out: Columns = {"name": [], "weight": [], "share": [], "change": [], "shift": [], "cost": [], "row": [], "place": []}
+    for i in order:
+        each = table[i]
+        share = (each["weight"] or 0.0) / total
+        was = last.get(each["center_id"] or "")
+        values = (
+            cut(each["center_id"] or str(each["index"])), digits(each["weight"]), digits(share),
+            None if was is None else digits(share - was), digits(each["shift"]), digits(each["cost"]),
+            cut(each["representative_id"]), [digits(v) for v in centers[i].tolist()],
+        )  # fmt: skip
+        for name, value in zip(out, values, strict=True):
+            out[name].append(value)
+    return out | _on(axes.centers[order])
+
+
+def _shares(window: WindowSummary | None) -> dict[str, float]:
+    """The share of the weight that each center has, by its identity."""
+    if window is None:
+        return {}
+    held = window.centers_table().to_pylist()
+    total = sum(each["weight"] or 0.0 for each in held) or 1.0
+    return {each["center_id"]: (each["weight"] or 0.0) / total for each in held if each["center_id"]}
+
+
+def _marginals(window: WindowSummary) -> Columns:
+    """Mean and quantiles of each column, with the ends of their intervals."""
+    return {}

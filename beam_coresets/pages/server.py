@@ -1,0 +1,270 @@
+"""The live page: a folder that is looked at again and again, and what is served of it."""
+from __future__ import annotations
+
+import gzip
+import hmac
+import http.server
+import ipaddress
+import json
+import socket
+import threading
+import urllib.parse
+from http import HTTPStatus
+from typing import Any
+
+from beam_coresets.pages import metrics
+from beam_coresets.pages.contents import contents_of, one_place, packed
+from beam_coresets.pages.history import History
+from beam_coresets.pages.newest import Asked
+from beam_coresets.pages.page import page
+from beam_coresets.summaries.places import NoSummariesError
+
+EVERY = 0.5  # seconds between two looks at the folder
+BEAT = 15.0  # seconds between two signs of life to a page that waits
+MOST_WAITING = 64  # pages that wait for changes at once
+LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+class LiveFolder:
+    """What a folder holds, read as it comes.
+
+    Args:
+      path: the folder, which need not be there yet. most: decisions that are shown. asked: what is shown at first.
+
+    Attributes:
+      version: rises with each change. problem: what is wrong with the folder; empty if nothing is.
+    """
+
+    def __init__(self, path: str, most: int, asked: Asked) -> None:
+        self.path, self._most, self._asked = path, most, asked
+        self.version, self.problem = 0, "waiting for the first window"
+        self._changed = threading.Condition()
+        self._reading = threading.Lock()  # the history is read by one thread
+        self._history: History | None = None
+        self._made: tuple[int, bytes] | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it, and all waiting."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop.is_set()
+
+    def wait(self, version: int, seconds: float) -> int:
+        """The version, once it is another one or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.version != version or self.stopped, seconds)
+            return self.version
+
+    def look(self) -> None:
+        """Reads what has come."""
+        try:
+            with self._reading:
+                if self._history is None:
+                    self._history = History(one_place(self.path), self._most)
+                changed = self._history.refresh()
+            problem = ""
+        except NoSummariesError:
+            changed, problem = False, f"waiting for the first window in {self.path}"
+        except (OSError, ValueError) as error:
+            changed, problem = False, str(error)
+        if changed or problem != self.problem:
+            with self._changed:
+                self.version, self.problem = self.version + 1, problem
+                self._changed.notify_all()
+
+    def contents(self) -> bytes:
+        """The page's contents as JSON, gzip.
+
+        Raises:
+          ValueError: there are none (yet), or they can't be read.
+        """
+        with self._reading:
+            version = self.version
+            if self._made is None or self._made[0] != version:
+                if self._history is None or not len(self._history):
+                    raise NoSummariesError(self.problem or f"waiting for the first window in {self.path}")
+                self._made = version, gzip.compress(packed(contents_of(self._history, self._asked)).encode(), 5, mtime=0)
+            return self._made[1]
+
+    def newest(self) -> dict[str, Any]:
+        """The newest window of each key, without what is bytes.
+
+        Raises:
+          ValueError: there is none (yet).
+        """
+        with self._reading:
+            if self._history is None or not len(self._history):
+                raise NoSummariesError(self.problem or "there is no window yet")
+            rows = metrics.newest_of(self._history.rows()).to_pylist()
+            found = next(self._history.windows(), None)
+            columns = None if found is None else found.columns
+            centers = [] if found is None else found.to_arrow("centers").to_pylist()
+        return {"folder": self.path, "columns": columns, "summaries": rows, "centers": centers}
+
+    def metrics(self) -> bytes:
+        """As Prometheus reads it."""
+        with self._reading:
+            return metrics.Metrics(self._history).text()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(EVERY):
+            self.look()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers of one server (`LiveServer`)."""
+
+    server: LiveServer
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "beam-coresets", ""
+    timeout = 60
+
+    def do_GET(self) -> None:  # the name that http.server asks for
+        path, _, query = self.path.partition("?")
+        refused = self._refused(urllib.parse.parse_qs(query))
+        if refused is not None:
+            self._send(refused, "text/plain; charset=utf-8", refused.phrase.encode())
+            return
+        answers = {
+            "/": self._page, "/contents.json": self._contents, "/changes": self._changes, "/metrics": self._metrics,
+            "/healthz": self._health, "/api/latest": self._latest,
+        }  # fmt: skip
+        if path not in answers:
+            self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"Not Found")
+            return
+        try:
+            answers[path]()
+        except ValueError as error:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", str(error).encode())
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):  # whoever asked has left
+            self.close_connection = True
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing: a page asks often."""
+
+    def _refused(self, query: dict[str, list[str]]) -> HTTPStatus | None:
+        """Why nothing is told: the token is missing, or another site's name was made to lead here."""
+        token = self.server.token
+        if token is not None:
+            given = self.headers.get("Authorization", "").removeprefix("Bearer ") or query.get("token", [""])[0]
+            return None if hmac.compare_digest(given.encode(), token.encode()) else HTTPStatus.UNAUTHORIZED
+        name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        return None if name in LOCAL_NAMES else HTTPStatus.FORBIDDEN
+
+    def _page(self) -> None:
+        self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
+
+    def _contents(self) -> None:
+        self._send(HTTPStatus.OK, "application/json", self.server.folder.contents(), "gzip")
+
+    def _metrics(self) -> None:
+        self._send(HTTPStatus.OK, metrics.CONTENT_TYPE, self.server.folder.metrics())
+
+    def _latest(self) -> None:
+        text = json.dumps(self.server.folder.newest(), default=_plain)
+        self._send(HTTPStatus.OK, "application/json", text.encode())
+
+    def _health(self) -> None:
+        folder = self.server.folder
+        text = json.dumps({"ok": not folder.problem, "problem": folder.problem or None, "version": folder.version})
+        self._send(HTTPStatus.OK, "application/json", text.encode())
+
+    def _changes(self) -> None:
+        """Server-sent events: one for each change, and a comment now and then that finds out who has left."""
+        if not self.server.waiting.acquire(blocking=False):
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"too many pages wait")
+            return
+        try:
+            self._head(HTTPStatus.OK, "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            version = self.server.folder.version
+            while not self.server.folder.stopped:
+                found = self.server.folder.wait(version, BEAT)
+                self.wfile.write(f"event: change\ndata: {found}\n\n".encode() if found != version else b": here\n\n")
+                self.wfile.flush()
+                version = found
+        finally:
+            self.server.waiting.release()
+
+    def _head(self, status: HTTPStatus, kind: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+
+    def _send(self, status: HTTPStatus, kind: str, body: bytes, encoding: str | None = None) -> None:
+        self._head(status, kind)
+        self.send_header("Content-Length", str(len(body)))
+        if encoding is not None:
+            self.send_header("Content-Encoding", encoding)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+class LiveServer(http.server.ThreadingHTTPServer):
+    """The live page of a folder: `/`, `/contents.json`, `/changes` (server-sent events), `/metrics`, `/healthz`,
+    `/api/latest`.
+
+    Args:
+      folder: that is shown. host, port: where; port 0 takes a free one. token: that has to be given (`?token=`, or as
+        a bearer); None for none, and then only this machine is answered, by its own names.
+
+    Raises:
+      ValueError: no token where others than this machine can ask, or an address that can't be had.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, folder: LiveFolder, host: str = "127.0.0.1", port: int = 8080, token: str | None = None) -> None:
+        if token is None and not is_loopback(host):
+            raise ValueError(f"token: must be given where others than this machine can ask, got host {host!r} without")
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        self.folder, self.token = folder, token
+        self.page = page(None, f"{folder.path}: beam-coresets", live=True).encode()
+        self.waiting = threading.BoundedSemaphore(MOST_WAITING)
+        try:
+            super().__init__((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise ValueError(f"port: must be free on {host}, got {port} ({why})") from None
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        host, port = self.server_address[:2]
+        name = f"[{host}]" if ":" in str(host) else host
+        return f"http://{name}:{port}/" + ("" if self.token is None else f"?token={urllib.parse.quote(self.token)}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no type for, as text; times in ISO 8601."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

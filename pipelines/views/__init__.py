@@ -1,0 +1,1 @@
+"""Commands that show what is there: a report page and a live page."""
