@@ -12,11 +12,13 @@ import urllib.parse
 from http import HTTPStatus
 from typing import Any
 
+from beam_coresets import table_schemas
 from beam_coresets.pages import metrics
 from beam_coresets.pages.contents import contents_of, one_place, packed
 from beam_coresets.pages.history import History
 from beam_coresets.pages.newest import Asked
 from beam_coresets.pages.page import page
+from beam_coresets.summaries.moments import instant
 from beam_coresets.summaries.places import NoSummariesError
 
 EVERY = 0.5  # seconds between two looks at the folder
@@ -106,10 +108,10 @@ class LiveFolder:
         with self._reading:
             if self._history is None or not len(self._history):
                 raise NoSummariesError(self.problem or "there is no window yet")
-            rows = metrics.newest_of(self._history.rows()).to_pylist()
+            rows = [_in_words(row) for row in metrics.newest_of(self._history.rows()).to_pylist()]
             found = next(self._history.windows(), None)
             columns = None if found is None else found.columns
-            centers = [] if found is None else found.to_arrow("centers").to_pylist()
+            centers = [] if found is None else [_in_words(row) for row in found.to_arrow("centers").to_pylist()]
         return {"folder": self.path, "columns": columns, "summaries": rows, "centers": centers}
 
     def metrics(self) -> bytes:
@@ -125,7 +127,7 @@ class LiveFolder:
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Answers of one server (`LiveServer`)."""
 
-    server: LiveServer
+    server: "LiveServer"
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "beam-coresets", ""
     timeout = 60
@@ -263,6 +265,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _in_words(row: dict[str, Any]) -> dict[str, Any]:
+    """Times as datetimes."""
+    return {name: instant(v) if name in table_schemas.TIMES else v for name, v in row.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from beam_coresets.declared import declare
+from beam_coresets.declared import check_values, declare
 from beam_coresets.pages.contents import contents_at, packed
 from beam_coresets.pages.history import MOST_WINDOWS
 from beam_coresets.pages.newest import Asked
@@ -64,6 +64,7 @@ def run(known: ReportOptions, console: Console) -> int:
       ValueError: a folder without summaries, an axis or a key that is none.
     """
     options.require(known, "input")
+    check_values(known, ReportOptions)
     contents = contents_at(known.input, known.windows, known.start, known.end, known.asked)
     path = pathlib.Path(known.output or os.path.join(known.input, "report.html"))
     if known.output is None and "://" in known.input:

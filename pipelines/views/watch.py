@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from beam_coresets.declared import declare
+from beam_coresets.declared import check_values, declare
 from beam_coresets.pages.server import LiveFolder, LiveServer
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.running import ending
@@ -40,6 +40,7 @@ def run(known: WatchOptions, console: Console) -> int:
       ValueError: an address that can't be had, or a token that is needed.
     """
     options.require(known, "input")
+    check_values(known, WatchOptions)
     if known.token is not None and not re.fullmatch(r"[A-Za-z0-9._~-]{8,}", known.token):
         raise ValueError("token: must be 8 letters, digits, or . _ ~ - or more, got another")
     folder = LiveFolder(known.input, known.windows, known.asked)
