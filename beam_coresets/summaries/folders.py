@@ -44,6 +44,7 @@ from beam_coresets.summaries.moments import seconds
 from beam_coresets.summaries.places import NoSummariesError, Place
 from beam_coresets.tables import StoredRows
 
+_MOST_RECENT = 4  # tables
 _PATIENCE = 20  # tenths of a second for files that are just being put into their places
 _MAY_BE_MISSING = ("events", "columns")  # nothing to tell; of a version that had no such table
 _FORMS = tuple(f".{form}" for form in tables.TABLE_FORMATS)
@@ -98,6 +99,10 @@ class Stored:
           DamagedFileError: the file is damaged.
           ValueError: there is no such table, or a later version has written it.
         """
+        return self.folder.decoded(self, name)
+
+    def decoded(self, name: str) -> pa.Table:
+        """`table`, from the file."""
         if name in _MAY_BE_MISSING and name not in self.tables():
             return table_schemas.in_seconds(table_schemas.SCHEMAS[name].empty_table())
         try:
@@ -270,11 +275,7 @@ class StoredPart(Stored):
 
 
 class StoredWindow(Stored):
-    """One window of a compacted day.
-
-    Args:
-      part: that it is in. number: in its index.
-    """
+    """One window of a compacted day: that of a number in the index of its part."""
 
     def __init__(self, part: StoredPart, number: int) -> None:
         super().__init__(part.folder, part.index.names[number])
@@ -322,6 +323,7 @@ class OutputFolder:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        self.decoded = functools.lru_cache(_MOST_RECENT)(Stored.decoded)  # several keys are in one file
         names = [name for name in place.names_in(FOLDERS[0]) if is_claim(name)]
         parts = self._parts()  # after the claims: these go once the record has come
         names = [name for name in names if not any(part.holds(name[:-5]) for part in parts)]

@@ -5,6 +5,7 @@
   const element = (id) => document.getElementById(id);
   const charts = JSON.parse(element("charts").textContent);
   const live = document.body.dataset.live === "yes";
+  const MOST_IN_SVG = 300;  // windows
   let contents = null;
   let views = [];
 
@@ -111,7 +112,7 @@
       style: {
         sampled: {opacity: 0.55, color: mark}, center: {color: strong, stroke: strong, strokeWidth: 2.5, size: 90},
         name: {color: text, fontSize: 11}, interval: {color: mark, opacity: 0.25}, ends: {color: mark, opacity: 0.4, strokeWidth: 1}, estimate: {color: mark, strokeWidth: 1.5},
-        drifted: {color: style("--warning"), size: 70}, touched: {color: mark, size: contents.windows.end.length > 300 ? 5 : 20},
+        drifted: {color: style("--warning"), size: 70}, touched: {color: mark, size: contents.windows.end.length > MOST_IN_SVG ? 5 : 20},
         event: {size: 55}, answered: {color: mark, opacity: 0.7}, there: {color: mark, opacity: 0.18},
         missing: {strokeWidth: 1}, dot: {color: mark, size: 18}, deadline: {color: style("--warning"), strokeDash: [4, 3]},
         letter: {color: mark}, gap: {color: line, opacity: 0.9},
@@ -174,7 +175,6 @@
       const place = clear(element(`chart-${name}`));
       const text = contents.alternatives[key][{moved: "drift", excess: "drift", coverage: "shards"}[name] || name] || "";
       element(`text-${name}`).textContent = text;
-      place.setAttribute("aria-label", text);
       const spec = prepared(name, data, now, x, y, place.clientWidth);
       const compiled = vegaLite.compile(spec, {config: config()}).spec;
       if (timed) {  // all charts show the same time
@@ -182,12 +182,16 @@
         (compiled.scales || []).filter((scale) => scale.type === "utc").forEach((scale) => { scale.domain = period; });
       }
       const view = new vega.View(vega.parse(compiled, null, {ast: true}), {
-        expr: vegaInterpreter.expressionInterpreter, renderer: name === "points" ? "canvas" : "svg", container: place,
+        expr: vegaInterpreter.expressionInterpreter, renderer: name === "points" || contents.windows.end.length > MOST_IN_SVG ? "canvas" : "svg", container: place,
         hover: false,
       });
       view.tooltip((_, event, item, value) => tip(event, value));
       views.push(view);
       await view.runAsync();
+      place.firstElementChild.setAttribute("aria-hidden", "true");  // the place itself says what it shows
+      place.setAttribute("role", "img");
+      place.setAttribute("aria-label", text);
+      await new Promise((go) => setTimeout(go));  // what is drawn is shown
     }
     document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
   };
