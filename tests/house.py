@@ -61,7 +61,9 @@ BEAM_MAY_IMPORT |= {
     "pipelines.results_folder": f"pipelines.running {_TRANSFORMS}",
     "pipelines.console": f"pipelines.running pipelines.results_folder {_TRANSFORMS}",
     "pipelines.passes": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
-    "pipelines": f"pipelines.passes pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
+    "pipelines.views": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
+    "pipelines": "pipelines.views pipelines.passes pipelines.console pipelines.results_folder pipelines.running "
+                 f"{_TRANSFORMS}",
 }
 
 

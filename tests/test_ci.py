@@ -9,7 +9,8 @@ RUN = pathlib.Path(__file__).parents[1] / ".ci" / "run"
 
 def stages(tmp_path, failing="none", *targets):
     """Runs it with a `make` that only says its target, and fails at one; the exit code and its lines."""
-    for name, text in (("make", f'echo "made $1, 3 passed"; [ "$1" != {failing} ]'), ("ip", "")):
+    for name, text in (("make", f'echo "made $1, 3 passed"; [ "$1" != {failing} ]'),
+                       *((program, "") for program in ("ip", "chromium", "promtool"))):  # fmt: skip
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -22,7 +23,7 @@ def test_every_stage_says_its_name_and_seconds(tmp_path):
     assert code == 0
     assert lines[:3] == ["== stage: lint and types", "made lint, 3 passed", "== stage: lint and types (0 s)"]
     made = [line.split()[1].rstrip(",") for line in lines if line.startswith("made")]
-    assert len(made) == len(lines) / 3 == 9
+    assert len(made) == len(lines) / 3 == 10
     assert made[:3] == ["lint", "test-fast", "test-lowest"]
     makefile = (RUN.parents[1] / "Makefile").read_text()
     assert all(re.search(rf"^{target}:", makefile, re.M) for target in made)

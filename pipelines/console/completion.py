@@ -20,6 +20,8 @@ KINDS = {
     "compare": "compare:CompareOptions",
     "assign": "assign:AssignOptions",
     "register": "register:RegisterOptions",
+    "report": "views.report:ReportOptions",
+    "watch": "views.watch:WatchOptions",
     "verify": "verify:VerifyOptions",
 }
 

@@ -6,6 +6,7 @@ what a user gives, on the command line or in a `--config` file, becomes one froz
 import argparse
 import dataclasses
 import difflib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Commands that show what is there: a report page and a live page."""
+"""What people look at: the report page, the live page and its metrics, and the commands that make them."""

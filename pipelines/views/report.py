@@ -9,17 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.declared import check_values, declare
-from beam_coresets.pages.contents import contents_at, packed
-from beam_coresets.pages.history import MOST_WINDOWS
-from beam_coresets.pages.newest import Asked
-from beam_coresets.pages.page import page
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.views.contents import contents_at, packed
+from beam_coresets.pipelines.views.history import MOST_WINDOWS
+from beam_coresets.pipelines.views.newest import Asked
+from beam_coresets.pipelines.views.page import page
 
 _EPILOG = (
-    "beam-coresets report OUT writes OUT/report.html, one file that loads nothing from anywhere. OUT is an output folder "
-    "of summarize, stream or rollup, or that of solve, also for a range of k."
+    "beam-coresets report OUT writes OUT/report.html, one file that loads nothing from anywhere. OUT is an output "
+    "folder of summarize, stream or rollup, or that of solve, also for a range of k."
 )
 
 
@@ -29,7 +29,9 @@ class ShownOptions:
 
     input: str = declare(None, "the output folder that is shown")
     windows: int = declare(MOST_WINDOWS, "decisions that are shown, the newest", least=1)
-    x: str | None = declare(None, "the column that points are drawn across by (default: longitude, or a principal axis)")
+    x: str | None = declare(
+        None, "the column that points are drawn across by (default: longitude, or principal axis 1)"
+    )
     y: str | None = declare(None, "the column that points are drawn up by (default: latitude, or a principal axis)")
     key: str | None = declare(None, "the key that is shown first (default: the heaviest)")
 

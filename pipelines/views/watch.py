@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.declared import check_values, declare
-from beam_coresets.pages.server import LiveFolder, LiveServer
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.views.report import ShownOptions
+from beam_coresets.pipelines.views.server import LiveFolder, LiveServer
 
 _EPILOG = (
-    "beam-coresets watch OUT serves the page at http://127.0.0.1:8080/, /metrics for Prometheus, /api/latest (JSON) and "
-    "/healthz, until Ctrl-C. The folder need not be there yet. For others than this machine: --host and --token."
+    "beam-coresets watch OUT serves the page at http://127.0.0.1:8080/, /metrics for Prometheus, /api/latest (JSON) "
+    "and /healthz, until Ctrl-C. The folder need not be there yet. For others than this machine: --host and --token."
 )
 
 

@@ -9,9 +9,9 @@ import time
 import pytest
 from windows_written import answer, minute, write, write_keys
 
-from beam_coresets.pages.newest import Asked
-from beam_coresets.pages.server import LiveFolder, LiveServer
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.views.newest import Asked
+from beam_coresets.pipelines.views.server import LiveFolder, LiveServer
 from beam_coresets.streaming.windows import Window
 
 WIDTHS = (360, 800, 1600)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from windows_written import COLUMNS, DAY, MINUTE, answer, minute, points_of, write, write_keys, write_minutes
 
-from beam_coresets.pages.contents import contents_at, packed
-from beam_coresets.pages.newest import LEAST_POINTS, Asked, Axes
+from beam_coresets.pipelines.views.contents import contents_at, packed
+from beam_coresets.pipelines.views.newest import LEAST_POINTS, Asked, Axes
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.places import NoSummariesError
 
@@ -108,7 +108,7 @@ def test_of_many_points_so_many_are_drawn_and_all_are_counted(tmp_path, monkeypa
     write_keys(tmp_path / "out", minute(0), {f"k{i}": i for i in range(4)})
     whole = contents_at(str(tmp_path / "out"))["latest"]
     assert [len(latest["points"]["id"]) for latest in whole] == [latest["coreset_points"] for latest in whole]
-    monkeypatch.setattr("beam_coresets.pages.newest.ALL_POINTS", 4 * LEAST_POINTS + 40)
+    monkeypatch.setattr("beam_coresets.pipelines.views.newest.ALL_POINTS", 4 * LEAST_POINTS + 40)
     for latest, all_of_it in zip(contents_at(str(tmp_path / "out"))["latest"], whole, strict=True):
         assert len(latest["points"]["id"]) == LEAST_POINTS + 10
         assert set(latest["points"]["id"]) < set(all_of_it["points"]["id"])

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from beam_coresets import __version__
-from beam_coresets.pages import words
-from beam_coresets.pages.history import MOST_EVENTS, MOST_WINDOWS, History
-from beam_coresets.pages.newest import Asked, newest_windows
-from beam_coresets.pages.written import Columns, cut, digits, milliseconds
+from beam_coresets.pipelines.views import words
+from beam_coresets.pipelines.views.history import MOST_EVENTS, MOST_WINDOWS, History
+from beam_coresets.pipelines.views.newest import Asked, newest_windows
+from beam_coresets.pipelines.views.written import Columns, cut, digits, milliseconds
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.places import NoSummariesError, Place, places_of
 
@@ -29,7 +29,8 @@ FIGURES = (
 
 
 def contents_at(
-    path: str, most: int = MOST_WINDOWS, since: float | None = None, until: float | None = None, asked: Asked | None = None
+    path: str, most: int = MOST_WINDOWS, since: float | None = None, until: float | None = None,
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """What there is to show of an output folder, or of that of `solve --k LOW:HIGH`.
 
@@ -80,7 +81,7 @@ def contents_of(history: History, asked: Asked | None = None) -> dict[str, Any]:
     keys = _keys(rows)
     latest = newest_windows(history, keys, asked)
     windows = _windows(rows)
-    settings = _settings(history.place)
+    settings = history.settings()
     return _whole(history.place, keys, asked, {
         "job": settings.get("job"),
         "deadline": settings.get("deadline"),
@@ -278,16 +279,6 @@ def curve_of(place: Place) -> Columns:
     for name in ("cost", "cost_low", "cost_high"):
         out[name] = [digits(float(line[name])) if line[name] else None for line in lines]
     return out
-
-
-def _settings(place: Place) -> dict[str, Any]:
-    """What `schema.json` says of the job; nothing where there is none."""
-    try:
-        held = json.loads(place.read("schema.json"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    found = held.get("settings") if isinstance(held, dict) else None
-    return found if isinstance(found, dict) else {}
 
 
 def _notes(history: History) -> list[str]:

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from beam_coresets.pages.history import History, Totals, worst_of
+from beam_coresets.pipelines.views.history import History, Totals, worst_of
 from beam_coresets.streaming.events import SEVERITY
 
 PREFIX = "beam_coresets"
@@ -58,6 +58,10 @@ class Metrics(Collector):
         if self._history is not None:
             yield _labelled(f"{PREFIX}_dead_letters", "Refused rows, by reason.", "reason", self._history.letters)
         if self._history is not None and len(self._history):
+            deadline = self._history.settings().get("deadline")
+            if isinstance(deadline, (int, float)):
+                what = "Seconds after the end of a window by which it is decided."
+                yield GaugeMetricFamily(f"{PREFIX}_deadline_seconds", what, value=float(deadline))
             rows = self._history.rows()
             yield from _of_window(rows)
             yield from _of_keys(rows)

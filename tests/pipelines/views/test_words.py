@@ -2,7 +2,7 @@
 import pytest
 from windows_written import answer, minute
 
-from beam_coresets.pages import words
+from beam_coresets.pipelines.views import words
 
 
 def row(**changes):
@@ -30,7 +30,8 @@ def test_a_whole_window_says_so():
     ({"stragglers": [3]}, "1 shard has not answered; each row is held by 2 shards, so others did."),
     ({"cost": None}, "There is no cost, as there are no rows or no centers."),
     ({"cost_basis": "exact", "cost": 12.0}, "The centers cost exactly 12: the coreset holds every row."),
-    ({"trust": "bound only", "cost_low": 1.0, "cost_high": 2.0}, "The centers cost 1 to 2 on all of the data: a bound, not an estimate."),
+    ({"trust": "bound only", "cost_low": 1.0, "cost_high": 2.0},
+     "The centers cost 1 to 2 on all of the data: a bound, not an estimate."),
     ({"trust": "weak: few points"}, "It may hold less often than it says (few points)."),
     ({"factor": 1.5}, "They cost at most 1.5 times the best centers."),
 ])  # fmt: skip

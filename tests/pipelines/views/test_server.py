@@ -11,9 +11,9 @@ import time
 import pytest
 from windows_written import DAY, MINUTE, answer, minute, write, write_keys, write_minutes
 
-from beam_coresets.pages.newest import Asked
-from beam_coresets.pages.server import LiveFolder, LiveServer, is_loopback
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.views.newest import Asked
+from beam_coresets.pipelines.views.server import LiveFolder, LiveServer, is_loopback
 
 PATHS = ("/", "/contents.json", "/metrics", "/healthz", "/api/latest")
 
@@ -45,7 +45,8 @@ def ask(server, path, method="GET", **headers):
 
 def values(server, name):
     text = ask(server, "/metrics")[1].decode()
-    return {labels: float(value) for labels, value in re.findall(rf"^beam_coresets_{name}((?:{{.*}})?) (\S+)$", text, re.M)}
+    found = re.findall(rf"^beam_coresets_{name}((?:{{.*}})?) (\S+)$", text, re.M)
+    return {labels: float(value) for labels, value in found}
 
 
 @pytest.fixture
@@ -102,7 +103,8 @@ def test_prometheus_own_tool_takes_them(folder):
         pytest.skip("needs promtool (Debian: prometheus)")
     with serving(folder) as (live, server):
         live.look()
-        checked = subprocess.run(["promtool", "check", "metrics"], input=ask(server, "/metrics")[1], capture_output=True)
+        text = ask(server, "/metrics")[1]
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True)
         assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -149,7 +151,7 @@ def test_a_folder_that_is_removed_and_comes_again_is_shown_again(folder):
 
 
 def test_names_that_lead_here_from_elsewhere_are_refused(folder):
-    """A site may make its own name lead to this machine (DNS rebinding): without a token only our names are answered."""
+    """A site may make its own name lead to this machine (DNS rebinding): without a token our names are answered."""
     with serving(folder) as (live, server):
         live.look()
         for path in (*PATHS, "/changes"):

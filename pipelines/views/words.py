@@ -10,8 +10,6 @@ from beam_coresets.times import iso
 MEASURED = {
     "replicas": "the disagreement of shards that hold the same rows",
     "sample": "the sample itself, as no two shards hold the same rows",
-    "triangle inequality": "a proved bound",
-    "relaxed coresets": "a proved bound",
 }
 
 
@@ -167,7 +165,8 @@ def _of_costs(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
     costs = [c for c in series.get("cost", ()) if c is not None]
     if not costs:
         return "No costs."
-    text = f"The cost in {len(costs):,} windows: {number(min(costs))} to {number(max(costs))}, last {number(costs[-1])}."
+    ends = f"{number(min(costs))} to {number(max(costs))}"
+    text = f"The cost in {len(costs):,} windows: {ends}, last {number(costs[-1])}."
     gaps = len(series["at"]) - len(costs)
     return f"{text} {gaps:,} windows have none." if gaps else text
 

@@ -10,14 +10,14 @@ import re
 import pytest
 from windows_written import answer, minute, write, write_keys, write_minutes
 
-from beam_coresets.pages.charts import specifications
-from beam_coresets.pages.contents import contents_at
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.views.charts import specifications
+from beam_coresets.pipelines.views.contents import contents_at
 from beam_coresets.streaming.windows import Window
 
 HOSTILE = [
-    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "'\"><b>", "\u202eright to left", "\x1b[31mred",
-    "x" * 10_000, "a&b;", "{{key}}", "${1}", "",
+    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "'\"><b>", "\u202eright to left",
+    "\x1b[31mred", "x" * 10_000, "a&b;", "{{key}}", "${1}", "",
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import importlib.resources
 import json
 from typing import Any
 
-from beam_coresets.pages.charts import specifications
+from beam_coresets.pipelines.views.charts import specifications
 
 _SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.min.js", "page.js")
 _SECTIONS = (  # name of the chart, heading, what it is
@@ -31,7 +31,7 @@ _SECTIONS = (  # name of the chart, heading, what it is
 @functools.cache
 def asset(name: str) -> str:
     """A file of `assets`."""
-    return (importlib.resources.files("beam_coresets.pages") / "assets" / name).read_text(encoding="utf-8")
+    return (importlib.resources.files("beam_coresets.pipelines.views") / "assets" / name).read_text(encoding="utf-8")
 
 
 def page(contents: str | None, title: str, live: bool = False) -> str:

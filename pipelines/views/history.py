@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,15 @@ class History:
             newest[row] = i
         return table.take(pa.array(list(newest.values()), pa.int64()))
 
+    def settings(self) -> dict[str, Any]:
+        """What `schema.json` says of the job; nothing where there is none."""
+        try:
+            held = json.loads(self.place.read("schema.json"))
+        except (FileNotFoundError, ValueError):
+            return {}
+        found = held.get("settings") if isinstance(held, dict) else None
+        return found if isinstance(found, dict) else {}
+
     def windows(self) -> Iterator[WindowSummary]:
         """The windows and keys, the newest first and of each the newest revision first, read as they are asked for;
         those with damaged files are noted down and left out."""
@@ -154,10 +164,11 @@ class History:
                     self.skipped[error.path] = str(error)
 
     def _newest(self, folder: OutputFolder) -> tuple[dict[str, Stored], bool]:
-        """The windows to keep, by name, and whether there are older ones; compacted days are opened as far as needed."""
+        """The windows to keep, by name, and whether there are older ones; no more compacted days are opened than it
+        takes."""
         parts = [stored for stored in folder.stored if isinstance(stored, StoredPart)]
-        found = {each.name: each for each in folder.stored if not isinstance(each, StoredPart) and self._meant(each.name)}
-        found, older = self._first_of(found)
+        single = [stored for stored in folder.stored if not isinstance(stored, StoredPart)]
+        found, older = self._first_of({each.name: each for each in single if self._meant(each.name)})
         for part in sorted(parts, key=lambda each: each.end, reverse=True):
             if len(found) == self.most and part.end <= min(place_of(name)[0] for name in found):
                 return found, True

@@ -13,11 +13,11 @@ from http import HTTPStatus
 from typing import Any
 
 from beam_coresets import table_schemas
-from beam_coresets.pages import metrics
-from beam_coresets.pages.contents import contents_of, one_place, packed
-from beam_coresets.pages.history import History
-from beam_coresets.pages.newest import Asked
-from beam_coresets.pages.page import page
+from beam_coresets.pipelines.views import metrics
+from beam_coresets.pipelines.views.contents import contents_of, one_place, packed
+from beam_coresets.pipelines.views.history import History
+from beam_coresets.pipelines.views.newest import Asked
+from beam_coresets.pipelines.views.page import page
 from beam_coresets.summaries.moments import instant
 from beam_coresets.summaries.places import NoSummariesError
 
@@ -96,7 +96,8 @@ class LiveFolder:
             if self._made is None or self._made[0] != version:
                 if self._history is None or not len(self._history):
                     raise NoSummariesError(self.problem or f"waiting for the first window in {self.path}")
-                self._made = version, gzip.compress(packed(contents_of(self._history, self._asked)).encode(), 5, mtime=0)
+                text = packed(contents_of(self._history, self._asked))
+                self._made = version, gzip.compress(text.encode(), 5, mtime=0)
             return self._made[1]
 
     def newest(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class LiveFolder:
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Answers of one server (`LiveServer`)."""
 
-    server: "LiveServer"
+    server: LiveServer
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "beam-coresets", ""
     timeout = 60
@@ -152,7 +153,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError, TimeoutError):  # whoever asked has left
             self.close_connection = True
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 (the same)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing: a page asks often."""
@@ -252,8 +253,8 @@ class LiveServer(http.server.ThreadingHTTPServer):
     @property
     def address(self) -> str:
         """Where the page is."""
-        host, port = self.server_address[:2]
-        name = f"[{host}]" if ":" in str(host) else host
+        host, port = str(self.server_address[0]), self.server_address[1]
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{port}/" + ("" if self.token is None else f"?token={urllib.parse.quote(self.token)}")
 
 

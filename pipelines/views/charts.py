@@ -187,7 +187,8 @@ def curve() -> Spec:
     """What each k costs, with its interval."""
     x = {"field": "k", "type": "quantitative", "title": "k", "axis": {"tickMinStep": 1, "format": "d"},
          "scale": {"zero": False, "nice": False}}  # fmt: skip
-    y = {"field": "cost_low", "type": "quantitative", "title": "cost", "scale": {"zero": True}, "axis": {"format": "~s"}}
+    y = {"field": "cost_low", "type": "quantitative", "title": "cost", "scale": {"zero": True},
+         "axis": {"format": "~s"}}  # fmt: skip
     value = {"field": "cost", "type": "quantitative"}
     told = [_told("k", "k"), _told("cost", "cost", "quantitative", ",.5~g"),
             _told("cost_low", "low end", "quantitative", ",.5~g"),

@@ -6,13 +6,12 @@ import pytest
 from windows_written import DAY, MINUTE, answer, minute, write, write_minutes
 
 from beam_coresets import tables
-from beam_coresets.pages.history import History
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
+from beam_coresets.pipelines.views.history import History
 from beam_coresets.summaries import claim_records
 from beam_coresets.summaries.places import LocalPlace, NoSummariesError
 from beam_coresets.transforms.writing.claims import Claims
-
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets import table_schemas
-from beam_coresets.pages import words
-from beam_coresets.pages.history import History
-from beam_coresets.pages.written import Columns, cut, digits
+from beam_coresets.pipelines.views import words
+from beam_coresets.pipelines.views.history import History
+from beam_coresets.pipelines.views.written import Columns, cut, digits
 from beam_coresets.points.nearest import nearest
 from beam_coresets.summaries.claim_records import DamagedFileError
 from beam_coresets.summaries.columns import coordinate_names
@@ -180,7 +180,8 @@ def _clusters(window: WindowSummary, points: Array, centers: Array) -> list[int]
     if not len(centers) or not len(points) or row["constraint_text"] or row["r"] or row["metric"] != "euclidean":
         return []
     scale = window.scale
-    index: list[int] = nearest(*(each if scale is None else scale.apply(each) for each in (points, centers)))[0].tolist()
+    both = (each if scale is None else scale.apply(each) for each in (points, centers))
+    index: list[int] = nearest(*both)[0].tolist()
     return index
 
 
@@ -189,7 +190,8 @@ def _centers(window: WindowSummary, before: WindowSummary | None, centers: Array
     table, last = window.centers_table().to_pylist(), _shares(before)
     order = sorted(range(len(table)), key=lambda i: -(table[i]["weight"] or 0.0))[:MOST_CENTERS]
     total = sum(each["weight"] or 0.0 for each in table) or 1.0
-    out: Columns = {"name": [], "weight": [], "share": [], "change": [], "shift": [], "cost": [], "row": [], "place": []}
+    names = ("name", "weight", "share", "change", "shift", "cost", "row", "place")
+    out: Columns = {name: [] for name in names}
     for i in order:
         each = table[i]
         share = (each["weight"] or 0.0) / total
