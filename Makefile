@@ -58,10 +58,9 @@ test-kafka: .venv/installed-dev $(FLINK_JAR) $(KAFKA)
 prism: .venv/installed-dev $(PRISM)
 	BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/prism
 
-# Pages in headless Chromium (Debian: chromium), with axe-core (npm); alerts by Prometheus' own tools (Debian:
-# prometheus) on a real stream, on Prism (Go).
-test-pages: .venv/installed-browser $(AXE) $(PRISM)
-	BEAM_CORESETS_AXE=$(AXE) BEAM_CORESETS_PRISM=$(PRISM) $(BIN)/python -m pytest tests/browser tests/templates/test_monitoring.py
+# Pages in headless Chromium (Debian: chromium), with axe-core (npm); alert rules by promtool (Debian: prometheus).
+test-pages: .venv/installed-browser $(AXE)
+	BEAM_CORESETS_AXE=$(AXE) $(BIN)/python -m pytest tests/browser tests/templates/test_monitoring.py
 
 # Deployments, held against their own tools and schemas: needs Go and Maven.
 test-templates: .venv/installed-templates $(TEMPLATE_TOOLS)
