@@ -200,11 +200,7 @@ class Stored:
 
 
 class StoredPart(Stored):
-    """Many windows of a compacted day, which are in one file a table.
-
-    Args:
-      folder: that they are in. part: as the day's record has it.
-    """
+    """Many windows of a compacted day, which are in one file a table: a part of the day's record."""
 
     def __init__(self, folder: OutputFolder, part: Part) -> None:
         super().__init__(folder, part["name"])

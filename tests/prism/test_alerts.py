@@ -14,10 +14,10 @@ import pytest
 
 pytestmark = pytest.mark.prism
 MONITORING = pathlib.Path(__file__).parents[2] / "templates" / "monitoring"
-STREAM = (
-    "-m beam_coresets stream --rate 1000 --dim 4 --k 5 --shards 3 --replication 1 --window 2s --deadline 3s "
-    "--hold-shards 2:20s:20s"
-).split()
+STREAM = [
+    "-m", "beam_coresets", "stream", "--rate", "1000", "--dim", "4", "--k", "5", "--shards", "3", "--replication", "1",
+    "--window", "2s", "--deadline", "3s", "--hold-shards", "2:20s:20s",
+]  # fmt: skip
 
 
 def free_port():
