@@ -24,6 +24,8 @@ MOST_POINTS, LEAST_POINTS = 3_000, 60  # of a window's coreset
 ALL_POINTS = 24_000  # of all keys together
 MOST_AXES = 12  # columns that points can be drawn by, besides principal axes
 MOST_CENTERS = 200
+MOST_MARGINALS = 60  # columns
+MARGINALS = ("mean", "deviation", "p05", "p25", "p50", "p75", "p95")
 LATITUDE = ("lat", "latitude")
 LONGITUDE = ("lon", "lng", "long", "longitude")
 PRINCIPAL = ("principal axis 1", "principal axis 2")
@@ -216,5 +218,18 @@ def _shares(window: WindowSummary | None) -> dict[str, float]:
 
 
 def _marginals(window: WindowSummary) -> Columns:
-    """Mean and quantiles of each column, with the ends of their intervals."""
-    return {}
+    """Mean, deviation and quantiles of the first columns, with the ends of their intervals; empty where there are none
+    of them (local centers, sketches, a range of k)."""
+    try:
+        rows = window.marginals.slice(0, MOST_MARGINALS).to_pylist()
+    except DamagedFileError:
+        raise
+    except ValueError:  # no coreset to tell them from
+        rows = []
+    if not rows:
+        return {}
+    names = [f"{name}{end}" for name in MARGINALS for end in ("", "_low", "_high")]
+    out: Columns = {name: [digits(row[name]) for row in rows] for name in names}
+    out["name"] = [cut(row["column_name"] or f"f{row['index']}") for row in rows]
+    out["refused"] = [row["refused_count"] for row in rows]
+    return out

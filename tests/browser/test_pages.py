@@ -76,7 +76,7 @@ def stream(tmp_path_factory):
 def test_everything_is_drawn_within_the_page_and_nothing_is_asked_for(browser, stream, width, scheme):
     url = report(stream)
     shown = Shown(browser, url, width, color_scheme=scheme).drawn()
-    assert shown.sections() == ["points", "centers", "cost", "coverage", "shards", "lag"]
+    assert shown.sections() == ["points", "centers", "columns", "cost", "coverage", "shards", "lag"]
     assert shown.page.locator(".chart svg, .chart canvas").count() == 5
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
     for chart in shown.page.locator(".chart:visible").all():

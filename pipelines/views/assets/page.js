@@ -255,9 +255,9 @@
     const {marginals} = now;
     element("section-columns").hidden = !(marginals.name || []).length;
     if (marginals.name) {
-      const figures = ["mean", "deviation", "p05", "p50", "p95"];
+      const figures = ["mean", "deviation", "p05", "p25", "p50", "p75", "p95"];
       table("columns", [["column", "name"], ["mean", "number"], ["deviation", "number"], ["5 %", "number"],
-        ["median", "number"], ["95 %", "number"]],
+        ["25 %", "number"], ["median", "number"], ["75 %", "number"], ["95 %", "number"]],
       marginals.name.map((name, i) => [name, ...figures.map((f) => with_ends(marginals[f][i], marginals[`${f}_low`][i], marginals[`${f}_high`][i]))]));
     }
     element("written").textContent = `beam-coresets ${contents.version}, ${iso(contents.written)} UTC`;

@@ -75,6 +75,18 @@ def test_the_newest_window_is_drawn_and_named(folder):
     assert centers["row"] == [row[3] for row in table]
 
 
+def test_columns_are_those_of_the_table(folder):
+    rows = duckdb.sql(
+        f"SELECT column_name, mean, mean_low, p50, p95_high FROM "
+        f"read_parquet('{folder}/columns/**/{DAY + 9 * MINUTE:.3f}*.parquet') ORDER BY \"index\""
+    ).fetchall()
+    shown = contents_at(str(folder))["latest"][0]["marginals"]
+    assert shown["name"] == [row[0] for row in rows] == list(COLUMNS)
+    for place, name in enumerate(("mean", "mean_low", "p50", "p95_high"), 1):
+        values = [row[place] for row in rows]
+        assert shown[name] == [None if v is None else pytest.approx(v, rel=1e-4) for v in values]
+
+
 def test_principal_axes_are_those_of_the_weighted_points():
     random = np.random.default_rng(3)
     points = random.normal(size=(500, 4)) * [5.0, 1.0, 3.0, 0.1] + 7
