@@ -33,7 +33,7 @@ def test_days_are_compacted_and_other_commands_go_on(folder, capsys):
         capsys.readouterr()
         assert main(["compact", str(folder)]) == 0
         said = capsys.readouterr().out
-        assert said.endswith("4 windows, 12 files are 3\n" if number == 0 else "nothing to compact\n")
+        assert said.endswith("4 windows, 16 files are 4\n" if number == 0 else "nothing to compact\n")
     assert answers[0][1].equals(answers[1][1])
     assert answers[0][0]["cost"] == answers[1][0]["cost"]
     require_same_stream(Claims(str(folder)), "60s", None)

@@ -104,8 +104,8 @@ def test_a_window_without_events_has_no_file(tmp_path):
     claims = Claims(str(tmp_path), wanted=order_of(False, False, True))
     told([verdict(i, {"": decision(EVEN if i < 1 else (1000, 1000, 1000, 2500), i)}) for i in range(3)], claims)
     assert [claims.tables_of(Window(60.0 * i, 60.0 * (i + 1))) for i in range(3)] == [
-        ["coreset", "centers", "summaries"], ["events", "coreset", "centers", "summaries"],
-        ["coreset", "centers", "summaries"],
+        ["coreset", "columns", "centers", "summaries"], ["events", "coreset", "columns", "centers", "summaries"],
+        ["coreset", "columns", "centers", "summaries"],
     ]  # fmt: skip
 
 
