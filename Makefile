@@ -19,10 +19,14 @@ AXE_VERSION := 4.14.1
 AXE := $(CACHE)/axe-$(AXE_VERSION)/axe.min.js
 TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint peers clean
+.PHONY: demo demo-stream test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint peers clean
 
 demo: .venv/installed-base
-	$(BIN)/python -m beam_coresets.pipelines.demo
+	$(BIN)/python -m beam_coresets.pipelines.demos.batch
+
+# A minute of a stream on Flink, one of whose shards stands still for a while: needs Java and Maven.
+demo-stream: .venv/installed-base $(FLINK_JAR)
+	$(BIN)/python -m beam_coresets.pipelines.demos.stream --jar $(FLINK_JAR)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal

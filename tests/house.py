@@ -62,6 +62,8 @@ BEAM_MAY_IMPORT |= {
     "pipelines.console": f"pipelines.running pipelines.results_folder {_TRANSFORMS}",
     "pipelines.passes": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
     "pipelines.views": f"pipelines.console pipelines.results_folder pipelines.running {_TRANSFORMS}",
+    "pipelines.demos": "pipelines pipelines.views pipelines.console pipelines.running "
+                       f"{_TRANSFORMS}",
     "pipelines": "pipelines.views pipelines.passes pipelines.console pipelines.results_folder pipelines.running "
                  f"{_TRANSFORMS}",
 }

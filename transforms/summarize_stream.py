@@ -124,6 +124,8 @@ class SummarizeStream(beam.PTransform):
             stream.poll,
             stream.groups,
             hold=stream.hold,
+            hold_after_first=stream.hold_after_first,
+            first=None if self._claims is None else FirstDecided(self._claims, launched),
             parallelism=stream.parallelism,
             max_parallelism=stream.max_parallelism,
             settled=None if known is None else known.settled,
@@ -192,8 +194,8 @@ class SummarizeUnbounded(beam.PTransform):
         reference: str | WindowSummary | FixedReference | None = None,
     ) -> None:
         super().__init__()
-        if stream.hold:
-            raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {stream.hold}")
+        if held := stream.hold + stream.hold_after_first:
+            raise ValueError(f"hold_shards: must be left out where shards do not read themselves, got {held}")
         self._columns, self._key_column, self._every, self._claims = columns or Columns(), key_column, every, claims
         stream = stream.named(coordinate_names(columns))
         self._stream, self._scale, plan = stream, scale, stream.plan
@@ -353,3 +355,25 @@ class Decided:
         if self.windows.kind == "sliding":
             return Window(start, start + self.windows.size, group)
         return Window(start, end, group)
+
+
+class FirstDecided:
+    """When the first window was decided since a launch.
+
+    Args:
+      claims: of the output. launched: in seconds since the epoch.
+    """
+
+    def __init__(self, claims: Claims, launched: float) -> None:
+        self._claims, self._launched = claims, launched
+        self._found: float | None = None
+
+    def __call__(self) -> float | None:
+        """In seconds since the epoch; None as long as none is."""
+        if self._found is None:
+            for name in reversed(self._claims.own_since(())):
+                at = self._claims.claim(name)["decided_at"]
+                if at is None or at < self._launched:
+                    break
+                self._found = at
+        return self._found

@@ -71,7 +71,7 @@ class StreamPlan:
       plan: the clustering, the scheme, the sizes. Its buckets don't count where parts are buckets.
       windows: how the stream is cut.
       patience: how long a window is waited for; by default for half of the shards.
-      hold: see `Reading`.
+      hold, hold_after_first: see `Reading`.
       clock: seconds since the epoch.
 
     Raises:
@@ -92,6 +92,7 @@ class StreamPlan:
     half_life: float | None = declare(None, "seconds in which a running summary forgets half of its weight", least=0)
     announced: bool = declare(False, "the source is told that messages are done with after the topic has been told")
     hold: tuple[tuple[int, float, float], ...] = ()
+    hold_after_first: tuple[tuple[int, float, float], ...] = ()
     parallelism: int | None = declare(None, "workers over which shards are placed (`Reading`)", least=1)
     max_parallelism: int = declare(MAX_PARALLELISM, "see `Reading`", least=1)
     coordinator_replicas: int = declare(1, "coordinators that decide each window, on different workers", least=1)
@@ -118,7 +119,7 @@ class StreamPlan:
             raise ValueError(f"constraint: must be left out of a stream (solve its coresets under one), got {given}")
         if self.plan.leftover == "centers":
             raise ValueError("leftover: must be points in a stream, got 'centers'")
-        strangers = [shard for shard, _, _ in self.hold if not 0 <= shard < self.plan.shards]
+        strangers = [shard for shard, _, _ in self.hold + self.hold_after_first if not 0 <= shard < self.plan.shards]
         if strangers:
             raise ValueError(f"hold_shards: must be from 0 to {self.plan.shards - 1}, got {strangers[0]}")
         self.windows.check_half_life(self.half_life)

@@ -41,11 +41,11 @@ from beam_coresets.transforms.text.dialects import TextParameters
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 
-def _hold(text: str) -> tuple[int, float, float]:
-    """SHARD:AFTER:SECONDS."""
+def _hold(text: str) -> tuple[int, float, float, bool]:
+    """SHARD:AFTER:LENGTH, and whether that counts from the first window that is decided (+AFTER)."""
     try:
         shard, after, length = text.split(":")
-        return int(shard), length_of_time(after), length_of_time(length)
+        return int(shard), length_of_time(after.removeprefix("+")), length_of_time(length), after.startswith("+")
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be SHARD:AFTER:LENGTH such as 2:10s:20s, got {text!r}") from None
 
@@ -124,9 +124,9 @@ class StreamOptions(RunnerOptions, StreamParameters, SourceOptions, JobOptions):
     )
     max_windows: int | None = declare(None, "stops after so many", group="running")
     duration: Seconds | None = declare(None, "stops after so long", group="running")
-    hold_shards: tuple[tuple[int, float, float], ...] = declare(
-        (), "fault injection: stuck", group="running", metavar="SHARD:AFTER:LENGTH", several=True, read=_hold,
-        pattern=f"[0-9]+:{TIME}:{TIME}",
+    hold_shards: tuple[tuple[int, float, float, bool], ...] = declare(
+        (), "fault injection: stuck for LENGTH, from AFTER the launch on (+AFTER: the first decided window)",
+        group="running", metavar="SHARD:AFTER:LENGTH", several=True, read=_hold, pattern=f"[0-9]+:[+]?{TIME}:{TIME}",
     )  # fmt: skip
 
 
@@ -283,7 +283,9 @@ def stream_of(
     return known.stream_of(
         plan, bool(known.key_column or known.keys), idle=known.idle, poll=known.poll, max_parts=known.max_parts,
         announced=bool(known.output_topic),
-        hold=tuple((shard, now + after, now + after + length) for shard, after, length in known.hold_shards),
+        hold=tuple((shard, now + after, now + after + length)
+                   for shard, after, length, first in known.hold_shards if not first),
+        hold_after_first=tuple((shard, after, length) for shard, after, length, first in known.hold_shards if first),
         parallelism=parallelism, max_parallelism=max_parallelism, coordinator_replicas=coordinator_replicas,
     )  # fmt: skip
 

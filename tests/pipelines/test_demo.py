@@ -2,7 +2,7 @@
 import pytest
 from jobs import rows_in, summary_row
 
-from beam_coresets.pipelines import demo
+from beam_coresets.pipelines.demos import batch as demo
 
 
 @pytest.fixture
@@ -18,6 +18,8 @@ def test_it_writes_summarizes_verifies_and_compares(small, tmp_path, capsys):
     for text in ("writing 10,000 points", "8 of 10 shards; missing: 1, 4", "distortion: ", "emitted centers: cost",
                  "true center", "distance / cluster deviation"):  # fmt: skip
         assert text in out
+    assert out.splitlines()[-1] == f"Page: {tmp_path / 'out' / 'report.html'}"
+    assert (tmp_path / "out" / "report.html").stat().st_size > 500_000
     row = summary_row(tmp_path / "out")
     assert (row["coverage"], row["points"], row["centers"]) == (1.0, 10_000, 20)
     assert len(rows_in(tmp_path / "out", "centers")) == 20

@@ -361,9 +361,8 @@ class _Read(beam.DoFn, RestrictionProvider):
 
     def _stand_still(self, shard: int) -> None:
         """Fault injection: as if the worker were stuck."""
-        for held, low, high in self._reading.hold:
-            while held == shard and low <= self._reading.clock() < high:
-                time.sleep(0.05)
+        while self._reading.held(shard):
+            time.sleep(0.05)
 
 
 class _ReadUnbounded(_Read):

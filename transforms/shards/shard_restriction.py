@@ -96,6 +96,8 @@ class Reading:
       part_by_part: for bounded sources: reports leave when a part has been read, or after `poll` seconds, as those of a
         stream do, and not only when the shard is done.
       hold: fault injection: (shard, from, until), in seconds since the epoch: the shard is stuck in between.
+      hold_after_first: the same: (shard, after, length), stuck for so long from so many seconds after `first` on.
+      first: when the first window was decided since the launch, in seconds since the epoch; None as long as none is.
       parallelism: over how many workers the shards are placed; the number of shards by default.
       max_parallelism: of the runner: the placement depends on it (`placement`).
       settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that
@@ -114,6 +116,8 @@ class Reading:
     deadline: float | None = None
     part_by_part: bool = False
     hold: tuple[tuple[int, float, float], ...] = ()
+    hold_after_first: tuple[tuple[int, float, float], ...] = ()
+    first: Callable[[], float | None] | None = None
     parallelism: int | None = None
     max_parallelism: int = MAX_PARALLELISM
     settled: Settled | None = None
@@ -128,3 +132,12 @@ class Reading:
             raise ValueError(f"groups: must be at least 1, got {self.groups}")
         if self.deadline is not None and self.completeness is not None:
             raise ValueError(f"deadline: must be left to the coordinator where there are windows, got {self.deadline}")
+
+    def held(self, shard: int) -> bool:
+        """Whether a shard is stuck now, by what was injected."""
+        now, spans = self.clock(), [(low, high) for of, low, high in self.hold if of == shard]
+        later = [(after, length) for of, after, length in self.hold_after_first if of == shard]
+        first = self.first() if later and self.first is not None else None
+        if first is not None:
+            spans += [(first + after, first + after + length) for after, length in later]
+        return any(low <= now < high for low, high in spans)

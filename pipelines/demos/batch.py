@@ -15,6 +15,7 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.pipelines import summarize, verify
 from beam_coresets.pipelines.console import show
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.views import report
 from beam_coresets.points.nearest import nearest
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -44,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     console.rule("found beside true centers")
     compare(str(folder / "out"), console)
-    return 0
+    console.rule(f"beam-coresets report {folder}/out")
+    return report.main([str(folder / "out")])
 
 
 def write_points(folder: pathlib.Path, console: Console) -> None:
