@@ -16,6 +16,7 @@ from beam_coresets.pipelines.main import main
 from beam_coresets.points.block import blocks_of
 from beam_coresets.results.summary import summarize
 from beam_coresets.shards.merge_reduce import shard_reports
+from beam_coresets.shards.refused import RefusedRows
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing.stored_tables import read_table
 
@@ -96,11 +97,13 @@ def counters(result):
     return found
 
 
-def without_beam(blocks, plan, names=None, window=Window(), columns=None):
-    """What the pipeline must give: the Summary by direct calls; `columns` names the coordinates."""
+def without_beam(blocks, plan, names=None, window=Window(), columns=None, refused=None):
+    """What the pipeline must give: the Summary by direct calls; `columns` names the coordinates, and so many rows were
+    refused, which jobs know."""
     reports = [r for r in shard_reports(blocks, plan.merge_reduce) if r.shard not in plan.drop_shards]
     question = dataclasses.replace(plan.question, columns=columns)
-    return summarize(decide(reports, plan.policy), question, window, names)
+    decision = dataclasses.replace(decide(reports, plan.policy), refused=RefusedRows.of_number(refused))
+    return summarize(decision, question, window, names)
 
 
 def rows_in(folder, name):

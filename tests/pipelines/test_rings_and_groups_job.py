@@ -46,7 +46,7 @@ def test_the_tables_are_the_direct_calls(source, tmp_path, leftover, z):
         k=4, shards=10, replication=3, z=z, method="rings_and_groups", coreset_size=60, recovery=recovery,
         drop_shards=(1, 4), leftover=leftover,
     )  # fmt: skip
-    expected = without_beam(read.here(), plan, row_names(read.files), columns=("x0", "x1", "x2"))
+    expected = without_beam(read.here(), plan, row_names(read.files), columns=("x0", "x1", "x2"), refused=0)
     for name in table_schemas.TABLES:
         assert (tmp_path / name / "global-r1.parquet").read_bytes() == tables.encode(expected.table(name), "parquet")
     row = summary_row(tmp_path)
