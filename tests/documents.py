@@ -40,6 +40,15 @@ def command_lines(page):
     return [[word for word in shlex.split(line) if word != "..."] for line in lines]
 
 
+def steps(page):
+    """What a reader of a page does, in its order: ("code", Python), or ("command", its words)."""
+    for step in re.finditer(r"^```python\n(.*?)^```|^    beam-coresets ([^\n]*)$", page.read_text(), re.S | re.M):
+        if step[1] is not None:
+            yield "code", step[1]
+        else:
+            yield "command", shlex.split(step[2].split("  # ")[0])
+
+
 def dashed(option):
     """As people type it."""
     return "--" + option.removeprefix("--").replace("_", "-")
