@@ -191,7 +191,7 @@
       place.firstElementChild.setAttribute("aria-hidden", "true");  // the place itself says what it shows
       place.setAttribute("role", "img");
       place.setAttribute("aria-label", text);
-      await new Promise((go) => setTimeout(go));  // what is drawn is shown
+      await new Promise((go) => { requestAnimationFrame(() => setTimeout(go)); setTimeout(go, 100); });  // it is shown
     }
     document.body.dataset.drawn = String(Number(document.body.dataset.drawn || 0) + 1);
   };
