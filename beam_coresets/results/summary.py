@@ -241,6 +241,8 @@ def summarize(
     points, extras = coreset_table(decision, rows, ids, scale)
     with np.errstate(over="ignore", invalid="ignore"):
         columns = marginals(sampled, question.columns, scale, question.quick)
+    if decision.refused is not None and not window.key and None not in columns["column_name"]:
+        columns["refused_count"] = decision.refused.by_column(columns["column_name"])
     places = gone = None
     if question.sampler.outliers:
         gone = outliers_table(coreset, model, ids, scale) if isinstance(model, TrimmedCenters) else no_outliers()

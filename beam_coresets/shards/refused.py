@@ -35,6 +35,14 @@ class RefusedRows:
         """The column that most of them have; the first of several."""
         return max(self.columns, key=lambda each: each[1], default=("", 0))[0]
 
+    def by_column(self, names: Sequence[str]) -> list[int | None]:
+        """How many rows each of the columns has cost; None where only the number of all is known, or all of them are
+        rows without a column at fault."""
+        known = dict(self.columns)
+        if set(known) == {""}:
+            return [None] * len(names)
+        return [known.get(name, known.get(name.partition("[")[0], 0)) for name in names]  # vectors' places: all alike
+
     @staticmethod
     def of_number(number: int | None) -> RefusedRows | None:
         """Of so many rows whose columns are not known."""

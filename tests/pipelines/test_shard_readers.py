@@ -1,4 +1,5 @@
 """`beam-coresets summarize --shard_readers`: every shard reads the parts it holds, and may be told when to stop."""
+import collections
 import functools
 
 import numpy as np
@@ -153,3 +154,16 @@ def test_the_letters_are_those_of_the_ordinary_job(tmp_path, small_parts):
     assert [summary_row(tmp_path / name)["refused"] for name in ("plain", "readers")] == [len(plain)] * 2 == [10] * 2
     order = functools.partial(sorted, key=str)
     assert order(plain) == order(readers)
+
+
+def test_refused_rows_are_counted_for_the_column_at_fault(tmp_path, small_parts):
+    """By a letter's `column_name`, which is the first column at fault: x1 where both are missing."""
+    x1 = np.where(np.arange(N) % 300 == 3, np.nan, np.arange(N))
+    x2 = np.where((np.arange(N) % 600 == 3) | (np.arange(N) % 500 == 7), np.nan, np.arange(N))
+    source = write_parquet(tmp_path / "in", {"x0": np.arange(N), "x1": x1, "x2": x2})
+    for name, options in (("plain", BASE), ("readers", READERS)):
+        assert summarize_files(source, tmp_path / name, *options, "--max_bad_rows", "100") == 0
+        letters = collections.Counter(row["column_name"] for row in rows_in(tmp_path / name, "dead_letters"))
+        assert letters == {"x1": 10, "x2": 6}
+        found = {row["column_name"]: row["refused_count"] for row in rows_in(tmp_path / name, "columns")}
+        assert found == {"x0": 0, "x1": 10, "x2": 6}
