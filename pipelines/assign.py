@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from beam_coresets.declared import declare, declared_as
 from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.passes.over_rows import Result, blocks_of, combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
@@ -123,7 +123,7 @@ class AssignJob:
     beam_options: PipelineOptions
     clusters: Clusters
     source: ReadBlocks
-    console: Console
+    console: Terminal
 
     def survey(self, surveyor: Surveyor) -> Survey:
         """One pass over all rows."""
@@ -145,12 +145,12 @@ class AssignJob:
         result.keep(rows | "Sizes" >> beam.CombineGlobally(sizes), *few_refused)
         _ = rows | "Write" >> WriteAssigned(known.output, known.format, few_refused)
         _ = letters | "WriteDeadLetters" >> WriteDeadLetters(known.output, known.format)
-        launch.run(pipeline, 1, self.console)
+        launch.run(pipeline, 1, self.console.aside)
         found: dict[str, Array] = result.get()
         return found
 
 
-def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: AssignOptions, beam_options: PipelineOptions, console: Terminal) -> int:
     """Assigns, writes and shows; returns the exit code.
 
     Raises:
@@ -182,7 +182,9 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Console) -
         else:
             sizes, bounds, passes = _constrained(job, clusters.constraint)
         _write_csv(place.folder, sizes, bounds)
-    _show(known, clusters, sizes, bounds, passes, time.monotonic() - began, console)
+    elapsed = time.monotonic() - began
+    console.answer("assign", output=known.output, seconds=elapsed, passes=passes, **_as_json(clusters, sizes, bounds))
+    _show(known, clusters, sizes, bounds, passes, elapsed, console)
     return 0
 
 
@@ -284,11 +286,28 @@ def _csv(path: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Non
     write_once(path, text.getvalue().encode())
 
 
+def _totals(sizes: dict[str, Array], clusters: Clusters) -> Array:
+    """(3, k): weight, rows and cost of each cluster, of all labels."""
+    return np.asarray(np.sum(list(sizes.values()), axis=0) if sizes else np.zeros((3, len(clusters.centers))))
+
+
+def _as_json(clusters: Clusters, sizes: dict[str, Array], bounds: Bounds | None) -> dict[str, Any]:
+    """What --json prints: the totals, each cluster, and how the constraint is kept to."""
+    weight, rows, cost = _totals(sizes, clusters)
+    numbers = zip(rows.tolist(), weight.tolist(), cost.tolist(), strict=True)
+    each = [{"cluster": i, "rows": int(n), "weight": w, "cost": c} for i, (n, w, c) in enumerate(numbers)]
+    found = {"rows": int(rows.sum()), "weight": weight.sum(), "cost": cost.sum(), "clusters": each}
+    if bounds is None or clusters.constraint is None:
+        return found
+    worst = violations(bounds, table_of(sizes, bounds.labels)).max(initial=0.0)
+    return {**found, "constraint": clusters.constraint.text(), "violation": worst}
+
+
 def _show(
     known: AssignOptions, clusters: Clusters, sizes: dict[str, Array], bounds: Bounds | None, passes: int,
-    seconds: float, console: Console,
+    seconds: float, console: Terminal,
 ) -> None:  # fmt: skip
-    weight, rows, cost = np.sum(list(sizes.values()), axis=0) if sizes else np.zeros((3, len(clusters.centers)))
+    weight, rows, cost = _totals(sizes, clusters)
     left_out = f"   (outliers, too: {show.number(clusters.outliers)} were left out)" if clusters.outliers else ""
     lines = [("rows", f"{rows.sum():,.0f}   total weight {show.number(weight.sum())}"),
              ("cost", show.number(cost.sum()) + left_out)]  # fmt: skip

@@ -2,13 +2,13 @@
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
-from beam_coresets.declared import Seconds, declare, declared_as
+from beam_coresets.declared import Seconds, declare
 from beam_coresets.pipelines.console import options
-from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.stored import require_folder
 from beam_coresets.pipelines.results_folder.stream_folder import require_stream
 from beam_coresets.pipelines.running import ending, launch
@@ -22,14 +22,13 @@ _EPILOG = (
 
 
 @dataclasses.dataclass(frozen=True)
-class CompactOptions:
+class CompactOptions(TerminalOptions):
     """The options of `compact`."""
 
     output: str = declare(None, "the stream's folder, on a filesystem of this machine")
     every: str = declare("day", "one file a table for each", choices=tuple(PERIODS))
     after: Seconds = declare(3600.0, "a period is over so long after its end", least=0)
     keep: Seconds = declare(600.0, "what was there before stays in .compacted so long, for who is reading", least=0)
-    verbose: bool = declared_as(ResultOptions, "verbose", False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(words, "compact", CompactOptions, __doc__ or "", run, _EPILOG)
 
 
-def run(known: CompactOptions, console: Console) -> int:
+def run(known: CompactOptions, console: Terminal) -> int:
     """Compacts and shows; returns the exit code.
 
     Raises:
@@ -50,11 +49,12 @@ def run(known: CompactOptions, console: Console) -> int:
     require_folder(known.output)
     require_stream(known.output)
     compaction = Compaction(Claims(known.output, wanted=()), known.every, known.after, known.keep)
-    found = False
+    found: list[dict[str, Any]] = []
     try:
         for done in compaction.run():
-            found = True
             now, was = done.files
+            found.append({"period": done.day, "windows": done.windows, "files": now, "files_before": was,
+                          "damaged": list(done.damaged)})  # fmt: skip
             console.print(f"{done.day}: {done.windows:,} windows, {was:,} files are {now:,}", highlight=False)
             for text in done.damaged:
                 console.print(f"[yellow]left as it is:[/] {escape(text)}", highlight=False, soft_wrap=True)
@@ -62,6 +62,7 @@ def run(known: CompactOptions, console: Console) -> int:
         raise launch.JobError(str(error)) from None
     if not found:
         console.print(f"{escape(known.output)}: nothing to compact", highlight=False, soft_wrap=True)
+    console.answer("compact", output=known.output, periods=found)
     return 0
 
 

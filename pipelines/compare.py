@@ -1,22 +1,21 @@
 """Two windows, periods or folders side by side: what has changed, how sure that is, and which rows are behind it."""
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.comparing.drift import FALSE_ALARMS
-from beam_coresets.declared import declare, declared_as
+from beam_coresets.declared import declare
 from beam_coresets.pipelines.console import options, show
-from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.comparison import Comparison, compare
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.launch import JobError
 from beam_coresets.summaries.collection import StoredSummaries, open_summaries
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.times import iso
@@ -30,7 +29,7 @@ _EPILOG = (
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(TerminalOptions):
     """The options of `compare`."""
 
     input: str = declare(None, "the folder whose window is looked at")
@@ -53,8 +52,6 @@ class CompareOptions:
         None, "the reference's period up to here", spelled="with_to", metavar="TIME", read=seconds
     )
     key: str | None = declare(None, "of this key, where there are several")
-    json: bool = declare(False, "prints JSON in place of tables")
-    verbose: bool = declared_as(ResultOptions, "verbose", False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(words, "compare", CompareOptions, __doc__ or "", run, _EPILOG)
 
 
-def run(known: CompareOptions, console: Console) -> int:
+def run(known: CompareOptions, console: Terminal) -> int:
     """Compares and shows; returns the exit code.
 
     Raises:
-      ValueError: something that can't work.
+      ValueError: something that can't work. JobError: nothing to compare.
     """
     options.require(known, "input")
     folders = list(dict.fromkeys([known.input, known.reference or known.input]))
@@ -75,13 +72,9 @@ def run(known: CompareOptions, console: Console) -> int:
         this, other = chosen(known)
         found = compare(this, other)
     if found is None:
-        console.print(f"nothing to compare: {_name(this)} or {_name(other)} has no rows in common parts",
-                      highlight=False, soft_wrap=True)  # fmt: skip
-        return 1
-    if known.json:
-        print(json.dumps(as_json(this, other, found), indent=2))
-    else:
-        _show(this, other, found, console)
+        raise JobError(f"nothing to compare: {_name(this)} or {_name(other)} has no rows in common parts")
+    console.answer("compare", **as_json(this, other, found))
+    _show(this, other, found, console)
     return DRIFTED if found.drift.drifted else 0
 
 
@@ -147,7 +140,7 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _show(this: WindowSummary, other: WindowSummary, found: Comparison, console: Console) -> None:
+def _show(this: WindowSummary, other: WindowSummary, found: Comparison, console: Terminal) -> None:
     drift = found.drift
     console.print(f"{escape(_name(this))} compared with {escape(_name(other))}", highlight=False, soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -167,7 +160,7 @@ def _show(this: WindowSummary, other: WindowSummary, found: Comparison, console:
     _show_centers(found, console)
 
 
-def _show_clusters(found: Comparison, console: Console) -> None:
+def _show_clusters(found: Comparison, console: Terminal) -> None:
     table = Table(title="the reference's clusters", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("cluster", "representative", "before", "now", "change, 95 %", "rows farthest from its center"):
         table.add_column(name, justify="right" if name in ("before", "now", "change, 95 %") else "left")
@@ -178,7 +171,7 @@ def _show_clusters(found: Comparison, console: Console) -> None:
     console.print(table, highlight=False)
 
 
-def _show_centers(found: Comparison, console: Console) -> None:
+def _show_centers(found: Comparison, console: Terminal) -> None:
     table = Table(title="this window's centers", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("center", "representative", "shift"):
         table.add_column(name, justify="right" if name == "shift" else "left")

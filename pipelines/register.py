@@ -3,11 +3,11 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.launch import JobError
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class RegisterOptions:
+class RegisterOptions(TerminalOptions):
     """The options of `register`."""
 
     input: tuple[str, ...] = declare(
@@ -38,10 +38,9 @@ class RegisterOptions:
     table: str | None = declare(
         None, "NAMESPACE.NAME: the tables are NAMESPACE.NAME_summaries, NAMESPACE.NAME_centers, ..."
     )
-    verbose: bool = declare(False, "show warnings and whole error reports")
 
 
-def run(known: RegisterOptions, console: Console) -> int:
+def run(known: RegisterOptions, console: Terminal) -> int:
     """Adds and tells; returns the exit code.
 
     Raises:
@@ -52,7 +51,7 @@ def run(known: RegisterOptions, console: Console) -> int:
     assert known.table is not None
     prefix = require_prefix(known.table)
     settings = catalog_settings(known.catalog)
-    refused = []
+    refused, told = [], []
     for folder in known.input:
         claims = Claims.of(folder)
         if claims is None:
@@ -66,9 +65,11 @@ def run(known: RegisterOptions, console: Console) -> int:
             f"{escape(folder)}: {done.windows} windows ({done.files} files) added to {escape(prefix)}_..., "
             f"{done.before} were there", highlight=False, soft_wrap=True,
         )  # fmt: skip
+        told.append({"folder": folder, "windows": done.windows, "files": done.files, "before": done.before})
         refused += [refusals(done)] if done.refused else []
     if refused:
         raise ValueError("; ".join(refused))
+    console.answer("register", table=prefix, folders=told)
     return 0
 
 

@@ -4,8 +4,6 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from beam_coresets.coordinator.evidence import unpack_evidence
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.declared import declare, declared_as
@@ -14,6 +12,7 @@ from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
 from beam_coresets.pipelines.console.reference_options import ReferenceOptions, check_reference, window_meant
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -62,7 +61,7 @@ class RollupOptions(ResultOptions, ConstraintOptions, WindowOptions, ReferenceOp
     seed: int = declared_as(PlanParameters, "seed", 0)
 
 
-def run(known: RollupOptions, console: Console) -> int:
+def run(known: RollupOptions, console: Terminal) -> int:
     """Merges, writes and shows; returns the exit code.
 
     Raises:
@@ -79,7 +78,9 @@ def run(known: RollupOptions, console: Console) -> int:
         row = summary.answers[0].row
         write_schema(place.folder, known.format, row["columns"], row["metric"], job="rollup")
         claims.publish(summary)
-    _show(summary, known.output, time.monotonic() - began, console)
+    elapsed = time.monotonic() - began
+    console.answer("rollup", seconds=elapsed, **show.stored(known.output))
+    _show(summary, known.output, elapsed, console)
     return 0
 
 
@@ -162,7 +163,7 @@ def chosen(known: RollupOptions) -> dict[Identity, Row]:
     return {identity: rows[identity] for identity in tiled(rows)}
 
 
-def _show(summary: Summary, output: str, elapsed: float, console: Console) -> None:
+def _show(summary: Summary, output: str, elapsed: float, console: Terminal) -> None:
     """One key as `summarize` shows it; several in a line each, the heaviest first."""
     rows = summary.summaries.to_pylist()
     if len(rows) == 1:

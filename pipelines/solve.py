@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from beam_coresets.parameters.plan import PlanParameters
 from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.constraint_options import CONSTRAINTS, ConstraintOptions, constraint_of
 from beam_coresets.pipelines.console.options import ResultOptions
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import copy_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -140,7 +140,7 @@ class Solved(NamedTuple):
     kept: Kept | None
 
 
-def run(known: SolveOptions, console: Console) -> int:
+def run(known: SolveOptions, console: Terminal) -> int:
     """Solves, writes and shows; returns the exit code.
 
     Raises:
@@ -171,7 +171,9 @@ def run(known: SolveOptions, console: Console) -> int:
         write_schema(place.folder, known.format, row["columns"], row["metric"], job="solve")
         if len(numbers) > 1:
             _write_curve(place.folder, solved)
-    _show(known, solved, time.monotonic() - began, console)
+    elapsed = time.monotonic() - began
+    console.answer("solve", output=known.output, seconds=elapsed, **_as_json(solved))
+    _show(known, solved, elapsed, console)
     return 0
 
 
@@ -205,7 +207,7 @@ def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iter
         yield Piece(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
 
 
-def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Console) -> None:
+def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Terminal) -> None:
     """Says so where the coreset was made for another question."""
     asked = {"z": known.z, "r": known.r, "k": k}
     for name, value in asked.items():
@@ -324,7 +326,15 @@ def _write_curve(output: str, solved: Sequence[Sequence[Solved]]) -> None:
     write_once(FileSystems.join(output, "curve.csv"), text.getvalue().encode())
 
 
-def _show(known: SolveOptions, solved: list[list[Solved]], seconds: float, console: Console) -> None:
+def _as_json(solved: Sequence[Sequence[Solved]]) -> dict[str, Any]:
+    """What --json prints: a row of `summaries` for each window, key and k, and how constraints are kept to."""
+    every = [answer for answers in solved for answer in answers]
+    kept = [answer.kept._asdict() for answer in every if answer.kept is not None]
+    found = {"summaries": [row for answer in every for row in show.figures(answer.summary.summaries)]}
+    return {**found, "constraint": kept} if kept else found
+
+
+def _show(known: SolveOptions, solved: list[list[Solved]], seconds: float, console: Terminal) -> None:
     rows = [[in_seconds(answer.summary.summaries).to_pylist()[0] for answer in answers] for answers in solved]
     if len(rows[0]) > 1:
         _show_curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)
@@ -354,7 +364,7 @@ def _name(row: Row) -> str:
     return " ".join(part for part in (start, row["key"]) if part)
 
 
-def _show_curve(rows: list[Row], windows: int, console: Console) -> None:
+def _show_curve(rows: list[Row], windows: int, console: Terminal) -> None:
     """The cost against k, with its 95 % interval."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("k", "cost", "95 % interval", "to the k before"):

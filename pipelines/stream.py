@@ -11,7 +11,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
-from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets import table_schemas
@@ -30,6 +29,7 @@ from beam_coresets.pipelines.console.stream_options import (
     stream_of,
     warnings_of,
 )
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.results_folder.ownership import holding
 from beam_coresets.pipelines.results_folder.scale_file import scale_of
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_job(argv, "stream", StreamOptions, __doc__ or "", run)
 
 
-def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: StreamOptions, beam_options: PipelineOptions, console: Terminal) -> int:
     """Checks, launches, and prints a line for each window until it is told to stop; returns the exit code.
 
     Raises:
@@ -97,7 +97,9 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Console) -
         for line in skipped_of(known, claims.own_since(()) or claims.last()):
             console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
         if known.detach:
-            console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
+            submitted = launch.submit(pipeline, runners.cluster_of(beam_options))
+            console.print(submitted, highlight=False, soft_wrap=True)
+            console.answer("stream", type="end", output=known.output, submitted=submitted)
             return 0
         try:
             return follow(pipeline, claims, known, console)
@@ -156,7 +158,7 @@ def _register(pipeline: beam.Pipeline, known: StreamOptions, claims: Claims, win
         )
 
 
-def _register_rest(claims: Claims, known: StreamOptions, console: Console) -> None:
+def _register_rest(claims: Claims, known: StreamOptions, console: Terminal) -> None:
     """What no commit has had time for goes to the Iceberg tables; what can't is left to the next run, or `register`."""
     settings = iceberg_of(known)
     if settings is not None:
@@ -213,7 +215,7 @@ def _begun_with(
     return scale, init_of(known, scale, columns)
 
 
-def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Console) -> int:
+def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, console: Terminal) -> int:
     """Runs the job and prints a line for each window that is decided."""
     claims.finish_all()
     seen = set(claims.own_since(()))
@@ -245,6 +247,7 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, consol
         raise launch.JobError(launch.first_cause(job.error)) from job.error
     refused = "; refused rows in dead_letters" if files_of(known.output, "dead_letters") else ""
     console.print(f"\n{len(shown)} windows; tables in {escape(known.output)}{refused}", highlight=False, soft_wrap=True)
+    console.answer("stream", type="end", output=known.output, windows=len(shown), points=sum(shown.values()))
     return 0
 
 
@@ -256,14 +259,17 @@ def _limit(most: int | None, shown: Mapping[tuple[float, float], int]) -> float:
 
 
 def _show(
-    claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, console: Console
+    claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, console: Terminal
 ) -> None:
     """Prints what has been decided since the last look, until `most` windows have been shown; counts their points."""
     for name in claims.own_since(seen):
         start, end, *_ = place_of(name)
         if len(shown) >= _limit(most, shown) and (start, end) not in shown:
             return
-        rows = table_schemas.in_seconds(claims.read(name, "summaries")).to_pylist()
+        table = claims.read(name, "summaries")
+        for row in show.figures(table):
+            console.answer("stream", type="window", **row)
+        rows = table_schemas.in_seconds(table).to_pylist()
         for row in rows[:5]:
             console.print(live.line(row), highlight=False, soft_wrap=True)
         seen.add(name)

@@ -10,7 +10,6 @@ import numpy as np
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsSingleton, PCollection
-from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.parameters.plan import Plan
@@ -20,6 +19,7 @@ from beam_coresets.pipelines.console import explain, options, show
 from beam_coresets.pipelines.console.constraint_options import constraint_of
 from beam_coresets.pipelines.console.options import SummarizeOptions
 from beam_coresets.pipelines.console.reference_options import reference_of
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.results_folder.ownership import Run, owning
 from beam_coresets.pipelines.results_folder.scale_file import write_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_job(argv, "summarize", SummarizeOptions, __doc__ or "", run)
 
 
-def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Terminal) -> int:
     """Checks, then runs or explains the job; returns the exit code.
 
     Raises:
@@ -88,7 +88,7 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
         return build_of_parts(known, beam_options, plan, parts, coordinators if streaming else None, alone, reference)
 
     if known.explain:
-        explain.show(built(known), plan, parts or source, console)
+        console.answer("summarize", explained=explain.show(built(known), plan, parts or source, console))
         return 0
     require_apart(known.output, known.input)
     if plan.theory is not None:
@@ -103,30 +103,35 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Console
         if known.scale == "none":
             warn_of_spreads(source, console)
         if known.detach:
-            console.print(launch.submit(pipeline, runners.cluster_of(beam_options)), highlight=False, soft_wrap=True)
+            submitted = launch.submit(pipeline, runners.cluster_of(beam_options))
+            console.print(submitted, highlight=False, soft_wrap=True)
+            console.answer("summarize", output=known.output, submitted=submitted)
             return 0
         seconds = (run_until_decided if streaming else _run)(pipeline, here, console)
     show.result(known.output, seconds, console, scaled=not known.shard_readers)
-    if plan.theory is not None:
-        _verify(plan, source, known, beam_options, console)
+    epsilon = None if plan.theory is None else _verify(plan, source, known, beam_options, console)
+    asked = {} if plan.theory is None else {"epsilon": {"asked": plan.epsilon, "measured": epsilon}}
+    console.answer("summarize", seconds=seconds, **show.stored(known.output), **asked)
     return 0
 
 
-def _run(pipeline: beam.Pipeline, known: SummarizeOptions, console: Console) -> float:
-    return launch.run(pipeline, known.shards, console)
+def _run(pipeline: beam.Pipeline, known: SummarizeOptions, console: Terminal) -> float:
+    return launch.run(pipeline, known.shards, console.aside)
 
 
 def _verify(
-    plan: Plan, source: ReadBlocks, known: SummarizeOptions, beam_options: PipelineOptions, console: Console
-) -> None:
-    """Measures the epsilon that was asked for."""
-    if any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
-        summary, measured = verify.verify(known, known.output, beam_options, console)
-        console.print(_reached(plan, summary, measured, source.dim), highlight=False, soft_wrap=True)
+    plan: Plan, source: ReadBlocks, known: SummarizeOptions, beam_options: PipelineOptions, console: Terminal
+) -> float | None:
+    """Measures the epsilon that was asked for; None without centers."""
+    if not any(row["centers"] for row in read_table(known.output, "summaries").to_pylist()):
+        return None
+    summary, measured = verify.verify(known, known.output, beam_options, console)
+    console.print(_reached(plan, summary, measured, source.dim), highlight=False, soft_wrap=True)
+    return max(m.distortion for m in measured) - 1
 
 
 def _prepared(
-    known: SummarizeOptions, beam_options: PipelineOptions, streaming: bool, console: Console
+    known: SummarizeOptions, beam_options: PipelineOptions, streaming: bool, console: Terminal
 ) -> Coordinators:
     """Sets what the runner needs, and says so; who decides, if the job streams."""
     if not streaming:
@@ -141,7 +146,7 @@ def _prepared(
     return found
 
 
-def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console: Console) -> float:
+def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console: Terminal) -> float:
     """Runs a streaming job until its answer is claimed, then ends it; the seconds until then.
 
     Raises:
@@ -154,7 +159,7 @@ def run_until_decided(pipeline: beam.Pipeline, known: SummarizeOptions, console:
             return claims.decided(Window())
         return False
 
-    seconds = launch.run(pipeline, known.shards, console, decided)
+    seconds = launch.run(pipeline, known.shards, console.aside, decided)
     claims.finish_all()
     try:
         tolerate(take_letters(known.output, known.format), known.max_bad_rows)
@@ -255,13 +260,13 @@ def write_tables(known: SummarizeOptions) -> WriteSummaries:
     return WriteSummaries(known.output or "", known.format, order_of(known.weak, bool(known.outliers)))
 
 
-def warn_of_spreads(source: ReadBlocks, console: Console) -> None:
+def warn_of_spreads(source: ReadBlocks, console: Terminal) -> None:
     """Says so if one column will dominate the distances, judging by the first block."""
     with contextlib.suppress(ValueError):  # a file that can't be read: the job itself will say so
         _warn_of_spreads(next((b for b in source.here() if isinstance(b, PointBlock)), None), source.layout, console)
 
 
-def _warn_of_spreads(block: PointBlock | None, layout: Layout, console: Console) -> None:
+def _warn_of_spreads(block: PointBlock | None, layout: Layout, console: Terminal) -> None:
     if block is None or len(block) < 2 or layout.options.vector_column:
         return
     spread = np.asarray(block.points, np.float64).std(axis=0)

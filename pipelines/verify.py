@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from apache_beam.options.pipeline_options import PipelineOptions
-from rich.console import Console
 from rich.table import Table
 
-from beam_coresets.declared import declare, declared_as
+from beam_coresets.declared import declare
 from beam_coresets.pipelines.console import options, show
-from beam_coresets.pipelines.console.options import DataOptions, ResultOptions
+from beam_coresets.pipelines.console.options import DataOptions
+from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.passes.over_rows import combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
@@ -41,15 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class VerifyOptions(DataOptions):
+class VerifyOptions(DataOptions, TerminalOptions):
     """The options of `verify`: which data, and against what."""
 
     coreset: str = declare(None, "the --output folder of a run on the same --input", group="verification")
     csv: str | None = declare(None, "also write the measurements to this file", group="verification")
-    verbose: bool = declared_as(ResultOptions, "verbose", False)
 
 
-def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -> int:
+def run(known: VerifyOptions, beam_options: PipelineOptions, console: Terminal) -> int:
     """Measures and shows; returns the exit code.
 
     Raises:
@@ -65,11 +64,12 @@ def run(known: VerifyOptions, beam_options: PipelineOptions, console: Console) -
         summary, measured = verify(known, known.coreset, beam_options, console)
     if known.csv is not None:
         write_csv(known.csv, measured)
+    console.answer("verify", coreset=known.coreset, **as_json(summary, measured))
     return show_measured(summary, measured, console)
 
 
 def verify(
-    known: DataOptions, coreset: str, beam_options: PipelineOptions, console: Console
+    known: DataOptions, coreset: str, beam_options: PipelineOptions, console: Terminal
 ) -> tuple[dict[str, Any], list[Measured]]:
     """The summary row that is checked, and the measurements; those of the emitted centers come first.
 
@@ -154,7 +154,7 @@ def _subspace_sets(
     return [("emitted", flats), *subspace_sets(sample[0], best, [flats, other])]
 
 
-def show_measured(summary: dict[str, Any], measured: list[Measured], console: Console) -> int:
+def show_measured(summary: dict[str, Any], measured: list[Measured], console: Terminal) -> int:
     """Prints the table and the verdict."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("centers", "cost on the data", "on the coreset", "distortion"):
@@ -163,24 +163,33 @@ def show_measured(summary: dict[str, Any], measured: list[Measured], console: Co
         table.add_row(m.name, show.number(m.data), show.number(m.coreset), f"{m.distortion:.4f}")
     console.print(table, highlight=False)
     console.print(f"distortion: {max(m.distortion for m in measured):.4f}", highlight=False)
-    truth, low, high = measured[0].data, summary["cost_low"], summary["cost_high"]
+    truth = f"emitted centers: cost {show.number(measured[0].data)} on all data"
+    said, low, high = (show.number(summary[name]) for name in ("cost", "cost_low", "cost_high"))
+    held = has_held(summary, measured)
     if summary["constraint_text"]:
-        console.print(
-            f"emitted centers: cost {show.number(truth)} on all data without their constraint (assign has it under it)",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        return 0
-    if low is None or high is None or not high >= low:
-        console.print(f"emitted centers: cost {show.number(truth)} on all data; the certificate has no interval")
-        return 0
-    held = low - ROUNDING * truth <= truth <= high + ROUNDING * truth
-    console.print(
-        f"emitted centers: cost {show.number(truth)} on all data; the certificate said {show.number(summary['cost'])}, "
-        f"{show.number(low)} to {show.number(high)}: {'held' if held else '[red]did not hold[/]'}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        verdict = f"{truth} without their constraint (assign has it under it)"
+    elif held is None:
+        verdict = f"{truth}; the certificate has no interval"
+    else:
+        verdict = f"{truth}; the certificate said {said}, {low} to {high}: {'held' if held else '[red]did not hold[/]'}"
+    console.print(verdict, highlight=False, soft_wrap=True)
     return 0
+
+
+def has_held(summary: dict[str, Any], measured: list[Measured]) -> bool | None:
+    """Whether the certificate's interval holds the cost on all data; None of a constraint, or without an interval."""
+    truth, low, high = measured[0].data, summary["cost_low"], summary["cost_high"]
+    if summary["constraint_text"] or low is None or high is None or not high >= low:
+        return None
+    return bool(low - ROUNDING * truth <= truth <= high + ROUNDING * truth)
+
+
+def as_json(summary: dict[str, Any], measured: list[Measured]) -> dict[str, Any]:
+    """What --json prints."""
+    certificate = {name: summary[name] for name in ("cost", "cost_low", "cost_high", "cost_basis", "trust")}
+    sets = [{"centers": m.name, "data": m.data, "coreset": m.coreset, "distortion": m.distortion} for m in measured]
+    return {"distortion": max(m.distortion for m in measured), "cost": measured[0].data, "certificate": certificate,
+            "held": has_held(summary, measured), "center_sets": sets}  # fmt: skip
 
 
 def require_file(path: str) -> None:

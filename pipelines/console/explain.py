@@ -18,13 +18,19 @@ from beam_coresets.transforms.summarize_parts import assignment_of_parts
 
 def show(
     pipeline: beam.Pipeline, plan: Plan, source: ReadBlocks | FileParts, console: Console
-) -> None:
-    """Prints scheme, sizes, memory and graph; of a job whose shards read for themselves if the source is FileParts."""
+) -> dict[str, str]:
+    """Prints scheme, sizes, memory and graph; of a job whose shards read for themselves if the source is FileParts.
+
+    Returns:
+      What was said of each, but the graph.
+    """
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in _facts(plan, source):
+    facts = dict(_facts(plan, source))
+    for name, value in facts.items():
         table.add_row(f"[bold]{name}[/]", value)
     console.print(table, highlight=False)
     console.print(_graph(pipeline), highlight=False)
+    return facts
 
 
 def _facts(plan: Plan, source: ReadBlocks | FileParts) -> list[tuple[str, str]]:

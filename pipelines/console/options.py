@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
-from rich.console import Console
 
 from beam_coresets import tables
 from beam_coresets.declared import Seconds, add_parameters, declare, declared_as, part_of
@@ -19,7 +18,7 @@ from beam_coresets.parameters.plan import Plan, PlanParameters
 from beam_coresets.pipelines.console.command_line import Options, Parser, config_of, given_by, parse_alone, parser_of
 from beam_coresets.pipelines.console.constraint_options import ConstraintOptions
 from beam_coresets.pipelines.console.reference_options import ReferenceOptions
-from beam_coresets.pipelines.console.terminal import Terminal
+from beam_coresets.pipelines.console.terminal import Spoken, Terminal, TerminalOptions, speaking
 from beam_coresets.pipelines.running import launch
 from beam_coresets.pipelines.running.local import is_local, local_by_default
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -28,13 +27,12 @@ from beam_coresets.transforms.text.dialects import TextParameters
 
 
 @dataclasses.dataclass(frozen=True)
-class ResultOptions:
+class ResultOptions(TerminalOptions):
     """Where results go."""
 
     output: str = declare(None, "folder for the tables, on any Beam filesystem", group="results")
     format: str = declare("parquet", "of the tables", group="results", choices=tables.TABLE_FORMATS)
     overwrite: bool = declare(False, "replace another run's tables in --output", group="results")
-    verbose: bool = declare(False, "show warnings and whole error reports", group="results")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,29 +135,31 @@ def parse(
 
 
 def run_job(
-    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str,
-    run: Callable[[Options, PipelineOptions, Console], int],
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Spoken], description: str,
+    run: Callable[[Spoken, PipelineOptions, Terminal], int],
 ) -> int:  # fmt: skip
     """What the `main` of a command with a pipeline does: parses, runs, and returns the exit code."""
 
     def main() -> int:
         known, beam_options = parse(argv, command, kind, description)
-        launch.quiet(getattr(known, "verbose", False))
-        return run(known, beam_options, Terminal())
+        launch.quiet(known.verbose)
+        with speaking(known) as console:
+            return run(known, beam_options, console)
 
     return launch.exit_code(main)
 
 
 def run_alone(
-    argv: Sequence[str] | None, command: str, kind: Callable[..., Options], description: str,
-    run: Callable[[Options, Console], int], epilog: str = "",
+    argv: Sequence[str] | None, command: str, kind: Callable[..., Spoken], description: str,
+    run: Callable[[Spoken, Terminal], int], epilog: str = "",
 ) -> int:  # fmt: skip
     """What the `main` of a command without a pipeline does."""
 
     def main() -> int:
         known = parse_alone(argv, command, kind, description, epilog)
-        launch.quiet(getattr(known, "verbose", False))
-        return run(known, Terminal())
+        launch.quiet(known.verbose)
+        with speaking(known) as console:
+            return run(known, console)
 
     return launch.exit_code(main)
 

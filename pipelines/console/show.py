@@ -3,10 +3,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from beam_coresets import table_schemas, values
 from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 
 MOST_LINES = 20  # windows and keys shown at once
@@ -40,6 +42,23 @@ def notes(found: Sequence[str], console: Console) -> None:
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
 
 
+def figures(summaries: pa.Table) -> list[dict[str, Any]]:
+    """The rows of `summaries` for --json: all but the evidence."""
+    columns = {name: values.portable(summaries.column(name)) for name in summaries.column_names if name != "evidence"}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def stored(output: str) -> dict[str, Any]:
+    """What a folder holds, for --json: its path, its tables, how many rows were refused, and its summaries."""
+    tables = [name for name in table_schemas.ALL_TABLES if files_of(output, name)]
+    return {"output": output, "tables": tables, "refused_rows": _refused(output),
+            "summaries": figures(read_table(output, "summaries"))}  # fmt: skip
+
+
+def _refused(output: str) -> int:
+    return len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
+
+
 def result(output: str, seconds: float, console: Console, scaled: bool = True) -> None:
     """What a batch job found: who answered, coverage, cost, and its largest centers.
 
@@ -56,7 +75,7 @@ def result(output: str, seconds: float, console: Console, scaled: bool = True) -
         console.print(table, highlight=False)
     centers = [row for row in read_table(output, "centers").to_pylist() if row["index"] is not None]
     _print_centers(sorted(centers, key=lambda c: -c["weight"]), console)
-    refused = len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
+    refused = _refused(output)
     more = "".join(f", {name}" for name in ("columns", "candidates", "outliers") if files_of(output, name))
     more += f"; {refused:,} refused rows in dead_letters" if refused else ""
     console.print(f"\nTables in {escape(output)}: summaries, centers, coreset{more}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from beam_coresets.declared import check_values, declare, declared_as, parameters
 from beam_coresets.parameters.plan import PlanParameters
@@ -119,6 +120,19 @@ def _scaled(blocks: list[PointBlock]) -> Iterator[PointBlock]:
     scale = moments.extract_output(total)
     for block in blocks:
         yield dataclasses.replace(block, points=narrow(scale.apply(block.points))) if len(block) else block
+
+
+def as_json(known: SizeOptions, pilot: Pilot | None) -> dict[str, Any]:
+    """What --json prints of sizes: for --target PERCENT% and for --epsilon, where they are asked for."""
+    found: dict[str, Any] = {}
+    if known.error is not None and pilot is not None:
+        found["target"] = {"half_width": known.error, **dataclasses.asdict(size_for(pilot, known.error))}
+    if known.epsilon is not None and known.k is not None:
+        kinds = {"worst_case": by_theory, "stable_data": for_stable_data}
+        named = {name: made(known.method, known.k, known.epsilon, known.z) for name, made in kinds.items()}
+        sizes = {name: None if each is None else each.points for name, each in named.items()}
+        found["theory"] = {"epsilon": known.epsilon, **sizes, "beta": None if pilot is None else stability(pilot)}
+    return found
 
 
 def target_lines(pilot: Pilot, error: float) -> list[str]:

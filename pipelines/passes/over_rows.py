@@ -9,12 +9,12 @@ import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import PCollection
-from rich.console import Console
 
 from beam_coresets import codec
 from beam_coresets.assigning.dual_prices import Survey
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.options import DataOptions
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import launch, local
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.column_order import Names, listed, names_of_each, places_of
@@ -113,7 +113,7 @@ def combine_blocks(
     known: DataOptions,
     beam_options: PipelineOptions,
     scale: Scale | None,
-    console: Console,
+    console: Terminal,
     folder: str,
     combine: beam.CombineFn,
     max_bad_rows: int,
@@ -128,7 +128,7 @@ def combine_blocks(
     refused = gate(letters, max_bad_rows)
     both = blocks | "Combine" >> beam.CombineGlobally(combine) | "With refused" >> beam.Map(_pair, *refused)
     result.keep(both)
-    launch.run(pipeline, 1, console)
+    launch.run(pipeline, 1, console.aside)
     value, found = result.get()
     return value, found
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import GoogleCloudOptions, JobServerOptions, PipelineOptions, StandardOptions
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from beam_coresets import __version__
 from beam_coresets.bounded import printable
@@ -24,6 +23,7 @@ from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.pipelines.running.runners import cluster_of
+from beam_coresets.pipelines.running.waiting import Waiting
 from beam_coresets.transforms.base.progress import PROGRESS
 
 LOOK_SECONDS = 0.2
@@ -55,14 +55,11 @@ def run(
       JobError: the pipeline failed.
     """
     began, start = time.monotonic(), (PROGRESS.points, PROGRESS.shards)
-    columns = (SpinnerColumn(), TextColumn("{task.fields[shown]}"), BarColumn(20), TextColumn("{task.fields[done]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        task = progress.add_task("", total=shards, shown="starting", done="")
+    with Waiting(console, starting(pipeline.options), shards) as waiting:
         job = Job(pipeline)
         try:
             while not job.over.wait(LOOK_SECONDS) and not until():
-                shown = _shown(shards, time.monotonic() - began, *start)
-                progress.update(task, **shown)
+                waiting.tell(*_stage(shards, time.monotonic() - began, *start))
         finally:
             if not job.over.is_set():
                 job.stop()
@@ -71,14 +68,23 @@ def run(
     return time.monotonic() - began
 
 
-def _shown(shards: int, seconds: float, points: int, finished: int) -> dict[str, Any]:
-    """How far the job is, given where counting began; nothing is known of workers in other processes."""
+def starting(options: PipelineOptions) -> str:
+    """What a job waits for at first."""
+    if is_local(options):
+        return "starting"
+    runner = str(options.view_as(StandardOptions).runner).rpartition(".")[2]
+    return f"waiting for {runner} to take the job"
+
+
+def _stage(shards: int, seconds: float, points: int, finished: int) -> tuple[str, str, str, int]:
+    """How far the job is (see `Waiting.tell`), given where counting began; nothing is known of workers in other
+    processes."""
     points, finished = PROGRESS.points - points, min(shards, PROGRESS.shards - finished)
     if not points:
-        return {"shown": "running"}
+        return "the job runs", "", "", 0
     rate = points / max(1e-9, seconds) / 1e6
-    done = f"{finished} of {shards} shards"
-    return {"shown": f"{points / 1e6:,.1f} M points   {rate:.1f} M/s", "done": done, "completed": finished}
+    count, done = f"{points / 1e6:,.1f} M points   {rate:.1f} M/s", f"{finished} of {shards} shards"
+    return "uniting shards and solving" if finished == shards else "reading", count, done, finished
 
 
 class Job:

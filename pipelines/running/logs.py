@@ -39,6 +39,14 @@ def quiet_threads() -> Iterator[None]:
         sys.stderr = before
 
 
+def standard_error() -> Any:
+    """The stream itself, for those whose own threads write on it, such as bars that move."""
+    stream = sys.stderr
+    while isinstance(stream, _OfMainThread):
+        stream = stream._stream
+    return stream
+
+
 class _Lines(logging.Formatter):
     """Log lines as terminals may have them: what they say of files and messages stays text."""
 
@@ -65,7 +73,6 @@ def ours_alone() -> None:
 
 def all_there_is() -> None:
     """Lets everything through, for --verbose."""
-    while isinstance(sys.stderr, _OfMainThread):
-        sys.stderr = sys.stderr._stream
+    sys.stderr = standard_error()
     logging.basicConfig(level=logging.ERROR, handlers=[_handler()])
     logging.getLogger("apache_beam").setLevel(logging.NOTSET)

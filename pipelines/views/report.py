@@ -5,11 +5,11 @@ import pathlib
 import secrets
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.declared import check_values, declare
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.views.contents import contents_at, packed
@@ -24,7 +24,7 @@ _EPILOG = (
 
 
 @dataclasses.dataclass(frozen=True)
-class ShownOptions:
+class ShownOptions(TerminalOptions):
     """What a page shows."""
 
     input: str = declare(None, "the output folder that is shown")
@@ -50,7 +50,6 @@ class ReportOptions(ShownOptions):
         None, "only windows from here on", spelled="from", metavar="TIME", read=seconds
     )
     end: float | None = declare(None, "only windows up to here", spelled="to", metavar="TIME", read=seconds)
-    verbose: bool = declare(False, "shows what libraries say")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(words, "report", ReportOptions, __doc__ or "", run, _EPILOG)
 
 
-def run(known: ReportOptions, console: Console) -> int:
+def run(known: ReportOptions, console: Terminal) -> int:
     """Writes the page; returns the exit code.
 
     Raises:
@@ -73,6 +72,7 @@ def run(known: ReportOptions, console: Console) -> int:
         raise ValueError(f"output: must be given where the input is not on this machine, got {known.input!r} alone")
     write(path, page(packed(contents), f"{known.input}: beam-coresets"))
     console.print(f"Page: {escape(str(path))}", highlight=False, soft_wrap=True)
+    console.answer("report", input=known.input, page=str(path))
     return 0
 
 

@@ -3,11 +3,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.markup import escape
 
 from beam_coresets.declared import check_values, declare
 from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.views.report import ShownOptions
 from beam_coresets.pipelines.views.server import LiveFolder, LiveServer
@@ -25,7 +25,6 @@ class WatchOptions(ShownOptions):
     port: int = declare(8080, "where the page is served; 0 for any free port", least=0)
     host: str = declare("127.0.0.1", "the address that it is served at")
     token: str | None = declare(None, "that has to be given, as ?token= or as a bearer; needed beyond this machine")
-    verbose: bool = declare(False, "shows what libraries say")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(options.with_folder(argv), "watch", WatchOptions, __doc__ or "", run, _EPILOG)
 
 
-def run(known: WatchOptions, console: Console) -> int:
+def run(known: WatchOptions, console: Terminal) -> int:
     """Serves the page until it is stopped; returns the exit code.
 
     Raises:
@@ -48,6 +47,7 @@ def run(known: WatchOptions, console: Console) -> int:
         folder.look()
         folder.start()
         console.print(f"Page: {escape(server.address)}   (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+        console.answer("watch", input=known.input, page=server.address)
         if folder.problem:
             console.print(escape(folder.problem), highlight=False, soft_wrap=True)
         try:

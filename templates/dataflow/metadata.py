@@ -20,7 +20,7 @@ DESCRIPTIONS = {
 REQUIRED = {"stream": ("k", "output"), "summarize": ("input", "output")}
 
 # What is no parameter. Of both: what is for a terminal, and --detach, which a template always gives.
-_NOWHERE = ("help", "config", "explain", "verbose", "detach")
+_NOWHERE = ("help", "config", "explain", "json", "quiet", "verbose", "detach")
 # Of the stream: what follows a job from a terminal, Flink's checkpoints, and what a stream refuses.
 _NO_STREAM = (
     "max_windows", "duration", "checkpoint_dir", "resume_from", "overwrite", "max_bad_rows", "buckets", "drop_shards",
