@@ -15,12 +15,11 @@ from beam_coresets.pipelines.results_folder.comparison import Comparison, compar
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
-from beam_coresets.pipelines.running.launch import JobError
+from beam_coresets.pipelines.running.launch import DONE, DRIFTED, JobError
 from beam_coresets.summaries.collection import StoredSummaries, open_summaries
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.times import iso
 
-DRIFTED = 3  # the exit code
 MOST_SHOWN = 8  # clusters and centers
 _EPILOG = (
     "beam-coresets compare A B compares A with B, the reference; compare A alone the last window of A with the one "
@@ -75,7 +74,7 @@ def run(known: CompareOptions, console: Terminal) -> int:
         raise JobError(f"nothing to compare: {_name(this)} or {_name(other)} has no rows in common parts")
     console.answer("compare", **as_json(this, other, found))
     _show(this, other, found, console)
-    return DRIFTED if found.drift.drifted else 0
+    return DRIFTED if found.drift.drifted else DONE
 
 
 def chosen(known: CompareOptions) -> tuple[WindowSummary, WindowSummary]:

@@ -23,9 +23,10 @@ from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.pipelines.running.runners import cluster_of
-from beam_coresets.pipelines.running.waiting import Waiting
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.transforms.base.progress import PROGRESS
 
+DONE, FAILED, REFUSED, DRIFTED = 0, 1, 2, 3  # exit codes (docs/operations.md); signals are 128 and their number
 LOOK_SECONDS = 0.2
 STOP_SECONDS = 3.0  # for a cancelled job on this machine to end
 _ERROR = re.compile(r"^(?:[\w.]+\.)?(\w*(?:Error|Exception|Invalid)): (.*)$", re.M)
@@ -55,7 +56,7 @@ def run(
       JobError: the pipeline failed.
     """
     began, start = time.monotonic(), (PROGRESS.points, PROGRESS.shards)
-    with Waiting(console, starting(pipeline.options), shards) as waiting:
+    with Awaited(console, starting(pipeline.options), shards) as waiting:
         job = Job(pipeline)
         try:
             while not job.over.wait(LOOK_SECONDS) and not until():
@@ -77,7 +78,7 @@ def starting(options: PipelineOptions) -> str:
 
 
 def _stage(shards: int, seconds: float, points: int, finished: int) -> tuple[str, str, str, int]:
-    """How far the job is (see `Waiting.tell`), given where counting began; nothing is known of workers in other
+    """How far the job is (see `Awaited.tell`), given where counting began; nothing is known of workers in other
     processes."""
     points, finished = PROGRESS.points - points, min(shards, PROGRESS.shards - finished)
     if not points:
@@ -229,7 +230,7 @@ def _told(error: BaseException) -> int:
     wrong = isinstance(error, ValueError)
     said = error if wrong or isinstance(error, JobError) else _of_machine(error)
     print(f"error: {printable(str(said))}", file=sys.stderr)
-    return 2 if wrong else 1
+    return REFUSED if wrong else FAILED
 
 
 def _of_machine(error: BaseException) -> str:
@@ -245,8 +246,8 @@ def _of_machine(error: BaseException) -> str:
 
 
 def exit_code(word: Callable[[], int]) -> int:
-    """What `word` returns; 2 for what can't work, 1 for what failed on the way, 130 if interrupted, 143 if ended by
-    SIGTERM: each in a line. Temporary files are gone by then."""
+    """What `word` returns; `REFUSED` for what can't work, `FAILED` for what failed on the way, 130 if interrupted, 143
+    if ended by SIGTERM: each in a line. Temporary files are gone by then."""
     with logs.quiet_threads(), ending.told_by_signals() as signals:
         try:
             with ending.own_folder():
@@ -254,7 +255,7 @@ def exit_code(word: Callable[[], int]) -> int:
         except KeyboardInterrupt:
             if signals.number is None:
                 print("stopped", file=sys.stderr)
-            code = 130
+            code = 128 + signal.SIGINT
         except _TOLD as error:
             code = _told(error)
         return code if signals.number is None else 128 + signals.number

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 PATIENCE = 5.0  # seconds; a stage that is over by then is not told where nothing moves
 
 
-class Waiting:
+class Awaited:
     """Says what is waited for, between `__enter__` and `__exit__`.
 
     Args:
@@ -31,7 +31,7 @@ class Waiting:
             )
             self._task = self._bar.add_task("", total=total, shown=escape(stage), done="")
 
-    def __enter__(self) -> "Waiting":
+    def __enter__(self) -> "Awaited":
         if self._bar is not None:
             self._bar.start()
         elif not self._console.quiet:
