@@ -226,7 +226,7 @@ def test_another_runs_result_is_not_overwritten_unasked(source, refused, tmp_pat
     assert line.endswith("(--overwrite replaces it)")
     assert (tmp_path / "out" / "coreset" / "global-r1.parquet").read_bytes() == before
     assert summarize_files(source, tmp_path / "out", *K, "--overwrite", "--format", "jsonl") == 0
-    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*/*")) == ["global-r1.jsonl"] * 3
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*/*")) == ["global-r1.jsonl"] * 4
     assert summary_row(tmp_path / "out")["seed"] == 0
 
 
