@@ -140,8 +140,8 @@ def shards() -> Spec:
                 "mark": {"type": "rect", "style": "missing"},
                 "encoding": {
                     "x": _time("start"), "x2": {"field": "end"}, "y": y, "y2": {"field": "high"},
-                    "color": {"field": "what", "type": "nominal", "title": None, "legend": {"orient": "top"}},
-                    "stroke": {"field": "what", "type": "nominal", "title": None, "legend": {"orient": "top"}},
+                    **{name: {"field": "what", "type": "nominal", "title": None, "legend": {"orient": "top"},
+                              "scale": {"range": "faults"}} for name in ("color", "stroke")},
                     "tooltip": [_told("shard", "shard"), _told("what", "what"), _told("when", "from, to"),
                                 _told("windows", "windows", "quantitative")],
                 },

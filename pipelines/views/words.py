@@ -7,6 +7,7 @@ from typing import Any
 
 from beam_coresets.times import iso
 
+A_MOMENT = 0.5  # seconds that a decision at the deadline may take
 MEASURED = {
     "replicas": "the disagreement of shards that hold the same rows",
     "sample": "the sample itself, as no two shards hold the same rows",
@@ -146,8 +147,9 @@ def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
     if lags:
         said["lag"] = f"Windows were decided {number(min(lags))} to {number(max(lags))} seconds after their end."
         if contents["deadline"]:
-            late = sum(lag > contents["deadline"] for lag in lags)
-            said["lag"] += f" The deadline is {number(contents['deadline'])} seconds; {late:,} came later."
+            late = sum(lag > contents["deadline"] + A_MOMENT for lag in lags)
+            said["lag"] += f" The deadline is {number(contents['deadline'])} seconds; {late:,} came half a second later " \
+                "or more."  # fmt: skip
     counts = contents["events"]["kind"]
     kinds = ", ".join(f"{counts.count(kind):,} {kind}" for kind in dict.fromkeys(counts))
     said["events"] = f"{len(counts):,} events: {kinds}." if counts else "No events."
@@ -168,7 +170,7 @@ def _of_costs(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
     ends = f"{number(min(costs))} to {number(max(costs))}"
     text = f"The cost in {len(costs):,} windows: {ends}, last {number(costs[-1])}."
     gaps = len(series["at"]) - len(costs)
-    return f"{text} {gaps:,} windows have none." if gaps else text
+    return f"{text} {gaps:,} {'window has' if gaps == 1 else 'windows have'} none." if gaps else text
 
 
 def _of_drift(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:

@@ -108,7 +108,8 @@
              titleFontWeight: "normal", labelOverlap: true, titlePadding: 8},
       axisY: {minExtent: 46},
       legend: {labelColor: text, titleColor: text},
-      range: {category: palette, severity: [faint, style("--warning"), style("--critical")]},
+      range: {category: palette, faults: [style("--critical"), style("--warning"), ...palette],
+              severity: [faint, style("--warning"), style("--critical")]},
       style: {
         sampled: {opacity: 0.55, color: mark}, center: {color: strong, stroke: strong, strokeWidth: 2.5, size: 90},
         name: {color: text, fontSize: 11}, interval: {color: mark, opacity: 0.25}, ends: {color: mark, opacity: 0.4, strokeWidth: 1}, estimate: {color: mark, strokeWidth: 1.5},
