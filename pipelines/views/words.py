@@ -148,8 +148,7 @@ def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
         said["lag"] = f"Windows were decided {number(min(lags))} to {number(max(lags))} seconds after their end."
         if contents["deadline"]:
             late = sum(lag > contents["deadline"] + A_MOMENT for lag in lags)
-            said["lag"] += f" The deadline is {number(contents['deadline'])} seconds; {late:,} came half a second later " \
-                "or more."  # fmt: skip
+            said["lag"] += f" The deadline is {number(contents['deadline'])} seconds; {late:,} came much later."
     counts = contents["events"]["kind"]
     kinds = ", ".join(f"{counts.count(kind):,} {kind}" for kind in dict.fromkeys(counts))
     said["events"] = f"{len(counts):,} events: {kinds}." if counts else "No events."
