@@ -1,5 +1,6 @@
-"""The cookbook and the notebooks run as printed, and say what is so."""
+"""The tutorial, the cookbook and the notebooks run as printed, and say what is so."""
 import re
+import struct
 import subprocess
 import sys
 
@@ -12,15 +13,41 @@ from beam_coresets.summaries import open_summaries
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 
-def follow(page, names):
-    """Does what a page says; the exit codes of its commands, by their first words."""
+def follow(page, names, until=None):
+    """Does what a page says, up to a command with this word; the exit codes of its commands, by their first words."""
     codes = {}
     for kind, step in steps(page):
+        if until is not None and until in step:
+            break
         if kind == "code":
             exec(compile(step.replace("beam.Pipeline()", f"beam.Pipeline({IN_PROCESS!r})"), page.name, "exec"), names)
         else:
             codes.setdefault(step[0], []).append(main(step))
     return codes
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_printed_up_to_the_stream(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    codes = follow(ROOT / "docs/tutorial.md", names, until=".demo/out-stream")
+    assert codes == {"summarize": [0], "report": [0, 0], "solve": [0, 0], "assign": [0]}
+    (row,) = read_table("out", "summaries").to_pylist()
+    assert (row["points"], row["coverage"], row["stragglers"]) == (30_000, 1.0, [1, 4])
+    fares = names["window"].coreset.mean("fare")
+    assert fares.low < 4 < fares.high, "2 and a gamma's mean, 2; seeded: 95 % of seeds are inside"
+    assert read_table("rows", "assigned").num_rows == 30_000
+    assert all((tmp_path / folder / "report.html").stat().st_size > 5e5 for folder in ("out", "by-k"))
+
+
+def test_pictures_are_a_thousand_pixels_wide_and_small():
+    pictures = sorted((ROOT / "docs/images").glob("*.png"))
+    assert pictures
+    for picture in pictures:
+        data = picture.read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">I", data[16:20]) == (1000,)
+        assert len(data) <= 150_000, picture.name
 
 
 @pytest.mark.slow
@@ -60,7 +87,7 @@ def test_the_notebook_of_embeddings_runs(tmp_path):
     assert re.search(r"true cost [\d,]+: inside", said), "seeded: 95 % of seeds are inside"
     costs = [float(cost) for cost in re.findall(r"^\d+ ([\d.]+) \(", said, re.M)]
     assert len(costs) == 3
-    assert costs[0] > 1.5 * costs[1] > 1.4 * costs[2], "twelve topics"
+    assert costs[0] > 1.5 * costs[1] > 1.4 * costs[2], "six topics"
     strange = re.search(r"\] \[([\d.]+) +([\d.]+) *\]$", said.strip())
     assert float(strange[1]) < 0.5
     assert float(strange[2]) > 0.999

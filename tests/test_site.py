@@ -1,4 +1,5 @@
 """The docs as a site: read without a network, whole, and built only if its links lead somewhere (`make docs`)."""
+import html
 import html.parser
 import importlib
 import os
@@ -84,6 +85,14 @@ def test_every_page_of_the_checkout_is_in_the_site(pages):
 def test_the_reference_has_every_public_name(pages, package):
     anchors = pages[pathlib.Path(f"reference/{package}.html")].anchors
     assert {f"{package}.{name}" for name in importlib.import_module(package).__all__} <= anchors
+
+
+def test_examples_of_the_reference_are_code():
+    text = (ROOT / SITE / "reference/beam_coresets.transforms.html").read_text()
+    shown = re.findall(r"<code>(.*?)</code></pre>", text, re.S)
+    blocks = [html.unescape(re.sub(r"<[^>]+>", "", block)) for block in shown]
+    assert any(block.strip().endswith('\nrows | WriteAssigned("out")') for block in blocks)
+    assert "Example:" not in text
 
 
 def test_a_notebooks_text_and_code_are_told_apart():

@@ -6,6 +6,8 @@
 # it as a script (`python docs/notebooks/stream_day.py`) or cell by cell.
 
 # %%
+import shutil
+
 import apache_beam as beam
 import numpy as np
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -38,6 +40,7 @@ day = day.advance_watermark_to_infinity()
 # %%
 from beam_coresets.transforms import Columns, Plan, StreamPlan, SummarizeUnbounded, WindowSpec, WriteSummaries
 
+shutil.rmtree("out-day", ignore_errors=True)  # what an earlier run has decided stands
 write = WriteSummaries("out-day", wanted=("centers", "coreset", "columns", "events", "summaries"))
 stream = StreamPlan(Plan(k=4, shards=4, replication=2), WindowSpec.parse("1h"))
 with beam.Pipeline(options=PipelineOptions(streaming=True)) as p:
