@@ -34,14 +34,12 @@ day = day.advance_watermark_to_infinity()
 
 # %% [markdown]
 # ## A summary for every hour
-#
-# `wanted` names the tables; `events` is the one that tells of changes.
 
 # %%
 from beam_coresets.transforms import Columns, Plan, StreamPlan, SummarizeUnbounded, WindowSpec, WriteSummaries
 
 shutil.rmtree("out-day", ignore_errors=True)  # what an earlier run has decided stands
-write = WriteSummaries("out-day", wanted=("centers", "coreset", "columns", "events", "summaries"))
+write = WriteSummaries("out-day")
 stream = StreamPlan(Plan(k=4, shards=4, replication=2), WindowSpec.parse("1h"))
 with beam.Pipeline(options=PipelineOptions(streaming=True)) as p:
     rows = p | day

@@ -44,6 +44,7 @@ from beam_coresets.transforms.writing.compacted_days import CompactedDays, decod
 
 ORDER = ("coreset", "columns", "centers", "summaries")
 FULL_ORDER = ("candidates", "outliers", "events", *ORDER)
+WANTED = ("events", *ORDER)  # unless somebody says else; events only of windows that have any
 _PATIENCE = 20  # tenths of a second for the content of a claim on a drive where the name comes first
 
 
@@ -62,7 +63,7 @@ class Claims:
       ValueError: an unknown format, or a filesystem on which the first decision can't be told.
     """
 
-    def __init__(self, output: str, form: str = "parquet", wanted: Collection[str] = ORDER) -> None:
+    def __init__(self, output: str, form: str = "parquet", wanted: Collection[str] = WANTED) -> None:
         if form not in tables.TABLE_FORMATS:
             raise ValueError(f"format: must be one of {', '.join(tables.TABLE_FORMATS)}, got {form!r}")
         if wanted:

@@ -8,7 +8,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection, TaggedOutput
 
 from beam_coresets.results.summary import Summary
-from beam_coresets.transforms.writing.claims import ORDER, Claims
+from beam_coresets.transforms.writing.claims import WANTED, Claims
 
 
 class Written(NamedTuple):
@@ -33,7 +33,7 @@ class WriteSummaries(beam.PTransform):
       output: a folder on a filesystem with an atomic create; the tables become folders in it (see
         `beam_coresets.transforms.writing.claims`).
       form: "parquet", "avro" or "jsonl".
-      wanted: which tables.
+      wanted: which tables; by default all but `candidates` and `outliers`.
 
     Raises:
       ValueError: an unknown format, or a filesystem on which the first decision can't be told.
@@ -45,7 +45,7 @@ class WriteSummaries(beam.PTransform):
       result.decided | WriteSummaries("out", "parquet")
     """
 
-    def __init__(self, output: str, form: str = "parquet", wanted: tuple[str, ...] = ORDER) -> None:
+    def __init__(self, output: str, form: str = "parquet", wanted: tuple[str, ...] = WANTED) -> None:
         super().__init__()
         self.claims = Claims(output, form, wanted)
 

@@ -9,6 +9,8 @@ from jobs import clusters, parts_of, without_beam
 
 from beam_coresets import tables
 from beam_coresets.parameters.plan import Plan
+from beam_coresets.results.summary import summary_of_keys
+from beam_coresets.streaming.events import Event
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.claims import ORDER, Claims
@@ -65,6 +67,15 @@ def check_whole(folder, summary, claims):
         assert claims.read(summary.window, name).equals(summary.table(name))
     assert files_under(folder) == [f".claims/{NAME}.json", *sorted(
         f"{name}/day=2026-11-21/{NAME}.parquet" for name in ORDER)]  # fmt: skip
+
+
+def test_events_are_written_unless_told_otherwise_and_only_where_there_are_any(tmp_path):
+    told = summary_of_keys(WINDOW, [FIRST], told=[("", Event("degraded", "Less than was asked for."))])
+    assert Claims(str(tmp_path / "some")).publish(told)
+    assert [row["sentence"] for row in read_table(str(tmp_path / "some"), "events").to_pylist()] == [
+        "Less than was asked for."]  # fmt: skip
+    assert Claims(str(tmp_path / "none")).publish(FIRST)
+    assert not (tmp_path / "none" / "events").exists()
 
 
 STEPS = 11  # four staged files, the claim's temporary file, its link, four moves, tidying up
