@@ -1,11 +1,13 @@
 """The live page: a folder that is looked at again and again, and what is served of it."""
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hmac
 import http.server
 import ipaddress
 import json
+import os
 import socket
 import threading
 import urllib.parse
@@ -24,7 +26,6 @@ from beam_coresets.summaries.places import NoSummariesError
 EVERY = 0.5  # seconds between two looks at the folder
 BEAT = 15.0  # seconds between two signs of life to a page that waits
 MOST_WAITING = 64  # pages that wait for changes at once
-LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class LiveFolder:
@@ -43,6 +44,7 @@ class LiveFolder:
         self._changed = threading.Condition()
         self._reading = threading.Lock()  # the history is read by one thread
         self._history: History | None = None
+        self._seen: tuple[int, int] | None = None  # which folder was read, where it is on this machine
         self._made: tuple[int, bytes] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
@@ -72,18 +74,29 @@ class LiveFolder:
         """Reads what has come."""
         try:
             with self._reading:
-                if self._history is None:
-                    self._history = History(one_place(self.path), self._most)
-                changed = self._history.refresh()
+                changed = self._read()
             problem = ""
         except NoSummariesError:
             changed, problem = False, f"waiting for the first window in {self.path}"
-        except (OSError, ValueError) as error:
-            changed, problem = False, str(error)
+        except Exception as error:  # whatever a folder holds: a page that no longer looks would say that all is well
+            changed, problem = False, told(error)
         if changed or problem != self.problem:
             with self._changed:
                 self.version, self.problem = self.version + 1, problem
                 self._changed.notify_all()
+
+    def _read(self) -> bool:
+        """Whether something has come. What was read of a folder that is gone, or another now, is forgotten: windows
+        of the same names may be others."""
+        seen = _identity(self.path)
+        if self._history is None or seen != self._seen:
+            self._history, self._seen = None, seen
+            self._history = History(one_place(self.path), self._most)
+        try:
+            return self._history.refresh()
+        except NoSummariesError:
+            self._history = None
+            raise
 
     def contents(self) -> bytes:
         """The page's contents as JSON, gzip.
@@ -134,24 +147,30 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:  # the name that http.server asks for
+        with contextlib.suppress(OSError):  # whoever asked has left
+            self._answer()
+            return
+        self.close_connection = True
+
+    def _answer(self) -> None:
         path, _, query = self.path.partition("?")
         refused = self._refused(urllib.parse.parse_qs(query))
         if refused is not None:
-            self._send(refused, "text/plain; charset=utf-8", refused.phrase.encode())
+            self._text(refused, refused.phrase)
             return
         answers = {
             "/": self._page, "/contents.json": self._contents, "/changes": self._changes, "/metrics": self._metrics,
             "/healthz": self._health, "/api/latest": self._latest,
         }  # fmt: skip
         if path not in answers:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"Not Found")
+            self._text(HTTPStatus.NOT_FOUND, "Not Found")
             return
         try:
             answers[path]()
-        except ValueError as error:
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", str(error).encode())
-        except (BrokenPipeError, ConnectionResetError, TimeoutError):  # whoever asked has left
-            self.close_connection = True
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:  # the folder is damaged, or is being removed while it is read
+            self._text(HTTPStatus.SERVICE_UNAVAILABLE, told(error))
 
     do_HEAD = do_GET  # noqa: N815 (the same)
 
@@ -164,8 +183,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if token is not None:
             given = self.headers.get("Authorization", "").removeprefix("Bearer ") or query.get("token", [""])[0]
             return None if hmac.compare_digest(given.encode(), token.encode()) else HTTPStatus.UNAUTHORIZED
-        name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        return None if name in LOCAL_NAMES else HTTPStatus.FORBIDDEN
+        try:
+            name = urllib.parse.urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:
+            return HTTPStatus.BAD_REQUEST
+        return None if is_loopback(name) else HTTPStatus.FORBIDDEN
 
     def _page(self) -> None:
         self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page)
@@ -188,7 +210,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _changes(self) -> None:
         """Server-sent events: one for each change, and a comment now and then that finds out who has left."""
         if not self.server.waiting.acquire(blocking=False):
-            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", b"too many pages wait")
+            self._text(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages wait")
             return
         try:
             self._head(HTTPStatus.OK, "text/event-stream")
@@ -196,7 +218,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.close_connection = True
             version = self.server.folder.version
-            while not self.server.folder.stopped:
+            while self.command != "HEAD" and not self.server.folder.stopped:
                 found = self.server.folder.wait(version, BEAT)
                 self.wfile.write(f"event: change\ndata: {found}\n\n".encode() if found != version else b": here\n\n")
                 self.wfile.flush()
@@ -210,6 +232,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+
+    def _text(self, status: HTTPStatus, text: str) -> None:
+        self._send(status, "text/plain; charset=utf-8", text.encode("utf-8", "replace"))
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes, encoding: str | None = None) -> None:
         self._head(status, kind)
@@ -235,6 +260,7 @@ class LiveServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128  # of Python's 5 the sixth of those who come at once waits a second
 
     def __init__(self, folder: LiveFolder, host: str = "127.0.0.1", port: int = 8080, token: str | None = None) -> None:
         if token is None and not is_loopback(host):
@@ -256,6 +282,21 @@ class LiveServer(http.server.ThreadingHTTPServer):
         host, port = str(self.server_address[0]), self.server_address[1]
         name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{port}/" + ("" if self.token is None else f"?token={urllib.parse.quote(self.token)}")
+
+
+def told(error: Exception) -> str:
+    """What is wrong, in one line; of what nobody has foreseen its kind too."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {text}"
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tells a folder on this machine from another of the same name; None for none."""
+    try:
+        found = os.stat(path.removeprefix("file://"))
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def is_loopback(host: str) -> bool:

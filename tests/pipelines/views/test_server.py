@@ -1,10 +1,12 @@
 """The live page as a program: what it answers, whom, and that it follows."""
+import concurrent.futures
 import contextlib
 import gzip
 import http.client
 import json
 import re
 import shutil
+import socket
 import subprocess
 import time
 
@@ -12,6 +14,7 @@ import pytest
 from windows_written import DAY, MINUTE, answer, minute, write, write_keys, write_minutes
 
 from beam_coresets.pipelines.main import main
+from beam_coresets.pipelines.views.history import History
 from beam_coresets.pipelines.views.newest import Asked
 from beam_coresets.pipelines.views.server import LiveFolder, LiveServer, is_loopback
 
@@ -191,3 +194,65 @@ def test_a_port_in_use_is_named(folder, capsys):
     assert main(["watch", str(folder), "--port", "70000"]) == 2
     assert main(["watch", str(folder), "--token", "a b"]) == 2
     assert "token: must be 8 letters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_folder_that_comes_again_with_windows_of_the_same_names_is_read_again(folder, gone):
+    with serving(folder) as (live, server):
+        live.look()
+        before = values(server, "cost")
+        folder.rename(folder.with_name("old"))
+        if gone:
+            assert ask(server, "/contents.json")[0] == 503, "one answer, whatever happens to the folder"
+            live.look()
+            assert ask(server, "/contents.json")[:2] == (503, f"waiting for the first window in {folder}".encode())
+            assert ask(server, "/api/latest")[0] == 503
+        for i in range(4):
+            write(folder, answer(minute(i), i + 20))
+        live.look()
+        contents = json.loads(gzip.decompress(ask(server, "/contents.json")[1]))
+        costs = [answer(minute(i), i + 20).answers[0].row["cost"] for i in range(4)]
+        assert contents["series"][0]["cost"] == pytest.approx(costs, rel=1e-4)
+        assert values(server, "cost") != before
+
+
+def test_a_page_goes_on_looking_whatever_it_has_found(folder, monkeypatch):
+    with serving(folder) as (live, server):
+        with monkeypatch.context() as broken:
+            broken.setattr(History, "refresh", lambda self: {}["nobody knew"])
+            live.look()
+            health = json.loads(ask(server, "/healthz")[1])
+            assert (health["ok"], health["problem"]) == (False, "KeyError: 'nobody knew'")
+        live.look()
+        assert json.loads(ask(server, "/healthz")[1])["ok"]
+        with monkeypatch.context() as broken:
+            broken.setattr(History, "windows", lambda self: {}["nobody knew"])
+            assert ask(server, "/contents.json")[:2] == (503, b"KeyError: 'nobody knew'")
+
+
+def test_only_the_head_of_changes_is_given_where_only_that_is_asked_for(folder):
+    with serving(folder) as (live, server), socket.create_connection(server.server_address[:2], timeout=30) as asking:
+        live.look()
+        asking.sendall(b"HEAD /changes HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        found = b"".join(iter(lambda: asking.recv(4096), b""))
+        assert found.startswith(b"HTTP/1.1 200 ")
+        assert found.endswith(b"\r\n\r\n")
+        assert found.count(b"\r\n\r\n") == 1
+
+
+def test_each_own_address_is_a_name_and_none_is_a_bad_one(folder):
+    with serving(folder) as (live, server):
+        live.look()
+        for name in ("127.0.0.2", "127.0.0.2:80", "LOCALHOST"):
+            assert ask(server, "/healthz", Host=name)[0] == 200
+        assert ask(server, "/healthz", Host="[")[:2] == (400, b"Bad Request")
+        assert ask(server, "/healthz", Host="")[0] == 403
+
+
+def test_fifty_at_once_are_answered_at_once(folder):
+    """None has to come again, which takes a second, as too many have come before it."""
+    with serving(folder) as (live, server):
+        live.look()
+        assert server.request_queue_size >= 50
+        with concurrent.futures.ThreadPoolExecutor(50) as pool:
+            assert {each[0] for each in pool.map(lambda _: ask(server, "/healthz"), range(50))} == {200}
