@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import io
 import itertools
 import json
@@ -15,11 +16,12 @@ import pyarrow as pa
 from beam_coresets import __version__
 from beam_coresets.pipelines.views import words
 from beam_coresets.pipelines.views.history import MOST_EVENTS, MOST_WINDOWS, History
-from beam_coresets.pipelines.views.newest import Asked, newest_windows
+from beam_coresets.pipelines.views.newest import MOST_AXES, MOST_CENTERS, MOST_MARGINALS, Asked, newest_windows
 from beam_coresets.pipelines.views.written import Columns, cut, digits, milliseconds
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.places import NoSummariesError, Place, places_of
 
+IN_TABLE = 6  # coordinates of centers in their table (`assets/page.js`)
 WINDOW_COLUMNS = ("coverage", "shards", "answered", "reason", "lag", "degraded", "points", "refused", "revision")
 MISSING_COLUMNS = ("shard", "what", "from", "to", "windows")
 FIGURES = (
@@ -84,7 +86,7 @@ def contents_of(history: History, asked: Asked | None = None) -> dict[str, Any]:
     settings = history.settings()
     return _whole(history.place, keys, asked, {
         "job": settings.get("job"),
-        "deadline": settings.get("deadline"),
+        "deadline": history.deadline(),
         "windows": windows,
         "missing": _missing(rows, windows),
         "gaps": _gaps(windows),
@@ -93,13 +95,14 @@ def contents_of(history: History, asked: Asked | None = None) -> dict[str, Any]:
         "letters": {"reason": [cut(r) for r, _ in history.letters.most_common()],
                     "count": [n for _, n in history.letters.most_common()]},
         "latest": latest,
-        "notes": _notes(history),
+        "notes": [*_notes(history), *_cut_short(latest)],
     })  # fmt: skip
 
 
 def _of_curve(place: Place, curve: Columns, asked: Asked) -> dict[str, Any]:
     """The answers for a range of k: each of its own in place of a key."""
-    folders = {each.name.rpartition("=")[2]: each for each in places_of(f"{place.name.rstrip('/')}/k=*")}
+    found = places_of(f"{glob.escape(place.name.rstrip('/'))}/k=*")
+    folders = {k: each for each in found if (k := each.name.rpartition("=")[2]).isdecimal()}
     latest, keys, notes = [], [], list[str]()
     for k in sorted(folders, key=lambda text: int(text)):
         history = History(folders[k])
@@ -118,7 +121,7 @@ def _of_curve(place: Place, curve: Columns, asked: Asked) -> dict[str, Any]:
         "letters": {"reason": [], "count": []},
         "curve": curve,
         "latest": latest,
-        "notes": notes,
+        "notes": [*notes, *_cut_short(latest)],
     })  # fmt: skip
 
 
@@ -269,15 +272,18 @@ def curve_of(place: Place) -> Columns:
     written none."""
     try:
         lines = list(csv.DictReader(io.StringIO(place.read("curve.csv").decode())))
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
         return {}
     if not lines or not {"window_end", "key", "k", "cost", "cost_low", "cost_high"} <= set(lines[0]):
         return {}
-    last = max(line["window_end"] for line in lines)
-    lines = [line for line in lines if line["window_end"] == last]
-    out: Columns = {"k": [int(line["k"]) for line in lines], "key": [cut(line["key"]) for line in lines]}
-    for name in ("cost", "cost_low", "cost_high"):
-        out[name] = [digits(float(line[name])) if line[name] else None for line in lines]
+    try:
+        last = max(line["window_end"] for line in lines)
+        lines = [line for line in lines if line["window_end"] == last]
+        out: Columns = {"k": [int(line["k"]) for line in lines], "key": [cut(line["key"]) for line in lines]}
+        for name in ("cost", "cost_low", "cost_high"):
+            out[name] = [digits(float(line[name])) if line[name] else None for line in lines]
+    except (TypeError, ValueError) as error:  # a line that is cut short has None
+        raise ValueError(f"path: must hold a whole curve.csv, got {place.name!r} with another ({error})") from None
     return out
 
 
@@ -289,6 +295,21 @@ def _notes(history: History) -> list[str]:
     if history.all_events() > MOST_EVENTS:
         notes.append(f"The newest {MOST_EVENTS:,} of {history.all_events():,} events are shown.")
     notes += [f"Left out: {cut(text)}" for text in history.skipped.values()]
+    return notes
+
+
+def _cut_short(latest: Sequence[dict[str, Any]]) -> list[str]:
+    """What is left out of the newest windows."""
+    notes, centers = [], max((each["all_centers"] for each in latest), default=0)
+    columns = max((len(each["names"]) for each in latest), default=0)
+    if centers > MOST_CENTERS:
+        notes.append(f"Of {centers:,} centers the heaviest {MOST_CENTERS:,} are shown.")
+    if columns > IN_TABLE:
+        notes.append(f"Of {columns:,} columns the first {IN_TABLE} are in the table of centers.")
+    if columns > MOST_AXES:
+        notes.append(f"Of {columns:,} columns the {MOST_AXES} that vary most can be drawn by.")
+    if columns > MOST_MARGINALS:
+        notes.append(f"Of {columns:,} columns the first {MOST_MARGINALS} have their quantiles here.")
     return notes
 
 

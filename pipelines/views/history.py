@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_coresets import tables
-from beam_coresets.summaries.claim_records import DamagedFileError, place_of
+from beam_coresets import table_schemas, tables
+from beam_coresets.summaries.claim_records import FOLDERS, DamagedFileError, place_of
 from beam_coresets.summaries.folders import OutputFolder, Stored, StoredPart, StoredWindow
 from beam_coresets.summaries.places import Place
 from beam_coresets.summaries.window import WindowSummary
@@ -80,6 +80,7 @@ class History:
         self._events: dict[str, pa.Table] = {}
         self._sources: dict[str, Stored] = {}
         self._counted: set[str] = set()
+        self._claims: dict[str, bytes] = {}  # of results without a time, which another run may replace
         self.older = False
         self.totals = Totals()
         self.letters: collections.Counter[str] = collections.Counter()
@@ -95,6 +96,7 @@ class History:
           NoSummariesError: a ValueError: the folder has no summaries (yet).
           ValueError: a later version has written them.
         """
+        self._forget()
         before = set(self._rows)
         self._read(OutputFolder(self.place))
         more = [self._count(table, column, counts, rows) for table, column, counts, rows in (
@@ -123,6 +125,12 @@ class History:
         found = held.get("settings") if isinstance(held, dict) else None
         return found if isinstance(found, dict) else {}
 
+    def deadline(self) -> float | None:
+        """Seconds after the end of a window by which it is decided, as `schema.json` says; None if it does not."""
+        found = self.settings().get("deadline")
+        held = isinstance(found, (int, float)) and not isinstance(found, bool) and math.isfinite(found)
+        return float(found) if held and found is not None else None
+
     def windows(self) -> Iterator[WindowSummary]:
         """The windows and keys, the newest first and of each the newest revision first, read as they are asked for;
         those with damaged files are noted down and left out."""
@@ -147,6 +155,24 @@ class History:
     def all_events(self) -> int:
         """How many events the windows that are kept have."""
         return sum(map(len, self._events.values()))
+
+    def _forget(self) -> None:
+        """Drops the results that another run has replaced: they have the same name as before."""
+        for name, claim in list(self._claims.items()):
+            if self._claim(name) != claim:
+                del self._claims[name]
+                self._rows.pop(name, None)
+                self._events.pop(name, None)
+                self._counted.clear()
+                self.letters.clear()
+                self.totals.late.clear()
+
+    def _claim(self, name: str) -> bytes:
+        """What claims a result; empty if nothing does."""
+        try:
+            return self.place.read(f"{FOLDERS[0]}/{name}.json")
+        except FileNotFoundError:
+            return b""
 
     def _read(self, folder: OutputFolder) -> None:
         """The newest windows that are not known yet."""
@@ -193,6 +219,8 @@ class History:
     def _take(self, name: str, whole: dict[StoredPart, pa.Table]) -> None:
         """Reads one window; of a compacted day all of its rows at once."""
         stored, source = self._sources[name], self._source(name)
+        if place_of(name)[0] == -math.inf and stored.claimed:
+            self._claims[name] = self._claim(name)
         if isinstance(stored, StoredPart):
             if stored not in whole:
                 whole[stored] = _selected(stored.table("summaries"))
@@ -219,16 +247,21 @@ class History:
             if name in self._counted or form not in tables.TABLE_FORMATS or sum(counts.values()) >= MOST_LETTERS:
                 continue
             try:
-                found = tables.decode(self.place.read(name), form)
+                found = table_schemas.typed(tables.decode(self.place.read(name), form), table)
             except FileNotFoundError:  # it is just being moved
                 continue
             except Exception as error:  # whatever a decoder makes of what is not its own
                 self.skipped[name] = f"{table}: must be a whole {form} file, got {name!r} ({error})"
                 found = pa.table({})
             self._counted.add(name)
-            for text, n in zip(*(found.column(each).to_pylist() for each in (column, rows or column)), strict=True) if (
-                len(found)) else ():  # fmt: skip
-                counts[str(text)] += n if rows else 1
+            if not len(found):
+                continue
+            texts = found.column(column).to_pylist()
+            if not any(texts):
+                self.skipped[name] = f"{table}: must have a column {column}, got {name!r} without"
+                continue
+            for text, n in zip(texts, found.column(rows).to_pylist() if rows else [1] * len(texts), strict=True):
+                counts[str(text)] += n or 0
                 more = True
         return more
 

@@ -58,10 +58,10 @@ class Metrics(Collector):
         if self._history is not None:
             yield _labelled(f"{PREFIX}_dead_letters", "Refused rows, by reason.", "reason", self._history.letters)
         if self._history is not None and len(self._history):
-            deadline = self._history.settings().get("deadline")
-            if isinstance(deadline, (int, float)):
+            deadline = self._history.deadline()
+            if deadline is not None:
                 what = "Seconds after the end of a window by which it is decided."
-                yield GaugeMetricFamily(f"{PREFIX}_deadline_seconds", what, value=float(deadline))
+                yield GaugeMetricFamily(f"{PREFIX}_deadline_seconds", what, value=deadline)
             rows = self._history.rows()
             yield from _of_window(rows)
             yield from _of_keys(rows)

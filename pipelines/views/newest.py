@@ -154,6 +154,7 @@ def _shown(window: WindowSummary, before: WindowSummary | None, most: int, asked
         },
         "coreset_points": len(points),
         "centers": _centers(window, before, centers, axes),
+        "all_centers": len(centers),
         "names": [cut(name) for name in names],
         "marginals": _marginals(window),
         "answer": words.answer(row), "certificate": words.certificate(row), "limits": words.limits(row),

@@ -41,6 +41,7 @@ def page(contents: str | None, title: str, live: bool = False) -> str:
       contents: as `contents.packed` has them; None where the page asks for them, which is live.
       title: of the window that it is shown in. live: whether the page asks its server for what is new.
     """
+    title = title.encode("utf-8", "replace").decode()  # names of folders need not be UTF-8
     held = "" if contents is None else base64.b64encode(gzip.compress(contents.encode(), 9, mtime=0)).decode()
     scripts = [asset(name) for name in _SCRIPTS]
     sources = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)

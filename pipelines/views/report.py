@@ -1,4 +1,5 @@
 """An output folder -> one page that shows it, for anybody with a browser."""
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -82,12 +83,15 @@ def write(path: pathlib.Path, text: str) -> None:
     Raises:
       ValueError: it can't be written there.
     """
+    if not path.name:
+        raise ValueError(f"output: must be a file that can be written, got {str(path)!r} (a folder)")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise ValueError(f"output: must be a file that can be written, got {str(path)!r} ({error.strerror})") from None
 
 

@@ -39,6 +39,11 @@ def moment(milliseconds: float | None) -> str:
     return text.replace("T", " ") + " UTC"
 
 
+def counted(n: int, what: str, several: str = "") -> str:
+    """So many of something."""
+    return f"{n:,} {what if n == 1 else several or what + 's'}"
+
+
 def answer(row: Mapping[str, Any]) -> list[list[str]]:
     """What was found, as pairs of a name and a value.
 
@@ -57,7 +62,7 @@ def answer(row: Mapping[str, Any]) -> list[list[str]]:
         ["answered", answered],
         ["cost", _cost(row)],
         ["centers", f"{row['centers']:,} of k = {row['k']:,}" + (f", of dimension {row['r']}" if row["r"] else "")],
-        ["coreset", f"{row['coreset_points']:,} points"],
+        ["coreset", counted(row["coreset_points"], "point")],
     ]
     if row["constraint_text"]:
         lines.append(["constraint", row["constraint_text"]])
@@ -87,8 +92,9 @@ def certificate(row: Mapping[str, Any]) -> list[str]:
         said.append("No shard that is trusted has answered: nothing is known.")
     gone = len(row["stragglers"] or ())
     if gone and row["coverage"] >= 1:
-        was = "shard has" if gone == 1 else "shards have"
-        said.append(f"{gone:,} {was} not answered; each row is held by {row['replication']} shards, so others did.")
+        was = counted(gone, "shard has", "shards have")
+        held = f"{row['replication']} shards" + (" on average" if row["scheme"] == "bernoulli" else "")
+        said.append(f"{was} not answered; each row is held by {held}, so others did.")
     if row["cost"] is None:
         return [*said, "There is no cost, as there are no rows or no centers."]
     if row["cost_basis"] == "exact":
@@ -135,7 +141,9 @@ def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
     """
     latest, series = contents["latest"][i], contents["series"][i]
     points, centers = len(latest["points"]["id"]), len(latest["centers"]["name"])
-    said = {"points": f"{points:,} of {latest['coreset_points']:,} sampled rows and {centers:,} centers."}
+    of = latest["all_centers"]
+    crosses = counted(of, "center") if centers == of else f"the heaviest {centers:,} of {of:,} centers"
+    said = {"points": f"{points:,} of {counted(latest['coreset_points'], 'sampled row')} and {crosses}."}
     if centers:
         heaviest = latest["centers"]
         said["points"] += f" The heaviest center, {heaviest['name'][0]}, has {percent(heaviest['share'][0])}."
@@ -151,7 +159,7 @@ def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
             said["lag"] += f" The deadline is {number(contents['deadline'])} seconds; {late:,} came much later."
     counts = contents["events"]["kind"]
     kinds = ", ".join(f"{counts.count(kind):,} {kind}" for kind in dict.fromkeys(counts))
-    said["events"] = f"{len(counts):,} events: {kinds}." if counts else "No events."
+    said["events"] = f"{counted(len(counts), 'event')}: {kinds}." if counts else "No events."
     letters = contents["letters"]
     pairs = ", ".join(f"{n:,} {reason}" for reason, n in zip(letters["reason"], letters["count"], strict=True))
     said["letters"] = f"Refused rows: {pairs}." if pairs else "No refused rows."
@@ -167,9 +175,9 @@ def _of_costs(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
     if not costs:
         return "No costs."
     ends = f"{number(min(costs))} to {number(max(costs))}"
-    text = f"The cost in {len(costs):,} windows: {ends}, last {number(costs[-1])}."
+    text = f"The cost in {counted(len(costs), 'window')}: {ends}, last {number(costs[-1])}."
     gaps = len(series["at"]) - len(costs)
-    return f"{text} {gaps:,} {'window has' if gaps == 1 else 'windows have'} none." if gaps else text
+    return f"{text} {counted(gaps, 'window has', 'windows have')} none." if gaps else text
 
 
 def _of_drift(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
@@ -178,8 +186,9 @@ def _of_drift(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:
         return "Nothing to compare with."
     drifted = [moment(windows["end"][series["at"][j]]) for j in series["drifted"]]
     text = f"Between windows at most {percent(max(moved))} of the weight moved."
-    return f"{text} Drift was found in {len(drifted):,} windows, last in that to {drifted[-1]}." if drifted else (
-        f"{text} No window drifted.")  # fmt: skip
+    if not drifted:
+        return f"{text} No window drifted."
+    return f"{text} Drift was found in {counted(len(drifted), 'window')}, last in that to {drifted[-1]}."
 
 
 def _of_shards(contents: Mapping[str, Any]) -> str:
@@ -188,14 +197,15 @@ def _of_shards(contents: Mapping[str, Any]) -> str:
     if not n:
         return ""
     whole = sum(c is not None and c >= 1 for c in windows["coverage"])
-    text = f"{n:,} windows, {whole:,} of them whole."
+    one = "One window, whole." if whole else "One window, not whole."
+    text = one if n == 1 else f"{n:,} windows, {whole:,} of them whole."
     lost = sorted({shard for shard, what in zip(missing["shard"], missing["what"], strict=True) if what == "no answer"})
     if lost:
-        text += f" Without an answer in some: shard{'s' if len(lost) > 1 else ''} {_some(lost)}."
+        text += f" Without an answer{' in some' if n > 1 else ''}: shard{'s' if len(lost) > 1 else ''} {_some(lost)}."
     else:
-        text += " All shards answered in all of them."
+        text += " All shards answered" + (" in all of them." if n > 1 else ".")
     gaps = len(contents["gaps"]["start"])
-    return f"{text} {gaps:,} gaps, of which there is no window." if gaps else text
+    return f"{text} {counted(gaps, 'time')} between them without a window." if gaps else text
 
 
 def _cost(row: Mapping[str, Any]) -> str:

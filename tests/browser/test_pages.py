@@ -188,3 +188,18 @@ def test_a_live_page_shows_what_comes(browser, tmp_path):
             live.stop()
             server.shutdown()
             thread.join()
+
+
+def test_whatever_is_in_a_folder_it_is_drawn_without_a_word_on_the_console(browser, tmp_path):
+    """One row; no answer at all; windows forty years apart; a folder that an earlier version wrote."""
+    write(tmp_path / "one", answer(Window(), 0, rows=1))
+    write(tmp_path / "none", answer(minute(0), 0, missing=(0, 1, 2, 3)))
+    for i in (0, 1, 60 * 24 * 365 * 40):
+        write(tmp_path / "years", answer(minute(i), i % 50))
+    golden = pathlib.Path(__file__).parents[1] / "golden" / "0.1" / "stream"
+    shutil.copytree(golden, tmp_path / "earlier")
+    for name in ("one", "none", "years", "earlier"):
+        shown = Shown(browser, report(tmp_path / name)).drawn()
+        assert shown.said == [], name
+        assert shown.page.inner_text("#answer"), name
+        shown.page.close()

@@ -1,11 +1,14 @@
 """What a page shows of a folder, against the tables that it is of."""
 import json
+import os
+import pathlib
 
 import duckdb
 import numpy as np
 import pytest
 from windows_written import COLUMNS, DAY, MINUTE, answer, minute, points_of, write, write_keys, write_minutes
 
+from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.views.contents import contents_at, packed
 from beam_coresets.pipelines.views.newest import LEAST_POINTS, Asked, Axes
 from beam_coresets.streaming.windows import Window
@@ -196,3 +199,74 @@ def test_a_folder_that_is_no_result_is_named(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(NoSummariesError, match=name):
         contents_at(str(tmp_path / name))
+
+
+def test_what_of_the_newest_window_is_left_out_is_said(tmp_path, monkeypatch):
+    write_minutes(tmp_path, [0])
+    assert contents_at(str(tmp_path))["notes"] == []
+    for name, module in (("MOST_CENTERS", "newest"), ("MOST_CENTERS", "contents"), ("MOST_MARGINALS", "contents")):
+        monkeypatch.setattr(f"beam_coresets.pipelines.views.{module}.{name}", 2)
+    found = contents_at(str(tmp_path))
+    assert found["notes"] == [
+        "Of 3 centers the heaviest 2 are shown.",
+        "Of 3 columns the first 2 have their quantiles here.",
+    ]
+    assert "and the heaviest 2 of 3 centers." in found["alternatives"][0]["points"]
+
+
+@pytest.mark.parametrize("text", ["k\n", "window_end,key,k,cost,cost_low,cost_high\n", "\0"])
+def test_another_curve_is_none(tmp_path, text):
+    (tmp_path / "curve.csv").write_text(text)
+    with pytest.raises(NoSummariesError, match="must hold a summaries table"):
+        contents_at(str(tmp_path))
+
+
+@pytest.mark.parametrize("line", [",,x,1,1,1", ",", ",,2,y,1,1"])
+def test_a_damaged_curve_is_named(tmp_path, line):
+    (tmp_path / "curve.csv").write_text(f"window_end,key,k,cost,cost_low,cost_high\n{line}\n")
+    with pytest.raises(ValueError, match=r"path: must hold a whole curve\.csv, got '.*' with another"):
+        contents_at(str(tmp_path))
+
+
+def test_a_range_of_k_may_be_in_a_folder_whose_name_is_a_pattern(tmp_path):
+    write(tmp_path / "out", answer(Window(), 3))
+    assert main(["solve", "--input", str(tmp_path / "out"), "--output", str(tmp_path / "by-k"), "--k", "2:3"]) == 0
+    name = (tmp_path / "by-k").rename(tmp_path / "by k [1]?*")
+    (name / "k=notes").mkdir()
+    assert contents_at(str(name))["keys"] == ["k = 2", "k = 3"]
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+def test_folders_of_earlier_versions_are_shown(version):
+    golden = pathlib.Path(__file__).parents[2] / "golden" / version
+    for name in ("batch-avro", "batch-jsonl", "batch-parquet", "scaled", "stream", "weak"):
+        found = contents_at(str(golden / name))
+        assert found["latest"][0]["centers"]["name"], name
+        assert found["notes"] == [], name
+
+
+def test_a_deadline_that_is_no_number_is_none(tmp_path):
+    write_minutes(tmp_path, range(2))
+    (tmp_path / "schema.json").write_text('{"settings": {"deadline": "soon"}}')
+    assert contents_at(str(tmp_path))["deadline"] is None
+
+
+def test_a_folder_whose_name_is_not_text_has_a_page(tmp_path, capsys):
+    name = os.path.join(os.fsencode(tmp_path), b"out\xff")
+    try:
+        os.mkdir(name)
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes as names")
+    write_minutes(os.fsdecode(name), [0])
+    assert main(["report", os.fsdecode(name)]) == 0
+    assert os.path.exists(os.path.join(name, b"report.html"))
+
+
+@pytest.mark.parametrize("output", [".", "/", "file.txt/page.html"])
+def test_a_page_that_can_not_be_written_is_one_clear_error(tmp_path, monkeypatch, capsys, output):
+    write_minutes(tmp_path / "out", [0])
+    (tmp_path / "file.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "out", "--output", output]) == 2
+    assert "error: output: must be" in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["file.txt", "out"]

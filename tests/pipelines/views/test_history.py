@@ -1,5 +1,6 @@
 """A folder that is looked at again and again: each window is read once, whatever happens to its files."""
 import pathlib
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -9,6 +10,7 @@ from beam_coresets import tables
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
 from beam_coresets.pipelines.views.history import History
+from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries import claim_records
 from beam_coresets.summaries.places import LocalPlace, NoSummariesError
 from beam_coresets.transforms.writing.claims import Claims
@@ -130,3 +132,37 @@ def test_a_folder_that_comes_later_is_waited_for(tmp_path):
     write_minutes(tmp_path / "out", [0])
     assert history.refresh()
     assert starts(history) == [0]
+
+
+def test_late_rows_are_counted_whichever_version_wrote_them():
+    golden = pathlib.Path(__file__).parents[2] / "golden"
+    for version in ("0.1", "0.2", "0.3"):
+        history = History(LocalPlace(str(golden / version / "stream")))
+        assert history.refresh()
+        assert dict(history.totals.late) == {"the window was decided without it": 50}
+
+
+@pytest.mark.parametrize("text", ['{"other": 1}\n', '{"reason": ""}\n', '{"reason": [1]}\n', "junk"])
+def test_letters_of_another_kind_are_named_and_the_rest_is_counted(tmp_path, text):
+    write_minutes(tmp_path, range(2))
+    for table in ("dead_letters", "late"):
+        (tmp_path / table).mkdir(exist_ok=True)
+        (tmp_path / table / "x.jsonl").write_text(text)
+    history = History(LocalPlace(str(tmp_path)))
+    assert history.refresh()
+    assert starts(history) == [0, 1]
+    assert sorted(history.skipped) == ["dead_letters/x.jsonl", "late/x.jsonl"]
+    assert not history.letters
+
+
+def test_a_result_that_another_takes_the_place_of_is_read_again(tmp_path):
+    """A run with --overwrite claims the same name."""
+    costs = []
+    history = History(LocalPlace(str(tmp_path / "out")))
+    for i in range(2):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        write(tmp_path / "out", answer(Window(), i))
+        assert history.refresh()
+        assert not history.refresh()
+        costs.append(history.rows().column("cost").to_pylist())
+    assert costs == [[answer(Window(), i).answers[0].row["cost"]] for i in range(2)]

@@ -1,8 +1,9 @@
 """What is said of a window: true of its row, whatever that is."""
 import pytest
-from windows_written import answer, minute
+from windows_written import answer, minute, write, write_minutes
 
 from beam_coresets.pipelines.views import words
+from beam_coresets.pipelines.views.contents import contents_at
 
 
 def row(**changes):
@@ -28,6 +29,8 @@ def test_a_whole_window_says_so():
     ({"coverage": 0.75, "stragglers": [1, 2]}, "75 % of the data was answered for; the rest is missing."),
     ({"coverage": 0.0, "cost": None}, "No shard that is trusted has answered: nothing is known."),
     ({"stragglers": [3]}, "1 shard has not answered; each row is held by 2 shards, so others did."),
+    ({"stragglers": [3], "scheme": "bernoulli"},
+     "1 shard has not answered; each row is held by 2 shards on average, so others did."),
     ({"cost": None}, "There is no cost, as there are no rows or no centers."),
     ({"cost_basis": "exact", "cost": 12.0}, "The centers cost exactly 12: the coreset holds every row."),
     ({"trust": "bound only", "cost_low": 1.0, "cost_high": 2.0},
@@ -50,3 +53,19 @@ def test_names_of_what_was_asked_are_there():
     assert said["constraint"] == "balanced 0.1"
     assert said["left out"] == "4 of the weight (1 %)"
     assert said["answered"].endswith("19, ... (30)")
+
+
+def test_one_of_something_is_one(tmp_path):
+    write(tmp_path, answer(minute(0), 0, rows=1))
+    said = contents_at(str(tmp_path))["alternatives"][0]
+    assert said["points"].startswith("1 of 1 sampled row and 1 center.")
+    assert said["cost"] == "The cost in 1 window: 0 to 0, last 0."
+    assert said["shards"] == "One window, whole. All shards answered."
+    assert dict(words.answer(row(coreset_points=1)))["coreset"] == "1 point"
+
+
+def test_times_without_a_window_are_counted(tmp_path):
+    write_minutes(tmp_path, (0, 2))
+    said = contents_at(str(tmp_path))["alternatives"][0]["shards"]
+    assert said.startswith("2 windows, 2 of them whole. All shards answered in all of them.")
+    assert said.endswith(" 1 time between them without a window.")
