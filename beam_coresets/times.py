@@ -47,6 +47,21 @@ def moment(text: str) -> float:
         raise ValueError(f"time: must be a date or time such as 2026-11-21T08:00, got {text!r}") from None
 
 
+class TimeOfDay(float):
+    """Seconds since midnight (UTC) of a day that is to be told from what is looked at."""
+
+    @classmethod
+    def of(cls, text: str) -> TimeOfDay | None:
+        """That of "15:12" or "15:12:30"; None for other texts."""
+        found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?Z?", text.strip())
+        return None if found is None else cls(sum(int(part or 0) * unit for part, unit in zip(
+            found.groups(), (3600, 60, 1), strict=True)))  # fmt: skip
+
+    def on(self, day: float) -> float:
+        """The moment of the day that a moment is in."""
+        return day - day % 86400.0 + self
+
+
 def moment_or_nan(text: str) -> float:
     """`moment`, and NaN for what is none."""
     try:

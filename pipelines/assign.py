@@ -24,7 +24,7 @@ from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.passes.over_rows import Result, blocks_of, combine_blocks, source_by_name
 from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
-from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of, require_apart
+from beam_coresets.pipelines.results_folder.stored import WindowOptions, dated, newest, parts_of, require_apart
 from beam_coresets.pipelines.running import ending, launch
 from beam_coresets.points.scale import Scale
 from beam_coresets.solvers.constrained.bounds import Bounds
@@ -60,6 +60,7 @@ class AssignOptions(ResultOptions, WindowOptions, DataOptions):
     """The options of `assign`."""
 
     centers: str = declare(None, "the --output folder of summarize, solve, rollup or stream")
+    latest: bool = declare(False, "by the newest window of --centers that has centers")
     max_violation: float = declare(
         MAX_VIOLATION,
         "with a constraint: prices are narrowed until no bound is missed by more, relative to it",
@@ -159,6 +160,10 @@ def run(known: AssignOptions, beam_options: PipelineOptions, console: Terminal) 
     """
     options.require(known, "input", "centers", "output")
     require_apart(known.output, folders=[known.centers])
+    if known.latest and (known.start, known.end) != (None, None):
+        raise ValueError("latest: must be left out with --from and --to, got both")
+    known, said = dated([known.centers], known, "centers")
+    show.notes(said, console)
     with reading([known.centers]):
         clusters = read_clusters(known)
     if known.metric not in (None, clusters.metric):
@@ -200,8 +205,11 @@ def read_clusters(known: AssignOptions) -> Clusters:
         centers = sorted((c for c in table.to_pylist() if c["index"] is not None), key=lambda c: c["index"])
         if centers:
             found.append((rows[identity], centers))
+    if known.latest and found:
+        last = max(row["window_end"] or 0.0 for row, _ in found)
+        found = [(row, centers) for row, centers in found if (row["window_end"] or 0.0) == last]
     if len(found) != 1:
-        many = f"{len(found)} (choose by --from, --to and --keys)" if found else "none"
+        many = f"{len(found)} (choose by --latest, --from, --to and --keys)" if found else "none"
         raise ValueError(f"centers: must be those of one window and key, got {many} in {known.centers!r}")
     ((row, centers),) = found
     scale = read_scale(known.centers, row["columns"])

@@ -16,12 +16,13 @@ WORDS = {
     "compare": "two windows, periods or folders -> what has changed, with error bars, and which rows are behind it",
     "assign": "rows and centers -> rows with their cluster and distance",
     "register": "an output folder -> its files in Iceberg tables",
+    "show": "an output folder -> what the command that wrote it printed",
     "report": "an output folder -> one page that shows it, for anybody with a browser",
     "watch": "an output folder -> a page that follows it, and metrics for Prometheus",
     "verify": "coreset and data -> the measured distortion, against what the certificate promised",
 }
 
-IN_VIEWS = ("report", "watch")  # modules of the folder views
+IN_VIEWS = ("show", "report", "watch")  # modules of the folder views
 
 MORE = {
     "completion": "bash, zsh, fish or tcsh -> a script that completes words and options there",

@@ -19,11 +19,13 @@ from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
+    dated,
     newest,
     parts_of,
     require_apart,
 )
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.points.column_order import listed
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys
@@ -69,9 +71,12 @@ def run(known: RollupOptions, console: Terminal) -> int:
     """
     options.require(known, "input", "output")
     require_apart(known.output, folders=known.input)
+    known, said = dated(known.input, known)
+    show.notes(said, console)
     began = time.monotonic()
     with owning(known.output, known.overwrite, "rollup") as place, reading(known.input):
-        summary = rolled_up(known)
+        with Awaited(console.aside, "merging the windows' coresets, and solving"):
+            summary = rolled_up(known)
         outliers = any(answer.outliers is not None for answer in summary.answers)
         claims = Claims(place.folder, known.format, order_of(_weak(known.input), outliers))
         copy_scale(known.input[0], place.folder)

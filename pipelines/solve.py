@@ -4,16 +4,16 @@ data. A range of k gives the curve of the cost."""
 import argparse
 import csv
 import dataclasses
+import functools
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
 from rich.markup import escape
-from rich.table import Table
 
 from beam_coresets import values
 from beam_coresets.coordinator.decision import Decision
@@ -30,11 +30,13 @@ from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import (
     WindowOptions,
     common_scale,
+    dated,
     newest,
     parts_of,
     require_apart,
 )
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.question import Question
@@ -149,6 +151,8 @@ def run(known: SolveOptions, console: Terminal) -> int:
     options.require(known, "input", "output")
     began, folder = time.monotonic(), _folder(known.input)
     require_apart(known.output, folders=[folder])
+    known, said = dated([folder], known)
+    show.notes(said, console)
     constraint = constraint_of(known)
     for name in ("rounded", "exhaustive"):
         if getattr(known, name) and constraint is None:
@@ -160,7 +164,12 @@ def run(known: SolveOptions, console: Terminal) -> int:
         scale = common_scale([folder], next((row["columns"] for row in rows.values() if row["columns"]), None))
         numbers = known.k or (max(row["k"] for row in rows.values()),)
         _warn(known, list(rows.values()), numbers[-1], constraint, console)
-        solved = [_solved(known, piece, numbers, constraint, scale) for piece in _pieces(folder, rows, scale)]
+        solved: list[list[Solved]] = []
+        with Awaited(console.aside, "reading the coreset", len(rows) * len(numbers)) as waiting:
+            for piece in _pieces(folder, rows, scale):
+                before = len(solved) * len(numbers)
+                each = _solved(known, piece, numbers, constraint, scale, functools.partial(_tell, waiting, before))
+                solved.append(each)
         for i, k in enumerate(numbers):
             output = place.folder if len(numbers) == 1 else FileSystems.join(place.folder, f"k={k:02d}")
             copy_scale(folder, output)
@@ -232,25 +241,33 @@ def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint |
 
 
 def _solved(
-    known: SolveOptions, piece: Piece, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None
-) -> list[Solved]:
-    """The answers of one window and key for each k, each started from the one before.
+    known: SolveOptions, piece: Piece, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None,
+    tell: Callable[[int, int], None],
+) -> list[Solved]:  # fmt: skip
+    """The answers of one window and key for each k, each started from the one before; `tell` hears of each k, and of
+    how many there are answers.
 
     Raises:
       ValueError: more centers than distinct points, or a constraint that can't be met.
     """
-    coreset, out, init = piece.decision.coreset, [], None
+    coreset, init = piece.decision.coreset, None
+    out: list[Solved] = []
     if len(coreset) and numbers[-1] > 1:
         distinct = len(np.unique(coreset.points[coreset.weights > 0], axis=0))
         if numbers[-1] > distinct:
             place = f" in {piece.window.name}" if piece.window != Window() else ""
             raise ValueError(f"k: must be at most the coreset's {distinct} distinct points{place}, got {numbers[-1]}")
     for k in numbers:
+        tell(k, len(out))
         question = _question(known, piece, k, constraint if len(coreset) else None)
         summary = summarize(piece.decision, question, piece.window, scale=scale, init=init, candidates=piece.candidates)
         init = summary.answers[0].model.centers
         out.append(_kept(summary, piece.decision.coreset, known.rounded))
     return out
+
+
+def _tell(waiting: Awaited, before: int, k: int, done: int) -> None:
+    waiting.tell("solving", f"k = {k}", completed=before + done)
 
 
 def _kept(summary: Summary, coreset: Coreset, rounded: bool) -> Solved:
@@ -337,7 +354,7 @@ def _as_json(solved: Sequence[Sequence[Solved]]) -> dict[str, Any]:
 def _show(known: SolveOptions, solved: list[list[Solved]], seconds: float, console: Terminal) -> None:
     rows = [[in_seconds(answer.summary.summaries).to_pylist()[0] for answer in answers] for answers in solved]
     if len(rows[0]) > 1:
-        _show_curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)
+        show.curve(max(rows, key=lambda row: row[0]["total_weight"]), len(rows), console)
         written = f"\nIn {escape(known.output)}: curve.csv, and summaries and centers of each k"
         console.print(written, highlight=False, soft_wrap=True)
     elif len(rows) > 1:
@@ -362,22 +379,6 @@ def _told(kept: Sequence[Kept]) -> str:
 def _name(row: Row) -> str:
     start = "" if row["window_start"] is None else iso(row["window_start"])
     return " ".join(part for part in (start, row["key"]) if part)
-
-
-def _show_curve(rows: list[Row], windows: int, console: Terminal) -> None:
-    """The cost against k, with its 95 % interval."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("k", "cost", "95 % interval", "to the k before"):
-        table.add_column(name, justify="right")
-    before = None
-    for row in rows:
-        interval = f"{show.number(row['cost_low'])} to {show.number(row['cost_high'])}{show.weak(row)}"
-        gain = "" if not before or row["cost"] is None else f"{row['cost'] / before - 1:+.1%}"
-        table.add_row(str(row["k"]), show.number(row["cost"]), interval, gain)
-        before = row["cost"]
-    console.print(table, highlight=False)
-    if windows > 1:
-        console.print(f"of the heaviest of {windows} windows and keys; curve.csv has all", highlight=False)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ from beam_coresets.pipelines.results_folder.scale_file import scale_of
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
-from beam_coresets.pipelines.running import ending, launch, runners
+from beam_coresets.pipelines.running import checkpoints, ending, launch, runners
 from beam_coresets.points.column_order import places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import Window
@@ -78,8 +79,7 @@ def run(known: StreamOptions, beam_options: PipelineOptions, console: Terminal) 
     lines = runners.prepare_streaming(beam_options, known.shards, known.checkpoint_dir, known.resume_from)
     replicas, more = runners.coordinators_of(beam_options, known.shards, known.coordinator_replicas)
     known = dataclasses.replace(known, coordinator_replicas=replicas)
-    for line in lines + more:
-        console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    show.settings([*lines, *more], known.verbose, console)
     pipeline = build(known, beam_options, functools.partial(show.notes, console=console))
     for line in warnings_of(known):
         console.print(f"[yellow]warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
@@ -222,33 +222,47 @@ def follow(pipeline: beam.Pipeline, claims: Claims, known: StreamOptions, consol
     if decided := claims.count():
         console.print(f"{decided} windows are decided in {escape(known.output)} already, and stay as they are",
                       highlight=False, soft_wrap=True)  # fmt: skip
-    job = launch.Job(pipeline)
+    job = launch.started(pipeline, console.aside)
     until = time.monotonic() + (known.duration or float("inf"))
     shown: dict[tuple[float, float], int] = {}
     most = known.max_windows
     if most is not None and (known.key_column or known.keys):
         most += 1  # groups of keys are decided one by one: a window is whole once the next one has begun
-    console.print(live.heading(), highlight=False, soft_wrap=True)
-    try:
-        while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
-            try:
-                _show(claims, seen, shown, most, console)
-            except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
-                _LOG.warning("output: must be readable to show its windows, got %s", error)
-                continue
-            if len(shown) >= _limit(most, shown):
-                break
-    except KeyboardInterrupt:
-        console.print("stopping")
-        job.error = None  # what it says of being interrupted
-    finally:
-        job.stop()
+    waiting_for = f"waiting for the first window ({known.window}, answered at most {known.deadline:g} s after its end)"
+    with live.Screen(console, known.shards, waiting_for) as screen:
+        try:
+            while time.monotonic() < until and not job.over.wait(LOOK_SECONDS):
+                try:
+                    _show(claims, seen, shown, most, screen)
+                except (OSError, BeamIOError, ValueError) as error:  # of looking at the tables: the job goes on
+                    _LOG.warning("output: must be readable to show its windows, got %s", error)
+                    continue
+                if len(shown) >= _limit(most, shown):
+                    break
+        except KeyboardInterrupt:
+            screen.say("stopping")
+            job.error = None  # what it says of being interrupted
+        finally:
+            job.stop()
     if job.error is not None:
         raise launch.JobError(launch.first_cause(job.error)) from job.error
+    _tell_end(known, shown, console)
+    return 0
+
+
+def _tell_end(known: StreamOptions, shown: Mapping[tuple[float, float], int], console: Terminal) -> None:
+    """What there is now, and how to go on from here."""
     refused = "; refused rows in dead_letters" if files_of(known.output, "dead_letters") else ""
     console.print(f"\n{len(shown)} windows; tables in {escape(known.output)}{refused}", highlight=False, soft_wrap=True)
-    console.answer("stream", type="end", output=known.output, windows=len(shown), points=sum(shown.values()))
-    return 0
+    checkpoint = checkpoints.newest(known.checkpoint_dir) if known.checkpoint_dir else None
+    if checkpoint is not None:
+        console.print(f"to go on from here: the same options with --resume-from {escape(shlex.quote(checkpoint))}",
+                      highlight=False, soft_wrap=True)  # fmt: skip
+    elif known.checkpoint_dir:
+        told = "--resume-from goes on from the newest in" if checkpoints.is_uri(known.checkpoint_dir) else "none is in"
+        console.print(f"whole checkpoints: {told} {escape(known.checkpoint_dir)}", highlight=False, soft_wrap=True)
+    console.answer("stream", type="end", output=known.output, windows=len(shown), points=sum(shown.values()),
+                   checkpoint=checkpoint)  # fmt: skip
 
 
 def _limit(most: int | None, shown: Mapping[tuple[float, float], int]) -> float:
@@ -259,21 +273,17 @@ def _limit(most: int | None, shown: Mapping[tuple[float, float], int]) -> float:
 
 
 def _show(
-    claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, console: Terminal
+    claims: Claims, seen: set[str], shown: dict[tuple[float, float], int], most: int | None, screen: live.Screen
 ) -> None:
-    """Prints what has been decided since the last look, until `most` windows have been shown; counts their points."""
+    """Shows what has been decided since the last look, until `most` windows have been shown; counts their points."""
     for name in claims.own_since(seen):
         start, end, *_ = place_of(name)
         if len(shown) >= _limit(most, shown) and (start, end) not in shown:
             return
         table = claims.read(name, "summaries")
-        for row in show.figures(table):
-            console.answer("stream", type="window", **row)
-        rows = table_schemas.in_seconds(table).to_pylist()
-        for row in rows[:5]:
-            console.print(live.line(row), highlight=False, soft_wrap=True)
+        screen.show(table)
         seen.add(name)
-        shown[start, end] = shown.get((start, end), 0) + sum(row["points"] for row in rows)
+        shown[start, end] = shown.get((start, end), 0) + sum(table.column("points").to_pylist())
 
 
 if __name__ == "__main__":

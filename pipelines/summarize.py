@@ -141,8 +141,7 @@ def _prepared(
         replicas, more = runners.coordinators_of(beam_options, known.shards, None)
         parallelism, most = runners.parallelism_of(beam_options, known.shards)
         found, lines = Coordinators(replicas, parallelism=parallelism, max_parallelism=most), lines + more
-    for line in lines:
-        console.print(f"[dim]{escape(line)}[/]", highlight=False, soft_wrap=True)
+    show.settings(lines, known.verbose, console)
     return found
 
 

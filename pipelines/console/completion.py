@@ -20,6 +20,7 @@ KINDS = {
     "compare": "compare:CompareOptions",
     "assign": "assign:AssignOptions",
     "register": "register:RegisterOptions",
+    "show": "views.show:ShowOptions",
     "report": "views.report:ReportOptions",
     "watch": "views.watch:WatchOptions",
     "verify": "verify:VerifyOptions",

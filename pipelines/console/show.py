@@ -11,6 +11,7 @@ from rich.table import Table
 from beam_coresets import table_schemas, values
 from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 
+MOST_NAMES = 12  # of columns
 MOST_LINES = 20  # windows and keys shown at once
 PROVED = {
     "local_centers": "supposing optimal solvers: alpha = beta = 1",
@@ -42,6 +43,12 @@ def notes(found: Sequence[str], console: Console) -> None:
         console.print(f"[dim]{escape(note)}[/]", highlight=False, soft_wrap=True)
 
 
+def settings(found: Sequence[str], verbose: bool, console: Console) -> None:
+    """What was set for the runner, a line each with its reason, for --verbose."""
+    if verbose:
+        notes(found, console)
+
+
 def figures(summaries: pa.Table) -> list[dict[str, Any]]:
     """The rows of `summaries` for --json: all but the evidence."""
     columns = {name: values.portable(summaries.column(name)) for name in summaries.column_names if name != "evidence"}
@@ -59,10 +66,11 @@ def _refused(output: str) -> int:
     return len(read_table(output, "dead_letters")) if files_of(output, "dead_letters") else 0
 
 
-def result(output: str, seconds: float, console: Console, scaled: bool = True) -> None:
+def result(output: str, seconds: float | None, console: Console, scaled: bool = True) -> None:
     """What a batch job found: who answered, coverage, cost, and its largest centers.
 
     Args:
+      seconds: that it took; None where nobody knows.
       scaled: whether what is not covered was scaled over.
     """
     places = _places(output)
@@ -97,6 +105,22 @@ def several(named: Sequence[tuple[str, dict[str, Any]]], output: str, console: C
     )
 
 
+def curve(rows: Sequence[dict[str, Any]], windows: int, console: Console) -> None:
+    """The cost against k, with its 95 % interval: rows of `summaries`, one a k; of how many windows and keys."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("k", "cost", "95 % interval", "to the k before"):
+        table.add_column(name, justify="right")
+    before = None
+    for row in rows:
+        interval = f"{number(row['cost_low'])} to {number(row['cost_high'])}{weak(row)}"
+        gain = "" if not before or row["cost"] is None else f"{row['cost'] / before - 1:+.1%}"
+        table.add_row(str(row["k"]), number(row["cost"]), interval, gain)
+        before = row["cost"]
+    console.print(table, highlight=False)
+    if windows > 1:
+        console.print(f"of the heaviest of {windows} windows and keys; curve.csv has all", highlight=False)
+
+
 def _places(output: str) -> dict[str, list[dict[str, Any]]]:
     """The candidates of each key."""
     out: dict[str, list[dict[str, Any]]] = {}
@@ -114,7 +138,7 @@ def _candidates(row: dict[str, Any], places: list[dict[str, Any]]) -> str:
     return f"{len(places):,} for centers, from {source}{alpha}"
 
 
-def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str, str]]:
+def _lines(row: dict[str, Any], seconds: float | None, scaled: bool) -> list[tuple[str, str]]:
     answered = f"{len(row['responded'])} of {row['shards']} shards; missing: {shards(row['stragglers'])}"
     if row["distrusted"]:
         answered += f"; distrusted: {', '.join(row['distrusted'])}"
@@ -140,8 +164,19 @@ def _lines(row: dict[str, Any], seconds: float, scaled: bool) -> list[tuple[str,
         *_outliers(row),
         *([("constraint", escape(row["constraint_text"]))] if row["constraint_text"] else []),
         ("subspaces" if row["r"] else "centers", f"{row['centers']} of k = {row['k']}" + _dimension(row) + _fewer(row)),
-        ("speed", f"{seconds:.1f} s, {row['points'] / max(seconds, 1e-9) / 1e6:.2f} M points/s"),
+        *([("columns", escape(_named(row["columns"])))] if row["columns"] else []),
+        *([] if seconds is None else [("speed", _speed(row["points"], seconds))]),
     ]
+
+
+def _speed(points: int, seconds: float) -> str:
+    return f"{seconds:.1f} s, {points / max(seconds, 1e-9) / 1e6:.2f} M points/s"
+
+
+def _named(columns: Sequence[str]) -> str:
+    """The columns that are coordinates, shortened where there are many."""
+    more = f", ... ({len(columns)})" if len(columns) > MOST_NAMES else ""
+    return ", ".join(columns[:MOST_NAMES]) + more
 
 
 def _guarantee(row: dict[str, Any]) -> list[tuple[str, str]]:

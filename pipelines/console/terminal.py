@@ -50,6 +50,11 @@ class Terminal(Console):
         self._answers = answers
         self.aside = Console(file=logs.standard_error(), quiet=bool(options.get("quiet")))
 
+    @property
+    def limit(self) -> int | None:
+        """Characters of a line; None where it is no terminal that people look at."""
+        return self.width if self.is_terminal else None
+
     def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
         """As a `Console`, with control characters spelled out."""
         return super().render_str(printable(text), **options)

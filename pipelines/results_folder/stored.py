@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,10 @@ from beam_coresets.pipelines.results_folder.scale_file import named_scale, read_
 from beam_coresets.points.column_order import Names
 from beam_coresets.points.scale import Scale
 from beam_coresets.summaries.choosing import Identity, Row, newest_of
-from beam_coresets.times import moment
+from beam_coresets.times import TimeOfDay, iso, moment
 from beam_coresets.transforms.writing.stored_tables import tables_of
+
+Chosen = TypeVar("Chosen", bound="WindowOptions")
 
 
 def seconds(text: str) -> float:
@@ -32,15 +35,44 @@ def seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error).partition(": ")[2]) from None
 
 
+def seconds_or_time_of_day(text: str) -> float:
+    """As `seconds`, and "15:12" as a `TimeOfDay`."""
+    time = TimeOfDay.of(text)
+    return seconds(text) if time is None else time
+
+
 @dataclasses.dataclass(frozen=True)
 class WindowOptions:
     """Which windows and keys of the input are meant."""
 
     start: float | None = declare(
-        None, "windows that start no earlier (ISO 8601, UTC)", spelled="from", metavar="TIME", read=seconds
+        None, "windows that start no earlier (ISO 8601, UTC; 15:12 is of the newest window's day)", spelled="from",
+        metavar="TIME", read=seconds_or_time_of_day,
+    )  # fmt: skip
+    end: float | None = declare(
+        None, "windows that end no later", spelled="to", metavar="TIME", read=seconds_or_time_of_day
     )
-    end: float | None = declare(None, "windows that end no later", spelled="to", metavar="TIME", read=seconds)
     keys: tuple[str, ...] | None = declare(None, "only these keys, comma-separated")
+
+
+def dated(folders: Sequence[str], known: Chosen, option: str = "input") -> tuple[Chosen, list[str]]:
+    """The options with the times of day in them on the day (UTC) on which the newest window starts, and what there is
+    to say of that.
+
+    Raises:
+      ValueError: a time of day, and no window has a time.
+    """
+    if not isinstance(known.start, TimeOfDay) and not isinstance(known.end, TimeOfDay):
+        return known, []
+    rows = _summaries(folders, WindowOptions(keys=known.keys), option)
+    starts = [identity.start for identity, _ in rows if identity.start is not None]
+    if not starts:
+        name = "from" if isinstance(known.start, TimeOfDay) else "to"
+        raise ValueError(f"{name}: must have its date where no window has a time, got a time of day")
+    times = {name: getattr(known, name) for name in ("start", "end")}
+    found: dict[str, Any] = {name: time.on(max(starts)) for name, time in times.items() if isinstance(time, TimeOfDay)}
+    said = f"times of day are of {iso(max(starts))[:10]} (UTC), on which the newest window starts"
+    return dataclasses.replace(known, **found), [said]
 
 
 def newest(folders: Iterable[str], known: WindowOptions, option: str = "input") -> dict[Identity, Row]:

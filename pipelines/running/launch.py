@@ -140,6 +140,16 @@ class Job:
             self._cluster.cancel(job)
 
 
+def started(pipeline: beam.Pipeline, console: Console) -> Job:
+    """The job, once its runner has taken it; on the console, meanwhile, that it is waited for.
+
+    Raises:
+      JobError: it can't be submitted.
+    """
+    with Awaited(console, starting(pipeline.options)):
+        return Job(pipeline)
+
+
 def _submitted(pipeline: beam.Pipeline) -> Any:
     _tie_job_server(pipeline)
     # Ctrl-C reaches the whole process group: a job server that dies of it would look like a failure.

@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import (
 )
 
 from beam_coresets.declared import add_parameters, declare
+from beam_coresets.pipelines.running import checkpoints
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster, require_jar, require_pool
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.streaming.placement import MAX_PARALLELISM
@@ -93,7 +94,8 @@ class RunnerOptions:
         None, "where they are kept; a folder, or a URI that the cluster can write", group="checkpoints (Flink)"
     )
     resume_from: str | None = declare(
-        None, "a checkpoint (its chk-N folder) or savepoint to go on from", group="checkpoints (Flink)"
+        None, "a checkpoint (its chk-N folder) or savepoint to go on from, or a folder above: the newest whole one",
+        group="checkpoints (Flink)",
     )
 
 
@@ -288,7 +290,7 @@ def _flink(
         checkpoint_dir = tempfile.mkdtemp(prefix="beam-coresets-checkpoints-")
         atexit.register(shutil.rmtree, checkpoint_dir, ignore_errors=True)
         kept = "checkpoints go away with the job; --checkpoint-dir keeps them"
-    checkpoint = existing(resume_from) if resume_from else None
+    checkpoint = checkpoints.existing(resume_from) if resume_from else None
     if checkpoint and not streaming.savepoint_path:
         streaming.savepoint_path = checkpoint
     settings = _cluster_settings(shards, embedded, _uri(checkpoint_dir) if checkpoint_dir else None, checkpoint, kept)
@@ -329,23 +331,8 @@ def _parallelism(options: PipelineOptions, shards: int) -> list[str]:
     return lines
 
 
-def existing(checkpoint: str) -> str:
-    """The URI of a retained checkpoint or savepoint; a folder of this machine must hold its `_metadata`.
-
-    Raises:
-      ValueError: it does not.
-    """
-    if "://" in checkpoint or checkpoint.startswith("file:"):
-        return checkpoint
-    folder = pathlib.Path(checkpoint)
-    folder = folder.parent if folder.name == "_metadata" else folder
-    if not (folder / "_metadata").is_file():
-        raise ValueError(f"resume_from: must be a folder with a checkpoint's _metadata (chk-N), got {checkpoint!r}")
-    return folder.resolve().as_uri()
-
-
 def _uri(folder: str) -> str:
-    return folder if "://" in folder or folder.startswith("file:") else pathlib.Path(folder).resolve().as_uri()
+    return folder if checkpoints.is_uri(folder) else pathlib.Path(folder).resolve().as_uri()
 
 
 def _cluster_settings(

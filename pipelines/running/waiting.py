@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 PATIENCE = 5.0  # seconds; a stage that is over by then is not told where nothing moves
+AGAIN = 30.0  # seconds between lines about one stage
 
 
 class Awaited:
@@ -20,7 +21,7 @@ class Awaited:
     """
 
     def __init__(self, console: Console, stage: str, total: int | None = None) -> None:
-        self._console, self._stage = console, stage
+        self._console, self._stage, self._text = console, stage, stage
         self._over, self._changed = threading.Event(), threading.Event()
         self._bar = None
         if console.is_terminal and not console.quiet:
@@ -39,6 +40,10 @@ class Awaited:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Says nothing more; as often as anybody likes."""
         self._over.set()
         self._changed.set()
         if self._bar is not None:
@@ -48,21 +53,26 @@ class Awaited:
         """What is waited for now.
 
         Args:
-          count: how far that is, which only a terminal shows; it comes before the bar. done: the same behind the bar.
+          count: how far that is, before the bar. done: the same behind it.
           completed: of the total.
         """
         if self._bar is not None:
             shown = f"{stage}   {count}" if count else stage
             fields: dict[str, Any] = {"shown": escape(shown), "done": escape(done), "completed": completed}
             self._bar.update(self._task, **fields)
-        elif stage != self._stage:
+            return
+        self._text = "   ".join(part for part in (stage, count, done) if part)
+        if stage != self._stage:
             self._stage = stage
             self._changed.set()
 
     def _lines(self) -> None:
+        told = ""
         while not self._over.is_set():
             self._changed.clear()
-            stage = self._stage
-            if not self._changed.wait(PATIENCE) and not self._over.is_set():
-                self._console.print(stage, markup=False, highlight=False, soft_wrap=True)
-                self._changed.wait()
+            patience = PATIENCE
+            while not self._changed.wait(patience):
+                patience, text = AGAIN, self._text
+                if text != told:
+                    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                told = text

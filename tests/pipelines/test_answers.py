@@ -7,9 +7,11 @@ import re
 import subprocess
 import sys
 import threading
+import types
 
 import numpy as np
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 from documents import ROOT
 from jobs import clusters, columns_of, rows_in, summarize_files, summary_row, write_parquet
 from rich.console import Console
@@ -59,6 +61,7 @@ def words_of(word, place, tmp_path):
         "register": [str(out), "--catalog", *catalog, "--table=a.b"],
         "report": [str(out), f"--output={tmp_path}/page.html"],
         "watch": [str(out), "--port=0"],
+        "show": [str(out)],
         "stream": ["--rate=1000", "--k=3", "--shards=4", "--replication=2", "--window=60s", f"--output={tmp_path}/new"],
         "verify": [f"--input={data}", f"--coreset={out}"],
     }
@@ -119,6 +122,10 @@ def of_watch(found, tmp_path, place):
     assert found["page"].startswith("http://127.0.0.1:")
 
 
+def of_show(found, tmp_path, place):
+    assert found["summaries"][0]["cost"] == summary_row(place / "out")["cost"]
+
+
 def of_verify(found, tmp_path, place):
     certificate, sets = found["certificate"], found["center_sets"]
     assert found["held"] == (certificate["cost_low"] <= found["cost"] <= certificate["cost_high"])
@@ -157,7 +164,7 @@ class DecidesAtOnce:
     def __init__(self, pipeline):
         self.over, self.error = threading.Event(), None
         for i, missing in ((0, ()), (1, (1,))):
-            assert Claims(pipeline).publish(answer(minute(i), i, missing=missing))
+            assert Claims(pipeline.folder).publish(answer(minute(i), i, missing=missing))
 
     def stop(self):
         self.over.set()
@@ -169,7 +176,8 @@ def test_a_stream_answers_a_line_a_window_and_one_in_the_end(tmp_path, capsys, m
     folder = str(tmp_path / "out")
     known = stream.StreamOptions(output=folder, max_windows=2, rate=1000.0, json=True, quiet=quiet)
     with speaking(known) as console:
-        assert stream.follow(folder, Claims(folder), known, console) == 0
+        pipeline = types.SimpleNamespace(folder=folder, options=PipelineOptions())
+        assert stream.follow(pipeline, Claims(folder), known, console) == 0
     out, err = capsys.readouterr()
     first, second, last = map(json.loads, out.splitlines())
     assert [(each["window_start"], each["stragglers"]) for each in (first, second)] == [

@@ -36,7 +36,8 @@ def test_lines_of_windows_are_text():
            "cost": None, "cost_high": None, "reason": HOSTILE, "revision": 1, "coverage": 0.5, "points": 3,
            "key": HOSTILE, "degraded": False}  # fmt: skip
     out = io.StringIO()
-    Terminal(file=out, width=500).print(live.line(row), highlight=False)
+    (line,) = live.Lines(2).of(row)
+    Terminal(file=out, width=500).print(line, highlight=False)
     shown = out.getvalue()
     assert shown.count("a\\x1b[2J") == 2
     assert all(character.isprintable() for character in shown.replace("\n", ""))

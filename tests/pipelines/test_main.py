@@ -37,7 +37,7 @@ def test_every_word_explains_its_options(word, capsys):
     assert out.startswith(f"usage: beam-coresets {word}")
     own = {
         "rollup": "--from", "verify": "--coreset", "compare": "--with", "solve": "--balanced", "assign": "--centers",
-        "compact": "--every", "register": "--catalog", "report": "--windows", "watch": "--port",
+        "compact": "--every", "register": "--catalog", "show": "--windows", "report": "--windows", "watch": "--port",
     }  # fmt: skip
     assert own.get(word, "--shards") in out
 

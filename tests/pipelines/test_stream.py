@@ -1,5 +1,4 @@
 """What `beam-coresets stream` refuses before anything runs: one line and exit code 2."""
-import io
 import json
 import os
 import pathlib
@@ -12,7 +11,6 @@ import pytest
 from beam_coresets.pipelines import stream
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.stream_options import StreamOptions, skipped_of, source_of, warnings_of
-from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.main import main
 from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.streams.source import notes_of
@@ -85,7 +83,7 @@ def test_what_can_not_be_read_from_kafka_is_said_in_one_line(capsys, tmp_path, w
     (["--runner=PrismRunner", "--prism_location=none"], "prism_location: must be a file, got 'none'"),
     (["--runner=PrismRunner"], "prism_location: must be given or prism be on PATH (go install "),
     ([], "runner: must be --runner=PrismRunner --prism_location=PATH (a Prism by `go install "),
-    ([*FLINK, "--resume-from=nowhere"], "resume_from: must be a folder with a checkpoint's _metadata (chk-N), got"),
+    ([*FLINK, "--resume-from=nowhere"], "resume_from: must be a folder with a checkpoint's _metadata in it (chk-N)"),
     (["--runner=PrismRunner", "--checkpoint-dir=x"], "checkpoint_dir: must be left out unless --runner=FlinkRunner"),
 ])  # fmt: skip
 def test_a_runner_that_is_not_there_is_said_in_one_line(capsys, tmp_path, monkeypatch, runner, message):
@@ -144,11 +142,14 @@ def test_an_empty_first_window_counts_for_nothing(points, most, shown):
         def read(self, name, table):
             return pa.table({"points": [points[(int(name[:4]) - 1000) // 10]]})
 
+    class Screen:
+        def show(self, summaries):
+            pass
+
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "place_of", lambda name: tuple(map(float, name.split("-"))))
-        patch.setattr(stream.live, "line", lambda row: "")
-        stream._show(Decided(), set(), found, most, Terminal(file=io.StringIO()))
+        stream._show(Decided(), set(), found, most, Screen())
     assert list(found.values()) == shown
     assert (len(found) >= stream._limit(most, found)) == (most is not None)
 
