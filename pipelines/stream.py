@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -256,8 +257,9 @@ def _tell_end(known: StreamOptions, shown: Mapping[tuple[float, float], int], co
     console.print(f"\n{len(shown)} windows; tables in {escape(known.output)}{refused}", highlight=False, soft_wrap=True)
     checkpoint = checkpoints.newest(known.checkpoint_dir) if known.checkpoint_dir else None
     if checkpoint is not None:
-        console.print(f"to go on from here: the same options with --resume-from {escape(shlex.quote(checkpoint))}",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        folder, so_far = shlex.quote(known.checkpoint_dir or ""), os.path.relpath(checkpoint, known.checkpoint_dir)
+        console.print(f"to go on from here: the same options with --resume-from {escape(folder)} (so far its newest "
+                      f"whole checkpoint is {escape(so_far)})", highlight=False, soft_wrap=True)  # fmt: skip
     elif known.checkpoint_dir:
         told = "--resume-from goes on from the newest in" if checkpoints.is_uri(known.checkpoint_dir) else "none is in"
         console.print(f"whole checkpoints: {told} {escape(known.checkpoint_dir)}", highlight=False, soft_wrap=True)

@@ -169,6 +169,8 @@ def leave(code: int) -> NoReturn:
     limit = threading.Timer(PATIENCE, _give_up, (code,))
     limit.daemon = True
     limit.start()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already; a stack would be all that one more Ctrl-C gives
     atexit._run_exitfuncs()
     _tidy()
     for stream in (sys.stdout, sys.stderr):

@@ -175,3 +175,15 @@ def test_a_command_within_another_uses_its_folder_and_all_is_as_before(monkeypat
     assert tempfile.gettempdir() == str(tmp_path)
     assert "TMPDIR" not in os.environ
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_it_ends_is_not_answered_with_a_stack():
+    code = (
+        "import atexit, os, signal, time\n"
+        "from beam_coresets.pipelines.running.ending import run_and_leave\n"
+        "def interrupted():\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(0.1)\n    print('tidied')\n"
+        "atexit.register(interrupted)\n"
+        "run_and_leave(lambda: 3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "tidied\n", "")
