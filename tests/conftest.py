@@ -8,6 +8,9 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from beam_coresets.pipelines.running import waiting  # noqa: E402
+
+waiting.PATIENCE = 3600.0  # tests of what commands say don't depend on how busy the machine is
 settings.register_profile("project", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("project")
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-PATIENCE = 5.0  # seconds; a stage that is over by then is not told where nothing moves
+PATIENCE = 10.0  # seconds; a stage that is over by then is not told where nothing moves
 AGAIN = 30.0  # seconds between lines about one stage
 
 

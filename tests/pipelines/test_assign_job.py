@@ -296,7 +296,7 @@ def test_centers_of_several_windows_have_to_be_chosen(run, tmp_path, capsys):
                 table = table.set_column(at, column, pa.array([value] * len(table)))
             (several / name / f"{day}.parquet").write_bytes(tables.encode(table, "parquet"))
     assert assign(source, several, tmp_path / "to") == 2
-    assert "centers: must be those of one window and key, got 2 (choose by --from, --to and --keys)" in (
+    assert "centers: must be those of one window and key, got 2 (choose by --latest, --from, --to and --keys)" in (
         capsys.readouterr().err
     )
     assert assign(source, several, tmp_path / "to", "--from", 120) == 0
