@@ -168,6 +168,7 @@ def solve_subspaces(
         start = None if init is None else init.centers
         found = solve_centers(points, weights, k, 2.0, seed=seed, restarts=restarts, init=start)
         return Subspaces(found.centers, np.zeros((len(found.centers), 0, d)), True, found.cost)
+    k = min(k, max(n, 0 if init is None else len(init.centers)))  # so many hold all points
     if k == 1:
         return _measured(points, weights, _exact(points, weights, np.zeros(n, np.int32), 1, r, affine), affine)
     frame = _Frame.of(points, weights, max(SEARCH_DIM, 2 * k * (r + 1)), affine)

@@ -28,7 +28,7 @@ def test_a_job_is_registered_once(tmp_path, catalog, capsys):
     out = summarized(tmp_path, "--keep-columns=x2")
     capsys.readouterr()
     assert main(["register", str(out), "--catalog", *catalog, "--table", "a.b"]) == 0
-    assert capsys.readouterr() == (f"{out}: 1 windows (3 files) added to a.b_..., 0 were there\n", "")
+    assert capsys.readouterr() == (f"{out}: 1 windows (4 files) added to a.b_..., 0 were there\n", "")
     assert main(["register", "--input", str(out), "--catalog", ",".join(catalog), "--table=a.b"]) == 0
     assert capsys.readouterr().out == f"{out}: 0 windows (0 files) added to a.b_..., 1 were there\n"
     coreset = catalog_settings(catalog).open().load_table("a.b_coreset").scan().to_arrow()

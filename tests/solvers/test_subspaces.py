@@ -147,6 +147,17 @@ def test_exact_flats_cost_nothing_and_superfluous_ones_are_left_out():
     assert len(np.unique(nearest_flat(points, found.flats)[0])) == len(found.centers)
 
 
+@pytest.mark.parametrize("more", [3, 10**12])
+def test_more_flats_than_points_take_no_memory(more):
+    points = generator("few").standard_normal((40, 3))
+    few = solve_subspaces(points, np.ones(40), 40, 1, affine=True)
+    many = solve_subspaces(points, np.ones(40), 40 + more, 1, affine=True)
+    assert len(many.centers) == len(few.centers) <= 40
+    assert many.cost == few.cost == pytest.approx(0, abs=1e-18)
+    again = solve_subspaces(points[:5], np.ones(5), 60, 1, affine=True, init=few)
+    assert again.cost == pytest.approx(0, abs=1e-18)
+
+
 def test_many_rows_are_searched_by_way_of_a_coreset():
     points, weights, truth = planted(30_000, d=6, k=3, r=2)
     assert solve_subspaces(points, weights, 3, 2, affine=True).cost <= truth.cost * 1.001
