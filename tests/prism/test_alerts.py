@@ -69,7 +69,7 @@ def test_an_alert_fires_when_coverage_falls_and_stops_when_it_is_back(on_prism, 
 
             job.wait_for(lambda: metric(r'windows_total\{state="whole"\}') > 0, "a whole window")
             at_start = metric(r'windows_total\{state="incomplete"\}')  # a busy machine may begin with some
-            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > at_start, "a window with a shard away")
+            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > at_start, "a window without a shard")
             fell = time.monotonic()
             job.wait_for(lambda: "BeamCoresetsCoverageLost" in firing(), "the alert")
             print(f"the alert fired {time.monotonic() - fell:.1f} s after coverage fell")
