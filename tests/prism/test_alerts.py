@@ -68,12 +68,11 @@ def test_an_alert_fires_when_coverage_falls_and_stops_when_it_is_back(on_prism, 
                 return set()
 
             job.wait_for(lambda: metric(r'windows_total\{state="whole"\}') > 0, "a whole window")
-            at_start = metric(r'windows_total\{state="incomplete"\}')  # a busy machine may begin with some
-            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > at_start, "a window without a shard")
+            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > 0, "a window without a shard")
             fell = time.monotonic()
             job.wait_for(lambda: "BeamCoresetsCoverageLost" in firing(), "the alert")
             print(f"the alert fired {time.monotonic() - fell:.1f} s after coverage fell")
-            job.wait_for(lambda: metric("coverage") == 1.0, "whole windows again")
+            job.wait_for(lambda: metric("coverage") == 1.0, "whole windows again", 180)
             back = time.monotonic()
-            job.wait_for(lambda: "BeamCoresetsCoverageLost" not in firing(), "the alert's end", 180)
+            job.wait_for(lambda: "BeamCoresetsCoverageLost" not in firing(), "the alert's end", 240)
             print(f"the alert stopped {time.monotonic() - back:.1f} s after coverage was back")
