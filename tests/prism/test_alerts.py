@@ -67,8 +67,8 @@ def test_an_alert_fires_when_coverage_falls_and_stops_when_it_is_back(on_prism, 
                     return {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
                 return set()
 
-            job.wait_for(lambda: metric(r'windows_total\{state="whole"\}') > 0, "a whole window")
-            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > 0, "a window without a shard")
+            job.wait_for(lambda: metric(r'windows_total\{state="whole"\}') > 0, "a whole window", 240)
+            job.wait_for(lambda: metric(r'windows_total\{state="incomplete"\}') > 0, "a window without a shard", 180)
             fell = time.monotonic()
             job.wait_for(lambda: "BeamCoresetsCoverageLost" in firing(), "the alert")
             print(f"the alert fired {time.monotonic() - fell:.1f} s after coverage fell")
