@@ -13,6 +13,7 @@ from beam_coresets import table_schemas
 from beam_coresets.pipelines.views import words
 from beam_coresets.pipelines.views.history import History
 from beam_coresets.pipelines.views.written import Columns, cut, digits
+from beam_coresets.points.column_order import listed
 from beam_coresets.points.nearest import nearest
 from beam_coresets.summaries.claim_records import DamagedFileError
 from beam_coresets.summaries.columns import coordinate_names
@@ -118,7 +119,7 @@ def newest_windows(history: History, keys: Sequence[str], asked: Asked) -> list[
     """Of each key its newest window, compared with the one before.
 
     Raises:
-      ValueError: an axis that is none.
+      ValueError: an axis that is none, or a key all of whose windows are damaged.
     """
     most = max(LEAST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, len(keys))))
     newest: dict[str, WindowSummary] = {}
@@ -129,6 +130,9 @@ def newest_windows(history: History, keys: Sequence[str], asked: Asked) -> list[
             before.setdefault(window.key, window)
         if len(before) == len(keys):
             break
+    if damaged := [key for key in keys if key not in newest]:
+        why = next(iter(history.skipped.values()), "")
+        raise ValueError(f"path: must hold a whole window of each key, got none of {listed(damaged)} ({why})")
     return [_shown(newest[key], before.get(key), most, asked) for key in keys]
 
 

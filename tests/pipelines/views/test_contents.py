@@ -175,6 +175,14 @@ def test_a_damaged_window_is_named_and_the_others_are_shown(folder):
     assert sorted(str(path in note) for path in (str(path), str(other)) for note in found["notes"]).count("True") == 2
 
 
+def test_a_key_without_a_whole_window_is_named(tmp_path):
+    write(tmp_path / "out", answer(minute(0), 0))
+    (path,) = (tmp_path / "out" / "coreset").rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-9] + b"123456789")
+    with pytest.raises(ValueError, match=r"^path: must hold a whole window of each key, .*changed or damaged"):
+        contents_at(str(tmp_path / "out"))
+
+
 def test_a_batch_without_windows_has_no_time(tmp_path):
     write(tmp_path / "out", answer(Window(), 1))
     found = contents_at(str(tmp_path / "out"))
