@@ -70,7 +70,7 @@ class _Solve(beam.DoFn):
         self,
         decision: Decision,
         scale: Scale | None,
-        refused: Mapping[str, int] | None,
+        refused: dict[str, int] | None,
         window: Any = beam.DoFn.WindowParam,
     ) -> Iterator[Summary]:
         place = Window()
