@@ -15,6 +15,7 @@ from beam_coresets import table_schemas, values
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.choosing import Identity, Row, gaps_of, newest_of, tiled
 from beam_coresets.summaries.claim_records import DamagedFileError
+from beam_coresets.summaries.columns import as_frame
 from beam_coresets.summaries.folders import OutputFolder, Stored
 from beam_coresets.summaries.moments import Moment, instant, seconds, shown
 from beam_coresets.summaries.places import NoSummariesError, ahead, places_of
@@ -268,8 +269,8 @@ class StoredSummaries:
         return values.stacked(parts)
 
     def to_pandas(self, table: str = "summaries") -> Any:
-        """`to_arrow` as a DataFrame; needs pandas."""
-        return self.to_arrow(table).to_pandas()
+        """`to_arrow` as a DataFrame; an ImportError without pandas."""
+        return as_frame(self.to_arrow(table))
 
     @property
     def _readers(self) -> int:

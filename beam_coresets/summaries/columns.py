@@ -3,6 +3,7 @@ in the user's units, with conditions on them."""
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,13 +62,24 @@ def spread_out(table: pa.Table, columns: Names) -> pa.Table:
     table = table.remove_column(at)
     valid = lists.is_valid().to_numpy(zero_copy_only=False)
     dim = len(lists[int(valid.argmax())]) if valid.any() else len(columns or ())
-    values = lists.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
+    values = lists.drop_null().flatten().to_numpy(zero_copy_only=False).reshape(valid.sum(), dim)
     taken = set(table.column_names)
     for j, name in enumerate(coordinate_names(columns, dim, sorted(taken))):
         filled = np.zeros(len(lists))
         filled[valid] = values[:, j]
         table = table.add_column(at + j, name, pa.array(filled, mask=~valid))
     return table
+
+
+def as_frame(table: pa.Table) -> Any:
+    """The table as a DataFrame.
+
+    Raises:
+      ImportError: pandas is not installed.
+    """
+    if importlib.util.find_spec("pandas") is None:
+        raise ImportError("pandas: must be installed for to_pandas (pip install pandas), got none")
+    return table.to_pandas()
 
 
 class SampleColumns:

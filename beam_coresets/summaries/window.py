@@ -24,7 +24,7 @@ from beam_coresets.results.sampled import Sampled
 from beam_coresets.results.summary import Summary, marginals_table
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.choosing import Identity, Row
-from beam_coresets.summaries.columns import by_name, spread_out
+from beam_coresets.summaries.columns import as_frame, by_name, spread_out
 from beam_coresets.summaries.data import SummarizedData
 from beam_coresets.summaries.folders import Stored
 from beam_coresets.summaries.moments import instant, shown
@@ -242,8 +242,8 @@ class WindowSummary:
         return spread_out(self.table(table), self.columns)
 
     def to_pandas(self, table: str = "coreset") -> Any:
-        """`to_arrow` as a DataFrame; needs pandas."""
-        return self.to_arrow(table).to_pandas()
+        """`to_arrow` as a DataFrame; an ImportError without pandas."""
+        return as_frame(self.to_arrow(table))
 
 
 def coordinates_of(table: pa.Table, dim: int) -> Array:

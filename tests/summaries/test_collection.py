@@ -282,6 +282,22 @@ def test_tables_have_named_columns_and_timestamps(folder):
         windows.to_arrow("letters")
 
 
+def test_a_window_without_rows_whose_columns_nobody_named_has_tables_without_rows(tmp_path):
+    write(tmp_path, answer(minute(0), 0, columns=None))
+    write(tmp_path, answer(minute(1), 1, columns=None, rows=0))
+    windows = open_summaries(tmp_path)
+    for table in ("coreset", "centers"):
+        assert windows.latest().to_arrow(table).num_rows == 0
+        assert windows.to_arrow(table).num_rows == windows.window(DAY).to_arrow(table).num_rows > 0
+
+
+def test_pandas_is_asked_for_where_it_is_missing(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    for has_tables in (open_summaries(folder), open_summaries(folder).latest()):
+        with pytest.raises(ImportError, match=r"pandas: must be installed for to_pandas \(pip install pandas\)"):
+            has_tables.to_pandas("coreset")
+
+
 def test_a_coordinate_named_like_a_column_is_told_apart(tmp_path):
     write(tmp_path, answer(minute(0), 0, columns=("id", "weight", "z")))
     window = open_summaries(tmp_path).latest()

@@ -78,6 +78,15 @@ def test_what_is_asked_for_is_answered(folder):
         assert ask(server, "/metrics", "POST")[0] == 501
 
 
+def test_a_newest_window_without_rows_is_answered_too(folder):
+    write(folder, answer(minute(4), 4, columns=None, rows=0))
+    with serving(folder) as (live, server):
+        live.look()
+        assert [ask(server, path)[0] for path in PATHS] == [200] * 5
+        latest = json.loads(ask(server, "/api/latest")[1])
+        assert (latest["summaries"][0]["points"], latest["summaries"][0]["cost"], latest["centers"]) == (0, None, [])
+
+
 def test_metrics_are_those_of_the_tables(folder):
     with serving(folder) as (live, server):
         live.look()
