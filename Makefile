@@ -22,11 +22,11 @@ TEMPLATE_TOOLS := $(CACHE)/templates-$(COMPOSE_VERSION)-$(KUSTOMIZE_VERSION)-$(O
 .PHONY: demo demo-stream test test-fast test-slow test-lowest test-flink test-flink-cluster test-kafka test-pages test-templates prism job-server broker lint docs peers clean
 
 demo: .venv/installed-base
-	$(BIN)/python -m beam_coresets.pipelines.demos.batch
+	$(BIN)/python -m beam_coresets.pipelines.demos batch
 
 # A minute of a stream on Flink, one of whose shards stands still for a while: needs Java and Maven.
 demo-stream: .venv/installed-base $(FLINK_JAR)
-	$(BIN)/python -m beam_coresets.pipelines.demos.stream --jar $(FLINK_JAR)
+	$(BIN)/python -m beam_coresets.pipelines.demos stream --jar $(FLINK_JAR)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -128,6 +128,7 @@ $(TEMPLATE_TOOLS):
 	mv $@.part $@
 
 .venv/installed-base: setup.py pyproject.toml
+	@echo "setting up .venv (once, about a minute)"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e .
 	touch $@

@@ -2,6 +2,7 @@
 answer."""
 import argparse
 import pathlib
+import shlex
 import shutil
 from collections.abc import Sequence
 
@@ -14,7 +15,6 @@ from rich.table import Table
 from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.pipelines import summarize, verify
 from beam_coresets.pipelines.console import show
-from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.views import report
 from beam_coresets.points.nearest import nearest
 from beam_coresets.transforms.writing.stored_tables import read_table
@@ -34,19 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = (
         f"--input {folder}/points/*.parquet --output {folder}/out --k 20 --shards 10 --replication 3 --drop-shards 1,4"
     ).split()
-    console.rule(f"beam-coresets summarize {' '.join(command)}")
+    console.rule("a summary, though shards 1 and 4 never answer")
+    say(console, "summarize", command)
     code = summarize.main(command)
     if code:
         return code
     command = f"--input {folder}/points/*.parquet --coreset {folder}/out".split()
-    console.rule(f"beam-coresets verify {' '.join(command)}")
+    console.rule("is it so, on all of the data?")
+    say(console, "verify", command)
     code = verify.main(command)
     if code:
         return code
     console.rule("found beside true centers")
     compare(str(folder / "out"), console)
-    console.rule(f"beam-coresets report {folder}/out")
+    console.rule("a page")
+    say(console, "report", [f"{folder}/out"])
     return report.main([str(folder / "out")])
+
+
+def say(console: Console, word: str, arguments: Sequence[str]) -> None:
+    """Prints a command as a shell takes it."""
+    console.print(f"beam-coresets {word} {shlex.join(arguments)}", highlight=False, soft_wrap=True, markup=False)
 
 
 def write_points(folder: pathlib.Path, console: Console) -> None:
@@ -74,7 +82,3 @@ def compare(output: str, console: Console) -> None:
         away = np.sqrt(dist_sq[i] / DATA.dim) / DATA.deviations[i]
         table.add_row(str(i), f"{DATA.shares[i]:.4f}", str(index[i]), show.number(float(away), 3))
     console.print(table, highlight=False)
-
-
-if __name__ == "__main__":
-    ending.run_and_leave(main)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from beam_coresets.pipelines import stream
-from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.views import report
 
 WINDOWS, HELD_AFTER, HELD = 16, 15, 20  # windows of 5 s; seconds
@@ -32,7 +31,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print(f"Shard 2 stands still for {HELD} s, {HELD_AFTER} s after the first window.", highlight=False)
     code = stream.main(command)
     return code or report.main([str(output)])
-
-
-if __name__ == "__main__":
-    ending.run_and_leave(main)

@@ -1,4 +1,7 @@
 """The demonstration, on little data."""
+import subprocess
+import sys
+
 import pytest
 from jobs import rows_in, summary_row
 
@@ -18,6 +21,7 @@ def test_it_writes_summarizes_verifies_and_compares(small, tmp_path, capsys):
     for text in ("writing 10,000 points", "8 of 10 shards; missing: 1, 4", "distortion: ", "emitted centers: cost",
                  "true center", "distance / cluster deviation"):  # fmt: skip
         assert text in out
+    assert f"beam-coresets summarize --input '{tmp_path}/points/*.parquet' --output {tmp_path}/out --k 20" in out
     assert out.splitlines()[-1] == f"Page: {tmp_path / 'out' / 'report.html'}"
     assert (tmp_path / "out" / "report.html").stat().st_size > 500_000
     row = summary_row(tmp_path / "out")
@@ -39,6 +43,28 @@ def test_the_points_are_kept_for_next_time_and_are_the_same(small, tmp_path, cap
     demo.write_points(tmp_path / "a", console)
     assert capsys.readouterr().out == ""
     assert (tmp_path / "a" / "points-1.parquet").stat().st_mtime_ns == before
+
+
+LOUD = """
+import importlib, logging, runpy, sys, types
+def of_a_loud_package(name):
+    logging.warning("not found")
+    return types.SimpleNamespace(main=lambda args: print(args) or 4)
+importlib.import_module = of_a_loud_package
+sys.argv[1:] = ["batch", "--folder", "x"]
+runpy.run_module("beam_coresets.pipelines.demos", run_name="__main__")
+"""
+
+
+def test_what_other_packages_say_while_they_are_imported_is_not_shown():
+    done = subprocess.run([sys.executable, "-c", LOUD], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (4, "['--folder', 'x']\n", "")
+
+
+def test_a_demo_that_is_not_there_is_an_error():
+    command = [sys.executable, "-m", "beam_coresets.pipelines.demos", "kafka"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "error: demo: must be one of batch, stream, got kafka\n")
 
 
 def test_a_failing_word_ends_it(small, tmp_path, monkeypatch, capsys):
