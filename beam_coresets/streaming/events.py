@@ -283,9 +283,15 @@ def window_events(
 def _lost(row: Mapping[str, Any]) -> Event | None:
     if row["coverage"] >= 1:
         return None
-    missing = ", ".join(map(str, row["stragglers"])) or "none"
-    text = f"{_percent(1 - row['coverage'])} of the data is missing: coverage {row['coverage']:.4g}, no answer from "
-    return Event("coverage_lost", f"{text}shards: {missing}.", size=1 - row["coverage"])
+    in_part = " or was read in part only" if row["partial"] else ""
+    text = f"{_percent(1 - row['coverage'])} of the data is missing{in_part}: coverage {row['coverage']:.4g}"
+    if row["stragglers"]:
+        text += f", no answer from shards: {', '.join(map(str, row['stragglers']))}"
+    if row["distrusted"]:
+        text += f", not trusted: {', '.join(row['distrusted'])}"
+    if row["partial"]:
+        text += f", of {row['partial']:,} buckets not all (as where a stream begins in the middle of a window)"
+    return Event("coverage_lost", f"{text}.", size=1 - row["coverage"])
 
 
 def _degraded(row: Mapping[str, Any]) -> Event | None:

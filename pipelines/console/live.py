@@ -94,6 +94,7 @@ class Lines:
             "cost": _cost(row),
         }
         more = [f"not {shards(row['stragglers'])}"] if row["stragglers"] else []
+        more += ["read in part"] if row.get("partial") and row["coverage"] < 1 else []
         more += [row["key"]] if row["key"] else []
         text = escape("  ".join([self._joined(cells), *more]).rstrip())
         marked = "red" if row["degraded"] else "yellow" if row["coverage"] < 1 else ""

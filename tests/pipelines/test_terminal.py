@@ -43,6 +43,13 @@ def test_a_line_has_its_date_and_says_what_is_missing_behind_the_columns():
     assert day.endswith("  [bold]k[/]")
 
 
+def test_a_window_in_whose_middle_the_stream_began_says_so():
+    began, whole = row(partial=8, coverage=0.0, stragglers=[]), row(partial=8, stragglers=[])
+    _, first, second = printed(live.Lines(4), began, whole)
+    assert first.endswith("  1,632,000,000 ± 2.0 %   read in part")
+    assert second.endswith("  1,632,000,000 ± 2.0 %"), "another shard has read all of it"
+
+
 @pytest.mark.parametrize(("width", "columns"), [
     (None, ["window (UTC)", "answered", "reason", "coverage", "points", "lag", "cost"]),
     (200, ["window (UTC)", "answered", "reason", "coverage", "points", "lag", "cost"]),

@@ -139,7 +139,8 @@ def test_windows_out_of_order_change_nothing():
 
 def row(coverage=1.0, stragglers=(), degraded=False, **more):
     return {"coverage": coverage, "stragglers": list(stragglers), "degraded": degraded, "shards": 4,
-            "responded": [shard for shard in range(4) if shard not in stragglers], **more}  # fmt: skip
+            "responded": [shard for shard in range(4) if shard not in stragglers], "distrusted": [], "partial": 0,
+            **more}  # fmt: skip
 
 
 def told_of(rows, revisions=None):
@@ -222,6 +223,17 @@ def test_each_kind_of_loss_has_its_sentence():
         ("drifted", "warning", "The data differs from 10:00: 12.5 % of the weight has moved.", 0.125),
         ("refused", "warning", "50 of 1,000 rows were refused (5 %), most by column y.", 0.05),
     ]  # fmt: skip
+
+
+def test_a_loss_says_what_it_comes_from():
+    def said(*args, **more):
+        return window_events(0.0, 60.0, 1, [row(*args, **more)], WindowMemory())[0][0].sentence
+
+    began = "of 1,024 buckets not all (as where a stream begins in the middle of a window)."
+    assert said(0.0, partial=1024) == f"100 % of the data is missing or was read in part only: coverage 0, {began}"
+    distrusted = said(0.75, distrusted=["1:corrupted"])
+    assert distrusted == "25 % of the data is missing: coverage 0.75, not trusted: 1:corrupted."
+    assert said(0.75) == "25 % of the data is missing: coverage 0.75."
 
 
 def test_a_revision_is_told_by_itself():
