@@ -22,8 +22,8 @@ from beam_coresets.times import iso
 
 MOST_SHOWN = 8  # clusters and centers
 _EPILOG = (
-    "beam-coresets compare A B compares A with B, the reference; compare A alone the last window of A with the one "
-    "before. Exit codes: 0 no drift, 3 drift, 1 failed (nothing to compare), 2 asked for something that can't work."
+    "beam-coresets compare A B compares A with B, the reference; compare A alone the last window of A that has rows "
+    "with the one before. Exit codes: 0 no drift, 3 drift, 1 failed (nothing to compare), 2 asked for something that can't work."
 )
 
 
@@ -34,7 +34,7 @@ class CompareOptions(TerminalOptions):
     input: str = declare(None, "the folder whose window is looked at")
     reference: str | None = declare(None, "the folder that it is compared with (default: the same)")
     window: float | None = declare(
-        None, "the window that holds this time (default: the last)", metavar="TIME", read=seconds
+        None, "the window that holds this time (default: the last with rows)", metavar="TIME", read=seconds
     )
     other: float | None = declare(
         None, "the reference's window that holds this time (default: its last; in one folder the one before)",
@@ -91,10 +91,12 @@ def chosen(known: CompareOptions) -> tuple[WindowSummary, WindowSummary]:
     its = mine if known.reference is None else open_summaries(known.reference)
     this = _one(mine, known.window, known.start, known.end, known.key)
     if known.reference is None and (known.other, known.with_start, known.with_end) == (None, None, None):
-        before = its.between(None, this.start) if this.start is not None else its
-        if this.start is None or not len(before):
+        if this.start is None:
+            raise ValueError(f"reference: must be given beside {known.input!r}, which is no stream, got none")
+        before = its.between(None, this.start)
+        if not len(before):
             raise ValueError(f"with: must be a window before {_name(this)} in {known.input!r}, got none")
-        return this, before.latest(known.key if known.key is not None else this.key)
+        return this, _newest(before, known.key if known.key is not None else this.key)
     other = _one(its, known.other, known.with_start, known.with_end, known.key)
     if known.reference in (None, known.input) and this.identity[1:4] == other.identity[1:4]:
         raise ValueError(f"with: must be another window than the one compared, got {_name(other)} for both")
@@ -104,10 +106,19 @@ def chosen(known: CompareOptions) -> tuple[WindowSummary, WindowSummary]:
 def _one(
     windows: StoredSummaries, at: float | None, start: float | None, end: float | None, key: str | None
 ) -> WindowSummary:
-    """The window at a time, the period rolled up, or the last window."""
+    """The window at a time, the period rolled up, or the last window with rows."""
     if start is not None or end is not None:
         return windows.between(start, end).rollup(key)
-    return windows.latest(key) if at is None else windows.window(at, key)
+    return _newest(windows, key) if at is None else windows.window(at, key)
+
+
+def _newest(windows: StoredSummaries, key: str | None) -> WindowSummary:
+    """The last window that has rows, also of a stream that has fallen silent; the last one where none has any."""
+    last = windows.latest(key)
+    if last.row["points"] or last.start is None:
+        return last
+    earlier = (each for each in windows.between(None, last.start) if each.key == last.key and each.row["points"])
+    return max(earlier, key=lambda each: each.start, default=last)
 
 
 def _name(window: WindowSummary) -> str:

@@ -24,9 +24,9 @@ SCHEME = Assignment(4, 2, "cyclic", 64)
 COLUMNS = tuple(f"c{t}" for t in range(CENTERS.shape[1]))
 
 
-def write(folder, number, shift=0.0, start=DAY, z=2.0, columns=COLUMNS, order=None):
-    """A window of 4,000 rows, of which those of the first center are elsewhere by `shift`."""
-    points = clusters(4000, number)
+def write(folder, number, shift=0.0, start=DAY, z=2.0, columns=COLUMNS, order=None, rows=4000):
+    """A window of so many rows, of which those of the first center are elsewhere by `shift`."""
+    points = clusters(rows, number)
     near = np.linalg.norm(points - CENTERS[0], axis=1) < np.linalg.norm(points - CENTERS[1], axis=1)
     points[near] += np.float32(shift)
     points = points if order is None else np.ascontiguousarray(points[:, order])
@@ -79,6 +79,30 @@ def test_periods_are_rolled_up(stream, capsys):
     assert compare(stream, *words, "--with-to", "2026-01-01T00:03:00", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["window"]["points"] == found["reference"]["points"] == 12_000
+
+
+def test_windows_without_rows_at_the_end_of_a_stream_are_passed_over(tmp_path, capsys):
+    for i, rows in enumerate((4000, 0, 4000, 0, 0)):
+        write(tmp_path, i, 0.0, DAY + 60 * i, rows=rows)
+    assert compare(tmp_path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    starts = [found[side]["start"] for side in ("window", "reference")]
+    assert starts == ["2026-01-01T00:02:00+00:00", "2026-01-01T00:00:00+00:00"]
+    assert compare(tmp_path, "--window", "2026-01-01T00:03:00") == 1, "asked for by its time"
+    assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_a_stream_without_any_rows_has_nothing_to_compare(tmp_path, capsys):
+    for i in range(2):
+        write(tmp_path, i, 0.0, DAY + 60 * i, rows=0)
+    assert compare(tmp_path) == 1
+    assert "nothing to compare: 2026-01-01T00:01:00Z" in capsys.readouterr().err
+
+
+def test_a_batch_needs_another_one(tmp_path, capsys):
+    write(tmp_path / "a", 1, start=None)
+    assert compare(tmp_path / "a") == 2
+    assert "reference: must be given beside" in capsys.readouterr().err
 
 
 def test_two_folders_of_batches(tmp_path, capsys):
