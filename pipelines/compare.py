@@ -23,7 +23,8 @@ from beam_coresets.times import iso
 MOST_SHOWN = 8  # clusters and centers
 _EPILOG = (
     "beam-coresets compare A B compares A with B, the reference; compare A alone the last window of A that has rows "
-    "with the one before. Exit codes: 0 no drift, 3 drift, 1 failed (nothing to compare), 2 asked for something that can't work."
+    "with the one before. Exit codes: 0 no drift, 3 drift, 1 failed (nothing to compare), 2 asked for something that "
+    "can't work."
 )
 
 
@@ -117,8 +118,8 @@ def _newest(windows: StoredSummaries, key: str | None) -> WindowSummary:
     last = windows.latest(key)
     if last.row["points"] or last.start is None:
         return last
-    earlier = (each for each in windows.between(None, last.start) if each.key == last.key and each.row["points"])
-    return max(earlier, key=lambda each: each.start, default=last)
+    earlier = [each for each in windows.between(None, last.start) if each.key == last.key and each.row["points"]]
+    return earlier[-1] if earlier else last
 
 
 def _name(window: WindowSummary) -> str:
