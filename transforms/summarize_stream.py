@@ -7,6 +7,7 @@ Two ways lead to the shards' reports, and all after them is the same (`AnswerOnT
 """
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -22,6 +23,7 @@ from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.cursor import Completeness
 from beam_coresets.streaming.windows import Window, WindowSpec
+from beam_coresets.summaries.claim_records import place_of
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.base.display import shown
@@ -45,6 +47,7 @@ from beam_coresets.transforms.streams.source import Source, names_of
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.stream_letters import StreamLetters
 
+TIMELY = 1.0  # seconds after its deadline by which a window counts as decided in time
 
 class StreamSummaries(NamedTuple):
     """What `SummarizeStream` and `SummarizeUnbounded` return.
@@ -116,8 +119,10 @@ class SummarizeStream(beam.PTransform):
         starts, launched = self._source.starts(), stream.clock()
         parts = len(starts)
         merge_reduce = plan.merge_reduce_over(stream.assignment(parts))
-        known = None
+        known = in_time = None
         if self._claims is not None:
+            deadline = stream.waiting(merge_reduce.assignment).deadline
+            in_time = FirstInTime(self._claims, launched, deadline, stream.clock)
             known = Decided(self._claims, stream.windows, stream.groups, stream.announced)
         reading = Reading(
             Completeness(stream.windows, stream.disorder, stream.idle),
@@ -125,7 +130,7 @@ class SummarizeStream(beam.PTransform):
             stream.groups,
             hold=stream.hold,
             hold_after_first=stream.hold_after_first,
-            first=None if self._claims is None else FirstDecided(self._claims, launched),
+            first=in_time,
             parallelism=stream.parallelism,
             max_parallelism=stream.max_parallelism,
             settled=None if known is None else known.settled,
@@ -357,23 +362,31 @@ class Decided:
         return Window(start, end, group)
 
 
-class FirstDecided:
-    """When the first window was decided since a launch.
+class FirstInTime:
+    """When the first window was decided in time since a launch: from then on no backlog is read.
 
     Args:
-      claims: of the output. launched: in seconds since the epoch.
+      claims: of the output. launched: in seconds since the epoch. deadline: in seconds after a window's end.
+      clock: seconds since the epoch.
     """
 
-    def __init__(self, claims: Claims, launched: float) -> None:
-        self._claims, self._launched = claims, launched
+    def __init__(self, claims: Claims, launched: float, deadline: float, clock: Callable[[], float]) -> None:
+        self._claims, self._launched, self._deadline, self._clock = claims, launched, deadline, clock
+        self._seen: set[str] | None = None
         self._found: float | None = None
 
     def __call__(self) -> float | None:
-        """In seconds since the epoch; None as long as none is."""
+        """In seconds since the epoch; None as long as none is. Who has looked before counts from when the claim was
+        there, which on a busy machine is long after the decision."""
         if self._found is None:
-            for name in reversed(self._claims.own_since(())):
-                at = self._claims.claim(name)["decided_at"]
+            names = self._claims.own_since(self._seen or ())
+            for name in reversed(names):
+                at, end = self._claims.claim(name)["decided_at"], place_of(name)[1]
                 if at is None or at < self._launched:
                     break
-                self._found = at
+                if at <= end + self._deadline + TIMELY:
+                    self._found = at
+            if self._found is not None and self._seen is not None:
+                self._found = max(self._found, self._clock())
+            self._seen = {*(self._seen or ()), *names}
         return self._found

@@ -125,7 +125,7 @@ class StreamOptions(RunnerOptions, StreamParameters, SourceOptions, JobOptions):
     max_windows: int | None = declare(None, "stops after so many", group="running")
     duration: Seconds | None = declare(None, "stops after so long", group="running")
     hold_shards: tuple[tuple[int, float, float, bool], ...] = declare(
-        (), "fault injection: stuck for LENGTH, from AFTER the launch on (+AFTER: the first decided window)",
+        (), "fault injection: stuck for LENGTH, from AFTER the launch on (+AFTER: the first window that came in time)",
         group="running", metavar="SHARD:AFTER:LENGTH", several=True, read=_hold, pattern=f"[0-9]+:[+]?{TIME}:{TIME}",
     )  # fmt: skip
 

@@ -97,7 +97,8 @@ class Reading:
         stream do, and not only when the shard is done.
       hold: fault injection: (shard, from, until), in seconds since the epoch: the shard is stuck in between.
       hold_after_first: the same: (shard, after, length), stuck for so long from so many seconds after `first` on.
-      first: when the first window was decided since the launch, in seconds since the epoch; None as long as none is.
+      first: when the first window was decided in time since the launch, in seconds since the epoch; None as long as
+        none is.
       parallelism: over how many workers the shards are placed; the number of shards by default.
       max_parallelism: of the runner: the placement depends on it (`placement`).
       settled: says whether all windows of a pane (start, end) are decided for good: only then the source is told that

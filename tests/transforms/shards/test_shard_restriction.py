@@ -1,8 +1,10 @@
 """How shards read: what is injected to hold them."""
+import dataclasses
+
 import pytest
 
 from beam_coresets.transforms.shards.shard_restriction import Reading
-from beam_coresets.transforms.summarize_stream import FirstDecided
+from beam_coresets.transforms.summarize_stream import FirstInTime
 from beam_coresets.transforms.writing.claims import Claims
 
 
@@ -27,7 +29,7 @@ def test_a_shard_is_held_between_two_times():
     assert not any(held(reading, clock, 1, [110.0, 115.0, 130.5]))
 
 
-def test_a_hold_after_the_first_window_waits_for_it():
+def test_a_hold_after_the_first_window_in_time_waits_for_it():
     clock, first = Clock(), []
     reading = Reading(hold_after_first=((1, 10.0, 5.0),), first=lambda: first[0] if first else None, clock=clock)
     assert not any(held(reading, clock, 1, range(100, 200)))
@@ -37,16 +39,37 @@ def test_a_hold_after_the_first_window_waits_for_it():
 
 
 @pytest.mark.parametrize("earlier", [0, 2])
-def test_the_first_window_is_the_first_that_was_decided_since_the_launch(tmp_path, earlier, monkeypatch):
+def test_a_hold_counts_from_the_first_window_in_time_since_the_launch(tmp_path, earlier, monkeypatch):
     from windows_written import DAY, answer, minute, write
 
-    assert answer(minute(0), 0).answers[0].row["decided_at"] == DAY + 62
+    def decided(i, late):
+        one = answer(minute(i), i)
+        rows = tuple(dataclasses.replace(each, row=each.row | {"decided_at": DAY + 60 * (i + 1) + late})
+                     for each in one.answers)  # fmt: skip
+        write(tmp_path, dataclasses.replace(one, answers=rows))
+
     for i in range(earlier):
-        write(tmp_path, answer(minute(i), i))
-    first = FirstDecided(Claims(str(tmp_path)), DAY + 60 * earlier + 10)
+        decided(i, 2.0)
+    clock = Clock()
+    first, later = (FirstInTime(Claims(str(tmp_path)), DAY + 60 * earlier + 10, 3.0, clock) for _ in range(2))
     assert first() is None
-    for i in range(earlier, earlier + 3):
-        write(tmp_path, answer(minute(i), i))
-    assert first() == DAY + 60 * earlier + 62
+    decided(earlier, 30.0)
+    assert first() is None, "a backlog is read"
+    for i, late in ((1, 20.0), (2, 3.5), (3, 2.0)):
+        decided(earlier + i, late)
+    clock.now = DAY + 60 * (earlier + 3) + 17.0
+    assert first() == clock.now, "it was not there a moment ago"
+    assert later() == DAY + 60 * (earlier + 3) + 3.5, "a worker that has begun again"
+    clock.now += 1.0
     monkeypatch.setattr(Claims, "own_since", lambda *args: pytest.fail("it is known"))
-    assert first() == DAY + 60 * earlier + 62
+    assert first() == clock.now - 1.0
+
+
+def test_a_claim_that_was_late_is_read_once(tmp_path, monkeypatch):
+    from windows_written import DAY, answer, minute, write
+
+    write(tmp_path, answer(minute(0), 0))
+    first = FirstInTime(Claims(str(tmp_path)), DAY, 0.5, Clock())
+    assert first() is None
+    monkeypatch.setattr(Claims, "claim", lambda *args: pytest.fail("it was late"))
+    assert first() is None
