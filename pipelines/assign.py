@@ -325,7 +325,7 @@ def _show(
         colour = "yellow" if worst > known.max_violation else "default"
         lines.append(("constraint", escape(clusters.constraint.text())))
         lines.append(("violation", f"[{colour}]{worst:.3%} at most[/]" + _by_name(bounds, missed)))
-    lines.append(("speed", f"{seconds:.1f} s, {rows.sum() / max(seconds, 1e-9) / 1e6:.2f} M points/s, {passes} passes"))
+    lines.append(("speed", show.speed(rows.sum(), seconds) + (f", {passes} passes" if passes > 1 else "")))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in lines:
         table.add_row(f"[bold]{name}[/]", value)

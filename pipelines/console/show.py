@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets import table_schemas, values
+from beam_coresets.pipelines.running.waiting import amount
 from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 
 MOST_NAMES = 12  # of columns
@@ -90,16 +91,23 @@ def result(output: str, seconds: float | None, console: Console, scaled: bool = 
 
 
 def several(named: Sequence[tuple[str, dict[str, Any]]], output: str, console: Console) -> None:
-    """Several (name, row of summaries), a line each, the heaviest first."""
+    """Several (name, row of summaries), a line each: the newest windows in the order of time; of one window's keys, the
+    heaviest first."""
+    windows = len({row["window_start"] for _, row in named}) > 1
+    if windows:
+        listed = sorted(named, key=lambda each: (each[1]["window_start"], each[0]))[-MOST_LINES:]
+    else:
+        listed = sorted(named, key=lambda each: (-each[1]["total_weight"], each[0]))[:MOST_LINES]
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("key", "points", "total weight", "coverage", "cost", "95 % interval", "centers"):
-        table.add_column(name, justify="left" if name == "key" else "right")
-    for name, row in sorted(named, key=lambda each: (-each[1]["total_weight"], each[0]))[:MOST_LINES]:
+    first = "window" if windows else "key"
+    for name in (first, "points", "total weight", "coverage", "cost", "95 % interval", "centers"):
+        table.add_column(name, justify="left" if name == first else "right")
+    for name, row in listed:
         interval = f"{number(row['cost_low'])} to {number(row['cost_high'])}{weak(row)}"
         shown = [number(row[name]) for name in ("total_weight", "coverage", "cost")]
         table.add_row(escape(name), f"{row['points']:,}", *shown, interval, str(row["centers"]))
     console.print(table, highlight=False)
-    more = f"{len(named) - MOST_LINES} more. " if len(named) > MOST_LINES else ""
+    more = f"{len(named) - len(listed)} {'earlier' if windows else 'more'}. " if len(named) > len(listed) else ""
     console.print(
         f"\n{more}Tables in {escape(output)}: summaries, centers, coreset, columns", highlight=False, soft_wrap=True
     )
@@ -165,12 +173,13 @@ def _lines(row: dict[str, Any], seconds: float | None, scaled: bool) -> list[tup
         *([("constraint", escape(row["constraint_text"]))] if row["constraint_text"] else []),
         ("subspaces" if row["r"] else "centers", f"{row['centers']} of k = {row['k']}" + _dimension(row) + _fewer(row)),
         *([("columns", escape(_named(row["columns"])))] if row["columns"] else []),
-        *([] if seconds is None else [("speed", _speed(row["points"], seconds))]),
+        *([] if seconds is None else [("speed", speed(row["points"], seconds))]),
     ]
 
 
-def _speed(points: int, seconds: float) -> str:
-    return f"{seconds:.1f} s, {points / max(seconds, 1e-9) / 1e6:.2f} M points/s"
+def speed(points: float, seconds: float) -> str:
+    """How long it took, and how many points a second that is."""
+    return f"{seconds:.1f} s, {amount(points / max(seconds, 1e-9))} points/s"
 
 
 def _named(columns: Sequence[str]) -> str:

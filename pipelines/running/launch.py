@@ -23,7 +23,7 @@ from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.pipelines.running.runners import cluster_of
-from beam_coresets.pipelines.running.waiting import Awaited
+from beam_coresets.pipelines.running.waiting import Awaited, amount
 from beam_coresets.transforms.base.progress import PROGRESS
 
 DONE, FAILED, REFUSED, DRIFTED = 0, 1, 2, 3  # exit codes (docs/operations.md); signals are 128 and their number
@@ -83,8 +83,8 @@ def _stage(shards: int, seconds: float, points: int, finished: int) -> tuple[str
     points, finished = PROGRESS.points - points, min(shards, PROGRESS.shards - finished)
     if not points:
         return "the job runs", "", "", 0
-    rate = points / max(1e-9, seconds) / 1e6
-    count, done = f"{points / 1e6:,.1f} M points   {rate:.1f} M/s", f"{finished} of {shards} shards"
+    count = f"{amount(points)} points   {amount(points / max(1e-9, seconds))}/s"
+    done = f"{finished} of {shards} shards" if shards > 1 else ""
     return "uniting shards and solving" if finished == shards else "reading", count, done, finished
 
 

@@ -11,6 +11,11 @@ PATIENCE = 10.0  # seconds; a stage that is over by then is not told where nothi
 AGAIN = 30.0  # seconds between lines about one stage
 
 
+def amount(n: float) -> str:
+    """A number of points that reads well, small or large."""
+    return f"{n / 1e6:,.1f} M" if n >= 1e6 else f"{n:,.0f}"
+
+
 class Awaited:
     """Says what is waited for, between `__enter__` and `__exit__`.
 

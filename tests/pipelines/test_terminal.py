@@ -2,6 +2,7 @@
 import io
 import os
 import time
+import types
 
 import pytest
 from jobs import clusters, columns_of, rows_in, summarize_files, write_parquet
@@ -9,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 from windows_written import DAY, MINUTE, answer, minute, write, write_keys
 
-from beam_coresets.pipelines.console import live
+from beam_coresets.pipelines.console import live, show
 from beam_coresets.pipelines.main import main
-from beam_coresets.pipelines.running import checkpoints, waiting
+from beam_coresets.pipelines.running import checkpoints, launch, waiting
 from beam_coresets.pipelines.views.contents import curve_of, one_place
 from beam_coresets.times import TimeOfDay, iso
 
@@ -48,6 +49,34 @@ def test_a_window_in_whose_middle_the_stream_began_says_so():
     _, first, second = printed(live.Lines(4), began, whole)
     assert first.endswith("  1,632,000,000 ± 2.0 %   read in part")
     assert second.endswith("  1,632,000,000 ± 2.0 %"), "another shard has read all of it"
+
+
+def listed(*named):
+    out = io.StringIO()
+    show.several(named, "out", Console(file=out, width=150))
+    return [line.split()[0] for line in out.getvalue().splitlines() if line.strip()]
+
+
+def one(start, weight):
+    return row(window_start=start, total_weight=weight, points=7, centers=3)
+
+
+def test_windows_are_listed_in_the_order_of_time_and_keys_by_weight():
+    windows = [(f"w{i:02}", one(60.0 * i, 1.0 + i % 2)) for i in range(23)]
+    assert listed(*windows) == ["window", *(f"w{i:02}" for i in range(3, 23)), "3"], "3 are earlier"
+    keys = [(f"k{i:02}", one(0.0, float(i))) for i in range(23)]
+    assert listed(*keys) == ["key", *(f"k{i:02}" for i in reversed(range(3, 23))), "3"]
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, "0"), (27_272.7, "27,273"), (999_999, "999,999"), (17_160_000, "17.2 M")])
+def test_few_points_are_not_said_to_be_none(n, said, monkeypatch):
+    assert waiting.amount(n) == said
+    assert show.speed(n, 1.0) == f"1.0 s, {said} points/s"
+    monkeypatch.setattr(launch, "PROGRESS", types.SimpleNamespace(points=int(n), shards=1))
+    some = waiting.amount(int(n))
+    if n:
+        assert launch._stage(2, 1.0, 0, 0) == ("reading", f"{some} points   {some}/s", "1 of 2 shards", 1)
+        assert launch._stage(1, 1.0, 0, 0)[2] == "", "where there is one, it is not counted"
 
 
 @pytest.mark.parametrize(("width", "columns"), [
