@@ -24,6 +24,7 @@ if _folder is not None:
     os.environ["NUMBA_CACHE_DIR"] = _folder
 
 import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when it is imported)
+from numba.core import event  # noqa: E402
 
 if _folder is not None:
     numba.config.CACHE_DIR = _folder  # in case somebody imported numba before us
@@ -39,3 +40,25 @@ def fast_kernel(function: F) -> F:
     """Like `kernel`, and lets the compiler reorder and contract floating-point operations (for vector loops)."""
     compiled: F = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})(function)
     return compiled
+
+
+class _Compilations(event.Listener):  # type: ignore[misc]
+    """Counts what is being compiled; what comes from the cache is not."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    def on_start(self, event: Any) -> None:
+        self.open += 1
+
+    def on_end(self, event: Any) -> None:
+        self.open -= 1
+
+
+_compilations = _Compilations()
+event.register("numba:compile", _compilations)
+
+
+def compiling() -> bool:
+    """Whether kernels are being compiled in this process, as they are on a machine's first run."""
+    return _compilations.open > 0

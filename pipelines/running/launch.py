@@ -18,6 +18,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, JobServerOp
 from rich.console import Console
 
 from beam_coresets import __version__
+from beam_coresets._jit import compiling
 from beam_coresets.bounded import printable
 from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
@@ -82,7 +83,7 @@ def _stage(shards: int, seconds: float, points: int, finished: int) -> tuple[str
     processes."""
     points, finished = PROGRESS.points - points, min(shards, PROGRESS.shards - finished)
     if not points:
-        return "the job runs", "", "", 0
+        return "compiling, once on this machine" if compiling() else "the job runs", "", "", 0
     count = f"{amount(points)} points   {amount(points / max(1e-9, seconds))}/s"
     done = f"{finished} of {shards} shards" if shards > 1 else ""
     return "uniting shards and solving" if finished == shards else "reading", count, done, finished

@@ -79,6 +79,13 @@ def test_few_points_are_not_said_to_be_none(n, said, monkeypatch):
         assert launch._stage(1, 1.0, 0, 0)[2] == "", "where there is one, it is not counted"
 
 
+@pytest.mark.parametrize(("compiles", "said"), [(True, "compiling, once on this machine"), (False, "the job runs")])
+def test_a_first_run_says_that_it_compiles(compiles, said, monkeypatch):
+    monkeypatch.setattr(launch, "PROGRESS", types.SimpleNamespace(points=0, shards=0))
+    monkeypatch.setattr(launch, "compiling", lambda: compiles)
+    assert launch._stage(2, 1.0, 0, 0)[0] == said
+
+
 @pytest.mark.parametrize(("width", "columns"), [
     (None, ["window (UTC)", "answered", "reason", "coverage", "points", "lag", "cost"]),
     (200, ["window (UTC)", "answered", "reason", "coverage", "points", "lag", "cost"]),
