@@ -34,7 +34,6 @@ from beam_coresets.streaming.windows import Window
 from beam_coresets.transforms.base.bad_rows import tolerate
 from beam_coresets.transforms.coordinator.fixed_reference import FixedReference
 from beam_coresets.transforms.reading.blocks import ReadBlocks
-from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.parts import row_names
 from beam_coresets.transforms.rows.scaling import StandardScale
 from beam_coresets.transforms.streams.folder.files import FileParts
@@ -46,6 +45,7 @@ from beam_coresets.transforms.writing.sinks import WriteSummaries
 from beam_coresets.transforms.writing.stored_tables import read_table
 
 SPREAD_WARNING = 100
+LEAST_IDS = 100  # rows that differ, before their column looks like ids
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,8 +100,7 @@ def run(known: SummarizeOptions, beam_options: PipelineOptions, console: Termina
         asked = {name: getattr(known, name) or None for name in ("group_column", "weight_column")}
         write_schema(run.folder, known.format, plan.columns, known.metric, job="summarize", scale=known.scale, **asked)
         pipeline = built(here, run if known.detach else None)
-        if known.scale == "none":
-            warn_of_spreads(source, console)
+        warn_of_columns(source, known.scale != "none", console)
         if known.detach:
             submitted = launch.submit(pipeline, runners.cluster_of(beam_options))
             console.print(submitted, highlight=False, soft_wrap=True)
@@ -259,19 +258,40 @@ def write_tables(known: SummarizeOptions) -> WriteSummaries:
     return WriteSummaries(known.output or "", known.format, order_of(known.weak, bool(known.outliers)))
 
 
-def warn_of_spreads(source: ReadBlocks, console: Terminal) -> None:
-    """Says so if one column will dominate the distances, judging by the first block."""
+def warn_of_columns(source: ReadBlocks, scaled: bool, console: Terminal) -> None:
+    """Says so if a column looks like ids, or one will dominate the distances, judging by the first block."""
     with contextlib.suppress(ValueError):  # a file that can't be read: the job itself will say so
-        _warn_of_spreads(next((b for b in source.here() if isinstance(b, PointBlock)), None), source.layout, console)
+        block = next((b for b in source.here() if isinstance(b, PointBlock)), None)
+        if block is None or len(block) < 2 or source.layout.options.vector_column:
+            return
+        points, names = np.asarray(block.points, np.float64), [*source.layout.coordinates]
+        ids = [] if source.layout.options.columns else _like_ids(points)
+        for i in ids:
+            name = escape(repr(names[i]))
+            console.print(
+                f"[yellow]warning:[/] column {name} has another whole number in each row, as ids have, and counts as a "
+                f"coordinate; --id-column makes it the rows' name, --columns names the coordinates",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        others = [i for i in range(len(names)) if i not in ids]
+        if not scaled and others:
+            _warn_of_spreads(points[:, others], [names[i] for i in others], console)
 
 
-def _warn_of_spreads(block: PointBlock | None, layout: Layout, console: Terminal) -> None:
-    if block is None or len(block) < 2 or layout.options.vector_column:
-        return
-    spread = np.asarray(block.points, np.float64).std(axis=0)
+def _like_ids(points: np.ndarray[Any, Any]) -> list[int]:
+    """The columns of whole numbers that differ in all rows, if other columns don't."""
+    if len(points) < LEAST_IDS:
+        return []
+    whole = (points == np.rint(points)).all(axis=0)
+    found = [i for i in np.flatnonzero(whole).tolist() if len(np.unique(points[:, i])) == len(points)]
+    return found if len(found) < points.shape[1] else []
+
+
+def _warn_of_spreads(points: np.ndarray[Any, Any], names: list[str], console: Terminal) -> None:
+    spread = points.std(axis=0)
     wide, narrow = int(spread.argmax()), int(np.where(spread > 0, spread, np.inf).argmin())
     if spread[wide] > SPREAD_WARNING * spread[narrow] > 0:
-        far, near = (escape(repr(layout.coordinates[i])) for i in (wide, narrow))
+        far, near = (escape(repr(names[i])) for i in (wide, narrow))
         console.print(
             f"[yellow]warning:[/] column {far} spreads {spread[wide] / spread[narrow]:,.0f} times as far as "
             f"{near} and will decide the clusters; --scale standard brings them to one scale",

@@ -278,6 +278,28 @@ def test_columns_of_very_different_spread_are_warned_about(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
+def test_a_column_like_ids_that_nobody_named_is_warned_about(tmp_path, capsys):
+    columns = {"[order]": np.arange(900) * 7, "halves": np.arange(900) / 2, **columns_of(clusters(900))}
+    columns["count"] = np.arange(900) % 300
+    source = write_parquet(tmp_path / "in", columns)
+    said = "warning: column '[order]' has another whole number in each row, as ids have"
+    for options in ((), ("--scale", "standard")):
+        assert summarize_files(source, tmp_path / "out", "--k", "3", "--overwrite", *options) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert out.count("as ids have") == 1
+        assert said in out
+    named = (("--columns", "[order],x0"), ("--id-column", "[order]"))
+    for options in named:
+        assert summarize_files(source, tmp_path / "out", "--k", "3", "--overwrite", *options) == 0
+        assert "as ids have" not in capsys.readouterr().out
+
+
+def test_columns_that_are_all_of_whole_numbers_are_data(tmp_path, capsys):
+    source = write_parquet(tmp_path / "in", {"a": np.arange(900), "b": np.arange(900)[::-1].copy()})
+    assert summarize_files(source, tmp_path / "out", "--k", "3") == 0
+    assert "warning" not in capsys.readouterr().out
+
+
 def test_ids_with_brackets_and_a_relative_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     columns = columns_of(clusters(600)) | {"name": [f"[/b]{i}" for i in range(600)]}

@@ -76,7 +76,7 @@ def described(found: Found) -> str:
 def _tolerate(found: Found, limit: int) -> Found:
     if found[0] > limit:
         missing = any(what.startswith("null in ") for what in found[1])
-        hint = "--max-bad-rows can let such rows go to dead_letters"
-        hint += ", --columns leave out columns in which values are missing" if missing else ""
+        hint = "--max-bad-rows lets so many go to dead_letters"
+        hint += ", --columns leaves out columns in which values are missing" if missing else ""
         raise ValueError(f"max_bad_rows: at most {limit} rows may be refused, got {described(found)}; {hint}")
     return found
