@@ -1,6 +1,7 @@
 """Tables for a person at a terminal."""
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import pyarrow as pa
@@ -229,10 +230,21 @@ def _dimension(row: dict[str, Any]) -> str:
     return f", {'affine' if row['affine'] else 'linear'}, r = {row['r']}" if row["r"] else ""
 
 
-def _head(values: list[float], shown: int) -> str:
-    """The first few of a point's coordinates."""
-    head = ", ".join(number(x, 4 if abs(x) < 1e5 else 9) for x in values[:shown])
+def _head(values: list[float], shown: int, digits: Sequence[int] = ()) -> str:
+    """The first few of a point's coordinates, to so many digits each."""
+    few = zip_longest(values[:shown], digits[:shown], fillvalue=4)
+    head = ", ".join(number(x, of if abs(x) < 1e5 else max(of, 9)) for x, of in few)
     return head + (", ..." if len(values) > shown else "")
+
+
+def _digits(points: Sequence[Sequence[float]]) -> list[int]:
+    """Of each coordinate as many digits as tell points apart that are side by side far from zero, such as places."""
+    out = []
+    for column in zip(*points, strict=True):
+        spread, most = max(column) - min(column), max(map(abs, column))
+        more = math.log10(most / spread) if spread > 0 else 0.0
+        out.append(4 + min(max(0, math.ceil(more)), 11))
+    return out
 
 
 def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 10) -> None:
@@ -244,13 +256,14 @@ def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 
     for name in (*numbers, "nearest row", *(("point on it", "directions") if flats else ("coordinates",))):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     shown = 2 if console.width < 100 else 4 if flats else 6
+    digits = _digits([center["coordinates"] for center in centers])
     for center in centers[:most]:
         d = len(center["coordinates"])
         basis = center["basis"] or []
         directions = [_head(basis[low : low + d], shown) for low in range(0, len(basis), d)]
         table.add_row(
             str(center["index"]), number(center["weight"], 4), number(center["cost"], 4),
-            escape(center["representative_id"] or "-"), _head(center["coordinates"], shown),
+            escape(center["representative_id"] or "-"), _head(center["coordinates"], shown, digits),
             *(["\n".join(directions)] if flats else []),
         )
     console.print()

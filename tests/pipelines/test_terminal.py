@@ -68,6 +68,12 @@ def test_windows_are_listed_in_the_order_of_time_and_keys_by_weight():
     assert listed(*keys) == ["key", *(f"k{i:02}" for i in reversed(range(3, 23))), "3"]
 
 
+def test_places_in_one_town_have_coordinates_of_their_own():
+    digits = show._digits([(48.1134, 11.5215, -3.0), (48.1178, 11.6432, 3.0), (48.1821, 11.5, 0.001)])
+    assert show._head([48.1134, 11.5215, 0.00123456], 3, digits) == "48.1134, 11.5215, 0.001235"
+    assert show._digits([(5.0, 0.0)] * 2) == show._digits([(5.0, 0.0)]) == [4, 4]
+
+
 @pytest.mark.parametrize(("n", "said"), [(0, "0"), (27_272.7, "27,273"), (999_999, "999,999"), (17_160_000, "17.2 M")])
 def test_few_points_are_not_said_to_be_none(n, said, monkeypatch):
     assert waiting.amount(n) == said
