@@ -7,7 +7,6 @@ Two ways lead to the shards' reports, and all after them is the same (`AnswerOnT
 """
 import dataclasses
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -121,8 +120,7 @@ class SummarizeStream(beam.PTransform):
         merge_reduce = plan.merge_reduce_over(stream.assignment(parts))
         known = in_time = None
         if self._claims is not None:
-            deadline = stream.waiting(merge_reduce.assignment).deadline
-            in_time = FirstInTime(self._claims, launched, deadline, stream.clock)
+            in_time = FirstInTime(self._claims, launched, stream.waiting(merge_reduce.assignment).deadline)
             known = Decided(self._claims, stream.windows, stream.groups, stream.announced)
         reading = Reading(
             Completeness(stream.windows, stream.disorder, stream.idle),
@@ -367,26 +365,22 @@ class FirstInTime:
 
     Args:
       claims: of the output. launched: in seconds since the epoch. deadline: in seconds after a window's end.
-      clock: seconds since the epoch.
     """
 
-    def __init__(self, claims: Claims, launched: float, deadline: float, clock: Callable[[], float]) -> None:
-        self._claims, self._launched, self._deadline, self._clock = claims, launched, deadline, clock
-        self._seen: set[str] | None = None
+    def __init__(self, claims: Claims, launched: float, deadline: float) -> None:
+        self._claims, self._launched, self._deadline = claims, launched, deadline
+        self._seen: set[str] = set()
         self._found: float | None = None
 
     def __call__(self) -> float | None:
-        """In seconds since the epoch; None as long as none is. Who has looked before counts from when the claim was
-        there, which on a busy machine is long after the decision."""
+        """In seconds since the epoch; None as long as none is."""
         if self._found is None:
-            names = self._claims.own_since(self._seen or ())
+            names = self._claims.own_since(self._seen)
             for name in reversed(names):
                 at, end = self._claims.claim(name)["decided_at"], place_of(name)[1]
                 if at is None or at < self._launched:
                     break
                 if at <= end + self._deadline + TIMELY:
                     self._found = at
-            if self._found is not None and self._seen is not None:
-                self._found = max(self._found, self._clock())
-            self._seen = {*(self._seen or ()), *names}
+            self._seen.update(names)
         return self._found
