@@ -160,8 +160,7 @@ class Cell:
 class LeafOfOneBlock(MergeReduce):
     """Merge-and-reduce with one source block a leaf, so that a small data set makes a deep tree."""
 
-    @property
-    def blocks_a_leaf(self) -> int:
+    def blocks_a_leaf(self, dim: int) -> int:
         return 1
 
 

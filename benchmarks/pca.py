@@ -38,7 +38,7 @@ from beam_coresets.results.summary import summarize
 from beam_coresets.sampling import frequent_directions
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import ShardState
 from beam_coresets.shards.pca import SketchTree
 
@@ -78,8 +78,8 @@ def by_sketches(blocks: Iterator[Array], n: int, r: int, affine: bool, clock: Cl
         low += len(points)
         block = PointBlock(points, np.ones(len(points)), ids, Span(0, ordinal, low == n))
         with clock:
-            for shard, held in enumerate(split(block, assignment)):
-                states[shard] = logic.update(states[shard], shard, held)
+            for shard, piece in enumerate(logic.pieces(block)):
+                states[shard] = logic.update(states[shard], shard, piece)
     with clock:
         reports = [logic.result(state) for i, state in enumerate(states) if not copies or i not in DROPPED]
         decision = decide(reports, Policy(assignment, "lp", whole=True))

@@ -17,11 +17,12 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.pipelines.running.local import IN_PROCESS
 from beam_coresets.points.block import PointBlock, blocks_of
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.coordinator.combine_panes import CombinePanes
 from beam_coresets.transforms.coordinator.coordinate import Coordinate
 from beam_coresets.transforms.coordinator.solve_in_order import SolveInOrder
-from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
+from beam_coresets.transforms.shards.sample_blocks import SampleBlocks
 from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
 
 T0 = 1_000_000_000
@@ -56,8 +57,8 @@ def run(plan, panes, per_pane, windowing, spec, period):
             | beam.Create(range(panes))
             | beam.ParDo(Blocks(per_pane, period)).with_output_types(PointBlock)
             | "Windows" >> beam.WindowInto(windowing)
-            | AssignRedundantly(plan.assignment)
-            | beam.Map(lambda pair: (pair[0], pair)).with_output_types(tuple[int, tuple[int, PointBlock]])
+            | SampleBlocks(plan.merge_reduce)
+            | beam.Map(lambda pair: (pair[0], pair)).with_output_types(tuple[int, tuple[int, Piece]])
             | beam.CombinePerKey(ShardCoreset(plan.merge_reduce))
             | beam.Values()
             | Coordinate(plan.policy)

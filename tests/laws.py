@@ -39,6 +39,11 @@ def planned_parts(draw, max_parts=4, max_blocks=7, max_rows=40):
     return blocks
 
 
+def piece_of(logic, block, shard):
+    """What one shard takes of a block."""
+    return list(logic.pieces(block))[shard]
+
+
 def in_order(logic, new, update, blocks):
     """The state of one worker that reads all blocks as they come."""
     state = new()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from laws import in_order, planned_parts
+from laws import in_order, piece_of, planned_parts
 
 from beam_coresets import codec
 from beam_coresets.coordinator.decision import Decision, Policy, decide
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
 from beam_coresets.shards.report import ShardReport
 
@@ -114,7 +114,7 @@ def test_no_table_stays_none():
 
 @given(planned_parts())
 def test_states_and_reports_round_trip(blocks):
-    state = in_order(LOGIC, ShardState, lambda s, b: LOGIC.update(s, 2, split(b, SCHEME)[2]), blocks[:-1])
+    state = in_order(LOGIC, ShardState, lambda s, b: LOGIC.update(s, 2, piece_of(LOGIC, b, 2)), blocks[:-1])
     back = ShardState.from_bytes(state.to_bytes())
     assert back.to_bytes() == state.to_bytes()
     assert (back.shard, back.leaves, list(back.nodes), list(back.open)) == (

@@ -7,6 +7,7 @@ from apache_beam.pvalue import AsDict, PCollection
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.transforms.base.bad_rows import gate
@@ -20,7 +21,7 @@ from beam_coresets.transforms.reading.blocks import BlocksFromRows
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.python_rows import coordinate_names
 from beam_coresets.transforms.rows.scaling import ScaleBlocks
-from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
+from beam_coresets.transforms.shards.sample_blocks import SampleBlocks
 from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
 from beam_coresets.transforms.writing.claims import order_of
 from beam_coresets.transforms.writing.records import ROWS, rows_of
@@ -124,8 +125,8 @@ class Summarize(beam.PTransform):
             blocks = blocks | "ScaleBlocks" >> beam.ParDo(ScaleBlocks(), self._scale).with_output_types(PointBlock)
         reports = (
             blocks
-            | "AssignRedundantly" >> AssignRedundantly(plan.assignment)
-            | "KeepShardWithBlock" >> beam.Map(_with_shard).with_output_types(tuple[int, tuple[int, PointBlock]])
+            | "SampleBlocks" >> SampleBlocks(plan.merge_reduce)
+            | "KeepShardWithPiece" >> beam.Map(_with_shard).with_output_types(tuple[int, tuple[int, Piece]])
             | "ShardCoreset" >> beam.CombinePerKey(ShardCoreset(plan.merge_reduce))
         )
         reports = reports | "Answers" >> beam.ParDo(
@@ -164,7 +165,7 @@ class Summarize(beam.PTransform):
         return shown(columns=self._columns, plan=self._plan, tables=", ".join(self._rows), reference=of)
 
 
-def _with_shard(element: tuple[int, PointBlock]) -> tuple[int, tuple[int, PointBlock]]:
+def _with_shard(element: tuple[int, Piece]) -> tuple[int, tuple[int, Piece]]:
     return element[0], element
 
 

@@ -27,7 +27,8 @@ from beam_coresets.sampling.by_label import with_totals
 from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import strata_of
-from beam_coresets.shards.merge_reduce import MAX_STRATA, node_size
+from beam_coresets.shards.merge_reduce import node_size
+from beam_coresets.shards.pieces import MAX_STRATA
 from beam_coresets.shards.refused import RefusedRows
 
 Array = npt.NDArray[Any]

@@ -11,6 +11,7 @@ the sampled points.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from beam_coresets._jit import kernel
 from beam_coresets.hashing import mix
 from beam_coresets.points.nearest import writable
+from beam_coresets.sampling.drawing import Keeping
 from beam_coresets.sampling.importance import Sampler
 
 MOST_LABELS = 64
@@ -89,6 +91,34 @@ def thin(
         kept.append(unbiased)
     order = np.argsort(np.concatenate(rows))
     return np.concatenate(rows)[order], np.concatenate(kept)[order]
+
+
+def keeping(
+    sampler: Sampler,
+    points: Array,
+    weights: Array,
+    groups: Array | None,
+    size: float,
+    shares: float,
+    rng: np.random.Generator,
+) -> Keeping:
+    """`Sampler.keeping`, of each label on its own: no cluster has rows of two labels.
+
+    Args:
+      groups: (n,) int32 labels, or None: all points together.
+    """
+    if groups is None:
+        return sampler.keeping(points, weights, size, shares, rng)
+    index, cost, probability, clusters = np.empty(len(points), np.int32), np.empty(len(points)), np.ones(len(points)), 0
+    for mine, share in _apart(groups, int(size), math.ceil(LEAST_THINNED * shares)):
+        if len(mine) <= share or not weights[mine].any():
+            index[mine], cost[mine], clusters = clusters, 0.0, clusters + 1
+            probability[mine] = float(len(mine) <= share)
+            continue
+        own = _for(sampler, share).keeping(points[mine], weights[mine], share, shares, rng)
+        index[mine], cost[mine], probability[mine] = own.index + clusters, own.cost, own.probability
+        clusters += own.clusters
+    return Keeping(index, cost, weights, probability, clusters)
 
 
 def finish(

@@ -1,6 +1,8 @@
-"""Systematic draws: one pass over a block, or along a k-d tree of each cluster."""
+"""Systematic draws: one pass over a block, for one sample or for all holders of its rows at once, or along a k-d tree
+of each cluster."""
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,25 @@ Array = npt.NDArray[Any]
 
 RINGS = 8
 DRAWS_PER_STRATUM = 4
+MOST_CELLS = 1 << 18  # running sums of one pass; with more strata, clusters and rings some share a sum
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Keeping:
+    """How likely each of n rows is kept, and by what draws are spread over them.
+
+    Attributes:
+      index: (n,) int32, the cluster of each row, of `clusters`.
+      cost: (n,) float64, of each row in its cluster, in any unit.
+      weights: (n,) float64, in any unit.
+      probability: (n,) float64.
+    """
+
+    index: Array
+    cost: Array
+    weights: Array
+    probability: Array
+    clusters: int
 
 
 @kernel
@@ -59,21 +80,140 @@ def keeping_probabilities(index, cost, weights, clusters, size, mix, out):  # ty
         left -= certain
 
 
+def draw(
+    keeping: Keeping, strata: npt.NDArray[np.int32], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """One sample: rows (m,) in increasing order, and their unbiased weights (m,) in the unit of `keeping.weights`.
+
+    Args:
+      strata: (n,) small numbers from 0, drawn apart from each other.
+    """
+    rows, out = np.empty(len(strata), np.int64), np.empty(len(strata))
+    starts = rng.random((int(strata.max()) + 1) * keeping.clusters * RINGS)
+    kept = _draw_one(
+        keeping.index, strata, keeping.cost, keeping.weights, keeping.probability, keeping.clusters, starts, rows, out
+    )
+    return rows[:kept].copy(), out[:kept].copy()
+
+
+def draw_for_holders(
+    keeping: Keeping,
+    buckets: npt.NDArray[np.int32],
+    indptr: npt.NDArray[np.int64],
+    holders: npt.NDArray[np.int32],
+    strata: npt.NDArray[np.int64],
+    shards: int,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """An independent sample for every shard, of the rows whose bucket it holds, in one pass over the rows.
+
+    Each (shard, stratum) has running sums of its own, begun at random: what one shard keeps says nothing of what
+    another does.
+
+    Args:
+      buckets: (n,) of each row.
+      indptr, holders: each bucket's shards, bucket b's at indptr[b] to indptr[b + 1].
+      strata: as long as `holders`: the stratum, numbered through all shards, in which that shard draws that bucket.
+      shards: how many there are.
+
+    Returns:
+      bounds (shards + 1,): shard i's are bounds[i] to bounds[i + 1] of rows (m,), increasing for each shard, and
+      their unbiased weights (m,), in the unit of `keeping.weights`.
+    """
+    count = int(strata.max()) + 1 if len(strata) else 1
+    cells = min(keeping.clusters * RINGS, max(1, MOST_CELLS // count))
+    running = rng.random(count * cells)
+    bounds = np.zeros(shards + 1, np.int64)
+    room = int(np.diff(indptr).max(initial=0)) * len(buckets)
+    shard, row, out = np.empty(room, np.int32), np.empty(room, np.int64), np.empty(room)
+    kept = _draw_all(
+        keeping.index, keeping.cost, keeping.weights, keeping.probability, keeping.clusters,
+        buckets, indptr, holders, strata, cells, running, shard, row, out, bounds,
+    )  # fmt: skip
+    rows, weights = np.empty(kept, np.int64), np.empty(kept)
+    _by_shard(shard, row, out, kept, bounds, rows, weights)
+    return bounds, rows, weights
+
+
 @kernel
-def draw_in_one_pass(index, strata, cost, weights, probability, clusters, starts, rows, out):  # type: ignore[no-untyped-def]
-    """One pass of systematic sampling in each (stratum, cluster, ring); ring r has costs up to 2**(r - 3) times the
-    average."""
+def _units(index, cost, weights, clusters):  # type: ignore[no-untyped-def]
+    """What brings costs in each cluster to 8 times their share of the cluster's average."""
     weight = np.zeros(clusters)
     unit = np.zeros(clusters)
-    n = len(index)
-    for i in range(n):
+    for i in range(len(index)):
         weight[index[i]] += weights[i]
         unit[index[i]] += weights[i] * cost[i]
     for j in range(clusters):
         unit[j] = 8.0 * weight[j] / unit[j] if unit[j] > 0 else 0.0
+    return unit
+
+
+@kernel
+def _ring(r):  # type: ignore[no-untyped-def]
+    """The ring of a cost in that unit; ring r has costs up to 2**(r - 3) times the average."""
+    # comparisons instead of a loop or a logarithm: no branch to mispredict
+    return (
+        np.int64(r > 1.0) + np.int64(r > 2.0) + np.int64(r > 4.0) + np.int64(r > 8.0)
+        + np.int64(r > 16.0) + np.int64(r > 32.0) + np.int64(r > 64.0)
+    )
+
+
+@kernel
+def _draw_all(  # type: ignore[no-untyped-def]
+    index, cost, weights, probability, clusters, buckets, indptr, holders, strata, cells, running, shard, row, out,
+    counts
+):
+    unit = _units(index, cost, weights, clusters)
+    kept = 0
+    for i in range(len(index)):
+        p = probability[i]
+        b = buckets[i]
+        if p >= 1.0:
+            for q in range(indptr[b], indptr[b + 1]):
+                shard[kept] = holders[q]
+                row[kept] = i
+                out[kept] = weights[i]
+                counts[holders[q] + 1] += 1
+                kept += 1
+        elif p > 0.0:
+            j = index[i]
+            at = j * RINGS + _ring(cost[i] * unit[j])
+            if at >= cells:
+                at %= cells
+            for q in range(indptr[b], indptr[b + 1]):
+                cell = strata[q] * cells + at
+                a = running[cell] + p
+                if a >= 1.0:
+                    a -= 1.0
+                    shard[kept] = holders[q]
+                    row[kept] = i
+                    out[kept] = weights[i] / p
+                    counts[holders[q] + 1] += 1
+                    kept += 1
+                running[cell] = a
+    return kept
+
+
+@kernel
+def _by_shard(shard, row, out, kept, bounds, rows, weights):  # type: ignore[no-untyped-def]
+    """A counting sort; turns counts, each one place up, into bounds."""
+    for s in range(1, len(bounds)):
+        bounds[s] += bounds[s - 1]
+    place = bounds[:-1].copy()
+    for q in range(kept):
+        at = place[shard[q]]
+        rows[at] = row[q]
+        weights[at] = out[q]
+        place[shard[q]] = at + 1
+
+
+@kernel
+def _draw_one(index, strata, cost, weights, probability, clusters, starts, rows, out):  # type: ignore[no-untyped-def]
+    """One pass of systematic sampling in each (stratum, cluster, ring)."""
+    unit = _units(index, cost, weights, clusters)
     running = starts.copy()
     kept = 0
-    for i in range(n):
+    for i in range(len(index)):
         p = probability[i]
         if p >= 1.0:
             rows[kept] = i
@@ -81,13 +221,7 @@ def draw_in_one_pass(index, strata, cost, weights, probability, clusters, starts
             kept += 1
         elif p > 0.0:
             j = index[i]
-            r = cost[i] * unit[j]
-            # comparisons instead of a loop or a logarithm: no branch to mispredict
-            ring = (
-                np.int64(r > 1.0) + np.int64(r > 2.0) + np.int64(r > 4.0) + np.int64(r > 8.0)
-                + np.int64(r > 16.0) + np.int64(r > 32.0) + np.int64(r > 64.0)
-            )
-            cell = (strata[i] * clusters + j) * RINGS + ring
+            cell = (strata[i] * clusters + j) * RINGS + _ring(cost[i] * unit[j])
             a = running[cell] + p
             if a >= 1.0:
                 a -= 1.0

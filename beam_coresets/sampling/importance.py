@@ -34,7 +34,7 @@ from beam_coresets.points.nearest import distances_to, nearest, power_of_distanc
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.sampling import far_points, rings_and_groups, subspace_sampling
 from beam_coresets.sampling.calibration import calibrate
-from beam_coresets.sampling.drawing import RINGS, draw_in_one_pass, keeping_probabilities, spread_rows
+from beam_coresets.sampling.drawing import Keeping, draw, keeping_probabilities, spread_rows
 from beam_coresets.sampling.theory_sizes import fitting
 
 METHODS = ("sensitivity", "lightweight", "uniform", "rings_and_groups", "subspace")
@@ -144,28 +144,34 @@ class Sampler:
             return np.arange(len(points)), weights
         if not weights.any():
             return np.empty(0, np.int64), np.empty(0)
-        unit, sure = unit_of(weights), None
+        unit = unit_of(weights)
+        rows, kept = draw(self.keeping(points, weights / unit, size, 1.0, rng), strata, rng)
+        return rows, kept * unit
+
+    def keeping(self, points: Array, weights: Array, size: float, shares: float, rng: np.random.Generator) -> Keeping:
+        """How likely each of n points is kept in a pass that keeps about `size` of them, importances included.
+
+        Args:
+          points: (n, d). weights: (n,), not all zero, of ordinary magnitude.
+          size: expected points, beside those that may be among the outliers; all are kept where there are no more.
+          shares: the points are those of so many shards: as many times more may be kept as outliers.
+        """
+        space, sure = self._space(points), None
         share = far_points.share_of(self.outliers, weights)
-        weights, space = weights / unit, self._space(points)
         count = self._center_count(size, THIN_CENTERS)
         if self.method == "subspace":
             found = subspace_sampling.importances(space, weights, count, self.r, self.affine, rng, THIN_CANDIDATES)
             index, cost, clusters = found.index, found.cost, len(found.flats.centers)
         elif share:
-            index, cost, centers, sure = self._robust(space, weights, count, share, rng)
+            index, cost, centers, sure = self._robust(space, weights, count, share, rng, shares)
             clusters = len(centers)
             if len(points) - int(sure.sum()) <= size:
-                return np.arange(len(points)), weights * unit
+                return Keeping(index, cost, weights, np.ones(len(points)), clusters)
         else:
             centers = self._centers(space, weights, count, rng)
             index, cost = self._labels(space, centers)
             clusters = len(centers)
-        probability = self._keeping(index, cost, weights, clusters, size, sure)
-        rows = np.empty(len(points), np.int64)
-        out = np.empty(len(points))
-        starts = rng.random((int(strata.max()) + 1) * clusters * RINGS)
-        kept = draw_in_one_pass(index, strata, cost, weights, probability, clusters, starts, rows, out)
-        return rows[:kept].copy(), out[:kept] * unit
+        return Keeping(index, cost, weights, self._keeping(index, cost, weights, clusters, size, sure), clusters)
 
     def finish(
         self, points: Array, weights: Array, strata: Array, rng: np.random.Generator
@@ -234,12 +240,13 @@ class Sampler:
         return rows, unbiased, calibrated
 
     def _robust(
-        self, space: Array, weights: Array, count: int, share: float, rng: np.random.Generator
+        self, space: Array, weights: Array, count: int, share: float, rng: np.random.Generator, shares: float = 1.0
     ) -> tuple[Array, Array, Array, npt.NDArray[np.bool_]]:
         """Cluster (n,) and cut cost (n,), the centers, and which points (n,) are kept for certain."""
         centers = self._seeded_centers(space, weights, count, rng, share)
         index, cost = self._labels(space, centers)
-        sure, level = far_points.farthest(cost, weights, share, far_points.most_kept(self.size))
+        most = math.ceil(shares * far_points.most_kept(self.size))
+        sure, level = far_points.farthest(cost, weights, share, most)
         if self.method in SEEDED:
             return index, np.minimum(cost, level), centers, sure
         near = np.where(cost > level, 0.0, weights)
@@ -296,7 +303,7 @@ class Sampler:
         return rows[order], np.concatenate([weights[drawn] / probability[drawn], sums])[order] * unit, found[order]
 
     def _keeping(
-        self, index: Array, cost: Array, weights: Array, clusters: int, size: int, sure: Array | None = None
+        self, index: Array, cost: Array, weights: Array, clusters: int, size: float, sure: Array | None = None
     ) -> Array:
         """The probability (n,) that each point is kept; `size` of them beside those that are for certain."""
         mix = self._cost_share()
@@ -353,10 +360,10 @@ class Sampler:
         shares = {"uniform": 0.0, "lightweight": 0.5, "subspace": subspace_sampling.SUBSPACE_COST_SHARE}
         return shares.get(self.method, COST_SHARE)
 
-    def _center_count(self, size: int, times_k: int) -> int:
+    def _center_count(self, size: float, times_k: int) -> int:
         # With fewer flats than k one lies across several clusters, whose points then look more important than all else.
         least = self.k if self.method == "subspace" else 1
-        return max(least, min(times_k * self.k, size // DRAWS_PER_CENTER))
+        return max(least, min(times_k * self.k, int(size) // DRAWS_PER_CENTER))
 
     def _centers(self, space: Array, weights: Array, count: int, rng: np.random.Generator) -> Array:
         if self.method not in SEEDED:

@@ -295,26 +295,35 @@ def _buckets(ids, salt, buckets, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rows_by_shard(ids, salt, buckets, indptr, shards, start):  # type: ignore[no-untyped-def]
+def _rows_by_shard(buckets, indptr, shards, start):  # type: ignore[no-untyped-def]
     """Counting sort: the row numbers each shard takes, in order; shard i's are at start[i] to start[i + 1]."""
-    n = len(ids)
-    of = np.empty(n, np.int32)
+    n = len(buckets)
     for i in range(n):
-        b = np.int32(bucket(ids[i], salt, buckets))
-        of[i] = b
-        for j in range(indptr[b], indptr[b + 1]):
+        for j in range(indptr[buckets[i]], indptr[buckets[i] + 1]):
             start[shards[j] + 1] += 1
     for i in range(1, len(start)):
         start[i] += start[i - 1]
     place = start[:-1].copy()
     rows = np.empty(start[-1], np.int64)
     for i in range(n):
-        b = of[i]
-        for j in range(indptr[b], indptr[b + 1]):
+        for j in range(indptr[buckets[i]], indptr[buckets[i] + 1]):
             shard = shards[j]
             rows[place[shard]] = i
             place[shard] += 1
     return rows
+
+
+def rows_by_shard(
+    buckets: npt.NDArray[np.int32], assignment: Assignment
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows that each shard holds, in their order, by the buckets (n,) of all rows.
+
+    Returns:
+      bounds (shards + 1,) and rows: shard i's are rows[bounds[i] : bounds[i + 1]].
+    """
+    indptr, shards = assignment.holders()
+    bounds = np.zeros(assignment.shards + 1, np.int64)
+    return bounds, _rows_by_shard(buckets, indptr, shards, bounds)
 
 
 def part_ids(part: int, rows: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -329,12 +338,8 @@ def split(block: PointBlock, assignment: Assignment) -> list[BlockRows]:
     Shards without rows get an empty block (they need its span to know how far the part has come). Nothing is copied
     yet: each is a choice of rows of `block`, which is gathered where it is used.
     """
-    indptr, shards = assignment.holders()
-    start = np.zeros(assignment.shards + 1, np.int64)
-    rows = _rows_by_shard(
-        writable(block.ids), np.uint64(assignment.salt), np.uint64(assignment.modulus), indptr, shards, start
-    )
-    return [BlockRows(block, rows[low:high]) for low, high in itertools.pairwise(start.tolist())]
+    bounds, rows = rows_by_shard(assignment.bucket_of(block.ids), assignment)
+    return [BlockRows(block, rows[low:high]) for low, high in itertools.pairwise(bounds.tolist())]
 
 
 def pieces_of(shards: int) -> int:

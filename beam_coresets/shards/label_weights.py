@@ -13,7 +13,6 @@ from beam_coresets.hashing import mix
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.nearest import writable
 from beam_coresets.sampling.by_label import numbered, require_few
-from beam_coresets.shards.assignment import Assignment, bucket
 
 Array = npt.NDArray[Any]
 
@@ -30,33 +29,22 @@ class LabelWeights:
     weights: npt.NDArray[np.float64]
 
     @staticmethod
-    def of(
-        block: PointBlock, assignment: Assignment, keys: Array | None = None, count: int = 1
-    ) -> tuple[LabelWeights, npt.NDArray[np.uint64]]:
+    def of(block: PointBlock, where: Array, buckets: int) -> tuple[LabelWeights, npt.NDArray[np.uint64]]:
         """The labels' weights of one block's rows, and what the rows' labels add to the ledger's checksums: holders
         that were told different labels have not read the same.
 
         Args:
-          keys, count: see `Ledger.of`.
+          where: (n,) the bucket of each row, of `buckets`.
 
         Raises:
           ValueError: more than `MOST_LABELS` labels.
         """
         assert block.groups is not None
         codes, label = numbered(block.groups)
-        weights = np.zeros((len(codes), count * assignment.buckets))
-        checksums = np.zeros(count * assignment.buckets, np.uint64)
+        weights = np.zeros((len(codes), buckets))
+        checksums = np.zeros(buckets, np.uint64)
         _add_labels(
-            label,
-            codes.astype(np.uint64),
-            writable(block.ids),
-            writable(block.weights),
-            np.uint64(assignment.salt),
-            np.uint64(assignment.modulus),
-            np.empty(0, np.int32) if keys is None else keys,
-            np.int64(assignment.buckets),
-            weights,
-            checksums,
+            label, codes.astype(np.uint64), writable(block.ids), writable(block.weights), where, weights, checksums
         )
         return LabelWeights(codes, weights), checksums
 
@@ -97,12 +85,8 @@ class LabelWeights:
 
 
 @kernel
-def _add_labels(  # type: ignore[no-untyped-def]
-    label, codes, ids, weights, salt, modulus, keys, buckets, totals, checksums
-):
+def _add_labels(label, codes, ids, weights, where, totals, checksums):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
-        b = np.int64(bucket(ids[i], salt, modulus))
-        if len(keys):
-            b += keys[i] * buckets
+        b = where[i]
         totals[label[i], b] += weights[i]
         checksums[b] += mix(mix(ids[i]) ^ codes[label[i]])

@@ -12,7 +12,7 @@ from beam_coresets._jit import kernel
 from beam_coresets.hashing import hash_integers, mix, row_hash, row_multipliers
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.nearest import writable
-from beam_coresets.shards.assignment import Assignment, bucket
+from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.label_weights import LabelWeights
 
 DENSE_BUCKETS = 1024  # buckets up to which a ledger is arrays whatever they hold: 24 KB, and the fastest
@@ -64,35 +64,37 @@ class Ledger:
         keys: Array | None = None,
         count: int = 1,
         labelled: bool = False,
+        buckets: npt.NDArray[np.int32] | None = None,
     ) -> Ledger:
         """The ledger of one block's rows, in one pass without the GIL.
 
         Args:
           keys: (n,) int32, each row's number among `count` keys: gives the ledgers of all keys, one after another.
           labelled: whether labels are counted, if the block has any: one pass more.
+          buckets: (n,) `assignment.bucket_of` the rows' ids, where it is known already.
 
         Raises:
           ValueError: too many labels (see `beam_coresets.sampling.by_label`), or ids of parts that the scheme has not.
         """
         assignment.check_ids(block.ids)
         ledger = Ledger.zero(assignment.buckets * count)
+        where = assignment.bucket_of(block.ids) if buckets is None else buckets
+        if keys is not None:
+            where = where + keys.astype(np.int64) * assignment.buckets
         for points, rows in _by_width(block.points):
             words = writable(points).view(np.uint32)
             _add_rows(
                 words,
                 writable(block.ids[rows]),
                 writable(block.weights[rows]),
-                np.uint64(assignment.salt),
-                np.uint64(assignment.modulus),
                 row_multipliers(words.shape[1]),
-                np.empty(0, np.int32) if keys is None else keys[rows],
-                np.int64(assignment.buckets),
+                where[rows],
                 ledger.counts,
                 ledger.checksums,
                 ledger.weights,
             )
         if labelled and block.groups is not None:
-            labels, checksums = LabelWeights.of(block, assignment, keys, count)
+            labels, checksums = LabelWeights.of(block, where, ledger.buckets)
             return Ledger(ledger.counts, ledger.checksums + checksums, ledger.weights, labels)
         return ledger
 
@@ -265,14 +267,10 @@ def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:
 
 
 @kernel
-def _add_rows(  # type: ignore[no-untyped-def]
-    words, ids, weights, salt, modulus, multipliers, keys, buckets, counts, checksums, totals
-):
+def _add_rows(words, ids, weights, multipliers, where, counts, checksums, totals):  # type: ignore[no-untyped-def]
     bits = weights.view(np.uint64)
     for i in range(len(ids)):
-        b = np.int64(bucket(ids[i], salt, modulus))
-        if len(keys):
-            b += keys[i] * buckets
+        b = where[i]
         counts[b] += 1
         checksums[b] += mix(row_hash(words, i, multipliers) ^ mix(ids[i]) ^ bits[i])
         totals[b] += weights[i]

@@ -1,10 +1,11 @@
 """Merge and reduce: a shard's summary of an unbounded number of points in bounded memory.
 
-Leaves are cut from the input by (part, ordinal), siblings of a binary tree over them are merged as soon as both are
-there, and each merge is thinned back to `node_size` points (Bentley and Saxe; Har-Peled and Mazumdar, STOC 2004). The
-tree is fixed by where points were read, not by when: the order of arrival, bundles and workers change nothing. Every
-random draw is seeded by (seed, shard, level, digest of what the node holds), so replicas of a bucket are independent,
-and a retry is identical.
+Each source block is sampled for all shards in one pass (`beam_coresets.shards.pieces`), and a shard's pieces of
+several blocks are a leaf. Siblings of a binary tree over the leaves are merged as soon as both are there, and each
+merge is thinned back to `node_size` points (Bentley and Saxe; Har-Peled and Mazumdar, STOC 2004). Leaves are cut from
+the input by (part, ordinal): the tree is fixed by where points were read, not by when, so the order of arrival, bundles
+and workers change nothing. Every random draw is seeded by (seed, shard, level, digest of what the node holds), so
+replicas of a bucket are independent, and a retry is identical.
 
 Only unbiased weights are merged. Calibrating at every level would bias all replicas alike, and no comparison between
 them could show it; so it is done once, in `result`.
@@ -12,8 +13,7 @@ them could show it; so it is done once, in `result`.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,21 @@ import numpy.typing as npt
 
 from beam_coresets import codec
 from beam_coresets.hashing import generator
-from beam_coresets.points.block import PointBlock, concatenate_blocks
+from beam_coresets.points.block import PointBlock
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.sampling import by_label
 from beam_coresets.sampling.far_points import to_total
 from beam_coresets.sampling.frequent_directions import Sketch
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, split, strata_of
+from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
+from beam_coresets.shards.pieces import Piece, cut, held_strata
 from beam_coresets.shards.report import ShardReport
 
 NODE_FACTOR, NODE_BYTES = 8, 2 << 20  # of what will be merged again
 MAX_NODES = 512
 STATE_BYTES = 64 << 20
-MAX_STRATA = 8
+LEAF_SLACK = 1.25  # times its size a leaf may be without being thinned: its parent will be
 
 Array = npt.NDArray[Any]
 LeafKey = tuple[int, int]
@@ -52,17 +53,17 @@ class Node:
 
 @dataclasses.dataclass
 class ShardState:
-    """What a shard has taken in so far: the accumulator. Nodes and blocks in it are never changed, only replaced.
+    """What a shard has taken in so far: the accumulator. Nodes and pieces in it are never changed, only replaced.
 
     Attributes:
-      shard: which shard this is; None before the first block.
-      open: blocks of leaves that are not complete, by (part, leaf index).
+      shard: which shard this is; None before the first piece.
+      open: pieces of leaves that are not complete, by (part, leaf index).
       nodes: the tree's roots so far.
       leaves: number of leaves of each part that has been read to its end.
     """
 
     shard: int | None = None
-    open: dict[LeafKey, list[PointBlock]] = dataclasses.field(default_factory=dict)
+    open: dict[LeafKey, list[Piece]] = dataclasses.field(default_factory=dict)
     nodes: dict[NodeKey, Node] = dataclasses.field(default_factory=dict)
     leaves: dict[int, int] = dataclasses.field(default_factory=dict)
 
@@ -71,14 +72,14 @@ class ShardState:
         arrays: dict[str, Any] = {}
         for i, node in enumerate(self.nodes.values()):
             arrays |= node.sample.arrays(f"{i}_") | node.ledger.arrays(f"{i}_ledger_")
-        blocks = [block.to_bytes() for blocks in self.open.values() for block in blocks]
+        pieces = [piece.to_bytes() for pieces in self.open.values() for piece in pieces]
         fields = {
             "shard": self.shard,
             "nodes": [[*key, isinstance(node.sample, Sketch)] for key, node in self.nodes.items()],
             "leaves": sorted(self.leaves.items()),
-            "open": [[*key, len(blocks)] for key, blocks in self.open.items()],
+            "open": [[*key, len(pieces)] for key, pieces in self.open.items()],
         }
-        return codec.pack_with("ShardState", fields, arrays, blocks)
+        return codec.pack_with("ShardState", fields, arrays, pieces)
 
     @staticmethod
     @codec.decoder("ShardState")
@@ -92,11 +93,11 @@ class ShardState:
             )
             for i, (part, level, index, sketched) in enumerate(fields["nodes"])
         }
-        blocks = [PointBlock.from_bytes(body) for body in bodies]
-        opened: dict[LeafKey, list[PointBlock]] = {}
+        pieces = [Piece.from_bytes(body) for body in bodies]
+        opened: dict[LeafKey, list[Piece]] = {}
         for part, leaf, count in fields["open"]:
-            opened[part, leaf] = blocks[:count]
-            blocks = blocks[count:]
+            opened[part, leaf] = pieces[:count]
+            pieces = pieces[count:]
         return ShardState(fields["shard"], opened, nodes, dict(fields["leaves"]))
 
 
@@ -109,12 +110,11 @@ def node_size(sampler: Sampler, dim: int, itemsize: int, factor: int = NODE_FACT
 
 @dataclasses.dataclass(frozen=True)
 class MergeReduce:
-    """The logic on a `ShardState`: update, merge, compact, result.
+    """What is done with blocks, and with the `ShardState` of each shard: pieces; update, merge, compact, result.
 
     Attributes:
       sampler: how points are chosen.
-      assignment: the scheme that sends points here; a leaf takes as many source blocks as give a shard one block's
-      rows.
+      assignment: the scheme that sends points here.
       seed: seeds every draw.
       node_factor: points of an inner node as a multiple of the finished coreset's; more of them cost memory and little
         time, and leave the final draw as the only one that matters for the error.
@@ -133,24 +133,46 @@ class MergeReduce:
         """Whether many keys can't be sampled in one pass (`beam_coresets.sampling.per_key`)."""
         return self.labelled or self.sampler.outliers > 0
 
-    @property
-    def blocks_a_leaf(self) -> int:
-        """Blocks of the source that one leaf of a shard's tree is made of: about as many rows as one block has."""
-        return max(1, self.assignment.shards // self.assignment.replication)
+    def blocks_a_leaf(self, dim: int) -> int:
+        """Source blocks that a leaf is made of, a power of two: so many that a shard has at least one block's rows of
+        them, and more where a node holds more points than a finished coreset, which each piece still has then."""
+        rows = self.assignment.shards // self.assignment.replication
+        points = self.node_size(dim, 4) // self.sampler.size_in(dim, 4)
+        return 1 << (max(1, rows, points).bit_length() - 1)
 
-    def update(self, state: ShardState, shard: int, block: PointBlock) -> ShardState:
-        """Takes in one block that was assigned to `shard`. Changes and returns `state`.
+    def leaf_of(self, ordinal: int, dim: int) -> tuple[int, int, int]:
+        """The leaf that the `ordinal`-th block of a part belongs to, its first block, and how many it has.
+
+        The first leaf has one block, the next ones two, four, ... up to `blocks_a_leaf`: so that the first blocks of a
+        part, which may be all of it, are sampled as finely as memory allows.
+        """
+        most = self.blocks_a_leaf(dim)
+        if ordinal + 1 < most:
+            leaf = (ordinal + 1).bit_length() - 1
+            return leaf, (1 << leaf) - 1, 1 << leaf
+        beyond = (ordinal + 1 - most) // most
+        return most.bit_length() - 1 + beyond, (beyond + 1) * most - 1, most
+
+    def pieces(self, block: PointBlock) -> Iterator[Piece]:
+        """What each shard takes of a source block, shard by shard, from one pass over its rows.
 
         Raises:
-          ValueError: points that have no more coordinates than the sampler's flats.
+          ValueError: points that have no more coordinates than the sampler's flats; what `Ledger.of` refuses.
         """
-        self.sampler.check_dim(block.points.shape[1])
+        self.sampler.check_dim(block.dim)
+        _, _, count = self.leaf_of(block.span.ordinal, block.dim)
+        size = self.node_size(block.dim, block.dtype.itemsize) / count
+        return cut(block, self.assignment, self.sampler, size, self.seed, self.labelled)
+
+    def update(self, state: ShardState, shard: int, piece: Piece) -> ShardState:
+        """Takes in what `shard` has of one block. Changes and returns `state`."""
         state.shard = shard
-        span = block.span
-        key = (span.part, span.ordinal // self.blocks_a_leaf)
-        state.open.setdefault(key, []).append(block)
+        span = piece.span
+        leaf, _, _ = self.leaf_of(span.ordinal, piece.sample.dim)
+        key = (span.part, leaf)
+        state.open.setdefault(key, []).append(piece)
         if span.last:
-            state.leaves[span.part] = key[1] + 1
+            state.leaves[span.part] = leaf + 1
         self._close_if_complete(state, key)
         return self.compact(state) if span.last else state
 
@@ -160,8 +182,8 @@ class MergeReduce:
         for state in states:
             out.shard = state.shard if out.shard is None else out.shard
             out.leaves.update(state.leaves)
-            for key, blocks in state.open.items():
-                out.open.setdefault(key, []).extend(blocks)
+            for key, pieces in state.open.items():
+                out.open.setdefault(key, []).extend(pieces)
             for node_key, node in sorted(state.nodes.items()):
                 self._put(out, node_key, node)
         for key in sorted(out.open):
@@ -235,7 +257,7 @@ class MergeReduce:
 
     def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
         """The stratum of each point: its bucket's class of co-holders, and piece of the shard."""
-        held, label = _held_strata(self.assignment, shard)
+        held, label = held_strata(self.assignment, shard)
         strata = np.zeros(self.assignment.buckets, np.int32)
         strata[held] = label
         return strata[self.assignment.bucket_of(sample.ids)]
@@ -246,12 +268,13 @@ class MergeReduce:
 
     def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
         part, leaf = key
-        size = self.blocks_a_leaf
-        have = {block.span.ordinal: block.span.last for block in state.open[key]}
+        some = state.open[key][0]
+        _, first, count = self.leaf_of(some.span.ordinal, some.sample.dim)
+        have = {piece.span.ordinal: piece.span.last for piece in state.open[key]}
         if leaf + 1 == state.leaves.get(part):
-            complete = any(have.values()) and len(have) == max(have) - leaf * size + 1
+            complete = any(have.values()) and len(have) == max(have) - first + 1
         else:
-            complete = len(have) == size
+            complete = len(have) == count
         if complete:
             self._close(state, key)
 
@@ -263,15 +286,14 @@ class MergeReduce:
         if part in state.leaves:
             self._promote_all(state, part)
 
-    def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
-        blocks = sorted(blocks, key=lambda block: block.span)
-        whole = concatenate_blocks(blocks)
-        ledger = Ledger.of(whole, self.assignment, labelled=self.labelled)
-        return self._thinned(shard, 0, Coreset.of(whole), ledger)
+    def _leaf(self, shard: int, pieces: list[Piece]) -> Node:
+        pieces = sorted(pieces, key=lambda piece: piece.span)
+        ledger = Ledger.sum((piece.ledger for piece in pieces), self.assignment.buckets)
+        return self._thinned(shard, 0, Coreset.union([piece.sample for piece in pieces]), ledger, LEAF_SLACK)
 
-    def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
+    def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger, slack: float = 1.0) -> Node:
         size = self.node_size(sample.dim, sample.points.itemsize)
-        if len(sample) <= size:
+        if len(sample) <= slack * size:
             return Node(sample, ledger)
         rng = generator(self.seed, shard, level, ledger.digest())
         strata = self.strata(shard, sample)
@@ -318,27 +340,6 @@ def shard_reports(blocks: Iterable[PointBlock], merge_reduce: MergeReduce) -> li
     """All shards' reports on a stream of blocks, in this process: what the Beam pipeline computes, without Beam."""
     states = [ShardState() for _ in range(merge_reduce.assignment.shards)]
     for block in blocks:
-        for shard, held in enumerate(split(block, merge_reduce.assignment)):
-            states[shard] = merge_reduce.update(states[shard], shard, held)
+        for shard, piece in enumerate(merge_reduce.pieces(block)):
+            states[shard] = merge_reduce.update(states[shard], shard, piece)
     return [merge_reduce.result(state) for state in states if state.shard is not None]
-
-
-@functools.lru_cache(maxsize=1024)
-def _held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """The buckets that a shard holds, and the stratum of each: those that it holds together with the same other shards
-    form one, or as many as `pieces_of` says.
-
-    Where that gives more than `MAX_STRATA` (schemes that draw holders at random), holders make no difference.
-    """
-    held = assignment.held_by(shard) if shard >= 0 else np.empty(0, np.int64)
-    if not len(held):
-        return held, np.empty(0, np.int32)
-    indptr, shards = assignment.holders()
-    count = np.diff(indptr)[held]
-    others = np.full((len(held), count.max()), assignment.shards)
-    row = np.repeat(np.arange(len(held)), count)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    others[row, place] = shards[np.repeat(indptr[held], count) + place]
-    classes, label = np.unique(-others, axis=0, return_inverse=True)
-    label = label.ravel() if len(classes) <= MAX_STRATA else np.zeros(len(held), np.int64)
-    return held, strata_of(label, held, assignment.shards).astype(np.int32)

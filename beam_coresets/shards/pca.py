@@ -14,19 +14,21 @@ subspaces the middle's mean is the weighted mean of the shards'. A shard counts 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from beam_coresets.hashing import hash_integers
-from beam_coresets.points.block import PointBlock, concatenate_blocks
+from beam_coresets.points.block import PointBlock
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.flats import principal
 from beam_coresets.sampling.frequent_directions import Relaxation, Sketch
+from beam_coresets.shards.assignment import split
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import MergeReduce, Node, ShardState
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.solvers.subspaces import Subspaces
 
@@ -54,9 +56,20 @@ class SketchTree(MergeReduce):
         sample = Coreset(sent.points, sent.weights, sent.weights, ids)
         return ShardReport(shard, sample, ledger, kind="pca", additive=sent.additive, slack=sent.slack)
 
-    def _leaf(self, shard: int, blocks: list[PointBlock]) -> Node:
-        whole = concatenate_blocks(sorted(blocks, key=lambda block: block.span))
-        return Node(self.relaxation.of(whole.points, whole.weights), Ledger.of(whole, self.assignment))
+    def blocks_a_leaf(self, dim: int) -> int:
+        """Source blocks that a leaf is made of, a power of two: about as many rows as one block has."""
+        return 1 << ((self.assignment.shards // self.assignment.replication).bit_length() - 1)
+
+    def pieces(self, block: PointBlock) -> Iterator[Piece]:
+        """The rows that each shard holds, all of them: a leaf's are made one sketch."""
+        for rows in split(block, self.assignment):
+            yield Piece(block.span, Coreset.of(rows), Ledger.of(rows, self.assignment))
+
+    def _leaf(self, shard: int, pieces: list[Piece]) -> Node:
+        pieces = sorted(pieces, key=lambda piece: piece.span)
+        whole = Coreset.union([piece.sample for piece in pieces])
+        ledger = Ledger.sum((piece.ledger for piece in pieces), self.assignment.buckets)
+        return Node(self.relaxation.of(whole.points, whole.weights_ht), ledger)
 
     def _merge_nodes(self, state: ShardState, level: int, left: Node, right: Node) -> Node:
         assert isinstance(left.sample, Sketch)

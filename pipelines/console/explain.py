@@ -44,7 +44,7 @@ def _facts(plan: Plan, source: ReadBlocks | FileParts) -> list[tuple[str, str]]:
     node = merge_reduce.node_size(dim, 4) * (4 * dim + 16) + 24 * plan.buckets
     if plan.summary == "pca":
         node = plan.relaxation.kept(dim) * 8 * dim + 24 * plan.buckets
-    leaf = FLUSH_BYTES if readers else merge_reduce.blocks_a_leaf * rows * share * (4 * dim + 16)
+    leaf = FLUSH_BYTES if readers else node
     shard = leaf + node * 8
     total = sum(f.size_in_bytes for f in source.files)
     tolerated = scheme.tolerates()

@@ -93,9 +93,12 @@ def test_a_center_that_the_other_has_no_rows_near_has_no_shift(before):
 
 
 def test_a_lost_shard_of_hashed_buckets_widens_the_bars_and_raises_no_alarm(before):
-    whole, less = change(window(rows(6), 4), before), change(window(rows(6), 4, lost=2), before)
-    assert not less.drifted
-    assert less.moved_high > whole.moved_high
+    """Half of the sample has bars wider by the root of two: in the mean of eight draws, 0.31 against 0.22 of them."""
+    whole, less = (
+        [change(window(rows(6), seed, lost=lost), before) for seed in range(8)] for lost in (0, 2)
+    )
+    assert not any(found.drifted for found in less)
+    assert sum(found.moved_high for found in less) > sum(found.moved_high for found in whole)
 
 
 def test_parts_that_differ_are_compared_with_themselves_only():

@@ -19,7 +19,7 @@ from beam_coresets.coordinator.evidence import pack_evidence, unpack_evidence
 from beam_coresets.pipelines.passes.over_rows import bytes_of, value_of
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.sampling.importance import Sampler
-from beam_coresets.shards.assignment import Assignment, split
+from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
@@ -146,7 +146,7 @@ VECTOR = Columns(vector_column="v", metric="euclidean")
 SEEDS_OF_MESSAGES = {"json": b'{"x": 1, "y": [2.5e3, null, "a\\u00e9"], "t": {"a": true}}', "avro": one_record(),
                      "float32": np.ones(2, "<f4").tobytes(), "block": np.ones((3, 2), "<f4").tobytes()}  # fmt: skip
 SEEDS_OF_MESSAGES["json"] = b'{"x": 1, "y": 2.5e3, "t": {"a": [true, null, "\\u00e9"]}}'
-STATE = LOGIC.update(ShardState(), 0, split(block(), SCHEME)[0])
+STATE = LOGIC.update(ShardState(), 0, next(LOGIC.pieces(block())))
 
 TARGETS = {
     "block": (PointBlock.from_bytes, [block().to_bytes(), block(3, 1, False).to_bytes()]),

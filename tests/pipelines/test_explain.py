@@ -17,7 +17,7 @@ def test_it_shows_scheme_sizes_memory_and_graph_and_runs_nothing(tmp_path, capsy
     assert err == ""
     for text in ("3 files", "parquet", "3 coordinates", "cyclic, 10 shards, replication 3, 1024 buckets",
                  "nothing for any 2 stragglers", "200 points a shard, up to 2,000 in all", "memory", "k = 5",
-                 "ReadBlocks", "AssignRedundantly", "ShardCoreset", "Coordinate", "SolveCenters"):  # fmt: skip
+                 "ReadBlocks", "SampleBlocks", "ShardCoreset", "Coordinate", "SolveCenters"):  # fmt: skip
         assert text in out
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import check_merge_laws, planned_parts, random_block
+from laws import check_merge_laws, piece_of, planned_parts, random_block
 
 from beam_coresets.coordinator.decision import Decision, Policy, decide
 from beam_coresets.hashing import generator
@@ -70,7 +70,7 @@ def test_what_is_not_asked_for_costs_nothing_and_leaves_no_trace():
 def test_labelled_states_obey_the_laws(blocks, method, data):
     logic = MergeReduce(Sampler(2, 8, method=method), Assignment(4, 2, "cyclic", 16), seed=5, labelled=True)
     check_merge_laws(
-        data.draw, logic, ShardState, lambda s, block: logic.update(s, 1, split(block, logic.assignment)[1]), blocks
+        data.draw, logic, ShardState, lambda s, block: logic.update(s, 1, piece_of(logic, block, 1)), blocks
     )
 
 
@@ -108,11 +108,11 @@ def test_a_holder_that_was_told_another_label_is_found_out():
         logic = MergeReduce(Sampler(3, 30), scheme, labelled=True)
         state = ShardState()
         for number, block in enumerate(BLOCKS):
-            held = split(block, scheme)[shard]
-            whole = PointBlock(held.points, held.weights, held.ids, held.span, held.groups.copy())
             if shard == 2 and number == 4:
-                whole.groups[:1] = (whole.groups[:1] + 1) % 5
-            state = logic.update(state, shard, whole)
+                first, groups = split(block, scheme)[shard].rows[0], block.groups.copy()
+                groups[first] = (groups[first] + 1) % 5
+                block = dataclasses.replace(block, groups=groups)
+            state = logic.update(state, shard, piece_of(logic, block, shard))
         told.append(logic.result(state))
     decision = decide(told, Policy(SCHEME))
     assert decision.recovery.distrusted == {2: "corrupted"}

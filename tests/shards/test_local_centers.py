@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from laws import check_merge_laws, planned_parts
+from laws import check_merge_laws, piece_of, planned_parts
 
 from beam_coresets.coordinator.decision import Decision, Policy, decide
 from beam_coresets.coordinator.recovery import recover
@@ -209,7 +209,7 @@ def test_a_center_that_several_shards_send_gets_the_sum():
 def test_however_the_work_is_divided_the_bytes_are_the_same(blocks, data):
     scheme = Assignment(4, 2, "cyclic", 16)
     logic = LocalCenters(Sampler(2, 8, 1.0), scheme, seed=5)
-    check_merge_laws(data.draw, logic, ShardState, lambda s, b: logic.update(s, 1, split(b, scheme)[1]), blocks)
+    check_merge_laws(data.draw, logic, ShardState, lambda s, b: logic.update(s, 1, piece_of(logic, b, 1)), blocks)
 
 
 def test_local_centers_name_the_nearest_row_and_no_label():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import check_merge_laws, in_order, planned_parts, random_block
+from laws import check_merge_laws, in_order, piece_of, planned_parts, random_block
 
 from beam_coresets.coordinator.decision import Policy, decide
 from beam_coresets.hashing import generator
@@ -25,12 +25,12 @@ SMALL = Sampler(k=2, size=8)
 
 def updater(logic, shard=1):
     """Updates one shard's state with what the scheme gives it of a block."""
-    return lambda state, block: logic.update(state, shard, split(block, logic.assignment)[shard])
+    return lambda state, block: logic.update(state, shard, piece_of(logic, block, shard))
 
 
 def retained(state):
     """How many points a state holds on to."""
-    waiting = sum(len(block) for blocks in state.open.values() for block in blocks)
+    waiting = sum(len(piece.sample) for pieces in state.open.values() for piece in pieces)
     return waiting + sum(len(node.sample) for node in state.nodes.values())
 
 
@@ -135,7 +135,7 @@ def test_retained_points_grow_with_the_logarithm(shuffled):
     state, most, node = ShardState(), 0, 1.5 * logic.node_size(2, 4)
     order = generator("order").permutation(leaves) if shuffled else range(leaves)
     for i in order:
-        state = logic.update(state, 0, random_block(rows, Span(0, int(i), i == leaves - 1)))
+        state = updater(logic, 0)(state, random_block(rows, Span(0, int(i), i == leaves - 1)))
         most = max(most, retained(state))
         if not shuffled:
             assert len(state.nodes) <= math.log2(leaves) + 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from laws import check_merge_laws, planned_parts, random_block
+from laws import check_merge_laws, piece_of, planned_parts, random_block
 
 from beam_coresets.coordinator import merge
 from beam_coresets.coordinator.decision import Decision, Policy, decide
@@ -20,7 +20,7 @@ from beam_coresets.sampling import frequent_directions
 from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards import pca
-from beam_coresets.shards.assignment import SCHEMES, Assignment, split
+from beam_coresets.shards.assignment import SCHEMES, Assignment
 from beam_coresets.shards.ledger import Ledger
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
 from beam_coresets.shards.pca import SketchTree, principal_subspace
@@ -142,7 +142,7 @@ def test_however_the_work_is_divided_the_bytes_are_the_same(blocks, affine, assi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frequent_directions, "SKETCH_BYTES", 0)  # one row of two is kept, so every merge cuts
         check_merge_laws(
-            data.draw, logic, ShardState, lambda s, b: logic.update(s, shard, split(b, assignment)[shard]), blocks
+            data.draw, logic, ShardState, lambda s, b: logic.update(s, shard, piece_of(logic, b, shard)), blocks
         )
 
 

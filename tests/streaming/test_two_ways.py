@@ -12,10 +12,11 @@ from beam_coresets.results.certificate import fixed_interval
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, shard_reports
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.streaming import partial_reports
 from beam_coresets.transforms.shards import read_shards
-from beam_coresets.transforms.shards.assign_to_shards import AssignRedundantly
 from beam_coresets.transforms.shards.read_shards import REPORTS, ReadShards
+from beam_coresets.transforms.shards.sample_blocks import SampleBlocks
 from beam_coresets.transforms.shards.shard_coreset import ShardCoreset
 from beam_coresets.transforms.shards.shard_restriction import Reading
 
@@ -44,12 +45,12 @@ def _with_shard(element):
 
 
 def dealt_out():
-    """One report of each shard, by way of AssignRedundantly and ShardCoreset."""
+    """One report of each shard, by way of SampleBlocks and ShardCoreset."""
 
     def build(pipeline):
         made = pipeline | beam.Create(blocks(), reshuffle=False).with_output_types(PointBlock)
-        keyed = made | AssignRedundantly(SCHEME) | beam.Map(_with_shard).with_output_types(
-            tuple[int, tuple[int, PointBlock]]
+        keyed = made | SampleBlocks(MERGE_REDUCE) | beam.Map(_with_shard).with_output_types(
+            tuple[int, tuple[int, Piece]]
         )
         combined = keyed | beam.CombinePerKey(ShardCoreset(MERGE_REDUCE))
         return {"reports": combined | beam.Values()}

@@ -7,6 +7,7 @@ from apache_beam.coders import Coder
 from beam_coresets.coordinator.decision import Decision, Verdict
 from beam_coresets.points.block import PointBlock
 from beam_coresets.shards.merge_reduce import ShardState
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.shards.report import ShardReport
 
 
@@ -45,6 +46,16 @@ class PointBlockCoder(_RecordCoder):
         return len(value) * (value.dim * value.dtype.itemsize + 16)
 
 
+class PieceCoder(_RecordCoder):
+    """Of Pieces, by their own bytes."""
+
+    record = Piece
+
+    def estimate_size(self, value: Piece) -> int:
+        """The bytes of the sampled points, without encoding them."""
+        return value.sample.nbytes
+
+
 class ShardStateCoder(_RecordCoder):
     """Of ShardStates, by their own bytes."""
 
@@ -73,5 +84,5 @@ class VerdictCoder(_RecordCoder):
     record = Verdict
 
 
-for _coder in (PointBlockCoder, ShardStateCoder, ShardReportCoder, DecisionCoder, VerdictCoder):
+for _coder in (PointBlockCoder, PieceCoder, ShardStateCoder, ShardReportCoder, DecisionCoder, VerdictCoder):
     beam.coders.registry.register_coder(_coder.record, _coder)

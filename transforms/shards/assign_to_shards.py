@@ -3,12 +3,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import PCollection
 
 import beam_coresets.transforms.base.coders  # noqa: F401  (registers the coder of PointBlock)
-from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.points.block import PointBlock
 from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.transforms.base.progress import PROGRESS
 
@@ -19,7 +18,7 @@ class AssignRedundantly(beam.PTransform):
     """PointBlocks -> (shard, PointBlock): one block for every shard, also empty ones, which say how far a part has
     come.
 
-    Fuses with the source and with `ShardCoreset`: keep shuffles out from between them, or raw data crosses the network.
+    For whoever needs all rows of a shard: `SampleBlocks` makes samples of them without copying the rest.
 
     Args:
       assignment: who holds what.
@@ -48,15 +47,9 @@ class _Split(beam.DoFn):
         self._points = Metrics.counter("beam_coresets", "points_assigned")
 
     def setup(self) -> None:
-        split(tiny_block(), self._assignment)  # compiles, or loads, the kernels before the first element
+        self._assignment.holders()
 
     def process(self, block: PointBlock) -> Iterator[tuple[int, PointBlock]]:
         self._points.inc(len(block))
         PROGRESS.add(points=len(block))
         yield from enumerate(split(block, self._assignment))
-
-
-def tiny_block(dim: int = 2) -> PointBlock:
-    """A block to warm kernels with."""
-    points = np.arange(4 * dim, dtype=np.float32).reshape(4, dim)
-    return PointBlock(points, np.ones(4), np.arange(4, dtype=np.uint64), Span(0, 0, True))

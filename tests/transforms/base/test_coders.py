@@ -8,13 +8,14 @@ from apache_beam.pipeline import PipelineOptions  # noqa: F401  (Beam's coders n
 from hypothesis import given
 from hypothesis import strategies as st
 from jobs import clusters, parts_of, without_beam
-from laws import planned_parts, random_block
+from laws import piece_of, planned_parts, random_block
 
 from beam_coresets.coordinator.decision import Decision, decide
 from beam_coresets.coordinator.evidence import table_rows
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.transforms.base.coders import DecisionCoder, PointBlockCoder, ShardReportCoder, ShardStateCoder
 
@@ -56,7 +57,11 @@ def test_blocks_come_back_as_they_were(rows, dtype, groups, extras):
 def test_states_and_reports_come_back_as_they_were(data):
     logic, state = PLAN.merge_reduce, ShardState()
     for block in data.draw(planned_parts()):
-        state = logic.update(state, 1, block)
+        piece = piece_of(logic, block, 1)
+        state = logic.update(state, 1, piece)
+        coder = coders.registry.get_coder(Piece)
+        assert coder.encode(coder.decode(coder.encode(piece))) == coder.encode(piece)
+        assert coder.estimate_size(piece) <= len(coder.encode(piece))
     coder = coders.registry.get_coder(ShardState)
     back = coder.decode(coder.encode(state))
     assert coder.encode(back) == coder.encode(state)

@@ -8,13 +8,14 @@ from apache_beam.transforms.combiners import Count
 from hypothesis import given
 from hypothesis import strategies as st
 from jobs import LOCAL, TWO_WORKERS, clusters, parts_of, run
-from laws import check_merge_laws, planned_parts, random_block
+from laws import check_merge_laws, piece_of, planned_parts, random_block
 
 from beam_coresets.hashing import generator
 from beam_coresets.parameters.plan import Plan
-from beam_coresets.points.block import PointBlock, Span
+from beam_coresets.points.block import Span
 from beam_coresets.shards.assignment import split
 from beam_coresets.shards.merge_reduce import ShardState, shard_reports
+from beam_coresets.shards.pieces import Piece
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.transforms.base.coders import ShardStateCoder
 from beam_coresets.transforms.base.progress import PROGRESS
@@ -38,7 +39,7 @@ def test_merge_order_nesting_compact_empty_and_extracting_twice(data):
     blocks = data.draw(planned_parts())
     check_merge_laws(
         data.draw, AsLogic(combine), combine.create_accumulator,
-        lambda state, block: combine.add_input(state, (1, block)), blocks,
+        lambda state, block: combine.add_input(state, (1, piece_of(PLAN.merge_reduce, block, 1))), blocks,
     )
 
 
@@ -55,18 +56,20 @@ def test_blocks_are_not_changed_and_progress_is_counted():
     combine = ShardCoreset(PLAN.merge_reduce)
     block = random_block(200, Span(0, 0, True))
     before, done = block.to_bytes(), PROGRESS.shards
-    report = combine.extract_output(combine.add_input(combine.create_accumulator(), (0, block)))
+    piece = piece_of(PLAN.merge_reduce, block, 0)
+    report = combine.extract_output(combine.add_input(combine.create_accumulator(), (0, piece)))
     assert block.to_bytes() == before
     assert PROGRESS.shards == done + 1
-    assert report.ledger.rows == 200
-    assert report.coreset.weights.sum() == pytest.approx(block.weights.sum(), rel=1e-12)
+    held = split(block, PLAN.assignment)[0]
+    assert 0 < report.ledger.rows == len(held)
+    assert report.coreset.weights.sum() == pytest.approx(held.weights.sum(), rel=1e-12)
 
 
 def reported(pieces, options):
-    """Shard reports of (shard, block) elements by way of Beam, as bytes."""
+    """Shard reports of (shard, piece) elements by way of Beam, as bytes."""
     def build(pipeline):
-        keyed = beam.Create([(shard, (shard, block)) for shard, block in pieces])
-        keyed = pipeline | keyed.with_output_types(tuple[int, tuple[int, PointBlock]])
+        keyed = beam.Create([(shard, (shard, piece)) for shard, piece in pieces])
+        keyed = pipeline | keyed.with_output_types(tuple[int, tuple[int, Piece]])
         return {"out": keyed | beam.Reshuffle() | beam.CombinePerKey(ShardCoreset(PLAN.merge_reduce))}
 
     held, _ = run(build, options)
@@ -77,7 +80,7 @@ def reported(pieces, options):
 def test_beam_divides_and_shuffles_the_work_and_the_reports_stay_the_same(options):
     blocks = parts_of(clusters(2000), parts=4, rows=70)
     expected = {r.shard: r.to_bytes() for r in shard_reports(blocks, PLAN.merge_reduce)}
-    pieces = [piece for block in blocks for piece in enumerate(split(block, PLAN.assignment))]
+    pieces = [piece for block in blocks for piece in enumerate(PLAN.merge_reduce.pieces(block))]
     assert reported(pieces, options) == expected
     shuffled = [pieces[i] for i in generator("shuffled").permutation(len(pieces))]
     assert reported(shuffled, options) == expected
@@ -85,7 +88,8 @@ def test_beam_divides_and_shuffles_the_work_and_the_reports_stay_the_same(option
 
 def test_types_are_checked_when_the_graph_is_made():
     pipeline = beam.Pipeline(options=PipelineOptions(LOCAL))
-    keyed = pipeline | beam.Create([(0, (0, random_block(3)))]).with_output_types(tuple[int, tuple[int, PointBlock]])
+    made = beam.Create([(0, (0, piece_of(PLAN.merge_reduce, random_block(3), 0)))])
+    keyed = pipeline | made.with_output_types(tuple[int, tuple[int, Piece]])
     out = keyed | beam.CombinePerKey(ShardCoreset(PLAN.merge_reduce))
     assert out.element_type == beam.typehints.Tuple[int, ShardReport]
     counts = keyed | Count.PerKey()
@@ -97,8 +101,8 @@ def test_states_cross_shuffles_in_their_own_bytes():
     coder = ShardCoreset(PLAN.merge_reduce).get_accumulator_coder()
     assert isinstance(coder, ShardStateCoder)
     block = random_block(1000)
-    piece = split(block, PLAN.assignment)[0]
+    piece = piece_of(PLAN.merge_reduce, block, 0)
     state = ShardCoreset(PLAN.merge_reduce).add_input(ShardState(), (0, piece))
     encoded = coder.encode(state)
-    assert len(encoded) < block.points.nbytes + 40 * len(piece) + 40_000  # its rows and a ledger, not the whole block
+    assert len(encoded) < 40 * len(piece.sample) + 60_000  # its rows and a ledger
     assert coder.encode(coder.decode(encoded)) == encoded
