@@ -7,11 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.points.nearest import nearest, power_of_distance, writable
+from beam_coresets.points.nearest import DOUBT, nearest, one_thread, power_of_distance, writable
 
 Array = npt.NDArray[Any]
 
 SEED_BLOCK = 256  # rows compared at a time; also how many rows share one partial sum of the draw
+CACHED_BYTES = 8 << 20  # points that stay near the processor from one candidate to the next
+PRODUCT_DIM = 256  # from which on, beyond that, a step's candidates are compared by one matrix product
 _COLUMN_DIM = 32  # below this the inner loop runs over rows (coordinates transposed), above it over coordinates
 
 
@@ -137,6 +139,56 @@ def _seed(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
     return len(chosen)
 
 
+@fast_kernel
+def _lowered_by_products(points, size_sq, weights, rows, products, doubt, z, cost, lowered, totals):  # type: ignore[no-untyped-def]
+    """lowered[c, i] = min(cost[i], w(i) dist(i, rows[c])**z) from the products of all rows and the candidates, with its
+    sum for each candidate. Distances that rounding may have made up are measured directly."""
+    for c in range(len(rows)):
+        r, total = rows[c], 0.0
+        for i in range(len(points)):
+            q = np.float64(size_sq[i] + size_sq[r] - 2 * products[c, i])
+            if q < doubt * (size_sq[i] + size_sq[r]):
+                q = 0.0
+                for t in range(points.shape[1]):
+                    x = np.float64(points[i, t]) - np.float64(points[r, t])
+                    q += x * x
+            if z == 1.0:
+                q = np.sqrt(q)
+            elif z != 2.0:
+                q = q ** (0.5 * z)
+            low = min(cost[i], weights[i] * q)
+            lowered[c, i] = low
+            total += low
+        totals[c] = total
+
+
+def _seed_by_products(points: Array, weights: Array, z: float, uniforms: Array, chosen: Array) -> int:
+    """As `_seed`, all candidates of a step by one matrix product: many coordinates are then read once for all."""
+    points = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
+    size_sq = np.einsum("nd,nd->n", points, points)
+    doubt = DOUBT * float(np.finfo(points.dtype).eps)
+    cost, total = weights, float(weights.sum())
+    lowered, totals = np.empty((uniforms.shape[1], len(points))), np.empty(uniforms.shape[1])
+    with one_thread():
+        for step in range(len(chosen)):
+            if not total > 0:
+                return step
+            ends = np.cumsum(cost)
+            wanted = uniforms[step, : 1 if step == 0 else None] * ends[-1]
+            rows = np.minimum(np.searchsorted(ends, wanted, side="right"), np.flatnonzero(cost)[-1])
+            before = np.full(len(points), np.inf) if step == 0 else cost
+            count = len(rows)
+            products = points[rows] @ points.T
+            _lowered_by_products(
+                points, size_sq, weights, rows, products, doubt, z, before, lowered[:count], totals[:count]
+            )
+            best = int(totals[:count].argmin())
+            if not np.isfinite(totals[best]):
+                return step
+            chosen[step], cost, total = rows[best], lowered[best].copy(), float(totals[best])
+    return len(chosen)
+
+
 def dz_seeding(
     points: Array, weights: Array, k: int, z: float, rng: np.random.Generator, candidates: int = 1
 ) -> npt.NDArray[np.int64]:
@@ -173,9 +225,11 @@ def dz_seeding(
     if not len(points):
         return chosen
     weights = writable(np.asarray(weights, np.float64))
-    found = _seed(writable(points), weights, float(z), uniforms, chosen)
+    wide = candidates > 1 and points.shape[1] >= PRODUCT_DIM and points.nbytes > CACHED_BYTES
+    seed = _seed_by_products if wide else _seed
+    found = seed(writable(points), weights, float(z), uniforms, chosen)
     if found < len(chosen) and points.dtype == np.float32:  # squares may have left the range of float32
-        found = _seed(points.astype(np.float64), weights, float(z), uniforms, chosen)
+        found = seed(points.astype(np.float64), weights, float(z), uniforms, chosen)
     return chosen[:found]
 
 

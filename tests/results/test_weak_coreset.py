@@ -307,7 +307,7 @@ def test_means_come_closer_to_centers_in_many_dimensions_than_rows_do(metric):
     centers = solve_centers(rest.coreset.points, rest.coreset.weights, 4, metric=metric).centers
     both = alpha(rest.coreset, found.points, centers, metric=metric)
     rows_only = alpha(rest.coreset, found.points[: len(found.drawn)], centers, metric=metric)
-    assert 1.0 <= both < 1.15 < 1.3 < rows_only
+    assert 1.0 <= both < 1.15 < 1.25 < rows_only
     if metric == "cosine":
         assert np.linalg.norm(found.means, axis=1) == pytest.approx(np.ones(len(found.means)))
 
