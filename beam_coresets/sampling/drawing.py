@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 RINGS = 8
 DRAWS_PER_STRATUM = 4
-MOST_CELLS = 1 << 18  # running sums of one pass; with more strata, clusters and rings some share a sum
+MOST_SUMS = 1 << 18  # running sums of one pass; with more strata, clusters and rings some share a sum
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def draw_for_holders(
       their unbiased weights (m,), in the unit of `keeping.weights`.
     """
     count = int(strata.max()) + 1 if len(strata) else 1
-    cells = min(keeping.clusters * RINGS, max(1, MOST_CELLS // count))
+    cells = min(keeping.clusters * RINGS, max(1, MOST_SUMS // count))
     running = rng.random(count * cells)
     bounds = np.zeros(shards + 1, np.int64)
     room = int(np.diff(indptr).max(initial=0)) * len(buckets)
