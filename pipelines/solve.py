@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return options.run_alone(argv, "solve", SolveOptions, __doc__ or "", run, _EPILOG)
 
 
-class StoredWindow(NamedTuple):
+class SolvableWindow(NamedTuple):
     """One window and key of the input.
 
     Attributes:
@@ -206,14 +206,14 @@ def _rows(folder: str, known: SolveOptions) -> dict[Identity, Row]:
     return rows
 
 
-def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iterator[StoredWindow]:
+def _pieces(folder: str, rows: dict[Identity, Row], scale: Scale | None) -> Iterator[SolvableWindow]:
     places: dict[Identity, Candidates] = {}
     if files_of(folder, "candidates"):
         found = parts_of([folder], rows, "candidates")
         places = {identity: unpack_candidates(table, scale) for identity, table in found if len(table)}
     for identity, coreset in parts_of([folder], rows):
         row, window = rows[identity], Window(*identity[1:])
-        yield StoredWindow(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
+        yield SolvableWindow(window, row, unpack_evidence(row, coreset, scale), places.get(identity))
 
 
 def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint | None, console: Terminal) -> None:
@@ -241,7 +241,7 @@ def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint |
 
 
 def _solved(
-    known: SolveOptions, piece: StoredWindow, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None,
+    known: SolveOptions, piece: SolvableWindow, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None,
     tell: Callable[[int, int], None],
 ) -> list[Solved]:  # fmt: skip
     """The answers of one window and key for each k, each started from the one before; `tell` hears of each k, and of
@@ -284,7 +284,7 @@ def _kept(summary: Summary, coreset: Coreset, rounded: bool) -> Solved:
     return Solved(Summary(summary.window, (answer,)), Kept(found.violation, len(coreset), found.split, found.moved))
 
 
-def _question(known: SolveOptions, piece: StoredWindow, k: int, constraint: Constraint | None) -> Question:
+def _question(known: SolveOptions, piece: SolvableWindow, k: int, constraint: Constraint | None) -> Question:
     """What the options ask for, and where they don't, what was asked of the window.
 
     Raises:
@@ -307,7 +307,7 @@ def _question(known: SolveOptions, piece: StoredWindow, k: int, constraint: Cons
     )  # fmt: skip
 
 
-def _left_out(known: SolveOptions, piece: StoredWindow, r: int, constraint: Constraint | None) -> float:
+def _left_out(known: SolveOptions, piece: SolvableWindow, r: int, constraint: Constraint | None) -> float:
     """What is to be left out; where the options don't say, as much as the input's centers leave out."""
     if known.outliers is not None:
         return known.outliers
