@@ -241,8 +241,8 @@ def _warn(known: SolveOptions, rows: list[Row], k: int, constraint: Constraint |
 
 
 def _solved(
-    known: SolveOptions, piece: SolvableWindow, numbers: Sequence[int], constraint: Constraint | None, scale: Scale | None,
-    tell: Callable[[int, int], None],
+    known: SolveOptions, piece: SolvableWindow, numbers: Sequence[int], constraint: Constraint | None,
+    scale: Scale | None, tell: Callable[[int, int], None],
 ) -> list[Solved]:  # fmt: skip
     """The answers of one window and key for each k, each started from the one before; `tell` hears of each k, and of
     how many there are answers.
