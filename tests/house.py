@@ -43,9 +43,12 @@ BEAM_MAY_IMPORT = {  # of Beam's side: these, and any package of the core
     "transforms.text": "",
     "transforms.reading.finding": "transforms.base",
     "transforms.reading.types": "transforms.base",
-    "transforms.reading": "transforms.reading.types transforms.reading.finding transforms.text transforms.base",
+    "transforms.planned": "",
+    "transforms.reading": "transforms.reading.types transforms.reading.finding transforms.planned transforms.text "
+                          "transforms.base",
     "transforms.streams": "transforms.reading transforms.base",
-    "transforms.streams.messages": "transforms.streams transforms.reading.types transforms.reading transforms.base",
+    "transforms.streams.messages": "transforms.streams transforms.planned transforms.reading.types transforms.reading "
+                                   "transforms.base",
     "transforms.streams.brokers": "transforms.streams.messages transforms.streams transforms.reading transforms.base",
     "transforms.streams.folder": "transforms.streams transforms.reading.finding transforms.reading transforms.base",
     "transforms.writing": "transforms.base",

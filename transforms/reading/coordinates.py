@@ -1,6 +1,6 @@
 """The coordinates of rows: scalar columns, or one column of vectors."""
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,24 @@ from beam_coresets.values import portable
 Array = npt.NDArray[Any]
 
 
+class OneByOne(Sequence[Any]):
+    """Rows as Python objects, each read when it is asked for.
+
+    Args:
+      read: of the number of a row.
+      numbers: (n,) int64 of the rows.
+    """
+
+    def __init__(self, read: Callable[[int], Any], numbers: Array) -> None:
+        self._read, self._numbers = read, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, i: Any) -> Any:
+        return OneByOne(self._read, self._numbers[i]) if isinstance(i, slice) else self._read(int(self._numbers[i]))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
     """Some rows as they were read.
@@ -29,7 +47,7 @@ class Batch:
       key: the file's 32-bit key for ids, or None to identify rows by their coordinates.
       matrix: (n, d) coordinates, where a format has them so.
       unparsable: column -> (n,) bool, the cells that were no numbers (null in `columns`).
-      raw: the rows as text columns or Python objects, for dead letters, where `columns` has lost something.
+      raw: the rows as text columns or Python objects, one each, for dead letters, where `columns` has lost something.
       shift: what a row number needs added to count from the beginning of a part of several files.
     """
 
@@ -51,7 +69,7 @@ class Batch:
             return self
         raw = self.raw
         if raw is not None:
-            raw = raw[low:high] if isinstance(raw, list) else raw.slice(low, high - low)
+            raw = raw[low:high] if isinstance(raw, Sequence) else raw.slice(low, high - low)
         return Batch(
             self.columns.slice(low, high - low),
             self.rows[low:high],
@@ -69,7 +87,7 @@ class Batch:
 
     def text(self, i: int) -> str:
         """Row i as text."""
-        if isinstance(self.raw, list):
+        if isinstance(self.raw, Sequence):
             return str(self.raw[i])[:_MAX_ROW_TEXT]
         row = (self.columns if self.raw is None else self.raw).slice(i, 1)
         values: Any = {name: portable(plain_column(row.column(name)))[0] for name in row.schema.names}

@@ -15,6 +15,7 @@ Array = npt.NDArray[Any]
 MAX_AHEAD = 60.0
 MAX_BEHIND = 30 * 86_400.0
 _MILLISECONDS = 1e11  # numbers beyond are milliseconds: as seconds they would be the year 5138
+_EXACT = 2**53
 _ZONED = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-][01]\d:[0-5]\d)$"
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -56,10 +57,18 @@ def event_time(value: Any) -> float:
         return float("nan")
 
 
+def has_times(kind: Any) -> bool:
+    """Whether `event_times` takes a column of an Arrow type."""
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(number or pa.types.is_string(kind) or pa.types.is_timestamp(kind) or pa.types.is_null(kind))
+
+
 def event_times(column: Any) -> Array:
-    """`event_time` of an Arrow column of numbers or text, (n,) float64."""
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return _scaled(_floats(column), None)
+    """`event_time` of an Arrow column of numbers, text, timestamps or nothing, (n,) float64."""
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_timestamp(column.type):
+        return _times_of_numbers(column)
     zoned = None
     if pc.all(pc.match_substring_regex(column, _ZONED)).as_py():  # of other forms Arrow takes some that Python does not
         with contextlib.suppress(pa.ArrowInvalid):
@@ -67,6 +76,20 @@ def event_times(column: Any) -> Array:
     if zoned is None:
         return np.array([event_time(value) for value in column.to_pylist()], np.float64)
     return _floats(zoned.cast(pa.int64())) / 1e6
+
+
+def _times_of_numbers(column: Any) -> Array:
+    if pa.types.is_floating(column.type):
+        numbers = _floats(column)
+        return np.where(numbers > _MILLISECONDS, numbers / 1000, numbers)
+    timestamps = pa.types.is_timestamp(column.type)
+    unit = round(1 / UNITS[column.type.unit]) if timestamps else 1
+    null, counts = np.asarray(column.is_null()), column.cast(pa.int64()).fill_null(0).to_numpy()
+    times = counts / unit if timestamps else np.where(counts > _MILLISECONDS, counts / 1000, counts.astype(np.float64))
+    for i in np.flatnonzero(np.abs(counts) >= _EXACT):  # Python divides before it rounds
+        times[i] = int(counts[i]) / unit if timestamps else event_time(int(counts[i]))
+    times[null] = np.nan
+    return np.asarray(times)
 
 
 def time_of_text(text: str, unit: str | None = None) -> float:

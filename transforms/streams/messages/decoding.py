@@ -156,6 +156,13 @@ class Decoding:
         """The other messages, (m,) int64."""
         return np.flatnonzero(~self.whole())
 
+    def values(self, rows: Array) -> list[bytes]:
+        """The values of messages (n,) that are not refused."""
+        values = self.messages.values
+        if len(rows) == len(self.messages) and isinstance(values, list):
+            return values
+        return [values[i] or b"" for i in rows.tolist()]
+
     def letters(self) -> tuple[DeadLetter, ...]:
         """In the order of the messages."""
         return tuple(letter for *_, letter in self._in_order())

@@ -1,4 +1,4 @@
-"""Message formats by name: packed vectors here, rows with columns in `row_messages` and `json_messages`."""
+"""Message formats by name: packed vectors here, rows with columns in `avro` and `json`."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 from beam_coresets.points.block import LARGEST_NARROW
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.reading.coordinates import unit_rows
+from beam_coresets.transforms.streams.messages.avro import Avro, AvroRegistry, read_schema
 from beam_coresets.transforms.streams.messages.decoding import (
     MESSAGE_KEY,
     Array,
@@ -19,7 +20,6 @@ from beam_coresets.transforms.streams.messages.decoding import (
 )
 from beam_coresets.transforms.streams.messages.json import Json
 from beam_coresets.transforms.streams.messages.registry import SchemaRegistry
-from beam_coresets.transforms.streams.messages.rows import Avro, AvroRegistry, read_schema
 from beam_coresets.transforms.streams.source import Chunk
 
 __all__ = [

@@ -1,7 +1,9 @@
-"""JSON messages: a row is one object. Arrow reads what is plain, all at once; Python the rest, one by one.
+"""JSON messages: a row is one object. A plan reads those that are flat, Arrow others that are plain, all at once;
+Python the rest, one by one.
 
-Both take the same messages and make the same of them: how messages fall into batches differs from replica to replica.
+All take the same messages and make the same of them: how messages fall into batches differs from replica to replica.
 """
+import functools
 import json
 import math
 import re
@@ -13,13 +15,18 @@ import pyarrow as pa
 import pyarrow.json as pajson
 
 from beam_coresets.bounded import DEEPEST, depth
+from beam_coresets.transforms.planned import json_objects, texts
 from beam_coresets.transforms.reading.columns import Layout
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.streams.messages.decoding import Array, Decoding
-from beam_coresets.transforms.streams.messages.rows import EXACT, KEY, TIME, MalformedError, NamedRows
+from beam_coresets.transforms.streams.messages.rows import EXACT, FEWEST, KEY, TIME, MalformedError, NamedRows
 from beam_coresets.transforms.streams.times import event_times
 from beam_coresets.values import text
 
+_NUMBERS = (json_objects.NULL, json_objects.WHOLE, json_objects.LARGE, json_objects.FRACTION)
+_LABELS = (json_objects.NULL, json_objects.TEXT, json_objects.WHOLE, json_objects.LARGE)
+_KEPT = (*_LABELS, json_objects.FRACTION, json_objects.TRUTH)
+_TIMES = (json_objects.NULL, json_objects.TEXT, json_objects.WHOLE, json_objects.FRACTION)
 _SMALL = 64
 _NO_JSON = re.compile(rb"[\s:,\[](?:-NaN|-?Inf(?!inity))")  # numbers to Arrow, none to Python
 _MINUS_ZERO = tuple(b"-0" + end for end in (b",", b"}", b"]", b" ", b"\t", b"\r", b"\n"))  # of an int, 0 to Python
@@ -39,11 +46,14 @@ class Json(NamedRows):
         return [record | {name: _number(record[name]) for name in names if name in record} for record in cells]
 
     def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
+        rest = decoding.rest()
         pieces: list[Batch] = []
-        messages, waiting = decoding.messages, [decoding.rest()]
+        if len(rest) >= FEWEST and (plan := _plan(self, decoding.clock.column)) is not None:
+            pieces, rest = self._planned(plan, rest, decoding, layout)
+        waiting = [rest]
         while waiting:
             part = waiting.pop()
-            values = [messages.values[i] for i in part]
+            values = decoding.values(part)
             try:
                 if len(part) > _SMALL:
                     pieces.append(self._fast(values, part, decoding, layout))
@@ -54,12 +64,34 @@ class Json(NamedRows):
             records, rows = [], []
             for i, value in zip(part, values, strict=True):
                 try:
-                    records.append(_object(value or b""))
+                    records.append(_object(value))
                     rows.append(i)
                 except MalformedError as error:
                     decoding.refuse(int(i), f"unparsable: {error}")
             pieces += self._safely(records, np.array(rows, np.int64), decoding, layout)
         return pieces
+
+    def _planned(
+        self, plan: json_objects.JsonPlan, rows: Array, decoding: Decoding, layout: Layout
+    ) -> tuple[list[Batch], Array]:
+        """A batch of the messages (n,) that the plan reads, and the others."""
+        joined = texts.joined(decoding.values(rows))
+        if joined is None:
+            return [], rows
+        data, bounds = joined
+        found = json_objects.read_objects(plan, data, bounds[:-1], bounds[1:])
+        columns, unparsable = {}, {}
+        for field in layout.schema:
+            numbers = pa.types.is_floating(field.type)
+            columns[field.name] = found.numbers(field.name) if numbers else _texts(found, field.name)
+        if (time := decoding.clock.column) is not None:
+            columns[TIME] = pa.array(_times(found, time))
+        if (key := self._key_column()) is not None:
+            columns[KEY] = found.texts(key)
+            unparsable[KEY] = np.zeros(len(found.rows), bool)
+        source = decoding.messages.source
+        batch = Batch(pa.record_batch(columns), rows[found.rows], source, 0, unparsable=unparsable)
+        return [batch], np.delete(rows, found.rows)
 
     def _fast(self, values: list[Any], rows: Array, decoding: Decoding, layout: Layout) -> Batch:
         """All at once by Arrow; raises ArrowInvalid unless every message is one plain object of the guessed types."""
@@ -106,6 +138,43 @@ class Json(NamedRows):
             else:
                 types[name] = pa.int64() if kind is int else pa.string()
         return types
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(form: Json, time: str | None) -> json_objects.JsonPlan | None:
+    """The plan for what a format needs of an object; None where one field is to be a vector."""
+    layout, key = form._layout(time), form._key_column()
+    numbers, kept = {*layout.coordinates, form.columns.weight_column}, form._kept(layout)
+    if form.columns.vector_column is not None:
+        return None
+    takes: dict[str, set[int]] = {}
+    for name in layout.needed:
+        takes[name] = set(_NUMBERS if name in numbers else _KEPT if name in kept else _LABELS)
+    for more, kinds in ((time, _TIMES), (key, _LABELS)):
+        if more is not None:
+            takes[more] = takes.get(more, set(kinds)).intersection(kinds)
+    return json_objects.plan_of({name: tuple(kinds) for name, kinds in takes.items()})
+
+
+def _texts(found: json_objects.JsonObjects, name: str) -> Any:
+    """A column of labels, or a kept one: numbers with a point are written as Python writes them."""
+    column, fractions = found.texts(name), np.flatnonzero(found.kinds(name) == json_objects.FRACTION)
+    if not len(fractions):
+        return column
+    cells = column.to_pylist()
+    for i, number in zip(fractions.tolist(), found.doubles(name)[fractions].tolist(), strict=True):
+        cells[i] = text(number)
+    return pa.array(cells, pa.string())
+
+
+def _times(found: json_objects.JsonObjects, name: str) -> Array:
+    """`event_time` of a field, (n,) float64."""
+    kinds = found.kinds(name)
+    times = event_times(pa.array(found.doubles(name)))
+    times[kinds == json_objects.NULL] = np.nan
+    if (written := kinds == json_objects.TEXT).any():
+        times[written] = event_times(found.texts(name).filter(pa.array(written)))
+    return times
 
 
 def _cast(column: Any, kind: Any) -> Any:

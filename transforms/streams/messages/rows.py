@@ -1,4 +1,4 @@
-"""Message formats of rows with named columns, one row a message: Avro records here, JSON in `json_messages`.
+"""What formats of rows with named columns share, one row a message: Avro records are in `avro`, JSON in `json`.
 
 A row is refused for what a file's row would be refused (`reading.rows`). Types do not depend on what comes first: from
 JSON and from a registry's schemas coordinates are numbers, ids and groups text, kept columns text (what is no text as
@@ -7,23 +7,18 @@ JSON); from one Avro schema they are the schema's.
 import abc
 import dataclasses
 import functools
-import io
 from collections.abc import Mapping
 from typing import Any
 
-import fastavro
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import values
-from beam_coresets.bounded import avro_schema
 from beam_coresets.points.block import LARGEST_NARROW, Span
 from beam_coresets.transforms.reading import formats
-from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
+from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.rows import build
-from beam_coresets.transforms.reading.types import avro
 from beam_coresets.transforms.reading.types.kinds import fits_float32, numbers
 from beam_coresets.transforms.streams.messages.decoding import (
     MESSAGE_KEY,
@@ -33,12 +28,12 @@ from beam_coresets.transforms.streams.messages.decoding import (
     key_text,
     too_large,
 )
-from beam_coresets.transforms.streams.messages.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
 from beam_coresets.transforms.streams.source import Chunk
 from beam_coresets.transforms.streams.times import event_time
 
 TIME, KEY = "\0time", "\0key"  # columns beside the layout's own: float64 seconds, text
 EXACT = 2.0**53
+FEWEST = 16  # messages for which it is worth while to make arrays
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,33 +58,6 @@ def _named_layout(columns: Columns) -> Layout:
     for name in columns.roles:
         types.setdefault(name, pa.string())
     return Layout(columns, names, dim, pa.schema(list(types.items())), tuple(types))
-
-
-@functools.lru_cache(maxsize=64)
-def _avro_layout(columns: Columns, schema: str, aside: tuple[str, ...]) -> Layout:
-    """The layout of one schema; the columns `aside` are no coordinates unless named."""
-    found = _parsed(schema)
-    arrow = avro.arrow_schema(found)
-    named = {*columns.roles, *(columns.columns or ())}
-    arrow = pa.schema([field for field in arrow if field.name in named or field.name not in aside])
-    if columns.vector_column is not None and columns.dim is None:
-        raise SchemaError("dim: must be given with vector_column for messages, got none")
-    return resolve(arrow, columns, found.get("name", "schema"))
-
-
-_parsed = functools.lru_cache(maxsize=16)(avro_schema)
-
-
-def read_schema(path: str) -> str:
-    """The text of an Avro schema file (.avsc), on any Beam filesystem.
-
-    Raises:
-      ValueError: no Avro record schema in it.
-    """
-    with FileSystems.open(path) as file:
-        text = str(file.read().decode("utf-8", "replace"))
-    avro_schema(text)
-    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +91,10 @@ class RowFormat(MessageFormat):
 
     @abc.abstractmethod
     def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
-        """The messages that are not refused, as batches whose `rows` are their indices; what is no row is refused."""
+        """The messages that are not refused, as batches whose `rows` are their indices; what is no row is refused.
+
+        A message is the same row in any batch, so those that a plan reads may come first, the others behind them.
+        """
 
     def _key_column(self) -> str | None:
         return None if self.key_column == MESSAGE_KEY else self.key_column
@@ -147,19 +118,22 @@ class RowFormat(MessageFormat):
         fine = ~decoding.whole()[index]
         if not fine[built].all():
             block = block.take(np.flatnonzero(fine[built]))
+        single = self._single(layout)
+        points = block.points.astype(np.float32, copy=False) if single else _exact(block.points, pieces, layout, fine)
+        index = index[fine]
+        times, keys = (None if each is None else each[fine] for each in (times, keys))
+        if (index[1:] < index[:-1]).any():  # what was read by a plan comes first
+            order = np.argsort(index)
+            block, points, index = block.take(order), points[order], index[order]
+            times, keys = (None if each is None else each[order] for each in (times, keys))
         options = self.columns
         return decoding.chunk(
-            block.points.astype(np.float32, copy=False) if self._single(layout)
-            else _exact(block.points, pieces, layout, fine),
-            index[fine],
-            np.ones(len(block), np.int64),
-            None if times is None else times[fine],
-            None if keys is None else keys[fine],
+            points, index, np.ones(len(block), np.int64), times, keys,
             weights=None if options.weight_column is None else block.weights,
             ids=None if options.id_column is None else block.ids,
             groups=block.groups,
             extras=block.extras,
-        )
+        )  # fmt: skip
 
     def _times_and_keys(
         self, pieces: list[Batch], index: Array, decoding: Decoding
@@ -261,88 +235,3 @@ class NamedRows(RowFormat):
 
 class MalformedError(ValueError):
     """Bytes that are not what they should be."""
-
-
-def _record(value: bytes, schema: Any) -> Any:
-    """One schemaless-encoded record; raises MalformedError where the bytes are none, or more than one."""
-    stream = io.BytesIO(value)
-    try:
-        record = fastavro.schemaless_reader(stream, schema, None)
-    except Exception as error:  # bytes that others wrote can end in any of the library's own errors
-        raise MalformedError(f"{type(error).__name__} in the record") from error
-    if (used := stream.tell()) != len(value):
-        raise MalformedError(f"must be one record of {used} bytes, got {len(value)}")
-    return record
-
-
-@dataclasses.dataclass(frozen=True)
-class Avro(RowFormat):
-    """An Avro record a message, schemaless-encoded; all have the same schema.
-
-    Attributes:
-      schema: the writer's schema as JSON text.
-    """
-
-    name = "avro"
-    schema: str = ""
-
-    def __post_init__(self) -> None:
-        self._check_fields(None)  # which numbers are coordinates also depends on the time's column
-
-    def _check_fields(self, time: str | None) -> None:
-        names = [field["name"] for field in _parsed(self.schema)["fields"]]
-        for option, name in (("time", time), ("key_column", self._key_column())):
-            if name is not None and name not in names:
-                have = ", ".join(names)
-                raise SchemaError(f"{option}: must be among the fields of the schema ({have}), got {name!r}")
-
-    def _layout(self, time: str | None) -> Layout:
-        self._check_fields(time)
-        key = self._key_column()
-        return _avro_layout(self.columns, self.schema, tuple(name for name in (time, key) if name is not None))
-
-    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
-        schema = _parsed(self.schema)
-        records, rows = [], []
-        for i in decoding.rest().tolist():
-            value = decoding.messages.values[i] or b""
-            try:
-                records.append(_record(value, schema))
-                rows.append(i)
-            except MalformedError as error:
-                decoding.refuse(i, f"unparsable: {error}", text=value[:250].hex())
-        return self._safely(records, np.array(rows, np.int64), decoding, layout)
-
-
-@dataclasses.dataclass(frozen=True)
-class AvroRegistry(NamedRows):
-    """An Avro record a message behind Confluent's frame: a zero byte and the number of its schema, 4 bytes.
-
-    Attributes:
-      registry: where schemas are fetched, once a process.
-    """
-
-    name = "avro-registry"
-    registry: SchemaRegistry = dataclasses.field(default_factory=lambda: SchemaRegistry("http://localhost:8081"))
-
-    @functools.cached_property
-    def _schemas(self) -> SchemaCache:
-        return SchemaCache(self.registry)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_schemas"}
-
-    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
-        records, rows = [], []
-        for i in decoding.rest().tolist():
-            value = decoding.messages.values[i] or b""
-            try:
-                if len(value) < 5 or value[0]:
-                    raise MalformedError("must begin with a zero byte and a schema number")
-                number = int.from_bytes(value[1:5], "big")
-                schema = self._schemas.get(number)
-                records.append(_record(value[5:], schema))
-                rows.append(i)
-            except (MalformedError, UnknownSchemaError) as error:
-                decoding.refuse(i, f"unparsable: {error}", text=value[:250].hex())
-        return self._safely(records, np.array(rows, np.int64), decoding, layout)
