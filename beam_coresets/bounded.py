@@ -209,6 +209,26 @@ def _least(schema: Any, known: dict[str, int], around: frozenset[str]) -> int:
     return _least(kind, known, around) if isinstance(kind, (dict, list)) else _LEAST_BYTES.get(kind, 1)
 
 
+class AvroBlock:
+    """A block of an Avro file.
+
+    Attributes:
+      count: its records.
+      data: their bytes, one behind the other, without compression.
+    """
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+        self.count: int = block.num_records
+        self.data: bytes = block.bytes_.getvalue()
+
+    def records(self) -> Iterator[Any]:
+        """What fastavro reads, once. Raises ValueError if more bytes follow."""
+        yield from self._block
+        if self._block.bytes_.read(1):
+            raise ValueError(f"block: must hold {self.count} records, got more bytes")
+
+
 class AvroReader:
     """The records of an Avro file, as `fastavro.reader` gives them, one block in memory at a time.
 
@@ -242,10 +262,13 @@ class AvroReader:
         return next(self._records)
 
     def _all(self) -> Iterator[Any]:
+        for block in self.blocks():
+            yield from block.records()
+
+    def blocks(self) -> Iterator[AvroBlock]:
+        """The blocks that nobody has read."""
         for block in self._blocks:
-            yield from block
-            if block.bytes_.read(1):
-                raise ValueError(f"block: must hold {block.num_records} records, got more bytes")
+            yield AvroBlock(block)
 
     def _frames(self, header: bytes) -> Iterator[bytes]:
         """The file anew without compression, block by block."""

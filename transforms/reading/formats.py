@@ -1,4 +1,4 @@
-"""File formats to batches of rows: Parquet, Avro and .npy here, the textual ones in `text_formats`.
+"""File formats to batches of rows: Parquet and .npy here, Avro in `avro_files`, the textual ones in `text_formats`.
 
 A format can `probe` the first file (its Arrow schema and a sample) and `read` a part of a file. Files are opened
 through Beam's filesystems, local ones directly.
@@ -20,18 +20,17 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import values
-from beam_coresets.bounded import AvroReader, Careful
+from beam_coresets.bounded import Careful
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
-from beam_coresets.transforms.reading.types import avro, kinds
+from beam_coresets.transforms.reading.types import kinds
 
 Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]
 
 SAMPLE_ROWS = 1000
 MOST_COLUMNS = 1_000_000
-_AVRO_ROWS = 8192
 _COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".bz2": "bz2", ".zst": "zstd", ".zstd": "zstd", ".xz": "xz"}
 _MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -303,35 +302,6 @@ def _read_npy(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
         yield Batch(batch, np.arange(row, row + len(rows)), part.path, part.key, matrix=matrix)
 
 
-def _avro_schema(reader: Any) -> pa.Schema:
-    schema = reader.writer_schema
-    if not isinstance(schema, dict) or "fields" not in schema:
-        raise ValueError("schema: must be a record")
-    return avro.arrow_schema(schema)
-
-
-def _probe_avro(path: str, options: Columns) -> tuple[Any, Any]:
-    with open_bytes(path) as file:
-        reader = AvroReader(file)
-        schema, sample = _avro_schema(reader), None
-        if options.vector_column in schema.names:
-            field = schema.field(options.vector_column)
-            cells = [record[field.name] for record in itertools.islice(reader, SAMPLE_ROWS)]
-            sample = pa.record_batch([python_column(cells, field.type)[0]], names=[field.name])
-        return schema, sample
-
-
-def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    with open_bytes(part.path) as file:
-        reader = AvroReader(file)
-        schema = _avro_schema(reader)
-        layout.check(schema, part.path)
-        row = 0
-        while records := list(itertools.islice(reader, _AVRO_ROWS)):
-            yield python_batch(records, layout, np.arange(row, row + len(records)), part.path, part.key)
-            row += len(records)
-
-
 def python_batch(records: list[Any], layout: Layout, rows: Array, source: str, key: int | None) -> Batch:
     """A batch from dictionaries, one array a column; what a text column is only to keep becomes text, or JSON."""
     columns, unparsable = {}, {}
@@ -378,4 +348,3 @@ def _cell(value: Any, kind: Any) -> Any:
 
 PARQUET = Format("Parquet", (".parquet", ".pq"), True, False, _probe_parquet, _read_parquet)
 NPY = Format(".npy", (".npy",), True, False, _probe_npy, _read_npy, named=False)
-AVRO = Format("Avro", (".avro",), False, True, _probe_avro, _read_avro)

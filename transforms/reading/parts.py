@@ -10,10 +10,11 @@ from apache_beam.io.filesystem import FileMetadata
 
 from beam_coresets import hashing
 from beam_coresets.transforms.reading import folder_keys
+from beam_coresets.transforms.reading.avro_files import AVRO
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.finding.paths import Patterns, find
 from beam_coresets.transforms.reading.folder_keys import HasPath
-from beam_coresets.transforms.reading.formats import AVRO, NPY, PARQUET, FilePart, Format, naming, suffix
+from beam_coresets.transforms.reading.formats import NPY, PARQUET, FilePart, Format, naming, suffix
 from beam_coresets.transforms.reading.json_lines import JSON_LINES
 from beam_coresets.transforms.reading.text_formats import CSV, TEXT
 from beam_coresets.transforms.text.dialects import dialect_of, notes_of
