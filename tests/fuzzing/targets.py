@@ -23,7 +23,7 @@ from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.merge_reduce import MergeReduce, ShardState, shard_reports
 from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
-from beam_coresets.transforms.reading import formats
+from beam_coresets.transforms.reading import avro_files, formats
 from beam_coresets.transforms.reading.columns import Columns, resolve
 from beam_coresets.transforms.streams.messages import registry
 from beam_coresets.transforms.streams.messages.formats import Avro, EventTime, Json, Messages, message_format
@@ -36,6 +36,9 @@ RECORD = {"type": "record", "name": "r", "fields": [
     {"name": "e", "type": {"type": "enum", "name": "e", "symbols": ["a", "b"]}},
     {"name": "f", "type": {"type": "fixed", "name": "f", "size": 3}}]}  # fmt: skip
 ROWS = [{"x": i, "y": i or None, "t": "t" * i, "v": [1.0] * i, "m": {"a": i}, "e": "a", "f": b"abc"} for i in range(9)]
+
+FLAT = RECORD | {"fields": [field for field in RECORD["fields"] if field["name"] not in "vm"]}
+FLAT_ROWS = [{name: value for name, value in row.items() if name not in "vm"} for row in ROWS]
 
 
 def block(n=40, dim=2, extras=True):
@@ -97,28 +100,29 @@ def table(form):
     return run
 
 
-def message(form):
-    """Between two good messages, which stay."""
-    good = SEEDS_OF_MESSAGES[form.name]
+def message(form, good=None, around=1):
+    """Between good messages, `around` on both sides, which stay: where there are many, plans read them."""
+    good = good or SEEDS_OF_MESSAGES[form.name]
+    n = 2 * around + 1
 
     def run(data):
-        values = [good, data, good]
-        times = np.full(3, 1.7e9)
-        chunk = form.decode(Messages("t", "p", np.arange(3), times, [None] * 3, values), EventTime(None), 1.7e9)
-        assert {0, 2} <= set(chunk.offsets.tolist()), "a good message was lost"
+        values = [good] * around + [data] + [good] * around
+        times = np.full(n, 1.7e9)
+        chunk = form.decode(Messages("t", "p", np.arange(n), times, [None] * n, values), EventTime(None), 1.7e9)
+        assert set(range(n)) - {around} <= set(chunk.offsets.tolist()), "a good message was lost"
 
     return run
 
 
-def avro(rows=ROWS, codec="null"):
+def avro(rows=ROWS, codec="null", schema=RECORD):
     out = io.BytesIO()
-    fastavro.writer(out, RECORD, rows, codec=codec, sync_marker=b"0123456789abcdef")
+    fastavro.writer(out, schema, rows, codec=codec, sync_marker=b"0123456789abcdef")
     return out.getvalue()
 
 
-def one_record():
+def one_record(schema=RECORD):
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema(RECORD), ROWS[3])
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), ROWS[3])
     return out.getvalue()
 
 
@@ -146,6 +150,7 @@ VECTOR = Columns(vector_column="v", metric="euclidean")
 SEEDS_OF_MESSAGES = {"json": b'{"x": 1, "y": [2.5e3, null, "a\\u00e9"], "t": {"a": true}}', "avro": one_record(),
                      "float32": np.ones(2, "<f4").tobytes(), "block": np.ones((3, 2), "<f4").tobytes()}  # fmt: skip
 SEEDS_OF_MESSAGES["json"] = b'{"x": 1, "y": 2.5e3, "t": {"a": [true, null, "\\u00e9"]}}'
+FLAT_JSON = '{"x": -1, "y": 2.5e3, "s": "\u00e9", "t": {"a": [true, null]}}'.encode()
 STATE = LOGIC.update(ShardState(), 0, next(LOGIC.pieces(block())))
 
 TARGETS = {
@@ -158,7 +163,8 @@ TARGETS = {
     "pass": (value_of, [bytes_of({"a": np.ones((3, 2)), "": (1.0, [True, None])})]),
     "evidence": (lambda data: evidence(zlib.compress(data, 1)), [EVIDENCE]),
     "evidence-compressed": (evidence, [ROW["evidence"]]),
-    "avro-file": (of_file(formats.AVRO, "avro", XY), [avro(), avro(codec="deflate")]),
+    "avro-file": (of_file(avro_files.AVRO, "avro", XY), [avro(), avro(codec="deflate")]),
+    "flat-avro-file": (of_file(avro_files.AVRO, "avro", XY), [avro(FLAT_ROWS, schema=FLAT)]),
     "parquet-file": (of_file(formats.PARQUET, "parquet", VECTOR), [
         parquet(), parquet(compression="none", use_dictionary=False), parquet(data_page_version="2.0")]),
     "npy-file": (of_file(formats.NPY, "npy", Columns()), [
@@ -168,6 +174,8 @@ TARGETS = {
     "jsonl-table": (table("jsonl"), [tables.encode(CORESET, "jsonl")]),
     "json-message": (message(Json(XY)), [SEEDS_OF_MESSAGES["json"]]),
     "avro-message": (message(Avro(XY, None, json.dumps(RECORD))), [SEEDS_OF_MESSAGES["avro"]]),
+    "flat-json-message": (message(Json(XY), FLAT_JSON, 9), [FLAT_JSON]),
+    "flat-avro-message": (message(Avro(XY, None, json.dumps(FLAT)), one_record(FLAT), 9), [one_record(FLAT)]),
     "float32-message": (message(message_format("float32", Columns(dim=2))), [SEEDS_OF_MESSAGES["float32"]]),
     "block-message": (message(message_format("block", Columns(dim=2))), [SEEDS_OF_MESSAGES["block"]]),
     "avro-schema": (lambda data: bounded.avro_schema(data.decode("utf-8", "replace")), [json.dumps(RECORD).encode()]),
