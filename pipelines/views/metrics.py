@@ -11,9 +11,13 @@ from prometheus_client.registry import Collector
 
 from beam_coresets.pipelines.views.history import History, Totals, worst_of
 from beam_coresets.streaming.events import SEVERITY
+from beam_coresets.streaming.trigger import EXPIRED, LATE, OVERLAPPING, REPEATED
 
 PREFIX = "beam_coresets"
 MOST_KEYS = 100  # of the keys, the heaviest
+# Series that are there before they count: what begins with its first count has no increase then, and raises no alert.
+LATE_REASONS = (LATE, REPEATED, OVERLAPPING, EXPIRED)
+LETTER_REASONS = ("null", "nan", "infinite", "unparsable", "negative", "zero vector")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OF_WINDOW = {  # gauges of the newest window -> what they are
     "coverage": "Share of the data of the newest window that was answered for.",
@@ -54,9 +58,10 @@ class Metrics(Collector):
         yield windows
         events = {kind: totals.events[kind] for kind in SEVERITY}
         yield _labelled(f"{PREFIX}_events", "Events, by kind.", "kind", events)
-        yield _labelled(f"{PREFIX}_late_rows", "Rows that came too late, by reason.", "reason", totals.late)
-        if self._history is not None:
-            yield _labelled(f"{PREFIX}_dead_letters", "Refused rows, by reason.", "reason", self._history.letters)
+        late = dict.fromkeys(LATE_REASONS, 0) | totals.late
+        yield _labelled(f"{PREFIX}_late_rows", "Rows that came too late, by reason.", "reason", late)
+        letters = dict.fromkeys(LETTER_REASONS, 0) | ({} if self._history is None else self._history.letters)
+        yield _labelled(f"{PREFIX}_dead_letters", "Refused rows, by reason.", "reason", letters)
         if self._history is not None and len(self._history):
             deadline = self._history.deadline()
             if deadline is not None:

@@ -103,6 +103,17 @@ def test_metrics_are_those_of_the_tables(folder):
         assert values(server, "rows") == {"": 400}
 
 
+def test_counters_are_there_before_they_count(folder):
+    """Prometheus sees no increase in what begins with its first count."""
+    for path, looks in ((folder, True), (folder.parent / "later", False)):
+        with serving(path) as (live, server):
+            if looks:
+                live.look()
+            found = {**values(server, "late_rows_total"), **values(server, "dead_letters_total")}
+            assert {f'{{reason="{reason}"}}' for reason in ("late", "expired", "null", "zero vector")} <= found.keys()
+            assert set(found.values()) == {0}
+
+
 def test_keys_are_labels_and_odd_ones_are_escaped(tmp_path):
     write_keys(tmp_path, minute(0), {'a"b\\c\nd': 1, "plain": 2})
     with serving(tmp_path) as (live, server):
