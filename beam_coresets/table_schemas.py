@@ -18,6 +18,8 @@ empty key.
 In `centers`, `shift` is that of each center. There, a row with a null `index`, null coordinates and weight 0 is no
 center: it says that one of the window before has ended, and which one it was `merged_into`. Where centers are
 subspaces, `coordinates` is a point on it and `basis` its r orthonormal directions one after another (r * d numbers).
+Where a constraint is about groups, `group_labels` are those of the data and `group_weights` what each has of the
+cluster; null elsewhere.
 In `coreset`, each sampled row is there once, with the weights of all `shards` that have sampled it together. Rows are
 input rows, unless the shards sent something else: local centers, whose `id` is that of the nearest row, or points that
 have the moments of a sketch, whose `id` means nothing. They add up to less than the cost: `cost` and its interval in
@@ -128,6 +130,8 @@ CENTERS = pa.schema([
     ("merged_into", pa.string()),
     ("basis", pa.list_(pa.float64())),
     ("shift", pa.float64()),
+    ("group_labels", pa.list_(pa.string())),
+    ("group_weights", pa.list_(pa.float64())),
 ])
 
 CORESET = pa.schema([

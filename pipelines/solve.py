@@ -39,6 +39,7 @@ from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale
+from beam_coresets.results.answer_rows import group_columns
 from beam_coresets.results.question import Question
 from beam_coresets.results.summary import Summary, summarize, summary_of_keys
 from beam_coresets.results.weak_coreset import Candidates, unpack_candidates
@@ -280,6 +281,7 @@ def _kept(summary: Summary, coreset: Coreset, rounded: bool) -> Solved:
         return Solved(summary, Kept(model.violation(coreset), len(coreset), model.flow.split, None))
     whole, found = model.whole(coreset)
     centers = {**answer.centers, "weight": whole.weights.tolist(), "cost": whole.paid.tolist()}
+    centers |= group_columns(coreset, whole)
     answer = dataclasses.replace(answer, model=whole, centers=centers)
     return Solved(Summary(summary.window, (answer,)), Kept(found.violation, len(coreset), found.split, found.moved))
 

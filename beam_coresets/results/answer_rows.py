@@ -18,6 +18,7 @@ from beam_coresets.results.certificate import Interval
 from beam_coresets.results.question import Question
 from beam_coresets.results.weak_coreset import Candidates
 from beam_coresets.shards import local_centers, pca
+from beam_coresets.solvers.constrained.solver import ConstrainedModel
 from beam_coresets.solvers.model import Model
 from beam_coresets.solvers.trimmed import TrimmedCenters
 from beam_coresets.values import stacked
@@ -126,9 +127,19 @@ def centers_table(coreset: Coreset, model: Model, ids: list[str], scale: Scale |
         bases = model.bases if scale is None else scale.undo_bases(model.bases)
         columns["basis"] = [basis.ravel() for basis in bases]
     columns["weight"], columns["cost"] = (each.tolist() for each in model.totals(coreset, index, cost))
+    columns |= group_columns(coreset, model)
     # Centers that differ in float64 only may be one to float32 points; the second then has none.
     columns["representative_id"] = [ids[order[i]] if size else None for i, size in zip(first, sizes, strict=True)]
     return columns
+
+
+def group_columns(coreset: Coreset, model: Model) -> dict[str, list[Any]]:
+    """The columns of `centers` that say how much each group has of each cluster, k values each; none without a
+    constraint on groups."""
+    if not isinstance(model, ConstrainedModel) or not model.constraint.labelled:
+        return {}
+    table = model.table(coreset)
+    return {"group_labels": [list(model.labels)] * len(model.centers), "group_weights": table.T.tolist()}
 
 
 def coreset_table(

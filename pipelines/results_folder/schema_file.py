@@ -83,6 +83,8 @@ MEANINGS = {
         "merged_into": "center that took most of its points",
         "basis": "of a subspace: its r directions, one after another",
         "shift": "how far its rows are from those that the window of drift_of had near it, in spreads",
+        "group_labels": "under a constraint on groups: the labels of the data; null elsewhere",
+        "group_weights": "weight of each of group_labels in the cluster",
     },
     "coreset": {
         **_WINDOW,

@@ -15,6 +15,8 @@ from beam_coresets.pipelines.views.history import History
 from beam_coresets.pipelines.views.written import Columns, cut, digits
 from beam_coresets.points.column_order import listed
 from beam_coresets.points.nearest import nearest
+from beam_coresets.solvers.constrained.constraints import Constraint
+from beam_coresets.solvers.constrained.kept import KeptBound, kept_bounds
 from beam_coresets.summaries.claim_records import DamagedFileError
 from beam_coresets.summaries.columns import coordinate_names
 from beam_coresets.summaries.window import WindowSummary, coordinates_of
@@ -26,6 +28,7 @@ ALL_POINTS = 24_000  # of all keys together
 MOST_AXES = 12  # columns that points can be drawn by, besides principal axes
 MOST_CENTERS = 200
 MOST_MARGINALS = 60  # columns
+MOST_BOUNDS = 200  # of a constraint, the tightest
 MARGINALS = ("mean", "deviation", "p05", "p25", "p50", "p75", "p95")
 LATITUDE = ("lat", "latitude")
 LONGITUDE = ("lon", "lng", "long", "longitude")
@@ -132,7 +135,8 @@ def newest_windows(history: History, keys: Sequence[str], asked: Asked) -> list[
             break
     if damaged := [key for key in keys if key not in newest]:
         why = next(iter(history.skipped.values()), "")
-        raise ValueError(f"path: must hold a whole window of each key, got none of {listed(damaged)} ({why})")
+        of = f"none of {listed(damaged)}" if any(damaged) else "none"
+        raise ValueError(f"path: must hold a whole window of each key, got {of} ({why})")
     return [_shown(newest[key], before.get(key), most, asked) for key in keys]
 
 
@@ -161,6 +165,7 @@ def _shown(window: WindowSummary, before: WindowSummary | None, most: int, asked
         "all_centers": len(centers),
         "names": [cut(name) for name in names],
         "marginals": _marginals(window),
+        "bounds": _bounds(window, table),
         "answer": words.answer(row), "certificate": words.certificate(row), "limits": words.limits(row),
         "degraded": bool(row["degraded"]), "coverage": digits(row["coverage"]),
     }  # fmt: skip
@@ -238,3 +243,43 @@ def _marginals(window: WindowSummary) -> Columns:
     out["name"] = [cut(row["column_name"] or f"f{row['index']}") for row in rows]
     out["refused"] = [row["refused_count"] for row in rows]
     return out
+
+
+def _bounds(window: WindowSummary, coreset: pa.Table) -> Columns:
+    """What the clusters are held to and what they have, the tightest first, and in `said` what there is to say of it;
+    empty without a constraint."""
+    text = window.row["constraint_text"]
+    if not text:
+        return {}
+    try:
+        constraint, held = Constraint.parse(text), window.centers_table().to_pylist()
+        if not held:
+            _check(constraint, coreset, window.row["k"])
+            return {"said": [words.NO_CLUSTERS]}
+        left_out = constraint.labelled and any(each["group_weights"] is None for each in held)
+        if left_out:  # by a version that did not write them
+            constraint = dataclasses.replace(constraint, fair=(), diversity=None)
+        labels = held[0]["group_labels"] if constraint.labelled else [""]
+        table = [each["group_weights"] if constraint.labelled else [each["weight"]] for each in held]
+        of_label = np.array(table, np.float64).T
+        found = kept_bounds(constraint.bounds(labels, of_label.sum(axis=1), len(held)), of_label)
+    except ValueError as error:
+        return {"said": [f"Nothing can be told of the constraint: {cut(str(error))}."]}
+    out: Columns = {name: [] for name in KeptBound._fields}
+    for each in found[:MOST_BOUNDS]:
+        center = held[each.cluster]
+        values = (cut(center["center_id"] or str(center["index"])), cut(each.name), each.side, each.share,
+                  digits(each.bound), digits(each.held), digits(each.room), each.state)  # fmt: skip
+        for name, value in zip(out, values, strict=True):
+            out[name].append(value)
+    return out | {"said": words.bounds(found, MOST_BOUNDS, left_out)}
+
+
+def _check(constraint: Constraint, coreset: pa.Table, k: int) -> None:
+    """Raises ValueError where no clusters of the sampled rows can keep to a constraint."""
+    groups = coreset.column("group_label").to_pylist() if constraint.labelled else [""] * len(coreset)
+    weights: dict[str, float] = {}
+    for label, weight in zip(groups, coreset.column("weight").to_pylist(), strict=True):
+        weights[label or ""] = weights.get(label or "", 0.0) + weight
+    if weights:
+        constraint.bounds(list(weights), np.array(list(weights.values())), k).check()

@@ -80,6 +80,9 @@ def page(contents: str | None, title: str, live: bool = False) -> str:
 <section id="section-centers"><h2>Centers</h2>
 <p>The heaviest first. Change of the share since the window before; shift in spreads of the cluster.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Centers"><table id="centers"></table></div></section>
+<section id="section-bounds"><h2>Bounds</h2>
+<p>What the constraint holds each cluster to, the tightest first. <span id="text-bounds"></span></p>
+<div class="wide" tabindex="0" role="region" aria-label="Bounds"><table id="bounds"></table></div></section>
 <section id="section-columns"><h2>Columns</h2><p>With the ends of 95 % intervals.</p>
 <div class="wide" tabindex="0" role="region" aria-label="Columns"><table id="columns"></table></div></section>
 {drawn}

@@ -2,9 +2,11 @@
 what it shows, for those who do not see it."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from beam_coresets.pipelines.views.written import cut
+from beam_coresets.solvers.constrained.kept import BINDING, VIOLATED, KeptBound
 from beam_coresets.times import iso
 
 A_MOMENT = 0.5  # seconds that a decision at the deadline may take
@@ -12,6 +14,7 @@ MEASURED = {
     "replicas": "the disagreement of shards that hold the same rows",
     "sample": "the sample itself, as no two shards hold the same rows",
 }
+NO_CLUSTERS = "There are no centers, so there are no clusters that keep to the constraint."
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -65,7 +68,7 @@ def answer(row: Mapping[str, Any]) -> list[list[str]]:
         ["coreset", counted(row["coreset_points"], "point")],
     ]
     if row["constraint_text"]:
-        lines.append(["constraint", row["constraint_text"]])
+        lines.append(["constraint", cut(row["constraint_text"]) or ""])
     if row["outliers"] is not None:
         share = row["outliers"] / row["total_weight"] if row["total_weight"] else None
         lines.append(["left out", f"{number(row['outliers'])} of the weight ({percent(share)})"])
@@ -133,6 +136,30 @@ def limits(row: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def bounds(kept: Sequence[KeptBound], most: int, left_out: bool) -> list[str]:
+    """How the clusters keep to a constraint, a sentence each.
+
+    Args:
+      kept: its bounds, the tightest first. most: of them that are shown. left_out: whether those on groups
+        are not known.
+    """
+    said, violated = [], [each for each in kept if each.state == VIOLATED]
+    binding = sum(each.state == BINDING for each in kept)
+    if kept:
+        said.append(f"Of {counted(len(kept), 'bound')} {_are(binding)} binding (met with equality) and "
+                    f"{_are(len(violated))} violated.")  # fmt: skip
+    if violated:
+        worst = max(violated, key=lambda each: -each.room / (each.bound or max(each.held, 1e-300)))
+        by = percent(-worst.room / (worst.bound or max(worst.held, 1e-300)))
+        said.append(f"The worst is missed by {by} of the bound.")
+    if left_out:
+        said.append("How much of each cluster the groups have was not written yet by the version that made this: "
+                    "`beam-coresets solve` writes it.")  # fmt: skip
+    if len(kept) > most:
+        said.append(f"The tightest {most:,} are shown.")
+    return said
+
+
 def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
     """Of each chart what it shows, for one of the keys.
 
@@ -168,6 +195,10 @@ def alternatives(contents: Mapping[str, Any], i: int) -> dict[str, str]:
         said["curve"] = f"The cost of k = {curve['k'][0]} to {curve['k'][-1]}: from {number(curve['cost'][0])} to " \
             f"{number(curve['cost'][-1])}."  # fmt: skip
     return said
+
+
+def _are(n: int) -> str:
+    return f"{n:,} {'is' if n == 1 else 'are'}" if n else "none is"
 
 
 def _of_costs(series: Mapping[str, Any], windows: Mapping[str, Any]) -> str:

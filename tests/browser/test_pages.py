@@ -146,6 +146,22 @@ def test_a_range_of_k_shows_its_curve(browser, tmp_path):
     shown.page.close()
 
 
+def test_bounds_of_a_constraint_are_shown_with_what_is_binding(browser, tmp_path):
+    write(tmp_path / "out", answer(Window(), 3))
+    asked = ("--max-size", "102", "--k", "4")
+    assert main(["solve", "--input", str(tmp_path / "out"), "--output", str(tmp_path / "to"), *asked]) == 0
+    shown = Shown(browser, report(tmp_path / "to"), 360).drawn()
+    assert shown.sections() == ["points", "centers", "bounds", "columns"]
+    assert shown.texts("#bounds tbody td:nth-child(4)") == ["at most 102"] * 4
+    states = shown.texts("#bounds tbody td:nth-child(2)")
+    assert states == sorted(states)
+    assert states[0] == "binding"
+    assert f"Of 4 bounds {states.count('binding')} " in shown.page.inner_text("#text-bounds")
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert shown.said == []
+    shown.page.close()
+
+
 def test_no_serious_finding_of_accessibility(browser, stream):
     axe = os.environ.get("BEAM_CORESETS_AXE")
     if axe is None:

@@ -87,6 +87,8 @@ class CenterRow(NamedTuple):
     merged_into: Optional[str]
     basis: Optional[Sequence[float]]
     shift: Optional[float]
+    group_labels: Optional[Sequence[str]]
+    group_weights: Optional[Sequence[float]]
 
 
 class CoresetRow(NamedTuple):

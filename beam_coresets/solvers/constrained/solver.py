@@ -140,7 +140,11 @@ class ConstrainedModel(Model):
 
     def violation(self, sample: Coreset) -> float:
         """The largest relative miss of a bound by the clusters of the sample it was solved on."""
-        return self.bounds.violation(self.flow.table(self._numbers(sample)))
+        return self.bounds.violation(self.table(sample))
+
+    def table(self, sample: Coreset) -> Array:
+        """(m, k) float64, the weight of each label in each cluster of the sample it was solved on."""
+        return self.flow.table(self._numbers(sample))
 
     def whole(self, sample: Coreset) -> tuple[ConstrainedModel, Rounded]:
         """The same centers with every point of the sample it was solved on in one cluster, and what that took."""

@@ -253,6 +253,16 @@
       figure(centers.shift[i], 3), figure(centers.weight[i]), centers.row[i] || "–",
       ...several.map((_, j) => figure(centers.place[i][j]))]));
     element("section-centers").hidden = !centers.name.length;
+    const {bounds} = now;
+    element("section-bounds").hidden = !bounds.said;
+    element("text-bounds").textContent = (bounds.said || []).join(" ");
+    const of = (i) => (value, sign) => (bounds.share[i] ? share(value, sign) : `${sign && value > 0 ? "+" : ""}${figure(value)}`);
+    table("bounds", [["center", "name"], ["state", "name"], ["constraint", "name"], ["bound", "number"], ["has", "number"],
+      ["room", "number"]],
+    (bounds.cluster || []).map((name, i) => [name, bounds.state[i], bounds.name[i], `${bounds.side[i]} ${of(i)(bounds.bound[i])}`,
+      of(i)(bounds.held[i]), of(i)(bounds.room[i], true)]));
+    element("bounds").hidden = !(bounds.cluster || []).length;
+    element("bounds").querySelectorAll("tbody tr").forEach((line, i) => { line.dataset.state = bounds.state[i]; });
     const {marginals} = now;
     element("section-columns").hidden = !(marginals.name || []).length;
     if (marginals.name) {

@@ -88,7 +88,7 @@ def test_candidates_are_rows_too():
 
 
 def test_a_center_may_have_no_nearest_row():
-    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, *[None] * 7)
+    row = CenterRow(None, None, "", 1, 0, [1.0], 0.0, 0.0, *[None] * 9)
     coder = coders.registry.get_coder(CenterRow)
     assert coder.decode(coder.encode(row)) == row
 
