@@ -42,17 +42,70 @@ def is_claim(name: str) -> bool:
     return name.endswith(".json") and not name.startswith(".")
 
 
+class DamagedFileError(ValueError):
+    """A file that is not there, not what was written, or not of its format.
+
+    Attributes:
+      path: which one.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 def parsed(data: bytes, path: str) -> Claim:
     """The claim in a file.
 
     Raises:
-      json.JSONDecodeError: it is not whole (yet).
+      json.JSONDecodeError: it is the beginning of one, and not whole (yet).
+      DamagedFileError: it is something else.
       ValueError: a claim of another version.
     """
-    found: Claim = json.loads(data)
+    try:
+        found = json_object(data, path, "claims")
+    except DamagedFileError as error:
+        if isinstance(error.__context__, json.JSONDecodeError) and data.lstrip()[:1] in (b"", b"{"):
+            raise error.__context__ from None
+        raise
     if (version := found.get("version", CLAIM_VERSION)) != CLAIM_VERSION:
         raise ValueError(f"output: must hold claims of version {CLAIM_VERSION}, got {version!r} in {path!r}")
+    if not (has(found, window=str, staging=str, form=str) and _are_files(found.get("files"))):
+        raise damaged(path, "claims")
     return found
+
+
+def json_object(data: bytes, path: str, what: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+      what: such files are called in messages.
+
+    Raises:
+      DamagedFileError: it holds something else.
+    """
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        raise damaged(path, what) from None
+    if not isinstance(found, dict):
+        raise damaged(path, what)
+    return found
+
+
+def damaged(path: str, what: str) -> DamagedFileError:
+    """What there is to say of a file that holds something else."""
+    return DamagedFileError(path, f"output: must hold whole {what}, got {path!r} damaged")
+
+
+def has(found: Any, **kinds: type | tuple[type, ...]) -> bool:
+    """Whether it is an object that has values of these kinds."""
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+
+
+def _are_files(found: Any) -> bool:
+    """Whether it says of tables, `summaries` among them, where their files are."""
+    return has(found, summaries=dict) and all(has(file, path=str) for file in found.values())
 
 
 def staged(claim: Claim, table: str) -> tuple[str, ...]:
@@ -107,17 +160,42 @@ def parsed_record(data: bytes, path: str) -> Record:
     """The record in a file.
 
     Raises:
-      ValueError: it is damaged, or of another version.
+      DamagedFileError: it is none. ValueError: it is of another version.
     """
-    try:
-        found: Record = json.loads(data)
-    except ValueError:
-        raise ValueError(f"output: must hold whole records of compacted days, got {path!r} damaged") from None
+    found = json_object(data, path, what := "records of compacted days")
     if found.get("version") != RECORD_VERSION:
         raise ValueError(
             f"output: must hold records of compacted days of version {RECORD_VERSION}, got {found.get('version')!r} in "
             f"{path!r}"
         )
+    parts = found.get("parts"), found.get("former")
+    if not (has(found, staging=str) and all(isinstance(each, list) and all(map(_is_part, each)) for each in parts)):
+        raise damaged(path, what)
+    return found
+
+
+def _is_part(found: Any) -> bool:
+    number = (int, float)
+    return has(found, name=str, index=str, form=str, start=number, end=number) and _are_files(found.get("files"))
+
+
+def is_run(found: dict[str, Any]) -> bool:
+    """Whether it is what a run leaves at its end: its record, or that another one has taken the folder."""
+    files = found.get("files", [])
+    if not (has(found, run=str) and isinstance(files, list) and all(isinstance(name, str) for name in files)):
+        return False
+    return "files" not in found or has(found, replaces=list, digests=dict, failed=bool)
+
+
+def parsed_run(data: bytes, path: str) -> dict[str, Any]:
+    """What a run has left at its end, in a file.
+
+    Raises:
+      DamagedFileError: it is something else.
+    """
+    found = json_object(data, path, what := "records of runs")
+    if not is_run(found):
+        raise damaged(path, what)
     return found
 
 
@@ -144,18 +222,6 @@ def staged_path(record: Record, table: str, name: str) -> str:
 def part_of(record: Record, name: str) -> Part | None:
     """The part of this name, of those in force or of those before."""
     return next((part for part in (*record["parts"], *record["former"]) if part["name"] == name), None)
-
-
-class DamagedFileError(ValueError):
-    """A file that is not there, not what was written, or not of its format.
-
-    Attributes:
-      path: which one.
-    """
-
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class WindowIndex:

@@ -33,9 +33,11 @@ from beam_coresets.summaries.claim_records import (
     index_of,
     is_claim,
     is_record,
+    json_object,
     may_hold,
     parsed,
     parsed_record,
+    parsed_run,
     place_of,
     record_path,
     staged,
@@ -383,16 +385,16 @@ class OutputFolder:
     def stream_note(self) -> dict[str, Any]:
         """What a stream has noted down of its windows; nothing where there is no note."""
         try:
-            found: dict[str, Any] = json.loads(self.place.read(f"{FOLDERS[0]}/stream"))
-        except (FileNotFoundError, ValueError):
+            return json_object(self.place.read(path := f"{FOLDERS[0]}/stream"), path, "notes of streams")
+        except (FileNotFoundError, DamagedFileError):
             return {}
-        return found
 
     def _record(self) -> dict[str, Any]:
         """The record of the last run that ended with files; nothing where none has left one."""
         names = [name for name in self.place.names_in(FOLDERS[0]) if re.fullmatch(r"run-\d+\.end", name)]
         for name in sorted(names, key=lambda name: int(name[4:-4]), reverse=True):
-            record: dict[str, Any] = json.loads(self.place.read(f"{FOLDERS[0]}/{name}"))
+            path = f"{FOLDERS[0]}/{name}"
+            record = parsed_run(self.place.read(path), f"{self.place.name}/{path}")
             if "files" in record:
                 return record
         return {}

@@ -6,7 +6,6 @@
 
 A record that stands names the files of the result. Its number grows with each run, and the highest one counts.
 """
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets import table_schemas, tables
-from beam_coresets.summaries.claim_records import FOLDERS, digest
+from beam_coresets.summaries.claim_records import FOLDERS, damaged, digest, has, is_run, json_object
 from beam_coresets.transforms.writing import atomic_files
 from beam_coresets.transforms.writing.stored_tables import files_of
 
@@ -22,6 +21,9 @@ CLAIMS, STAGING = FOLDERS
 SINGLE = ("scale.json", "schema.json", "curve.csv", "sizes.csv", "bounds.csv")
 RANGE = r"k=\d+"  # the folders that `solve` makes of several k
 VERSION = 1  # of a record
+_OWNER: dict[str, type | tuple[type, ...]] = {
+    "run": str, "detached": bool, "at": (int, float), "machine": str, "host": str, "pid": int,
+}  # fmt: skip
 _FORMS = "|".join(tables.TABLE_FORMATS)
 _ENDINGS = "json|announced|posted|compacted|windows"  # of what claims leave
 _NAMES = re.compile(  # what runs call files that no claim names
@@ -68,7 +70,10 @@ def read_trace(output: str, number: int, kind: str) -> dict[str, Any] | None:
     Raises:
       ValueError: it is not whole, or of a later version.
     """
-    return read_record(trace(output, number, kind), "records of runs", VERSION)
+    found = read_record(path := trace(output, number, kind), what := "records of runs", VERSION)
+    if found is None or (is_run(found) if kind == "end" else has(found, **_OWNER)):
+        return found
+    raise damaged(path, what)
 
 
 def read_record(path: str, what: str, version: int) -> dict[str, Any] | None:
@@ -81,11 +86,9 @@ def read_record(path: str, what: str, version: int) -> dict[str, Any] | None:
       ValueError: it is not whole, or of another version.
     """
     try:
-        found: dict[str, Any] = json.loads(atomic_files.read(path))
+        found = json_object(atomic_files.read(path), path, what)
     except FileNotFoundError:
         return None
-    except ValueError:
-        raise ValueError(f"output: must hold whole {what}, got {path!r} damaged") from None
     if found.get("version") != version:
         raise ValueError(f"output: must hold records of version {version}, got {found.get('version')!r} in {path!r}")
     return found
@@ -175,7 +178,7 @@ def _claimed(output: str, claim: str) -> list[str]:
         return []
     above = claim.split(f"{CLAIMS}/")[0]
     try:
-        found = json.loads(atomic_files.read(str(FileSystems.join(output, *claim.split("/")))))
+        found = json_object(atomic_files.read(str(FileSystems.join(output, *claim.split("/")))), claim, "claims")
         return [above + file["path"] for part in found.get("parts", [found]) for file in part["files"].values()]
     except (ValueError, KeyError, TypeError, AttributeError):
         return []

@@ -74,11 +74,10 @@ def contents_of(history: History, asked: Asked | None = None) -> dict[str, Any]:
 
     Raises:
       NoSummariesError: a ValueError: there are no windows.
-      ValueError: an axis or a key that is none.
+      ValueError: an axis or a key that is none, or damaged windows only.
     """
     asked = Asked() if asked is None else asked
-    if not len(history):
-        raise NoSummariesError(f"path: must hold windows of that time, got {history.place.name!r} without any")
+    history.require_windows()
     rows = history.rows()
     keys = _keys(rows)
     latest = newest_windows(history, keys, asked)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from beam_coresets import table_schemas, tables
 from beam_coresets.summaries.claim_records import FOLDERS, DamagedFileError, place_of
 from beam_coresets.summaries.folders import OutputFolder, Stored, StoredPart, StoredWindow
-from beam_coresets.summaries.places import Place
+from beam_coresets.summaries.places import NoSummariesError, Place
 from beam_coresets.summaries.window import WindowSummary
 
 MOST_WINDOWS = 2_000
@@ -81,6 +81,7 @@ class History:
         self._sources: dict[str, Stored] = {}
         self._counted: set[str] = set()
         self._claims: dict[str, bytes] = {}  # of results without a time, which another run may replace
+        self._cut: dict[str, bytes] = {}  # claims that are none
         self.older = False
         self.totals = Totals()
         self.letters: collections.Counter[str] = collections.Counter()
@@ -102,6 +103,18 @@ class History:
         more = [self._count(table, column, counts, rows) for table, column, counts, rows in (
             ("dead_letters", "reason", self.letters, None), ("late", "reason", self.totals.late, "row_count"))]
         return set(self._rows) != before or any(more)
+
+    def require_windows(self) -> None:
+        """Checks that windows were read.
+
+        Raises:
+          NoSummariesError: there are none of that time. DamagedFileError: there are, and none is whole.
+        """
+        if self._rows:
+            return
+        for path, why in self.skipped.items():
+            raise DamagedFileError(path, f"path: must hold whole windows, got {self.place.name!r} without any ({why})")
+        raise NoSummariesError(f"path: must hold windows of that time, got {self.place.name!r} without any")
 
     def rows(self) -> pa.Table:
         """The newest revision of each window and key, in the order of their start and key: `COLUMNS`, of which those
@@ -167,6 +180,9 @@ class History:
                 self.letters.clear()
                 self.totals.late.clear()
 
+    def _claim_path(self, name: str) -> str:
+        return f"{self.place.name}/{FOLDERS[0]}/{name}.json"
+
     def _claim(self, name: str) -> bytes:
         """What claims a result; empty if nothing does."""
         try:
@@ -183,11 +199,16 @@ class History:
         self._sources = kept
         whole: dict[StoredPart, pa.Table] = {}
         for name in kept:
-            if name not in self._rows:
-                try:
-                    self._take(name, whole)
-                except DamagedFileError as error:
-                    self.skipped[error.path] = str(error)
+            if name in self._rows or (name in self._cut and self._cut[name] == self._claim(name)):
+                continue
+            self.skipped.pop(self._claim_path(name), None)
+            self._cut.pop(name, None)
+            try:
+                self._take(name, whole)
+            except DamagedFileError as error:
+                self.skipped[error.path] = str(error)
+                if error.path == self._claim_path(name):  # it was waited for, once
+                    self._cut[name] = self._claim(name)
 
     def _newest(self, folder: OutputFolder) -> tuple[dict[str, Stored], bool]:
         """The windows to keep, by name, and whether there are older ones; no more compacted days are opened than it

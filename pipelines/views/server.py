@@ -93,7 +93,10 @@ class LiveFolder:
             self._history, self._seen = None, seen
             self._history = History(one_place(self.path), self._most)
         try:
-            return self._history.refresh()
+            changed = self._history.refresh()
+            if self._history.skipped:
+                self._history.require_windows()
+            return changed
         except NoSummariesError:
             self._history = None
             raise

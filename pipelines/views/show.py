@@ -50,9 +50,12 @@ def run(known: ShowOptions, console: Terminal) -> int:
             return 0
         history = History(place, known.windows)
         history.refresh()
+        history.require_windows()
+        for why in history.skipped.values():
+            console.aside.print(f"[yellow]left out:[/] {escape(why)}", highlight=False, soft_wrap=True)
         rows = history.rows()
         spans = set(zip(*(rows.column(name).to_pylist() for name in ("window_start", "window_end")), strict=True))
-        if len(spans) > 1 or history.settings().get("job") == "stream":
+        if len(spans) > 1 or history.skipped or history.settings().get("job") == "stream":
             _show_stream(history, rows, known.input, console)
         else:
             _show_batch(known.input, console)
