@@ -8,11 +8,14 @@ import http.server
 import ipaddress
 import json
 import os
+import select
 import socket
 import threading
+import time
 import urllib.parse
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from beam_coresets import table_schemas
 from beam_coresets.pipelines.views import metrics
@@ -23,8 +26,12 @@ from beam_coresets.pipelines.views.page import page
 from beam_coresets.summaries.moments import instant
 from beam_coresets.summaries.places import NoSummariesError
 
+Made = TypeVar("Made")
+
 EVERY = 0.5  # seconds between two looks at the folder
 BEAT = 15.0  # seconds between two signs of life to a page that waits
+LOOK = 1.0  # seconds between two looks whether a page that waits has left
+SILENCE = 30_000  # milliseconds in which what was sent has to be received
 MOST_WAITING = 64  # pages that wait for changes at once
 
 
@@ -45,7 +52,7 @@ class LiveFolder:
         self._reading = threading.Lock()  # the history is read by one thread
         self._history: History | None = None
         self._seen: tuple[int, int] | None = None  # which folder was read, where it is on this machine
-        self._made: tuple[int, bytes] | None = None
+        self._made: dict[str, tuple[int, Any]] = {}  # answer -> the version that it is of, and it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
 
@@ -107,14 +114,21 @@ class LiveFolder:
         Raises:
           ValueError: there are none (yet), or they can't be read.
         """
+        return self._once("contents", self._contents)
+
+    def _contents(self) -> bytes:
+        if self._history is None or not len(self._history):
+            raise NoSummariesError(self.problem or f"waiting for the first window in {self.path}")
+        return gzip.compress(packed(contents_of(self._history, self._asked)).encode(), 5, mtime=0)
+
+    def _once(self, name: str, make: Callable[[], Made]) -> Made:
+        """An answer, which is made once for each version."""
         with self._reading:
             version = self.version
-            if self._made is None or self._made[0] != version:
-                if self._history is None or not len(self._history):
-                    raise NoSummariesError(self.problem or f"waiting for the first window in {self.path}")
-                text = packed(contents_of(self._history, self._asked))
-                self._made = version, gzip.compress(text.encode(), 5, mtime=0)
-            return self._made[1]
+            if name not in self._made or self._made[name][0] != version:
+                self._made[name] = version, make()
+            made: Made = self._made[name][1]
+            return made
 
     def newest(self) -> dict[str, Any]:
         """The newest window of each key, without what is bytes.
@@ -122,19 +136,20 @@ class LiveFolder:
         Raises:
           ValueError: there is none (yet).
         """
-        with self._reading:
-            if self._history is None or not len(self._history):
-                raise NoSummariesError(self.problem or "there is no window yet")
-            rows = [_in_words(row) for row in metrics.newest_of(self._history.rows()).to_pylist()]
-            found = next(self._history.windows(), None)
-            columns = None if found is None else found.columns
-            centers = [] if found is None else [_in_words(row) for row in found.to_arrow("centers").to_pylist()]
+        return self._once("newest", self._newest)
+
+    def _newest(self) -> dict[str, Any]:
+        if self._history is None or not len(self._history):
+            raise NoSummariesError(self.problem or "there is no window yet")
+        rows = [_in_words(row) for row in metrics.newest_of(self._history.rows()).to_pylist()]
+        found = next(self._history.windows(), None)
+        columns = None if found is None else found.columns
+        centers = [] if found is None else [_in_words(row) for row in found.to_arrow("centers").to_pylist()]
         return {"folder": self.path, "columns": columns, "summaries": rows, "centers": centers}
 
     def metrics(self) -> bytes:
         """As Prometheus reads it."""
-        with self._reading:
-            return metrics.Metrics(self._history).text()
+        return self._once("metrics", lambda: metrics.Metrics(self._history).text())
 
     def _follow(self) -> None:
         while not self._stop.wait(EVERY):
@@ -212,22 +227,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _changes(self) -> None:
         """Server-sent events: one for each change, and a comment now and then that finds out who has left."""
-        if not self.server.waiting.acquire(blocking=False):
-            self._text(HTTPStatus.SERVICE_UNAVAILABLE, "too many pages wait")
+        self._head(HTTPStatus.OK, "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        if self.command == "HEAD":
             return
-        try:
-            self._head(HTTPStatus.OK, "text/event-stream")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.close_connection = True
-            version = self.server.folder.version
-            while self.command != "HEAD" and not self.server.folder.stopped:
-                found = self.server.folder.wait(version, BEAT)
+        folder = self.server.folder
+        with self.server.waiting.one() as sent_away:
+            version, told = folder.version, time.monotonic()
+            while not (folder.stopped or sent_away.is_set() or _has_left(self.connection)):
+                found, now = folder.wait(version, LOOK), time.monotonic()
+                if found == version and now - told < BEAT:
+                    continue
                 self.wfile.write(f"event: change\ndata: {found}\n\n".encode() if found != version else b": here\n\n")
                 self.wfile.flush()
-                version = found
-        finally:
-            self.server.waiting.release()
+                version, told = found, now
 
     def _head(self, status: HTTPStatus, kind: str) -> None:
         self.send_response(status)
@@ -247,6 +262,33 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class _Waiting:
+    """The pages that wait for changes: so many at once. Of more the one that has waited longest is sent away, which
+    comes back by itself: a page that is refused never asks again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._there: list[threading.Event] = []
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[threading.Event]:
+        """Within it a page waits; the event says that it is to go."""
+        sent_away = threading.Event()
+        with self._lock:
+            for longest in self._there[: len(self._there) + 1 - MOST_WAITING]:
+                longest.set()
+                self._there.remove(longest)
+            self._there.append(sent_away)
+        try:
+            yield sent_away
+        finally:
+            with self._lock, contextlib.suppress(ValueError):
+                self._there.remove(sent_away)
+
+    def __len__(self) -> int:
+        return len(self._there)
 
 
 class LiveServer(http.server.ThreadingHTTPServer):
@@ -272,12 +314,19 @@ class LiveServer(http.server.ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self.folder, self.token = folder, token
         self.page = page(None, f"{folder.path}: beam-coresets", live=True).encode()
-        self.waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self.waiting = _Waiting()
         try:
             super().__init__((host, port), _Handler)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise ValueError(f"port: must be free on {host}, got {port} ({why})") from None
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """A connection that ends when nobody receives what is sent: a machine that is gone says nothing."""
+        connection, address = super().get_request()
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
+        return connection, address
 
     @property
     def address(self) -> str:
@@ -291,6 +340,13 @@ def told(error: Exception) -> str:
     """What is wrong, in one line; of what nobody has foreseen its kind too."""
     text = " ".join(str(error).split())
     return text if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {text}"
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Whether the other side has closed a connection."""
+    if not select.select([connection], [], [], 0)[0]:
+        return False
+    return connection.recv(1, socket.MSG_PEEK) == b""
 
 
 def _identity(path: str) -> tuple[int, int] | None:

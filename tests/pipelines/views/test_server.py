@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 
@@ -16,7 +17,7 @@ from windows_written import DAY, MINUTE, answer, minute, write, write_keys, writ
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.views.history import History
 from beam_coresets.pipelines.views.newest import Asked
-from beam_coresets.pipelines.views.server import LiveFolder, LiveServer, is_loopback
+from beam_coresets.pipelines.views.server import SILENCE, LiveFolder, LiveServer, is_loopback
 
 PATHS = ("/", "/contents.json", "/metrics", "/healthz", "/api/latest")
 
@@ -276,3 +277,71 @@ def test_fifty_at_once_are_answered_at_once(folder):
         assert server.request_queue_size >= 50
         with concurrent.futures.ThreadPoolExecutor(50) as pool:
             assert {each[0] for each in pool.map(lambda _: ask(server, "/healthz"), range(50))} == {200}
+
+
+@contextlib.contextmanager
+def waiting(server):
+    """A page that waits for changes."""
+    with socket.create_connection(server.server_address[:2], timeout=60) as asking:
+        asking.sendall(b"GET /changes HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asking.recv(4096).startswith(b"HTTP/1.1 200 ")
+        yield asking
+
+
+def until(holds):
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never was")
+
+
+def test_a_page_that_has_left_waits_no_more(folder, monkeypatch):
+    """Long before anything is sent to it that would find it out."""
+    monkeypatch.setattr("beam_coresets.pipelines.views.server.BEAT", 1e9)
+    with serving(folder) as (live, server):
+        live.look()
+        with waiting(server), waiting(server) as reset:
+            until(lambda: len(server.waiting) == 2)
+            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing breaks it off
+        until(lambda: len(server.waiting) == 0)
+
+
+def test_of_too_many_that_wait_the_longest_comes_again(folder, monkeypatch):
+    monkeypatch.setattr("beam_coresets.pipelines.views.server.MOST_WAITING", 2)
+    with serving(folder) as (live, server):
+        live.look()
+        with waiting(server) as longest, waiting(server) as second, waiting(server) as third:
+            rest = b"".join(iter(lambda: longest.recv(4096), b""))
+            assert b"event: change" not in rest
+            assert len(server.waiting) == 2
+            write_minutes(folder, [4])
+            live.look()
+            for each in (second, third):
+                assert b"".join(iter(lambda each=each: each.recv(1), b"\n")) == b"event: change"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux")
+def test_a_machine_that_is_gone_is_found_out(folder, monkeypatch):
+    """What it does not receive ends the connection."""
+    taken, take = [], LiveServer.get_request
+    monkeypatch.setattr(LiveServer, "get_request", lambda self: taken.append(take(self)) or taken[-1])
+    with serving(folder) as (_, server), waiting(server):
+        assert taken[0][0].getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == SILENCE
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/latest", "/contents.json"])
+def test_an_answer_is_made_once_until_something_has_come(folder, monkeypatch, path):
+    made, rows = [], History.rows
+    monkeypatch.setattr(History, "rows", lambda self: made.append(1) or rows(self))
+    with serving(folder) as (live, server):
+        live.look()
+        first = ask(server, path)[1]
+        assert ask(server, path)[1] == first
+        live.look()
+        assert ask(server, path)[1] == first
+        assert len(made) == 1
+        write_minutes(folder, [4])
+        live.look()
+        assert ask(server, path)[1] != first
+        assert len(made) == 2
