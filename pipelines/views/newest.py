@@ -12,7 +12,7 @@ import pyarrow as pa
 from beam_coresets import table_schemas
 from beam_coresets.pipelines.views import words
 from beam_coresets.pipelines.views.history import History
-from beam_coresets.pipelines.views.written import Columns, cut, digits
+from beam_coresets.pipelines.views.written import Columns, cut, decimals, digits, rounded
 from beam_coresets.points.column_order import listed
 from beam_coresets.points.nearest import nearest
 from beam_coresets.solvers.constrained.constraints import Constraint
@@ -33,6 +33,8 @@ MARGINALS = ("mean", "deviation", "p05", "p25", "p50", "p75", "p95")
 LATITUDE = ("lat", "latitude")
 LONGITUDE = ("lon", "lng", "long", "longitude")
 PRINCIPAL = ("principal axis 1", "principal axis 2")
+BULK, FAR = 0.99, 3.0  # share of the weight that is drawn at any rate; how many times as far others are that are not
+MOST_MORE = 4  # digits, where centers would look alike
 UNLIKE = 100.0  # times that columns' deviations differ, beyond which principal axes are of each column in its own
 
 
@@ -148,6 +150,9 @@ def _shown(window: WindowSummary, before: WindowSummary | None, most: int, asked
     axes = Axes.of(points, weights, centers, names)
     x, y = axes.first(asked) if names else (0, 0)
     rows = np.arange(len(points)) if len(points) <= most else np.arange(most) * len(points) // most
+    bulk = [_bulk(axes.points[:, a], weights) for a in range(axes.points.shape[1])]
+    columns = _places(centers, points)
+    places = [None if ends is None else decimals((ends[1] - ends[0]) / 10, max(map(abs, ends))) for ends in bulk]
     return {
         "start": None if window.start is None else round(window.start.timestamp() * 1e3),
         "end": None if window.end is None else round(window.end.timestamp() * 1e3),
@@ -158,10 +163,13 @@ def _shown(window: WindowSummary, before: WindowSummary | None, most: int, asked
             "id": [cut(v) for v in table.column("id").take(pa.array(rows)).to_pylist()],
             "weight": [digits(v) for v in weights[rows].tolist()],
             "cluster": _clusters(window, points[rows], centers),
-            **_on(axes.points[rows]),
+            **_on(axes.points[rows], places),
         },
+        "bulk": [None if ends is None or not _is_far(axes.points[:, a], ends) else ends
+                 for a, ends in enumerate(bulk)],
         "coreset_points": len(points),
-        "centers": _centers(window, before, centers, axes),
+        "centers": _centers(window, before, centers, columns) | _on(axes.centers[_heaviest(window)], places),
+        "places": columns,
         "all_centers": len(centers),
         "names": [cut(name) for name in names],
         "marginals": _marginals(window),
@@ -181,9 +189,45 @@ def _coreset(window: WindowSummary) -> pa.Table:
         return table_schemas.SCHEMAS["coreset"].empty_table()
 
 
-def _on(places: Array) -> Columns:
-    """A column for each axis."""
-    return {f"a{a}": [digits(v) for v in places[:, a].tolist()] for a in range(places.shape[1])}
+def _on(points: Array, places: Sequence[int | None]) -> Columns:
+    """A column for each axis, to so many digits after the point."""
+    return {f"a{a}": [rounded(v, of) for v in points[:, a].tolist()] for a, of in enumerate(places)}
+
+
+def _bulk(values: Array, weights: Array) -> tuple[float, float] | None:
+    """Between which numbers most of the weight is, with some room; None where they are one number, or there are none.
+
+    Args:
+      values, weights: (m,).
+    """
+    if not len(values) or not weights.sum() > 0:
+        return None
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order]) / weights.sum()
+    at = np.searchsorted(share, [(1 - BULK) / 2, (1 + BULK) / 2]).clip(max=len(values) - 1)
+    low, high = (float(v) for v in values[order][at])
+    room = (high - low) / 2
+    return (low - room, high + room) if high > low else None
+
+
+def _is_far(values: Array, ends: tuple[float, float]) -> bool:
+    """Whether some are so far from the others that these would be one spot."""
+    return bool(values.max() - values.min() > FAR * (ends[1] - ends[0]))
+
+
+def _places(centers: Array, points: Array) -> list[int | None]:
+    """Digits after the point by which the centers are told apart, of each column."""
+    held = centers if len(centers) > 1 else points
+    if not len(held):
+        return [None] * centers.shape[1]
+    low, high = held.min(axis=0), held.max(axis=0)
+    found = [decimals(b - a, max(abs(a), abs(b))) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    for more in range(MOST_MORE + 1):  # of centers that are near each other
+        places = [None if of is None else of + more for of in found]
+        shown = [[rounded(v, of) for v, of in zip(row, places, strict=True)] for row in centers.tolist()]
+        if len(np.unique(np.array(shown, np.float64), axis=0)) == len(np.unique(centers, axis=0)):
+            return places
+    return found
 
 
 def _clusters(window: WindowSummary, points: Array, centers: Array) -> list[int]:
@@ -197,25 +241,33 @@ def _clusters(window: WindowSummary, points: Array, centers: Array) -> list[int]
     return index
 
 
-def _centers(window: WindowSummary, before: WindowSummary | None, centers: Array, axes: Axes) -> Columns:
-    """The centers, the heaviest first, with what has become of them since the window before."""
+def _heaviest(window: WindowSummary) -> list[int]:
+    """The centers that are shown, the heaviest first."""
+    weights = [weight or 0.0 for weight in window.centers_table().column("weight").to_pylist()]
+    return sorted(range(len(weights)), key=lambda i: -weights[i])[:MOST_CENTERS]
+
+
+def _centers(
+    window: WindowSummary, before: WindowSummary | None, centers: Array, places: Sequence[int | None]
+) -> Columns:
+    """The centers, the heaviest first, with what has become of them since the window before; coordinates to so many
+    digits after the point."""
     table, last = window.centers_table().to_pylist(), _shares(before)
-    order = sorted(range(len(table)), key=lambda i: -(table[i]["weight"] or 0.0))[:MOST_CENTERS]
     total = sum(each["weight"] or 0.0 for each in table) or 1.0
     names = ("name", "weight", "share", "change", "shift", "cost", "row", "place")
     out: Columns = {name: [] for name in names}
-    for i in order:
+    for i in _heaviest(window):
         each = table[i]
         share = (each["weight"] or 0.0) / total
         was = last.get(each["center_id"] or "")
         values = (
             cut(each["center_id"] or str(each["index"])), digits(each["weight"]), digits(share),
             None if was is None else digits(share - was), digits(each["shift"]), digits(each["cost"]),
-            cut(each["representative_id"]), [digits(v) for v in centers[i].tolist()],
+            cut(each["representative_id"]), [rounded(v, of) for v, of in zip(centers[i].tolist(), places, strict=True)],
         )  # fmt: skip
         for name, value in zip(out, values, strict=True):
             out[name].append(value)
-    return out | _on(axes.centers[order])
+    return out
 
 
 def _shares(window: WindowSummary | None) -> dict[str, float]:
@@ -239,7 +291,10 @@ def _marginals(window: WindowSummary) -> Columns:
     if not rows:
         return {}
     names = [f"{name}{end}" for name in MARGINALS for end in ("", "_low", "_high")]
-    out: Columns = {name: [digits(row[name]) for row in rows] for name in names}
+    spreads = [(row["p95"] or 0.0) - (row["p05"] or 0.0) or row["deviation"] or 0.0 for row in rows]
+    places = [decimals(of, abs(row["mean"] or 0.0)) for of, row in zip(spreads, rows, strict=True)]
+    out: Columns = {name: [rounded(row[name], of) for row, of in zip(rows, places, strict=True)] for name in names}
+    out["places"] = places
     out["name"] = [cut(row["column_name"] or f"f{row['index']}") for row in rows]
     out["refused"] = [row["refused_count"] for row in rows]
     return out

@@ -99,7 +99,8 @@ def page(contents: str | None, title: str, live: bool = False) -> str:
 
 
 _AXES = """<p id="axes"><label>across <select id="x-axis"></select></label>
-<label>up <select id="y-axis"></select></label></p>"""
+<label>up <select id="y-axis"></select></label></p>
+<p id="far-off" hidden><label><input type="checkbox" id="far"> draw what is far off, too</label></p>"""
 
 
 def _section(name: str, heading: str, what: str, before: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 DIGITS = 5
+MOST_DECIMALS = 12
 MOST_TEXT = 300  # characters of anybody's text
 
 Columns = dict[str, list[Any]]
@@ -17,6 +18,28 @@ def digits(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{DIGITS}g}")
+
+
+def decimals(spread: float, largest: float) -> int | None:
+    """Digits after the point by which numbers are told apart.
+
+    Args:
+      spread: how far apart they are. largest: of them, without its sign.
+
+    Returns:
+      None where they are too large or too small to be written without an exponent, or don't differ.
+    """
+    if not 0 < spread < math.inf or largest >= 1e15:
+        return None
+    found = max(0, 3 - math.floor(math.log10(spread)))
+    return found if found <= MOST_DECIMALS else None
+
+
+def rounded(value: float | None, places: int | None) -> float | None:
+    """A number to so many digits after the point, or `digits` of it."""
+    if places is None or value is None or not math.isfinite(value):
+        return digits(value)
+    return round(value, places)
 
 
 def cut(text: str | None) -> str | None:

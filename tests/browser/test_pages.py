@@ -6,7 +6,9 @@ import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
+from jobs import summarize_files, write_parquet
 from windows_written import answer, minute, write, write_keys
 
 from beam_coresets.pipelines.main import main
@@ -142,6 +144,22 @@ def test_a_range_of_k_shows_its_curve(browser, tmp_path):
     shown.page.select_option("#key", label="k = 4")
     shown.drawn(2)
     assert shown.page.locator("#centers tbody tr").count() == 4
+    assert shown.said == []
+    shown.page.close()
+
+
+def test_what_is_far_off_is_said_and_drawn_when_asked_for(browser, tmp_path):
+    points = np.random.default_rng(5).normal(size=(2_000, 2))
+    points[:3] = [[1e5, 0], [0, -1e5], [1e5, 1e5]]
+    write_parquet(tmp_path / "in", {"x": points[:, 0], "y": points[:, 1]})
+    assert summarize_files(f"{tmp_path}/in/*", tmp_path / "out", "--k", "4", "--shards", "2") == 0
+    shown = Shown(browser, report(tmp_path / "out")).drawn()
+    said = "Far off and not drawn: 3 of these rows ("
+    assert said in shown.page.inner_text("#text-points")
+    assert said in shown.page.get_attribute("#chart-points", "aria-label")
+    shown.page.check("#far")
+    shown.drawn(2)
+    assert said not in shown.page.inner_text("#text-points")
     assert shown.said == []
     shown.page.close()
 

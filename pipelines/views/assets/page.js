@@ -22,6 +22,9 @@
   const figure = (value, digits = 4) => (value === null || value === undefined ? "–"
     : value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e9) ? value.toExponential(2)
     : value.toLocaleString("en-US", {maximumSignificantDigits: digits}));
+  // To so many digits after the point, which tell such numbers apart.
+  const placed = (value, places) => (value === null || value === undefined || places === null ? figure(value)
+    : value.toLocaleString("en-US", {minimumFractionDigits: places, maximumFractionDigits: places}));
   const share = (value, sign = false) => (value === null || value === undefined ? "–"
     : `${sign && value > 0 ? "+" : ""}${(100 * value).toLocaleString("en-US", {maximumSignificantDigits: 3})} %`);
 
@@ -30,6 +33,15 @@
     const names = Object.keys(columns).filter((name) => columns[name].length);
     const n = names.length ? columns[names[0]].length : 0;
     return Array.from({length: n}, (_, i) => Object.fromEntries(names.map((name) => [name, columns[name][i]])));
+  };
+
+  const far_off = (all, gone, centers) => {
+    const weight = (those) => those.reduce((sum, one) => sum + one.weight, 0);
+    const said = [
+      ...(gone.length ? [`${gone.length.toLocaleString("en-US")} of these rows (${share(weight(gone) / weight(all))} of their weight)`] : []),
+      ...(centers ? [`${centers} center${centers > 1 ? "s" : ""}`] : []),
+    ];
+    return said.length ? ` Far off and not drawn: ${said.join(" and ")}.` : "";
   };
 
   const of_points = (now, x, y) => {
@@ -41,7 +53,16 @@
     const found = centers.name.map((name, i) => ({
       name, share: centers.share[i], row: centers.row[i], x: centers[`a${x}`][i], y: centers[`a${y}`][i],
     }));
-    return {points: sampled, centers: found, named: found.length <= 40 ? found : found.slice(0, 12)};
+    // What is far off from nearly everything else is left out of the picture, unless somebody wants to see it.
+    const near = (value, ends) => ends === null || (value >= ends[0] && value <= ends[1]);
+    const drawn = (one) => element("far").checked || (near(one.x, now.bulk[x]) && near(one.y, now.bulk[y]));
+    const centers_drawn = found.filter(drawn);
+    return {
+      points: sampled.filter(drawn), centers: centers_drawn,
+      named: centers_drawn.length <= 40 ? centers_drawn : centers_drawn.slice(0, 12),
+      far: far_off(sampled, sampled.filter((one) => !drawn(one)), found.length - centers_drawn.length),
+      clusters: [...new Set(points.cluster)].sort((a, b) => a - b),
+    };
   };
 
   // A figure of each window, with an empty row in each gap, which breaks lines.
@@ -147,6 +168,7 @@
         if (part.title === "y" && part.field === "y") part.title = now.axes[y];
       });
       if (!now.points.cluster.length) delete spec.layer[0].encoding.color;
+      else spec.layer[0].encoding.color.scale = {domain: data.clusters};
       const principal = now.explained.length > 0 && Math.min(x, y) >= now.axes.length - 2;
       const on_map = now.map && x === now.x && y === now.y;
       const middle = on_map ? data.points.reduce((sum, p) => sum + p.y, 0) / data.points.length : 0;
@@ -166,6 +188,7 @@
     const now = contents.latest[key];
     const [x, y] = ["x-axis", "y-axis"].map((id) => Number(element(id).value));
     const timed = contents.windows.start.length > 0 && contents.windows.start[0] !== null;
+    element("far-off").hidden = now.bulk[x] === null && now.bulk[y] === null;
     const data = data_of(key, now, x, y);
     views.forEach((view) => view.finalize());
     views = [];
@@ -174,7 +197,7 @@
       section.hidden = !shown(name, data, timed, contents.series[key]);
       if (section.hidden) continue;
       const place = clear(element(`chart-${name}`));
-      const text = contents.alternatives[key][{moved: "drift", excess: "drift", coverage: "shards"}[name] || name] || "";
+      const text = (contents.alternatives[key][{moved: "drift", excess: "drift", coverage: "shards"}[name] || name] || "") + (name === "points" ? data.far : "");
       element(`text-${name}`).textContent = text;
       const spec = prepared(name, data, now, x, y, place.clientWidth);
       const compiled = vegaLite.compile(spec, {config: config()}).spec;
@@ -227,8 +250,9 @@
     });
   };
 
-  const with_ends = (value, low, high) => (value === null || value === undefined ? "–"
-    : low === high || low === null ? figure(value) : `${figure(value)} (${figure(low)} to ${figure(high)})`);
+  const with_ends = (value, low, high, places) => (value === null || value === undefined ? "–"
+    : low === high || low === null ? placed(value, places)
+    : `${placed(value, places)} (${placed(low, places)} to ${placed(high, places)})`);
 
   const words = () => {
     const key = Number(element("key").value || 0);
@@ -251,7 +275,7 @@
       ["weight", "number"], ["nearest row", "name"], ...several.map((name) => [name, "number"])],
     centers.name.map((name, i) => [name, share(centers.share[i]), share(centers.change[i], true),
       figure(centers.shift[i], 3), figure(centers.weight[i]), centers.row[i] || "–",
-      ...several.map((_, j) => figure(centers.place[i][j]))]));
+      ...several.map((_, j) => placed(centers.place[i][j], now.places[j]))]));
     element("section-centers").hidden = !centers.name.length;
     const {bounds} = now;
     element("section-bounds").hidden = !bounds.said;
@@ -269,7 +293,7 @@
       const figures = ["mean", "deviation", "p05", "p25", "p50", "p75", "p95"];
       table("columns", [["column", "name"], ["mean", "number"], ["deviation", "number"], ["5 %", "number"],
         ["25 %", "number"], ["median", "number"], ["75 %", "number"], ["95 %", "number"]],
-      marginals.name.map((name, i) => [name, ...figures.map((f) => with_ends(marginals[f][i], marginals[`${f}_low`][i], marginals[`${f}_high`][i]))]));
+      marginals.name.map((name, i) => [name, ...figures.map((f) => with_ends(marginals[f][i], marginals[`${f}_low`][i], marginals[`${f}_high`][i], marginals.places[i]))]));
     }
     element("written").textContent = `beam-coresets ${contents.version}, ${iso(contents.written)} UTC`;
   };
@@ -329,7 +353,7 @@
 
   const start = async () => {
     element("key").addEventListener("change", () => { axes(); words(); draw(); });
-    ["x-axis", "y-axis"].forEach((id) => element(id).addEventListener("change", draw));
+    ["x-axis", "y-axis", "far"].forEach((id) => element(id).addEventListener("change", draw));
     let width = window.innerWidth, waiting = null;
     window.addEventListener("resize", () => {
       if (width === window.innerWidth) return;

@@ -6,11 +6,13 @@ import pathlib
 import duckdb
 import numpy as np
 import pytest
+from jobs import summarize_files, write_parquet
 from windows_written import COLUMNS, DAY, MINUTE, answer, minute, points_of, write, write_keys, write_minutes
 
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.views.contents import contents_at, packed
 from beam_coresets.pipelines.views.newest import LEAST_POINTS, Asked, Axes
+from beam_coresets.pipelines.views.written import decimals
 from beam_coresets.streaming.windows import Window
 from beam_coresets.summaries.places import NoSummariesError
 
@@ -74,7 +76,7 @@ def test_the_newest_window_is_drawn_and_named(folder):
     assert centers["name"] == [str(row[0]) for row in table]
     assert centers["weight"] == pytest.approx([row[1] for row in table], rel=1e-4)
     assert centers["share"] == pytest.approx([row[1] / 400 for row in table], rel=1e-4)
-    assert [centers[f"a{a}"][0] for a in range(3)] == pytest.approx(table[0][2], rel=1e-4)
+    assert [centers[f"a{a}"][0] for a in range(3)] == pytest.approx(table[0][2], abs=1e-3)
     assert centers["row"] == [row[3] for row in table]
 
 
@@ -85,9 +87,10 @@ def test_columns_are_those_of_the_table(folder):
     ).fetchall()
     shown = contents_at(str(folder))["latest"][0]["marginals"]
     assert shown["name"] == [row[0] for row in rows] == list(COLUMNS)
+    assert shown["places"] == [2, 2, 2], "four digits of how far apart 90 % of the rows are"
     for place, name in enumerate(("mean", "mean_low", "p50", "p95_high"), 1):
-        values = [row[place] for row in rows]
-        assert shown[name] == [None if v is None else pytest.approx(v, rel=1e-4) for v in values]
+        for row, value, places in zip(rows, shown[name], shown["places"], strict=True):
+            assert value == (None if row[place] is None else round(row[place], places))
 
 
 def test_principal_axes_are_those_of_the_weighted_points():
@@ -128,6 +131,57 @@ def test_of_many_points_so_many_are_drawn_and_all_are_counted(tmp_path, monkeypa
         assert len(latest["points"]["id"]) == LEAST_POINTS + 10
         assert set(latest["points"]["id"]) < set(all_of_it["points"]["id"])
         assert latest["coreset_points"] == all_of_it["coreset_points"]
+
+
+def far_points(tmp_path, rows=2_000, far=4):
+    """Two clusters some metres wide, by latitude and longitude, and rows that are far away, which have centers."""
+    random = np.random.default_rng(5)
+    points = random.normal(size=(rows, 2)) * 1e-4 + [48.8566, 2.3522] + random.choice([0, 0.002], rows)[:, None]
+    points[:far] = np.array([[0, 0], [80, 170], [-80, -170], [10, 2.3522]])[:far]
+    write_parquet(tmp_path / "in", {"lat": points[:, 0], "lon": points[:, 1]})
+    base = ("--k", "6", "--shards", "2", "--coreset_size", "200")
+    assert summarize_files(f"{tmp_path}/in/*", tmp_path / "out", *base) == 0
+    return contents_at(str(tmp_path / "out"))["latest"][0], points
+
+
+def test_few_rows_far_off_do_not_make_all_others_one_spot(tmp_path):
+    latest, points = far_points(tmp_path)
+    drawn = np.stack([latest["points"][f"a{a}"] for a in (0, 1)], axis=1)
+    within = np.ones(len(drawn), bool)
+    for a, ends in enumerate(latest["bulk"]):
+        low, high = points[4:, a].min(), points[4:, a].max()
+        assert low - (high - low) < ends[0] < ends[1] < high + (high - low)
+        within &= (drawn[:, a] >= ends[0]) & (drawn[:, a] <= ends[1])
+    away = np.abs(drawn - [48.8576, 2.3532]).max(axis=1) > 0.1
+    assert (~within == away).sum() >= len(drawn) - 20, "all that are far off, and hardly any others"
+    assert (~within[away]).all()
+    assert np.abs(drawn[within][:, None] - points[None]).max(axis=2).min(axis=1).max() < 1e-6, "to so many digits"
+
+
+def test_without_rows_far_off_all_are_drawn(tmp_path, folder):
+    assert far_points(tmp_path / "near", far=0)[0]["bulk"] == [None, None]
+    assert contents_at(str(folder))["latest"][0]["bulk"] == [None] * 5
+
+
+def test_centers_near_each_other_have_digits_that_tell_them_apart(tmp_path):
+    latest, _ = far_points(tmp_path)
+    shown = [tuple(place) for place in latest["centers"]["place"]]
+    assert len(set(shown)) == len(shown) == 6
+    assert all(round(value, places) == value for place in shown
+               for value, places in zip(place, latest["places"], strict=True))  # fmt: skip
+    near = far_points(tmp_path / "near", far=0)[0]
+    for place in near["centers"]["place"]:
+        assert min(np.abs(np.array(place)[None] - np.array([[48.8566, 2.3522], [48.8586, 2.3542]])).max(axis=1)) < 1e-3
+    assert near["places"] == [6, 6], "four digits of a spread of two thousandths"
+    assert near["marginals"]["places"] == [6, 6]
+
+
+@pytest.mark.parametrize(("spread", "largest", "places"), [
+    (0.002, 48.86, 6), (40.0, 90.0, 2), (5_000.0, 1e5, 0), (1e-8, 1e-8, 11), (1e-12, 1.0, None), (0.0, 3.0, None),
+    (float("inf"), 3.0, None), (float("nan"), 3.0, None), (1.0, 1e15, None), (1_000.0, 1.8e9, 0),
+])  # fmt: skip
+def test_numbers_have_the_digits_that_tell_them_apart(spread, largest, places):
+    assert decimals(spread, largest) == places
 
 
 def test_each_key_has_its_own_and_the_heaviest_comes_first(tmp_path):
