@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.assigning.cluster_assignment import Membership, Nearest
@@ -26,6 +25,7 @@ from beam_coresets.pipelines.results_folder.ownership import owning, reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, dated, newest, parts_of, require_apart
 from beam_coresets.pipelines.running import ending, launch
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.points.scale import Scale
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.constraints import Constraint

@@ -4,14 +4,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
-
 from beam_coresets.declared import Seconds, declare
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.stored import require_folder
 from beam_coresets.pipelines.results_folder.stream_folder import require_stream
 from beam_coresets.pipelines.running import ending, launch
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.transforms.writing.claims import Claims
 from beam_coresets.transforms.writing.compaction import PERIODS, BusyError, Compaction
 

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets.comparing.drift import FALSE_ALARMS
@@ -16,6 +15,7 @@ from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.launch import DONE, DRIFTED, JobError
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.summaries.collection import StoredSummaries, open_summaries
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.times import iso

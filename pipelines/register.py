@@ -3,14 +3,13 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.launch import JobError
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.transforms.iceberg.catalogs import CatalogError, catalog_settings
 from beam_coresets.transforms.iceberg.register_windows import refusals
 from beam_coresets.transforms.iceberg.registering import register, require_prefix

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from apache_beam.io.filesystems import FileSystems
-from rich.markup import escape
 
 from beam_coresets import values
 from beam_coresets.coordinator.decision import Decision
@@ -36,6 +35,7 @@ from beam_coresets.pipelines.results_folder.stored import (
     require_apart,
 )
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.scale import Scale

@@ -13,7 +13,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions
-from rich.markup import escape
 
 from beam_coresets import table_schemas
 from beam_coresets.parameters.stream_plan import StreamPlan
@@ -38,6 +37,7 @@ from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.results_folder.stream_folder import require_same_stream
 from beam_coresets.pipelines.running import checkpoints, ending, launch, runners
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.points.column_order import places_of
 from beam_coresets.points.scale import Scale
 from beam_coresets.streaming.windows import Window

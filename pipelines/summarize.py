@@ -10,7 +10,6 @@ import numpy as np
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import AsSingleton, PCollection
-from rich.markup import escape
 
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import most_of
@@ -25,6 +24,7 @@ from beam_coresets.pipelines.results_folder.scale_file import write_scale
 from beam_coresets.pipelines.results_folder.schema_file import write_schema
 from beam_coresets.pipelines.results_folder.stored import require_apart
 from beam_coresets.pipelines.running import ending, launch, local, runners
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.points.block import PointBlock
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured

@@ -20,6 +20,7 @@ from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.points.left_out import threshold
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
@@ -101,7 +102,7 @@ def verify(
     one_pass = functools.partial(combine_blocks, known, beam_options, scale, console, coreset, max_bad_rows=most)
     (sample, sample_weights), refused = one_pass(UniformSample(size))
     if refused[0]:
-        console.print(f"refused rows: {described(refused)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"refused rows: {escape(described(refused))}", highlight=False, soft_wrap=True)
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]
     sets: list[tuple[str, Any]]

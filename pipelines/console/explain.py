@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from beam_coresets.parameters.plan import Plan
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.points.block import block_rows
 from beam_coresets.sampling.far_points import most_kept
 from beam_coresets.transforms.reading.blocks import ReadBlocks
@@ -90,7 +91,7 @@ def _graph(pipeline: beam.Pipeline) -> Tree:
 
         def _add(self, node: Any) -> Any:
             label = node.full_label.rsplit("/", 1)[-1]
-            return self.nodes[-1].add(f"{label} [dim]{type(node.transform).__name__}[/]")
+            return self.nodes[-1].add(f"{escape(label)} [dim]{type(node.transform).__name__}[/]")
 
         def enter_composite_transform(self, node: Any) -> None:
             self.nodes.append(self._add(node) if node.full_label else tree)

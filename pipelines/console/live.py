@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from rich.markup import escape
 
 from beam_coresets import table_schemas
 from beam_coresets.pipelines.console.show import figures, number, shards
 from beam_coresets.pipelines.console.terminal import Terminal
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.running.waiting import Awaited
 
 MOST_KEYS = 5  # of a window

@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from beam_coresets import table_schemas, values
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.running.waiting import amount
 from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 

@@ -9,12 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
-from beam_coresets.bounded import printable
 from beam_coresets.declared import declare
 from beam_coresets.pipelines.running import logs
+from beam_coresets.pipelines.running.texts import Plain
 from beam_coresets.times import iso, since_epoch
 
 Spoken = TypeVar("Spoken", bound="TerminalOptions")
@@ -34,8 +32,8 @@ class TerminalOptions:
     )
 
 
-class Terminal(Console):
-    """A console on which ids, keys and letters that others wrote stay text, whatever terminals make of them.
+class Terminal(Plain):
+    """What a command says to a person, and its answer for a program.
 
     Args:
       answers: where `answer` writes; None where nobody has asked for JSON.
@@ -48,16 +46,12 @@ class Terminal(Console):
     def __init__(self, answers: TextIO | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._answers = answers
-        self.aside = Console(file=logs.standard_error(), quiet=bool(options.get("quiet")))
+        self.aside = Plain(file=logs.standard_error(), quiet=bool(options.get("quiet")))
 
     @property
     def limit(self) -> int | None:
         """Characters of a line; None where it is no terminal that people look at."""
         return self.width if self.is_terminal else None
-
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
-        """As a `Console`, with control characters spelled out."""
-        return super().render_str(printable(text), **options)
 
     def answer(self, command: str, **fields: Any) -> None:
         """What --json prints, in a line; nothing without it.

@@ -19,11 +19,11 @@ from rich.console import Console
 
 from beam_coresets import __version__
 from beam_coresets._jit import compiling
-from beam_coresets.bounded import printable
 from beam_coresets.pipelines.running import ending, logs
 from beam_coresets.pipelines.running.flink_cluster import FlinkCluster
 from beam_coresets.pipelines.running.local import is_local
 from beam_coresets.pipelines.running.runners import cluster_of
+from beam_coresets.pipelines.running.texts import MOST_LINE, one_line
 from beam_coresets.pipelines.running.waiting import Awaited, amount
 from beam_coresets.transforms.base.progress import PROGRESS
 
@@ -240,7 +240,7 @@ def _told(error: BaseException) -> int:
     """Says in a line what a command ends with; returns its exit code."""
     wrong = isinstance(error, ValueError)
     said = error if wrong or isinstance(error, JobError) else _of_machine(error)
-    print(f"error: {printable(str(said))}", file=sys.stderr)
+    print(f"error: {one_line(str(said), MOST_LINE)}", file=sys.stderr)
     return REFUSED if wrong else FAILED
 
 

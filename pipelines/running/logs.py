@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from beam_coresets.bounded import printable
+from beam_coresets.pipelines.running.texts import MOST_LINE, one_line
 
 
 class _OfMainThread:
@@ -51,7 +51,7 @@ class _Lines(logging.Formatter):
     """Log lines as terminals may have them: what they say of files and messages stays text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return "\n".join(one_line(line, MOST_LINE) for line in super().format(record).split("\n"))
 
 
 def _handler() -> logging.Handler:

@@ -4,8 +4,9 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from beam_coresets.pipelines.running.texts import escape
 
 PATIENCE = 10.0  # seconds; a stage that is over by then is not told where nothing moves
 AGAIN = 30.0  # seconds between lines about one stage
@@ -79,5 +80,5 @@ class Awaited:
             while not self._changed.wait(patience):
                 patience, text = AGAIN, self._text
                 if text != told:
-                    self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                    self._console.print(escape(text), highlight=False, soft_wrap=True)
                 told = text

@@ -6,13 +6,12 @@ import pathlib
 import secrets
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from beam_coresets.declared import check_values, declare
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.stored import seconds
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.views.contents import contents_at, packed
 from beam_coresets.pipelines.views.history import MOST_WINDOWS
 from beam_coresets.pipelines.views.newest import Asked

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
-from rich.markup import escape
 
 from beam_coresets import table_schemas
 from beam_coresets.declared import check_values, declare
@@ -12,6 +11,7 @@ from beam_coresets.pipelines.console import live, options, show
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.ownership import reading
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.views.contents import curve_of, one_place
 from beam_coresets.pipelines.views.history import History
 from beam_coresets.summaries.places import Place, places_of

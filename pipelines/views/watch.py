@@ -3,12 +3,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from rich.markup import escape
-
 from beam_coresets.declared import check_values, declare
 from beam_coresets.pipelines.console import options
 from beam_coresets.pipelines.console.terminal import Terminal
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.views.report import ShownOptions
 from beam_coresets.pipelines.views.server import LiveFolder, LiveServer
 
