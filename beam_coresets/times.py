@@ -39,7 +39,7 @@ def moment(text: str) -> float:
       ValueError: it is none.
     """
     # Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits
-    iso_text = re.sub(r"[zZ]$", "+00:00", text.strip())
+    iso_text = re.sub(r"(?<=[0-9])([zZ]| UTC)$", "+00:00", text.strip())
     iso_text = re.sub(r"\.(\d{1,6})\d*", lambda found: "." + found[1].ljust(6, "0"), iso_text)
     try:
         return since_epoch(datetime.datetime.fromisoformat(iso_text))
@@ -52,8 +52,8 @@ class TimeOfDay(float):
 
     @classmethod
     def of(cls, text: str) -> TimeOfDay | None:
-        """That of "15:12" or "15:12:30"; None for other texts."""
-        found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?Z?", text.strip())
+        """That of "15:12", "15:12:30" or "15:12 UTC"; None for other texts."""
+        found = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])(?::([0-5][0-9]))?(?:Z| UTC)?", text.strip())
         return None if found is None else cls(sum(int(part or 0) * unit for part, unit in zip(
             found.groups(), (3600, 60, 1), strict=True)))  # fmt: skip
 

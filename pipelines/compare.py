@@ -12,10 +12,11 @@ from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.results_folder.comparison import Comparison, compare
 from beam_coresets.pipelines.results_folder.ownership import reading
-from beam_coresets.pipelines.results_folder.stored import seconds
+from beam_coresets.pipelines.results_folder.stored import on_newest_day, seconds_or_time_of_day
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.launch import DONE, DRIFTED, JobError
 from beam_coresets.pipelines.running.texts import escape
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.summaries.collection import StoredSummaries, open_summaries
 from beam_coresets.summaries.window import WindowSummary
 from beam_coresets.times import iso
@@ -35,22 +36,28 @@ class CompareOptions(TerminalOptions):
     input: str = declare(None, "the folder whose window is looked at")
     reference: str | None = declare(None, "the folder that it is compared with (default: the same)")
     window: float | None = declare(
-        None, "the window that holds this time (default: the last with rows)", metavar="TIME", read=seconds
-    )
+        None, "the window that holds this time (default: the last with rows; 15:12 is of the newest day, UTC)",
+        metavar="TIME", read=seconds_or_time_of_day,
+    )  # fmt: skip
     other: float | None = declare(
         None, "the reference's window that holds this time (default: its last; in one folder the one before)",
-        spelled="with", metavar="TIME", read=seconds,
+        spelled="with", metavar="TIME", read=seconds_or_time_of_day,
     )  # fmt: skip
     start: float | None = declare(
-        None, "in place of a window the period from here on, rolled up", spelled="from", metavar="TIME", read=seconds
+        None, "in place of a window the period from here on, rolled up", spelled="from", metavar="TIME",
+        read=seconds_or_time_of_day,
+    )  # fmt: skip
+    end: float | None = declare(
+        None, "the period up to here", spelled="to", metavar="TIME", read=seconds_or_time_of_day
     )
-    end: float | None = declare(None, "the period up to here", spelled="to", metavar="TIME", read=seconds)
     with_start: float | None = declare(
-        None, "the reference's period from here on", spelled="with_from", metavar="TIME", read=seconds
-    )
+        None, "the reference's period from here on", spelled="with_from", metavar="TIME",
+        read=seconds_or_time_of_day,
+    )  # fmt: skip
     with_end: float | None = declare(
-        None, "the reference's period up to here", spelled="with_to", metavar="TIME", read=seconds
-    )
+        None, "the reference's period up to here", spelled="with_to", metavar="TIME",
+        read=seconds_or_time_of_day,
+    )  # fmt: skip
     key: str | None = declare(None, "of this key, where there are several")
 
 
@@ -68,8 +75,12 @@ def run(known: CompareOptions, console: Terminal) -> int:
     """
     options.require(known, "input")
     folders = list(dict.fromkeys([known.input, known.reference or known.input]))
-    with reading(folders):
+    known, said = on_newest_day(known, ("window", "start", "end"), known.input)
+    known, more = on_newest_day(known, ("other", "with_start", "with_end"), folders[-1])
+    show.notes(list(dict.fromkeys([*said, *more])), console)
+    with reading(folders), Awaited(console.aside, "reading the windows") as waiting:
         this, other = chosen(known)
+        waiting.tell("comparing the windows")
         found = compare(this, other)
     if found is None:
         raise JobError(f"nothing to compare: {_name(this)} or {_name(other)} has no rows in common parts")

@@ -15,6 +15,7 @@ from beam_coresets.declared import declare
 from beam_coresets.pipelines.console import options, sizes
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
 from beam_coresets.pipelines.running import ending
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.planning.target_size import Pilot
 from beam_coresets.shards import local_centers, pca
@@ -67,13 +68,16 @@ def run(known: PlanOptions, console: Terminal) -> int:
       ValueError: something that can't work.
     """
     try:
-        chosen = choose(known)
-        if known.json:
-            console.answer("plan", **as_json(chosen, known))
-            return 0
-        tables = _tables(chosen, known)
+        with Awaited(console.aside, "choosing a scheme") as waiting:
+            chosen = choose(known)
+            waiting.tell(f"laying out {chosen.shards:,} shards, and simulating them")
+            found = as_json(chosen, known) if known.json else {}
+            tables = [] if known.json else _tables(chosen, known)
     except TypeError as error:
         raise ValueError(str(error)) from error
+    if known.json:
+        console.answer("plan", **found)
+        return 0
     console.width = WIDTH
     for item in tables:
         console.print(item, highlight=False)

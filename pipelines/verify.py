@@ -21,6 +21,7 @@ from beam_coresets.pipelines.results_folder.scale_file import read_scale
 from beam_coresets.pipelines.results_folder.stored import WindowOptions, newest, parts_of
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.texts import escape
+from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.points.left_out import threshold
 from beam_coresets.points.scale import Scale
 from beam_coresets.results.distortion import Measured, center_sets, costs, subspace_sets
@@ -106,19 +107,18 @@ def verify(
     sample = sample.astype(points.dtype)
     z, metric = summary["z"], summary["metric"]
     sets: list[tuple[str, Any]]
-    thresholds = None
-    if summary["r"]:
-        flats = _emitted_subspaces(emitted, centers, scale, summary["affine"])
-        sets = _subspace_sets(summary, flats, (sample, sample_weights), (points, weights))
-    else:
-        left_out = summary["outliers"] or 0.0
-        share = left_out / summary["total_weight"] if left_out else 0.0
-        search = {"k": len(centers), "z": z, "metric": metric}
-        best = solve_centers(sample, sample_weights, seed=1, left_out=share * sample_weights.sum(), **search).centers
-        other = solve_centers(
-            points, weights, seed=summary["seed"] + 1, left_out=share * weights.sum(), **search
-        ).centers
-        sets = [("emitted", centers), *center_sets(sample, best, [centers, other], z, metric)]
+    thresholds, left_out = None, 0.0 if summary["r"] else summary["outliers"] or 0.0
+    with Awaited(console.aside, "solving for other centers, which the coreset is tried on"):
+        if summary["r"]:
+            flats = _emitted_subspaces(emitted, centers, scale, summary["affine"])
+            sets = _subspace_sets(summary, flats, (sample, sample_weights), (points, weights))
+        else:
+            share = left_out / summary["total_weight"] if left_out else 0.0
+            own, weight = summary["seed"] + 1, sample_weights.sum()
+            search = {"k": len(centers), "z": z, "metric": metric}
+            best = solve_centers(sample, sample_weights, seed=1, left_out=share * weight, **search).centers
+            other = solve_centers(points, weights, seed=own, left_out=share * weights.sum(), **search).centers
+            sets = [("emitted", centers), *center_sets(sample, best, [centers, other], z, metric)]
         if left_out:
             thresholds = _thresholds(sets, (points, weights), left_out, summary)
     on_data, _ = one_pass(CostOfCenters(sets, z, metric, thresholds))

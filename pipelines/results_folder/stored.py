@@ -2,9 +2,10 @@
 import argparse
 import dataclasses
 import itertools
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,15 +13,19 @@ import pyarrow as pa
 from apache_beam.io.filesystem import FileSystem
 
 from beam_coresets import table_schemas, tables
-from beam_coresets.declared import declare
+from beam_coresets.declared import declare, parameters
 from beam_coresets.pipelines.results_folder.scale_file import named_scale, read_scale
 from beam_coresets.points.column_order import Names
 from beam_coresets.points.scale import Scale
 from beam_coresets.summaries.choosing import Identity, Row, newest_of
+from beam_coresets.summaries.claim_records import place_of
+from beam_coresets.summaries.folders import OutputFolder, StoredPart
+from beam_coresets.summaries.places import places_of
 from beam_coresets.times import TimeOfDay, iso, moment
 from beam_coresets.transforms.writing.stored_tables import tables_of
 
 Chosen = TypeVar("Chosen", bound="WindowOptions")
+Timed = TypeVar("Timed")
 
 
 def seconds(text: str) -> float:
@@ -62,17 +67,48 @@ def dated(folders: Sequence[str], known: Chosen, option: str = "input") -> tuple
     Raises:
       ValueError: a time of day, and no window has a time.
     """
-    if not isinstance(known.start, TimeOfDay) and not isinstance(known.end, TimeOfDay):
+
+    def last() -> float | None:
+        rows = _summaries(folders, WindowOptions(keys=known.keys), option)
+        return max((identity.start for identity, _ in rows if identity.start is not None), default=None)
+
+    return _on_day_of(known, ("start", "end"), last)
+
+
+def on_newest_day(known: Timed, names: Sequence[str], folder: str) -> tuple[Timed, list[str]]:
+    """Options whose times of day are on the day (UTC) on which a folder's newest window starts, and what there is to
+    say of that.
+
+    Args:
+      names: of the options that are about the folder. folder: on this machine, or a URL that fsspec knows.
+
+    Raises:
+      ValueError: a time of day, and no window has a time.
+    """
+    return _on_day_of(known, names, lambda: newest_start(folder))
+
+
+def newest_start(folder: str) -> float | None:
+    """When a folder's newest window starts, by the names of its files; None where none has a time."""
+    names: list[str] = []
+    for place in places_of(folder):
+        for stored in OutputFolder(place).stored:
+            names += stored.index.names if isinstance(stored, StoredPart) else [stored.name]
+    return max((start for start in (place_of(name)[0] for name in names) if start > -math.inf), default=None)
+
+
+def _on_day_of(known: Timed, names: Sequence[str], last: Callable[[], float | None]) -> tuple[Timed, list[str]]:
+    times = {name: time for name in names if isinstance(time := getattr(known, name), TimeOfDay)}
+    if not times:
         return known, []
-    rows = _summaries(folders, WindowOptions(keys=known.keys), option)
-    starts = [identity.start for identity, _ in rows if identity.start is not None]
-    if not starts:
-        name = "from" if isinstance(known.start, TimeOfDay) else "to"
-        raise ValueError(f"{name}: must have its date where no window has a time, got a time of day")
-    times = {name: getattr(known, name) for name in ("start", "end")}
-    found: dict[str, Any] = {name: time.on(max(starts)) for name, time in times.items() if isinstance(time, TimeOfDay)}
-    said = f"times of day are of {iso(max(starts))[:10]} (UTC), on which the newest window starts"
-    return dataclasses.replace(known, **found), [said]
+    newest = last()
+    if newest is None:
+        kind: Any = type(known)
+        spelled = {each.name: each.spelled or each.name for each in parameters(kind)}
+        raise ValueError(f"{spelled[min(times)]}: must have its date where no window has a time, got a time of day")
+    found: dict[str, Any] = {name: time.on(newest) for name, time in times.items()}
+    said = f"times of day are of {iso(newest)[:10]} (UTC), on which the newest window starts"
+    return dataclasses.replace(known, **found), [said]  # type: ignore[type-var]
 
 
 def newest(folders: Iterable[str], known: WindowOptions, option: str = "input") -> dict[Identity, Row]:

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Sequence
 
 from beam_coresets.declared import check_values, declare
-from beam_coresets.pipelines.console import options
+from beam_coresets.pipelines.console import options, show
 from beam_coresets.pipelines.console.terminal import Terminal, TerminalOptions
-from beam_coresets.pipelines.results_folder.stored import seconds
+from beam_coresets.pipelines.results_folder.stored import on_newest_day, seconds_or_time_of_day
 from beam_coresets.pipelines.running import ending
 from beam_coresets.pipelines.running.texts import escape
 from beam_coresets.pipelines.views.contents import contents_at, packed
@@ -47,9 +47,12 @@ class ReportOptions(ShownOptions):
 
     output: str | None = declare(None, "where the page goes (default: report.html in the folder)")
     start: float | None = declare(
-        None, "only windows from here on", spelled="from", metavar="TIME", read=seconds
+        None, "only windows from here on (15:12 is of the newest window's day, UTC)", spelled="from", metavar="TIME",
+        read=seconds_or_time_of_day,
+    )  # fmt: skip
+    end: float | None = declare(
+        None, "only windows up to here", spelled="to", metavar="TIME", read=seconds_or_time_of_day
     )
-    end: float | None = declare(None, "only windows up to here", spelled="to", metavar="TIME", read=seconds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +69,8 @@ def run(known: ReportOptions, console: Terminal) -> int:
     """
     options.require(known, "input")
     check_values(known, ReportOptions)
+    known, said = on_newest_day(known, ("start", "end"), known.input)
+    show.notes(said, console)
     contents = contents_at(known.input, known.windows, known.start, known.end, known.asked)
     path = pathlib.Path(known.output or os.path.join(known.input, "report.html"))
     if known.output is None and "://" in known.input:

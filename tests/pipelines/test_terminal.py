@@ -1,6 +1,11 @@
 """What people see: lines of windows below each other, stored results again, what is waited for, times of day."""
+import base64
+import gzip
+import importlib
 import io
+import json
 import os
+import re
 import time
 import types
 
@@ -14,6 +19,7 @@ from beam_coresets.pipelines.console import live, show
 from beam_coresets.pipelines.main import main
 from beam_coresets.pipelines.running import checkpoints, launch, waiting
 from beam_coresets.pipelines.views.contents import curve_of, one_place
+from beam_coresets.streaming.windows import Window
 from beam_coresets.times import TimeOfDay, iso
 
 JOB = ("--k=4", "--shards=4", "--replication=2", "--coreset_size=40")
@@ -165,6 +171,76 @@ def test_times_of_day_are_of_the_newest_windows_day(tmp_path, capsys):
     capsys.readouterr()
     assert main(["rollup", f"--input={tmp_path}/batch", f"--output={tmp_path}/no", "--to", "0:01"]) == 2
     assert capsys.readouterr().err == "error: to: must have its date where no window has a time, got a time of day\n"
+
+
+def test_a_page_and_a_comparison_take_times_of_day_and_times_as_they_are_printed(tmp_path, capsys):
+    for i in (-1440, 0, 1, 2, 3):
+        write(tmp_path / "in", answer(minute(i), abs(i) % 7, quick=False))
+    assert main(["report", str(tmp_path / "in"), "--from", "00:01", "--to", "2026-11-21 00:03:00 UTC"]) == 0
+    said = "times of day are of 2026-11-21 (UTC), on which the newest window starts"
+    assert said in capsys.readouterr().out
+    held = re.search('id="contents">([^<]+)', (tmp_path / "in" / "report.html").read_text())
+    contents = json.loads(gzip.decompress(base64.b64decode(held[1])))
+    assert contents["windows"]["start"] == [1000 * (DAY + i * MINUTE) for i in (1, 2)]
+    found = []
+    asked = ("0:03", "0:00:30"), (iso(DAY + 3 * MINUTE), iso(DAY)), ("00:03 UTC", "2026-11-21 00:00 UTC")
+    for window, other in asked:
+        assert main(["compare", str(tmp_path / "in"), "--window", window, "--with", other, "--json"]) in (0, 3)
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["window"]["start"] == "2026-11-21T00:03:00+00:00"
+    assert found[0]["reference"]["start"] == "2026-11-21T00:00:00+00:00"
+    assert found[0] == found[1] == found[2]
+    assert main(["compare", str(tmp_path / "in"), "--with-from", "00:00", "--with-to", "0:02"]) in (0, 3)
+    assert said in capsys.readouterr().out
+    write(tmp_path / "batch", answer(Window(), 1))
+    for words in (["report", str(tmp_path / "batch"), "--to", "0:01"],
+                  ["compare", str(tmp_path / "in"), str(tmp_path / "batch"), "--with", "0:01"]):  # fmt: skip
+        assert main(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        name = words[-2].strip("-")
+        assert line == f"error: {name}: must have its date where no window has a time, got a time of day"
+
+
+@pytest.mark.parametrize(("words", "module", "slow"), [
+    ("plan --shards 8", "plan", ("choose", "_tables")), ("plan --shards 8 --json", "plan", ("choose", "as_json")),
+    ("compare {0}/minutes", "compare", ("chosen", "compare")),
+    ("verify --input {0}/in/* --coreset {0}/batch", "verify", ("solve_centers", "center_sets")),
+])  # fmt: skip
+def test_while_a_command_computes_it_says_what_it_waits_for(tmp_path, monkeypatch, words, module, slow):
+    source = write_parquet(tmp_path / "in", columns_of(clusters(300)))
+    assert summarize_files(source, tmp_path / "batch", *JOB) == 0
+    for i in range(2):
+        write(tmp_path / "minutes", answer(minute(i), i, quick=False))
+    where, told = importlib.import_module(f"beam_coresets.pipelines.{module}"), []
+
+    class Recorder(waiting.Awaited):
+        now = None
+
+        def __enter__(self):
+            Recorder.now = self._stage
+            return super().__enter__()
+
+        def close(self):
+            Recorder.now = None
+            super().close()
+
+        def tell(self, stage, *args, **options):
+            Recorder.now = stage
+            super().tell(stage, *args, **options)
+
+    monkeypatch.setattr(where, "Awaited", Recorder)
+    for name in slow:
+        real = getattr(where, name)
+
+        def noted(*args, real=real, name=name, **options):
+            told.append((name, Recorder.now))
+            return real(*args, **options)
+
+        monkeypatch.setattr(where, name, noted)
+    assert main(words.format(tmp_path).split()) in (0, 3)
+    assert {name for name, _ in told} == set(slow)
+    assert None not in dict(told).values()
+    assert Recorder.now is None
 
 
 def test_rows_are_assigned_by_the_latest_window(tmp_path, capsys):
