@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets import __version__
@@ -20,6 +21,9 @@ from beam_coresets.pipelines.views.newest import MOST_AXES, MOST_CENTERS, MOST_M
 from beam_coresets.pipelines.views.written import Columns, cut, digits, milliseconds
 from beam_coresets.points.column_order import listed
 from beam_coresets.summaries.places import NoSummariesError, Place, places_of
+
+Span = tuple[int | None, int | None]  # start and end of a window in milliseconds since the epoch
+Numbers = npt.NDArray[np.int64]
 
 IN_TABLE = 6  # coordinates of centers in their table (`assets/page.js`)
 WINDOW_COLUMNS = ("coverage", "shards", "answered", "reason", "lag", "degraded", "points", "refused", "revision")
@@ -81,15 +85,16 @@ def contents_of(history: History, asked: Asked | None = None) -> dict[str, Any]:
     rows = history.rows()
     keys = _keys(rows)
     latest = newest_windows(history, keys, asked)
-    windows = _windows(rows)
+    spans, at = _numbered(rows)
+    windows = _windows(rows, spans, at)
     settings = history.settings()
     return _whole(history.place, keys, asked, {
         "job": settings.get("job"),
         "deadline": history.deadline(),
         "windows": windows,
-        "missing": _missing(rows, windows),
+        "missing": _missing(rows, at, windows),
         "gaps": _gaps(windows),
-        "series": _series(rows, keys, windows),
+        "series": _series(rows, keys, at),
         "events": _events(history.events(), keys),
         "letters": {"reason": [cut(r) for r, _ in history.letters.most_common()],
                     "count": [n for _, n in history.letters.most_common()]},
@@ -154,18 +159,22 @@ def _keys(rows: pa.Table) -> list[str]:
     return sorted(weights, key=lambda key: (-weights[key], key))
 
 
-def _windows(rows: pa.Table) -> Columns:
-    """One entry a window of time, in order: of several keys the worst answered."""
+def _numbered(rows: pa.Table) -> tuple[list[Span], Numbers]:
+    """The windows of time in their order, and the number among them of each row's window, (n,)."""
     start, end = (milliseconds(rows.column(name)) for name in ("window_start", "window_end"))
-    place: dict[tuple[int | None, int | None], int] = {}
+    place: dict[Span, int] = {}
     at = [place.setdefault(span, len(place)) for span in zip(start, end, strict=True)]
-    n = len(place)
+    return list(place), np.array(at, np.int64)
+
+
+def _windows(rows: pa.Table, spans: Sequence[Span], at: Numbers) -> Columns:
+    """One entry a window of time, in order: of several keys the worst answered."""
+    n = len(spans)
     out: Columns = {name: [None] * n for name in WINDOW_COLUMNS}
     out["points"], out["revision"] = [0] * n, [1] * n
     decided = rows.column("decided_at").to_pylist()
     held = rows.select(["coverage", "shards", "responded", "reason", "degraded", "points", "refused", "revision"])
-    for i, row in enumerate(held.to_pylist()):
-        w = at[i]
+    for row, decision, w in zip(held.to_pylist(), decided, at.tolist(), strict=True):
         if out["coverage"][w] is None or row["coverage"] < out["coverage"][w]:
             out["coverage"][w] = digits(row["coverage"])
             out["shards"][w], out["answered"][w] = row["shards"], len(row["responded"] or ())
@@ -174,22 +183,18 @@ def _windows(rows: pa.Table) -> Columns:
         out["points"][w] += row["points"] or 0
         out["refused"][w] = _larger(out["refused"][w], row["refused"])
         out["revision"][w] = max(out["revision"][w], row["revision"] or 1)
-        ended = end[i]
-        if decided[i] is not None and ended is not None:
-            out["lag"][w] = _larger(out["lag"][w], round(decided[i] - ended / 1e3, 3))
-    out["start"], out["end"] = [list(each) for each in zip(*place, strict=True)] if place else ([], [])
+        ended = spans[w][1]
+        if decision is not None and ended is not None:
+            out["lag"][w] = _larger(out["lag"][w], round(decision - ended / 1e3, 3))
+    out["start"], out["end"] = [start for start, _ in spans], [end for _, end in spans]
     return out
 
 
-def _missing(rows: pa.Table, windows: Columns) -> Columns:
+def _missing(rows: pa.Table, at: Numbers, windows: Columns) -> Columns:
     """Who did not answer, or is not trusted, as runs of windows that follow each other."""
-    place = {span: i for i, span in enumerate(zip(windows["start"], windows["end"], strict=True))}
-    start, end = (milliseconds(rows.column(name)) for name in ("window_start", "window_end"))
     found: dict[tuple[int, str], set[int]] = {}
-    for i, (gone, doubted) in enumerate(
-        zip(rows.column("stragglers").to_pylist(), rows.column("distrusted").to_pylist(), strict=True)
-    ):
-        w = place[start[i], end[i]]
+    named = (rows.column(name).to_pylist() for name in ("stragglers", "distrusted"))
+    for w, gone, doubted in zip(at.tolist(), *named, strict=True):
         for shard in gone or ():
             found.setdefault((shard, "no answer"), set()).add(w)
         for text in doubted or ():
@@ -229,11 +234,8 @@ def _gaps(windows: Columns) -> Columns:
     return out
 
 
-def _series(rows: pa.Table, keys: Sequence[str], windows: Columns) -> list[Columns]:
+def _series(rows: pa.Table, keys: Sequence[str], at: Numbers) -> list[Columns]:
     """Of each key what its windows cost and how they have changed, with the number of each window."""
-    place = {span: i for i, span in enumerate(zip(windows["start"], windows["end"], strict=True))}
-    spans = zip(*(milliseconds(rows.column(name)) for name in ("window_start", "window_end")), strict=True)
-    at = np.array([place[span] for span in spans], np.int64)
     number = {key: i for i, key in enumerate(keys)}
     of_key = np.array([number[key or ""] for key in rows.column("key").to_pylist()], np.int64)
     order = np.lexsort((at, of_key))
