@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from beam_coresets import table_schemas, values
@@ -14,6 +15,7 @@ from beam_coresets.pipelines.running.waiting import amount
 from beam_coresets.transforms.writing.stored_tables import files_of, read_table
 
 MOST_NAMES = 12  # of columns
+MOST_COORDINATES = 6  # of a center
 MOST_LINES = 20  # windows and keys shown at once
 PROVED = {
     "local_centers": "supposing optimal solvers: alpha = beta = 1",
@@ -248,14 +250,26 @@ def _digits(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 10) -> None:
+    """As many of their coordinates as the terminal is wide."""
     if not centers:
         return
+    for shown in range(MOST_COORDINATES, 0, -1):
+        table = _table_of(centers, shown, most)
+        if Measurement.get(console, console.options.update(width=10_000), table).maximum <= console.width:
+            break
+    console.print()
+    console.print(table, highlight=False)
+    if len(centers) > most:
+        console.print(f"... and {len(centers) - most} more", highlight=False)
+
+
+def _table_of(centers: list[dict[str, Any]], shown: int, most: int) -> Table:
+    """The first centers with so many coordinates each."""
     table = Table(title=None, box=None, padding=(0, 2, 0, 0))
     flats = centers[0]["basis"] is not None
     numbers = ("subspace" if flats else "center", "weight", "cost")
     for name in (*numbers, "nearest row", *(("point on it", "directions") if flats else ("coordinates",))):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
-    shown = 2 if console.width < 100 else 4 if flats else 6
     digits = _digits([center["coordinates"] for center in centers])
     for center in centers[:most]:
         d = len(center["coordinates"])
@@ -266,7 +280,4 @@ def _print_centers(centers: list[dict[str, Any]], console: Console, most: int = 
             escape(center["representative_id"] or "-"), _head(center["coordinates"], shown, digits),
             *(["\n".join(directions)] if flats else []),
         )
-    console.print()
-    console.print(table, highlight=False)
-    if len(centers) > most:
-        console.print(f"... and {len(centers) - most} more", highlight=False)
+    return table

@@ -74,6 +74,20 @@ def test_windows_are_listed_in_the_order_of_time_and_keys_by_weight():
     assert listed(*keys) == ["key", *(f"k{i:02}" for i in reversed(range(3, 23))), "3"]
 
 
+@pytest.mark.parametrize(("width", "coordinates", "basis"), [
+    (80, 2, None), (100, 5, None), (130, 6, None), (100, 2, [0.12345] * 16),
+])  # fmt: skip
+def test_centers_are_as_wide_as_the_terminal(width, coordinates, basis):
+    one = {"index": 10, "weight": 204_200.0, "cost": 5.697e6, "representative_id": "points-2.parquet#91612",
+           "coordinates": [-26.2123] * 8, "basis": basis}  # fmt: skip
+    out = io.StringIO()
+    show._print_centers([one] * 3, Console(file=out, width=width))
+    lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[0].split()[:3] == ["center" if basis is None else "subspace", "weight", "cost"]
+    assert all(len(line) <= width and "…" not in line for line in lines)
+    assert lines[1].count("-26.21") == coordinates
+
+
 def test_places_in_one_town_have_coordinates_of_their_own():
     digits = show._digits([(48.1134, 11.5215, -3.0), (48.1178, 11.6432, 3.0), (48.1821, 11.5, 0.001)])
     assert show._head([48.1134, 11.5215, 0.00123456], 3, digits) == "48.1134, 11.5215, 0.001235"
