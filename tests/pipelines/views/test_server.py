@@ -309,6 +309,7 @@ def test_a_page_that_has_left_waits_no_more(folder, monkeypatch):
 
 def test_of_too_many_that_wait_the_longest_comes_again(folder, monkeypatch):
     monkeypatch.setattr("beam_coresets.pipelines.views.server.MOST_WAITING", 2)
+    monkeypatch.setattr("beam_coresets.pipelines.views.server.BEAT", 1e9)
     with serving(folder) as (live, server):
         live.look()
         with waiting(server) as longest, waiting(server) as second, waiting(server) as third:
