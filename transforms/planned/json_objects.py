@@ -118,7 +118,7 @@ def _text_end(data, i, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _number(data, i, stop):  # type: ignore[no-untyped-def]
+def read_number(data, i, stop):  # type: ignore[no-untyped-def]
     """(where the number that begins at i ends, its kind, its double); the kind is odd if it is none."""
     negative = data[i] == 45
     if negative:
@@ -196,7 +196,7 @@ def _scalar_end(data, i, stop):  # type: ignore[no-untyped-def]
         end = _text_end(data, i + 1, stop)
         return end + 1 if end >= 0 else -1
     if data[i] == 45 or 48 <= data[i] <= 57:
-        end, kind, _ = _number(data, i, stop)
+        end, kind, _ = read_number(data, i, stop)
     else:
         end, kind = _word(data, i, stop)
     return -1 if kind == _ODD else end
@@ -313,7 +313,7 @@ def _each(data, starts, stops, takes, names, bounds, table, kinds, places, doubl
                 kind = TEXT
                 i = end + 1
             elif data[i] == 45 or 48 <= data[i] <= 57:
-                i, kind, double = _number(data, i, stop)
+                i, kind, double = read_number(data, i, stop)
                 end = i
             elif field < 0 and (data[i] == 123 or data[i] == 91):
                 i = _skip(data, i, stop)

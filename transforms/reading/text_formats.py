@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_coresets.transforms.base.dead_letter import DeadLetter
+from beam_coresets.transforms.planned import csv_rows
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.formats import (
@@ -259,6 +260,21 @@ class _TypedRows:
         self._decimal = layout.options.decimal or "."
         self._at_once = not layout.options.null
 
+    def plan(self, width: int, comment: str | None) -> Callable[[Any], Any] | None:
+        """Reads plain rows of numbers and text, as long as all is read at once; None where no plan can."""
+        if self._decimal != "." or self._signs[0] in "-+.eE0123456789":
+            return None
+        plan = csv_rows.plan_of(width, self._places, self._are_numbers(), *self._signs, comment)
+        return lambda text: plan.read(text) if self._at_once else None
+
+    def _are_numbers(self) -> dict[str, bool]:
+        return {field.name: not _is_text(field.type) for field in self._layout.schema}
+
+    def planned(self, columns: Any, numbers: Array) -> Batch:
+        """What a plan has read, as a batch."""
+        columns = columns.select(self._layout.schema.names)
+        return typed(Batch(columns, numbers, self._part.path, self._part.key), self._layout)
+
     def batch(self, data: Any, numbers: Array, width: int) -> Batch:
         kinds = {f.name: pa.string() if _is_text(f.type) else pa.float64() for f in self._layout.schema}
         if self._at_once:
@@ -306,10 +322,13 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
         if list(layout.file_columns) in (["", *names], [*names, ""]):
             names = layout.file_columns
         typed = _TypedRows(layout, part, _places(names, layout, path), options.characters(_usual(path))[:2])
-        for records in reader.batches(len(names)):
+        plan = typed.plan(len(names), options.characters(_usual(path))[2])
+        for records in reader.batches(len(names), plan):
             for number, reason, text in records.refused:
                 report(DeadLetter(reason, "", path, f"row {number}", text))
-            if len(records.numbers):
+            if records.columns is not None:
+                yield typed.planned(records.columns, records.numbers)
+            elif len(records.numbers):
                 yield typed.batch(records.data, records.numbers, len(names))
 
 

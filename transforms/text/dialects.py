@@ -3,6 +3,7 @@ import codecs
 import csv
 import dataclasses
 import io
+import itertools
 import re
 import threading
 from collections.abc import Collection, Sequence
@@ -20,6 +21,7 @@ _POINT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _COMMA = re.compile(r"[-+]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*),[0-9]+([eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[-+]?[0-9]+([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"[-+]?[1-9][0-9]{0,2}([.,][0-9]{3})+")  # or a number with three decimals
+_LINE = re.compile(r"([^\r\n]*)(?:\r\n|\n|\r|\Z)")
 _TEXT = "text files"
 _LIMIT = threading.Lock()
 
@@ -159,8 +161,9 @@ def without_separator_line(head: bytes) -> bytes:
 
 def _first_lines(text: str, comment: str | None) -> list[str]:
     """Whole lines of the beginning that hold something."""
-    lines = re.split(r"\r\n|\n|\r", text)
-    return [line for line in lines if line and not (comment and line.startswith(comment))][:_SAMPLE_ROWS]
+    lines = (found[1] for found in _LINE.finditer(text))  # no more than are needed
+    there = (line for line in lines if line and not (comment and line.startswith(comment)))
+    return list(itertools.islice(there, _SAMPLE_ROWS))
 
 
 def _rows(text: str, delimiter: str, quote: str | None) -> list[list[str]]:

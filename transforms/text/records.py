@@ -5,7 +5,7 @@ can't say where a row that it refuses has bytes that are no UTF-8. So records ar
 bytes, and it gets those only that have the right number of cells.
 """
 import codecs
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ PIECE_BYTES = 4 << 20
 MOST_BYTES = 32 << 20  # of one record
 _BEGINNING_BYTES = 1 << 20
 NONE = -1  # no such character, any width
+_LEAST_PLAIN, _LONGEST_PLAIN = 1 << 12, 1 << 16  # bytes: of what is tried as a whole, of a line at its end
 _MOST_SHOWN = 500
 _MOST_ODD = 1 << 12  # records left out at a time
 _MARKS = (  # byte order marks, the longer ones first
@@ -43,11 +44,13 @@ class Records(NamedTuple):
       data: those with the right number of cells, as UTF-8; bytes or a view of some.
       numbers: (n,) int64, their numbers in the file.
       refused: the others among them.
+      columns: what `plain` has made of all of them, in place of the data; or None.
     """
 
     data: Any
     numbers: Array
     refused: list[Refused]
+    columns: Any = None
 
 
 def encoding_of(head: bytes, asked: str | None = None) -> tuple[str, int]:
@@ -214,12 +217,19 @@ class RecordReader:
             if self._ended:
                 return None
 
-    def batches(self, width: int = NONE) -> Iterator[Records]:
-        """What is left, refusing records of another width. Raises ValueError for one of more than 32 MB."""
+    def batches(self, width: int = NONE, plain: Callable[[Any], Any] | None = None) -> Iterator[Records]:
+        """What is left, refusing records of another width. Raises ValueError for one of more than 32 MB.
+
+        Args:
+          plain: of lines that are whole, to columns of all records in them; or None: they are told apart here.
+        """
         full = False
         while self._rest or self._held or not self._ended:
             if not full:
                 self._more()
+                if plain is not None and (found := self._by(plain)) is not None:
+                    yield found
+                    continue
             taken, records, odd = self._scanned(width, np.iinfo(np.int64).max)
             full = len(odd) == _MOST_ODD
             data, self._rest = memoryview(self._rest)[:taken], self._rest[taken:]
@@ -229,6 +239,22 @@ class RecordReader:
             if records:
                 yield self._made(data, records, odd, width)
                 self._records += records
+
+    def _by(self, plain: Callable[[Any], Any]) -> Records | None:
+        """The records of the lines that are whole, if all of them are plain."""
+        whole = len(self._rest)
+        if not self._ended:
+            flat = np.frombuffer(self._rest, np.uint8)[-_LONGEST_PLAIN:]
+            ends = np.flatnonzero(flat == 10)
+            whole = whole - len(flat) + int(ends[-1]) + 1 if len(ends) else 0
+        view = memoryview(self._rest)
+        columns = plain(view[:whole]) if whole >= _LEAST_PLAIN else None
+        if columns is None:
+            return None
+        self._rest = view[whole:]
+        numbers = np.arange(self._records, self._records + len(columns))
+        self._records += len(columns)
+        return Records(b"", numbers, [], columns)
 
     def _more(self) -> None:
         """Reads on. A line that was cut comes alone: to copy it is cheaper than to copy a whole piece."""

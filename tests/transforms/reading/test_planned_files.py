@@ -1,17 +1,20 @@
 """Files of Avro and JSON lines that are read by a plan give what the plain way gives, row by row."""
+import dataclasses
 import json
 
 import fastavro
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.points.block import PointBlock
-from beam_coresets.transforms.planned import avro_records, json_objects
-from beam_coresets.transforms.reading import avro_files, json_lines
+from beam_coresets.transforms.planned import avro_records, csv_rows, json_objects
+from beam_coresets.transforms.reading import avro_files, json_lines, text_formats
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
+from beam_coresets.transforms.text import records as text_records
 
 ROLES = Columns(("x", "y"), weight_column="w", id_column="id", keep_columns=("note", "flag"))
 
@@ -22,6 +25,9 @@ def read(path, columns, planned):
         if not planned:
             for module in (avro_files, json_lines):
                 patch.setattr(module, "_plan", lambda *given: None)
+            patch.setattr(text_formats._TypedRows, "plan", lambda *given: None)
+        patch.setattr(text_records, "_LEAST_PLAIN", 1)
+        patch.setattr(text_records, "PIECE_BYTES", 500)
         try:
             found = list(ReadBlocks(str(path), columns).here())
         except ValueError as error:
@@ -105,6 +111,34 @@ def test_json_lines_by_a_plan_are_those_of_the_plain_way(tmp_path, some, plain, 
     same(path, ROLES, texts=False)
 
 
+CSV_CELLS = st.sampled_from([
+    "1", "", "-0", "007", "1.", ".5", "+1", " 1", "1 ", "1e3", "1E-3", "nan",
+    "inf", "NA", "1e400", "123456789012345678901",
+    "0.00000000000000000123", "0.1000000000000000055511151231257827", "-", "x", "true", "2024-02-01", '"1"', '"a,b"',
+    '"a""b"', 'a"b', '"', "\u00e9", "a b", "1,2", "-1.5", "9007199254740993",
+])  # fmt: skip
+
+
+@st.composite
+def csv_lines(draw):
+    cells = ["1.5", "-2", "1", "id", "kept", "0", "more"]
+    for place in draw(st.sets(st.integers(0, 6), max_size=draw(st.sampled_from([0, 0, 1, 2])))):
+        cells[place] = draw(CSV_CELLS | st.floats(-1e9, 1e9).map(repr))
+    return draw(st.sampled_from([",".join(cells)] * 20 + ["", "#1,2,3", ",".join(cells[:-1]), ",".join(cells) + ","]))
+
+
+@ONCE
+@given(st.lists(csv_lines(), min_size=1, max_size=12), st.integers(0, 60),
+       st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
+       st.sampled_from([{}, {"comment": "#"}, {"quote": "none"}, {"encoding": "latin-1"}]), st.booleans())  # fmt: skip
+def test_csv_files_by_a_plan_are_those_of_the_plain_way(tmp_path, some, plain, end, dialect, ended):
+    path = tmp_path / "rows.csv"
+    middle = [f"{i}.25,{-i},1,a{i},\u00e9,1,z" for i in range(plain)]
+    lines = ["x,y,w,id,note,flag,more", "0.5,1,1,a,b,1,c", *some[::2], *middle, *some[1::2]]
+    path.write_bytes((end.join(lines) + end * ended).encode(dialect.get("encoding", "utf-8"), "replace"))
+    same(path, dataclasses.replace(ROLES, **dialect))
+
+
 def test_files_of_flat_rows_are_read_by_plans(tmp_path, monkeypatch):
     """Or nothing above would be tested."""
     rows, read_rows = [{"x": i / 7, "y": float(i), "id": 2**60 + i} for i in range(1000)], []
@@ -112,12 +146,12 @@ def test_files_of_flat_rows_are_read_by_plans(tmp_path, monkeypatch):
     def counting(function):
         def count(*given):
             found = function(*given)
-            read_rows.append(len(found.rows))
+            read_rows.append(len(found) if isinstance(found, pa.RecordBatch) else len(found.rows))
             return found
 
         return count
 
-    for module, name in ((avro_records, "read_run"), (json_objects, "read_objects")):
+    for module, name in ((avro_records, "read_run"), (json_objects, "read_objects"), (csv_rows.CsvPlan, "read")):
         monkeypatch.setattr(module, name, counting(getattr(module, name)))
     schema = {"type": "record", "name": "R", "fields": [
         {"name": "x", "type": "double"}, {"name": "y", "type": "double"}, {"name": "id", "type": "long"}]}  # fmt: skip
@@ -126,7 +160,8 @@ def test_files_of_flat_rows_are_read_by_plans(tmp_path, monkeypatch):
     texts = [json.dumps(row) for row in rows]
     texts[500] = r'{"x": "\n", "y": 1, "id": 5}'
     (tmp_path / "rows.jsonl").write_text("\n".join(texts))
-    for name, whole in (("rows.avro", 1000), ("rows.jsonl", 999)):
+    (tmp_path / "rows.csv").write_text("x,y,id\n" + "".join("{x},{y},{id}\n".format(**row) for row in rows))
+    for name, whole in (("rows.csv", 1000), ("rows.avro", 1000), ("rows.jsonl", 999)):
         found = list(ReadBlocks(str(tmp_path / name), Columns(("x", "y"), id_column="id")).here())
         assert sum(read_rows) == whole == sum(len(one) for one in found if isinstance(one, PointBlock))
         read_rows.clear()
