@@ -20,7 +20,7 @@ from beam_coresets._jit import fast_kernel
 MATRIX_DIM = 48
 _MATRIX_SIZE = 5000  # k x d from which on the product wins, by 64 to 768 dimensions and 5 to 500 centers
 _MATRIX_ROWS = 4096
-DOUBT = 800  # times the dtype's precision: below this share of a point's squared size it is compared directly
+_DOUBT = 800  # times the dtype's precision: below this share of a point's squared size it is compared directly
 
 Array = npt.NDArray[Any]
 
@@ -112,11 +112,6 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def one_thread() -> Any:
-    """A context in which matrix products take one thread: parallelism is Beam's, and the last bits stay the same."""
-    return _threads().limit(limits=1, user_api="blas")
-
-
 def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> None:
     # Distances are invariant under translation; a common offset would cost the expansion its precision. The median, as
     # one center far out must not be such an offset to all others.
@@ -125,7 +120,7 @@ def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> N
     half = 0.5 * np.einsum("kd,kd->k", shifted, shifted)
     columns = np.ascontiguousarray(shifted.T)
     size_sq = np.empty(len(points), points.dtype)
-    with one_thread():
+    with _threads().limit(limits=1, user_api="blas"):
         for low in range(0, len(points), _MATRIX_ROWS):
             chunk = points[low : low + _MATRIX_ROWS]
             moved = chunk - origin
@@ -134,7 +129,7 @@ def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> N
             index[low : low + len(chunk)] = score.argmax(axis=1)
             size_sq[low : low + len(chunk)] = np.einsum("nd,nd->n", moved, moved)
     _direct_difference(points, centers, index, dist_sq)
-    doubtful = np.flatnonzero(dist_sq < DOUBT * np.finfo(points.dtype).eps * size_sq)
+    doubtful = np.flatnonzero(dist_sq < _DOUBT * np.finfo(points.dtype).eps * size_sq)
     if len(doubtful):
         winner, least = np.empty(len(doubtful), np.int32), np.empty(len(doubtful), points.dtype)
         _blocked(points[doubtful], centers, winner, least)

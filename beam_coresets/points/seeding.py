@@ -7,13 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.points.nearest import DOUBT, nearest, one_thread, power_of_distance, writable
+from beam_coresets.points.nearest import nearest, power_of_distance, writable
 
 Array = npt.NDArray[Any]
 
 SEED_BLOCK = 256  # rows compared at a time; also how many rows share one partial sum of the draw
-CACHED_BYTES = 8 << 20  # points that stay near the processor from one candidate to the next
-PRODUCT_DIM = 256  # from which on, beyond that, a step's candidates are compared by one matrix product
 _COLUMN_DIM = 32  # below this the inner loop runs over rows (coordinates transposed), above it over coordinates
 
 
@@ -140,52 +138,83 @@ def _seed(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
 
 
 @fast_kernel
-def _lowered_by_products(points, size_sq, weights, rows, products, doubt, z, cost, lowered, totals):  # type: ignore[no-untyped-def]
-    """lowered[c, i] = min(cost[i], w(i) dist(i, rows[c])**z) from the products of all rows and the candidates, with its
-    sum for each candidate. Distances that rounding may have made up are measured directly."""
-    for c in range(len(rows)):
-        r, total = rows[c], 0.0
-        for i in range(len(points)):
-            q = np.float64(size_sq[i] + size_sq[r] - 2 * products[c, i])
-            if q < doubt * (size_sq[i] + size_sq[r]):
-                q = 0.0
-                for t in range(points.shape[1]):
-                    x = np.float64(points[i, t]) - np.float64(points[r, t])
-                    q += x * x
-            if z == 1.0:
-                q = np.sqrt(q)
-            elif z != 2.0:
-                q = q ** (0.5 * z)
-            low = min(cost[i], weights[i] * q)
-            lowered[c, i] = low
-            total += low
-        totals[c] = total
+def _dist_sq_to_rows(points, low, high, rows, out):  # type: ignore[no-untyped-def]
+    """Squared distances (c, at least high - low) from some points to several wide rows (c, d), which stay near the
+    processor; a point is read once for three of them."""
+    d = points.shape[1]
+    zero = points.dtype.type(0)
+    threes = len(rows) // 3 * 3
+    for i in range(low, high):
+        for c in range(0, threes, 3):
+            first, second, third = zero, zero, zero
+            for t in range(d):
+                x = points[i, t]
+                q0, q1, q2 = x - rows[c, t], x - rows[c + 1, t], x - rows[c + 2, t]
+                first += q0 * q0
+                second += q1 * q1
+                third += q2 * q2
+            out[c, i - low], out[c + 1, i - low], out[c + 2, i - low] = first, second, third
+        for c in range(threes, len(rows)):
+            first = zero
+            for t in range(d):
+                q = points[i, t] - rows[c, t]
+                first += q * q
+            out[c, i - low] = first
 
 
-def _seed_by_products(points: Array, weights: Array, z: float, uniforms: Array, chosen: Array) -> int:
-    """As `_seed`, all candidates of a step by one matrix product: many coordinates are then read once for all."""
-    points = points - points.mean(axis=0, dtype=np.float64).astype(points.dtype)
-    size_sq = np.einsum("nd,nd->n", points, points)
-    doubt = DOUBT * float(np.finfo(points.dtype).eps)
-    cost, total = weights, float(weights.sum())
-    lowered, totals = np.empty((uniforms.shape[1], len(points))), np.empty(uniforms.shape[1])
-    with one_thread():
-        for step in range(len(chosen)):
-            if not total > 0:
+@fast_kernel
+def _seed_wide(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
+    """As `_seed`, for points that are wide: each step reads them once, for all of its candidates."""
+    n, most = points.shape[0], uniforms.shape[1]
+    blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
+    padded = np.zeros(blocks * SEED_BLOCK, np.float64)
+    padded[:n] = weights
+    cost = padded.copy()
+    sums = np.empty(blocks, np.float64)
+    for block in range(blocks):
+        sums[block] = cost[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
+    total = sums.sum()
+    lowered = np.zeros((most, len(cost)))
+    lowered_sums = np.empty((most, blocks))
+    rows = np.empty(most, np.int64)
+    dist_sq = np.zeros((most, SEED_BLOCK), points.dtype)
+    for step in range(len(chosen)):
+        if not total > 0.0:
+            return step
+        count = 1 if step == 0 else most
+        for c in range(count):
+            rows[c] = draw_row(cost, sums, total, uniforms[step, c])
+            if rows[c] < 0:
                 return step
-            ends = np.cumsum(cost)
-            wanted = uniforms[step, : 1 if step == 0 else None] * ends[-1]
-            rows = np.minimum(np.searchsorted(ends, wanted, side="right"), np.flatnonzero(cost)[-1])
-            before = np.full(len(points), np.inf) if step == 0 else cost
-            count = len(rows)
-            products = points[rows] @ points.T
-            _lowered_by_products(
-                points, size_sq, weights, rows, products, doubt, z, before, lowered[:count], totals[:count]
-            )
-            best = int(totals[:count].argmin())
-            if not np.isfinite(totals[best]):
-                return step
-            chosen[step], cost, total = rows[best], lowered[best].copy(), float(totals[best])
+        if step == 0:
+            cost[:] = np.inf
+        candidates = points[rows[:count]]
+        for block in range(blocks):
+            low = block * SEED_BLOCK
+            _dist_sq_to_rows(points, low, min(n, low + SEED_BLOCK), candidates, dist_sq)
+            for c in range(count):
+                part = 0.0
+                for i in range(SEED_BLOCK):
+                    q = np.float64(dist_sq[c, i])
+                    if z == 1.0:
+                        q = np.sqrt(q)
+                    elif z != 2.0:
+                        q = q ** (0.5 * z)
+                    q = min(cost[low + i], padded[low + i] * q)
+                    lowered[c, low + i] = q
+                    part += q
+                lowered_sums[c, block] = part
+        best, best_total = 0, np.inf
+        for c in range(count):
+            trial = lowered_sums[c].sum()
+            if trial < best_total:
+                best, best_total = c, trial
+        if best_total == np.inf:
+            return step
+        chosen[step] = rows[best]
+        cost[:] = lowered[best]
+        sums[:] = lowered_sums[best]
+        total = best_total
     return len(chosen)
 
 
@@ -225,8 +254,7 @@ def dz_seeding(
     if not len(points):
         return chosen
     weights = writable(np.asarray(weights, np.float64))
-    wide = candidates > 1 and points.shape[1] >= PRODUCT_DIM and points.nbytes > CACHED_BYTES
-    seed = _seed_by_products if wide else _seed
+    seed = _seed_wide if candidates > 1 and points.shape[1] >= _COLUMN_DIM else _seed
     found = seed(writable(points), weights, float(z), uniforms, chosen)
     if found < len(chosen) and points.dtype == np.float32:  # squares may have left the range of float32
         found = seed(points.astype(np.float64), weights, float(z), uniforms, chosen)

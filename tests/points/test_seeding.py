@@ -6,7 +6,7 @@ from scipy import stats
 
 from beam_coresets.hashing import generator
 from beam_coresets.points.nearest import cost
-from beam_coresets.points.seeding import dz_seeding
+from beam_coresets.points.seeding import _seed, _seed_wide, dz_seeding
 
 SHAPES = [(3, 1), (255, 2), (257, 8), (600, 31), (300, 32), (260, 40)]
 
@@ -131,3 +131,19 @@ def test_bad_arguments_are_named(change, message):
 def test_no_points_or_no_weight_give_no_rows():
     assert len(dz_seeding(np.empty((0, 2)), np.empty(0), 3, 2.0, generator(0))) == 0
     assert len(dz_seeding(np.ones((4, 2)), np.zeros(4), 3, 2.0, generator(0))) == 0
+
+
+@pytest.mark.parametrize("z", [1.0, 2.0, 2.5])
+@pytest.mark.parametrize("candidates", [2, 5, 9])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_wide_points_are_seeded_as_narrow_ones_are(z, candidates, dtype):
+    """Candidates compared all at once, or one after the other: the same rows, but for what rounding may decide."""
+    rng = generator("wide", candidates)
+    points = rng.standard_normal((20, 40))[rng.integers(0, 20, 700)] * 5 + rng.standard_normal((700, 40))
+    points = points.astype(dtype)
+    weights, uniforms = rng.gamma(1.0, 1.0, 700) * (rng.random(700) < 0.9), rng.random((30, candidates))
+    wide, narrow = np.empty(30, np.int64), np.empty(30, np.int64)
+    assert _seed_wide(points, weights, z, uniforms, wide) == 30 == _seed(points, weights, z, uniforms, narrow)
+    assert wide.tolist() == narrow.tolist()
+    few = points[[3, 9, 3, 9, 9]]
+    assert _seed_wide(few, np.ones(5), z, uniforms, wide) == 2
