@@ -23,6 +23,7 @@ from beam_coresets.transforms.reading.formats import (
 from beam_coresets.transforms.reading.types import avro
 
 _ROWS = 8192
+_LEAST_PLANNED = 1 << 20  # bytes of a file; with fewer it takes longer to load a kernel, or even to compile it
 
 
 def _avro_schema(reader: Any) -> pa.Schema:
@@ -57,7 +58,9 @@ def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch
     with open_bytes(part.path) as file:
         reader = AvroReader(file)
         layout.check(_avro_schema(reader), part.path)
-        plan, row = _plan(reader.writer_schema, layout), 0
+        plan, row = None, 0
+        if part.stop - part.start >= _LEAST_PLANNED:
+            plan = _plan(reader.writer_schema, layout)
         for blocks in _groups(reader.blocks()):
             found = None if plan is None else avro_records.read_run(plan, [(each.count, each.data) for each in blocks])
             if found is not None:

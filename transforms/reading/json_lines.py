@@ -41,6 +41,7 @@ _TAKES = {
     pa.string(): (json_objects.NULL, json_objects.TEXT), pa.bool_(): (json_objects.NULL, json_objects.TRUTH),
 }  # fmt: skip
 _FEW = 0.02  # of the lines of a chunk: more that no plan reads are read together with the others
+_LEAST_PLANNED = 1 << 20  # bytes of a chunk; with fewer it takes longer to load a kernel, or even to compile it
 _LINE_FEED = 10
 _SMALL_CHUNK = 1 << 16
 _MOST_SHOWN = 500
@@ -144,7 +145,7 @@ def _plan(schema: Any) -> json_objects.JsonPlan | None:
 def _planned(chunk: bytes, row: int, part: FilePart, layout: Layout, report: Report) -> Iterator[tuple[int, Any]]:
     """As `_json_batches`: lines by a plan, the few that it does not read on their own, between the others."""
     plan, data = _plan(layout.schema), np.frombuffer(chunk, np.uint8)
-    if plan is None or len(chunk) > MOST_BYTES:
+    if plan is None or not _LEAST_PLANNED <= len(chunk) <= MOST_BYTES:
         yield from _json_batches(chunk, row, part, layout, report)
         return
     stops = np.flatnonzero(data == _LINE_FEED)

@@ -16,6 +16,7 @@ from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.text import records as text_records
 
+LEAST = ((text_records, "_LEAST_PLAIN"), (json_lines, "_LEAST_PLANNED"), (avro_files, "_LEAST_PLANNED"))
 ROLES = Columns(("x", "y"), weight_column="w", id_column="id", keep_columns=("note", "flag"))
 
 
@@ -26,7 +27,8 @@ def read(path, columns, planned):
             for module in (avro_files, json_lines):
                 patch.setattr(module, "_plan", lambda *given: None)
             patch.setattr(text_formats._TypedRows, "plan", lambda *given: None)
-        patch.setattr(text_records, "_LEAST_PLAIN", 1)
+        for module, name in LEAST:
+            patch.setattr(module, name, 1)
         patch.setattr(text_records, "PIECE_BYTES", 500)
         try:
             found = list(ReadBlocks(str(path), columns).here())
@@ -151,6 +153,8 @@ def test_files_of_flat_rows_are_read_by_plans(tmp_path, monkeypatch):
 
         return count
 
+    for module, name in LEAST:
+        monkeypatch.setattr(module, name, 1)
     for module, name in ((avro_records, "read_run"), (json_objects, "read_objects"), (csv_rows.CsvPlan, "read")):
         monkeypatch.setattr(module, name, counting(getattr(module, name)))
     schema = {"type": "record", "name": "R", "fields": [
