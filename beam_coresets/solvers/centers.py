@@ -259,6 +259,7 @@ def solve_centers(
     swaps: int | None = None,
     max_iter: int = 300,
     left_out: float = 0.0,
+    sharpened: bool = True,
 ) -> Solution:
     """Centers of a weighted (k, z)-clustering, by seeding, descent and swap local search from several starts.
 
@@ -279,6 +280,7 @@ def solve_centers(
       max_iter: limit of the last descent; 0 for none, whatever it would gain or make more precise.
       left_out: weight that is left out, of the points that are worst to serve: seeding, descent and swaps then go by
         `beam_coresets.points.left_out`, and so does the cost. `index` has those points' nearest centers, too.
+      sharpened: whether the last descent ends in float64, where points are float32: for the last digits of centers.
 
     Raises:
       ValueError: k < 1, z < 1, an unknown metric, weights negative or all zero, points not finite, rows not of unit
@@ -313,8 +315,10 @@ def solve_centers(
         iterations += used
     if max_iter:
         best, used = problem.descend(best, max_iter, 1e-9)
-        problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
-        iterations += used + last
+        iterations += used
+        if sharpened:
+            problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
+            iterations += last
     if z == 1 and metric == "euclidean":
         best = _snapped(problem, best)
     return _solution(data, problem, best, iterations)

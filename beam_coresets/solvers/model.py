@@ -132,6 +132,6 @@ class Centers(Model):
         restarts, swaps = fold_effort(points, k, quick)
         found = solve_centers(
             points, sample.weights, k, self.z, seed=fold, metric=self.metric, restarts=restarts, swaps=swaps,
-            max_iter=0 if quick else FOLD_ITERATIONS,
+            max_iter=0 if quick else FOLD_ITERATIONS, sharpened=False,
         )  # fmt: skip
         return Centers(np.asarray(found.centers), self.z, self.metric)

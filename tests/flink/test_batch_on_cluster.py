@@ -60,7 +60,7 @@ def written(output):
 @pytest.mark.parametrize("readers", [[], ["--shard_readers"]], ids=["blocks", "shard_readers"])
 def test_the_same_command_gives_the_same_bytes(command, source, tmp_path, readers):
     assert summarize_files(source, tmp_path / "here", *BASE, *readers) == 0
-    job = command("there", source, *BASE, *readers)
+    job = command("there", source, *BASE, *readers, "--verbose")
     assert job.wait(PATIENCE) == 0, job.output
     for shown in ("parallelism = 3: a slot for each shard", "answered", "points    6,000"):
         assert shown in job.output
