@@ -1,8 +1,8 @@
 """Ledgers: what a shard has really taken in, bucket by bucket."""
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ FEW = 8  # times as many buckets as hold any rows make another one sparse
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ledger:
     """Per bucket: how many rows, a checksum of their contents, and their total weight.
 
@@ -100,11 +100,19 @@ class Ledger:
 
     @staticmethod
     def sum(ledgers: Iterable[Ledger], buckets: int) -> Ledger:
-        """All of `ledgers` together; zero if there are none."""
-        total = Ledger.zero(buckets)
+        """All of `ledgers` together; zero if there are none. Raises ValueError if one has other buckets."""
+        total, labels = Ledger.zero(buckets), None
         for ledger in ledgers:
-            total = total.merge(ledger)
-        return total
+            if ledger.buckets != buckets:
+                raise ValueError(f"buckets: must be {buckets} in all ledgers, got {ledger.buckets}")
+            held, own = ledger.entries()
+            total.counts[held] += own.counts
+            total.checksums[held] += own.checksums
+            total.weights[held] += own.weights
+            if own.labels is not None:
+                spread = own.labels.spread(held, buckets)
+                labels = spread if labels is None else labels.merge(spread)
+        return dataclasses.replace(total, labels=labels)
 
     def merge(self, other: Ledger) -> Ledger:
         """What both have taken in together. Raises ValueError if they have different buckets."""
@@ -162,6 +170,18 @@ class Ledger:
         """The arrays by name, for `codec.pack`."""
         labels = {} if self.labels is None else self.labels.arrays(prefix)
         return {prefix + name: getattr(self, name) for name in ("counts", "checksums", "weights")} | labels
+
+    def few_arrays(self, prefix: str = "ledger_") -> dict[str, Array | None]:
+        """The arrays of the buckets that hold any rows, for `of_few_arrays`: all that crosses a shuffle of a ledger of
+        which a shard holds little."""
+        held, own = self.entries()
+        return own.arrays(prefix) | {prefix + "held": held, prefix + "buckets": np.array([self.buckets])}
+
+    @staticmethod
+    def of_few_arrays(arrays: Mapping[str, Array | None], prefix: str = "ledger_") -> Ledger:
+        """The inverse of `few_arrays`."""
+        held, buckets = np.asarray(arrays[prefix + "held"]), int(np.asarray(arrays[prefix + "buckets"])[0])
+        return few(held, Ledger.from_arrays(arrays, prefix), buckets)
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, Array | None], prefix: str = "ledger_") -> Ledger:
@@ -247,6 +267,12 @@ def sparse(held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> Ledger
     """The ledger of `buckets` buckets of which `held`, (m,) ascending, have these entries; as arrays if many have."""
     ledger = SparseLedger(held, entries, buckets)
     return ledger if buckets > max(DENSE_BUCKETS, FEW * len(held)) else ledger.dense()
+
+
+def few(held: npt.NDArray[np.int64], entries: Ledger, buckets: int) -> Ledger:
+    """As `sparse`, also where there are not many buckets: for what is kept in numbers, and soon summed."""
+    ledger = SparseLedger(held, entries, buckets)
+    return ledger if buckets > FEW * len(held) else ledger.dense()
 
 
 def _by_width(points: Array) -> Iterator[tuple[Array, Any]]:

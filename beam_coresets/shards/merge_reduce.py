@@ -35,6 +35,7 @@ from beam_coresets.shards.report import ShardReport
 NODE_FACTOR, NODE_BYTES = 8, 2 << 20  # of what will be merged again
 MAX_NODES = 512
 STATE_BYTES = 64 << 20
+LEAF_FACTOR = 4  # of a node, that leaves have: their blocks may differ, and each is sampled by itself
 LEAF_SLACK = 1.25  # times its size a leaf may be without being thinned: its parent will be
 
 Array = npt.NDArray[Any]
@@ -71,7 +72,7 @@ class ShardState:
         """The whole state, for `from_bytes`."""
         arrays: dict[str, Any] = {}
         for i, node in enumerate(self.nodes.values()):
-            arrays |= node.sample.arrays(f"{i}_") | node.ledger.arrays(f"{i}_ledger_")
+            arrays |= node.sample.arrays(f"{i}_") | node.ledger.few_arrays(f"{i}_ledger_")
         pieces = [piece.to_bytes() for pieces in self.open.values() for piece in pieces]
         fields = {
             "shard": self.shard,
@@ -89,7 +90,7 @@ class ShardState:
         nodes = {
             (part, level, index): Node(
                 (Sketch if sketched else Coreset).from_arrays(arrays, f"{i}_"),
-                Ledger.from_arrays(arrays, f"{i}_ledger_"),
+                Ledger.of_few_arrays(arrays, f"{i}_ledger_"),
             )
             for i, (part, level, index, sketched) in enumerate(fields["nodes"])
         }
@@ -134,8 +135,8 @@ class MergeReduce:
         return self.labelled or self.sampler.outliers > 0
 
     def blocks_a_leaf(self, dim: int) -> int:
-        """Source blocks that a leaf is made of, a power of two: so many that a shard has at least one block's rows of
-        them, and more where a node holds more points than a finished coreset, which each piece still has then."""
+        """Source blocks that a leaf is made of, a power of two: so many that a shard has one block's rows of them, or a
+        finished coreset's points of each."""
         rows = self.assignment.shards // self.assignment.replication
         points = self.node_size(dim, 4) // self.sampler.size_in(dim, 4)
         return 1 << (max(1, rows, points).bit_length() - 1)
@@ -161,7 +162,8 @@ class MergeReduce:
         """
         self.sampler.check_dim(block.dim)
         _, _, count = self.leaf_of(block.span.ordinal, block.dim)
-        size = self.node_size(block.dim, block.dtype.itemsize) / count
+        node, leaf = self.node_size(block.dim, block.dtype.itemsize), self.leaf_size(block.dim, block.dtype.itemsize)
+        size = min(node, leaf / count)
         return cut(block, self.assignment, self.sampler, size, self.seed, self.labelled)
 
     def update(self, state: ShardState, shard: int, piece: Piece) -> ShardState:
@@ -266,6 +268,11 @@ class MergeReduce:
         """Points of an inner node, by the function `node_size`."""
         return node_size(self.sampler, dim, itemsize, self.node_factor)
 
+    def leaf_size(self, dim: int, itemsize: int) -> int:
+        """Points of a leaf, `LEAF_FACTOR` times a node's where `NODE_BYTES` hold them."""
+        node = self.node_size(dim, itemsize)
+        return max(node, min(LEAF_FACTOR * node, NODE_BYTES // max(1, dim * itemsize)))
+
     def _close_if_complete(self, state: ShardState, key: LeafKey) -> None:
         part, leaf = key
         some = state.open[key][0]
@@ -289,11 +296,14 @@ class MergeReduce:
     def _leaf(self, shard: int, pieces: list[Piece]) -> Node:
         pieces = sorted(pieces, key=lambda piece: piece.span)
         ledger = Ledger.sum((piece.ledger for piece in pieces), self.assignment.buckets)
-        return self._thinned(shard, 0, Coreset.union([piece.sample for piece in pieces]), ledger, LEAF_SLACK)
+        sample = Coreset.union([piece.sample for piece in pieces])
+        if len(sample) <= LEAF_SLACK * self.leaf_size(sample.dim, sample.points.itemsize):
+            return Node(sample, ledger)
+        return self._thinned(shard, 0, sample, ledger)
 
-    def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger, slack: float = 1.0) -> Node:
+    def _thinned(self, shard: int, level: int, sample: Coreset, ledger: Ledger) -> Node:
         size = self.node_size(sample.dim, sample.points.itemsize)
-        if len(sample) <= slack * size:
+        if len(sample) <= size:
             return Node(sample, ledger)
         rng = generator(self.seed, shard, level, ledger.digest())
         strata = self.strata(shard, sample)

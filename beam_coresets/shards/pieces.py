@@ -24,7 +24,7 @@ from beam_coresets.sampling import by_label
 from beam_coresets.sampling.drawing import draw_for_holders
 from beam_coresets.sampling.importance import Sampler
 from beam_coresets.shards.assignment import Assignment, rows_by_shard, strata_of
-from beam_coresets.shards.ledger import FEW, Ledger, SparseLedger
+from beam_coresets.shards.ledger import Ledger, few
 
 MAX_STRATA = 8
 
@@ -48,14 +48,14 @@ class Piece:
     def to_bytes(self) -> bytes:
         """The whole piece, for `from_bytes`."""
         span = [self.span.part, self.span.ordinal, self.span.last]
-        return codec.pack("Piece", {"span": span}, self.sample.arrays() | self.ledger.arrays())
+        return codec.pack("Piece", {"span": span}, self.sample.arrays() | self.ledger.few_arrays())
 
     @staticmethod
     @codec.decoder("Piece")
     def from_bytes(data: bytes) -> Piece:
         """The piece that `to_bytes` was given."""
         fields, arrays = codec.unpack(data, "Piece")
-        return Piece(Span(*fields["span"]), Coreset.from_arrays(arrays), Ledger.from_arrays(arrays))
+        return Piece(Span(*fields["span"]), Coreset.from_arrays(arrays), Ledger.of_few_arrays(arrays))
 
 
 def cut(
@@ -86,7 +86,8 @@ def cut(
             None if groups is None else groups[mine],
             None if extras is None else extras.take(mine),
         )  # fmt: skip
-        yield Piece(block.span, sample, _held_part(ledger, assignment.held_by(shard)))
+        held = assignment.held_by(shard)
+        yield Piece(block.span, sample, few(held, ledger.of_buckets(held), ledger.buckets))
 
 
 def _drawn(
@@ -112,13 +113,6 @@ def _drawn(
     strata = _strata_of_holders(assignment)
     bounds, rows, weights = draw_for_holders(keeping, buckets, indptr, holders, strata, assignment.shards, rng)
     return bounds, rows, weights * unit
-
-
-def _held_part(ledger: Ledger, held: npt.NDArray[np.int64]) -> Ledger:
-    """A shard's part of a block's ledger, by the buckets that it holds."""
-    own = ledger.of_buckets(held)
-    sparse = SparseLedger(held, own, ledger.buckets)
-    return sparse if ledger.buckets > FEW * len(held) else sparse.dense()
 
 
 @functools.lru_cache(maxsize=8)

@@ -142,7 +142,7 @@ def test_strata_of_a_shard_are_drawn_apart():
 
 
 def test_a_block_that_weighs_much_more_than_all_before_it_is_not_lost():
-    """The last of 20 blocks has all but a thousandth of the weight: the cost of it is within 10 %."""
+    """The last of 20 blocks has nearly all of the weight: its cost is within 4 %, three times what was seen."""
     rng = generator("heavy block")
     points = (rng.choice([0.0, 30.0], (20_000, 1)) + rng.standard_normal((20_000, 2))).astype(np.float32)
     weights = np.ones(20_000)
@@ -154,4 +154,4 @@ def test_a_block_that_weighs_much_more_than_all_before_it_is_not_lost():
     ]  # fmt: skip
     for report in shard_reports(blocks, MergeReduce(Sampler(2, 100), Assignment(4, 3))):
         held = split(dataclasses.replace(blocks[-1]), Assignment(4, 3))[report.shard]
-        assert report.coreset.cost(CENTERS) == pytest.approx(cost(held.points, held.weights, CENTERS), rel=0.1)
+        assert report.coreset.cost(CENTERS) == pytest.approx(cost(held.points, held.weights, CENTERS), rel=0.04)

@@ -262,7 +262,7 @@ class _TypedRows:
 
     def plan(self, width: int, comment: str | None) -> Callable[[Any], Any] | None:
         """Reads plain rows of numbers and text, as long as all is read at once; None where no plan can."""
-        if self._decimal != "." or self._signs[0] in "-+.eE0123456789":
+        if self._decimal != "." or any(sign and sign in "-+.eE0123456789" for sign in self._signs):
             return None
         plan = csv_rows.plan_of(width, self._places, self._are_numbers(), *self._signs, comment)
         return lambda text: plan.read(text) if self._at_once else None

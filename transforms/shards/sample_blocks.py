@@ -32,7 +32,8 @@ class SampleBlocks(beam.PTransform):
     Source: `beam_coresets.shards.pieces`.
 
     Example:
-      blocks | SampleBlocks(plan.merge_reduce) | beam.CombinePerKey(ShardCoreset(plan.merge_reduce))
+      plan = Plan(k=4, shards=5, replication=3)
+      blocks | SampleBlocks(plan.merge_reduce) | beam.Map(print)
     """
 
     def __init__(self, merge_reduce: MergeReduce) -> None:

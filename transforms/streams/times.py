@@ -75,7 +75,7 @@ def event_times(column: Any) -> Array:
             zoned = column.cast(pa.timestamp("us", "UTC"))
     if zoned is None:
         return np.array([event_time(value) for value in column.to_pylist()], np.float64)
-    return _floats(zoned.cast(pa.int64())) / 1e6
+    return _times_of_numbers(zoned)
 
 
 def _times_of_numbers(column: Any) -> Array:

@@ -47,4 +47,4 @@ def test_positions_that_are_no_row_numbers_are_sorted_too():
 def test_missing_values_are_said_to_be_of_columns_that_can_be_left_out(reason, helps):
     with pytest.raises(ValueError, match="max_bad_rows") as error:
         tolerate([DeadLetter(reason, "x", "a.csv", "row 1", "")], 0)
-    assert ("--columns can leave out" in str(error.value)) is helps
+    assert ("--columns leaves out" in str(error.value)) is helps

@@ -132,7 +132,9 @@ def csv_lines(draw):
 @ONCE
 @given(st.lists(csv_lines(), min_size=1, max_size=12), st.integers(0, 60),
        st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
-       st.sampled_from([{}, {"comment": "#"}, {"quote": "none"}, {"encoding": "latin-1"}]), st.booleans())  # fmt: skip
+       st.sampled_from([{}, {"comment": "#"}, {"quote": "none"}, {"quote": "-"}, {"quote": "2"},
+                        {"encoding": "latin-1"}]),
+       st.booleans())  # fmt: skip
 def test_csv_files_by_a_plan_are_those_of_the_plain_way(tmp_path, some, plain, end, dialect, ended):
     path = tmp_path / "rows.csv"
     middle = [f"{i}.25,{-i},1,a{i},\u00e9,1,z" for i in range(plain)]

@@ -78,7 +78,7 @@ FIELDS = {  # name -> (type, values), of which schemas take some, in any order
            ("bytes", st.binary(max_size=3)), ("boolean", st.booleans())],
     "k": [("string", st.text(max_size=4)), (["null", "int"], st.none() | st.integers(0, 3)),
           ({"type": "enum", "name": "Kind", "symbols": ["a", "b"]}, st.sampled_from(["a", "b"])),
-          ("double", FINITE), ("boolean", st.booleans())],
+          ("double", FINITE), ("boolean", st.booleans()), ({"type": "string", "logicalType": "uuid"}, st.uuids())],
     "note": [("string", st.text(max_size=4)), ("double", NUMBERS), ("boolean", st.booleans()), ("bytes", st.binary(
              max_size=3)), (["null", "long"], st.none() | st.integers()
              .filter(lambda i: abs(i) < 2**63)), ({"type": "fixed", "name": "Two", "size": 2}, st.just(b"\xff\0")),

@@ -1,6 +1,7 @@
 """What every message format shares: what it takes, what it gives, what it refuses. Nothing here knows Kafka."""
 import abc
 import dataclasses
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -94,7 +95,7 @@ def key_text(key: Any) -> str | None:
             return key.decode()
         except UnicodeDecodeError:
             return key.hex()
-    if isinstance(key, bool) or not isinstance(key, (str, int)):
+    if isinstance(key, bool) or not isinstance(key, (str, int, uuid.UUID)):
         return None
     return str(key)
 
