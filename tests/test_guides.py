@@ -54,7 +54,7 @@ def test_the_tutorial_runs_as_printed_up_to_the_stream(tmp_path, monkeypatch, on
     assert (row["points"], row["coverage"], row["stragglers"]) == (30_000, 1.0, [1, 4])
     fares = names["window"].coreset.mean("fare")
     wide = fares.high - fares.low
-    assert abs(fares.value - 4) < wide, "2 and a gamma's mean, 2: twice as wide as the interval, 1 seed in 10,000 misses"
+    assert abs(fares.value - 4) < wide, "2 and a gamma's mean, 2; twice the interval: 1 seed in 10,000 misses"
     assert read_table("rows", "assigned").num_rows == 30_000
     assert all((tmp_path / folder / "report.html").stat().st_size > 5e5 for folder in ("out", "by-k"))
 
