@@ -98,18 +98,23 @@ def draw_row(cost, sums, total, u):  # type: ignore[no-untyped-def]
 
 
 @fast_kernel
-def _seed(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
-    """Fills `chosen` and returns how many rows were found before the cost reached zero."""
-    n = points.shape[0]
-    columns = transposed(points)
-    blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
+def _padded(weights):  # type: ignore[no-untyped-def]
+    """The weights with zeros behind them up to whole blocks, and the sum of each block."""
+    blocks = (len(weights) + SEED_BLOCK - 1) // SEED_BLOCK
     padded = np.zeros(blocks * SEED_BLOCK, np.float64)
-    padded[:n] = weights
-    cost = padded.copy()
+    padded[: len(weights)] = weights
     sums = np.empty(blocks, np.float64)
     for block in range(blocks):
-        sums[block] = cost[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
-    total = sums.sum()
+        sums[block] = padded[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
+    return padded, sums
+
+
+@fast_kernel
+def _seed(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
+    """Fills `chosen` and returns how many rows were found before the cost reached zero."""
+    columns = transposed(points)
+    padded, sums = _padded(weights)
+    cost, total = padded.copy(), sums.sum()
     lowered, trial = np.empty_like(cost), np.empty_like(cost)
     lowered_sums, trial_sums = np.empty_like(sums), np.empty_like(sums)
     dist_sq = np.zeros(SEED_BLOCK, points.dtype)
@@ -166,14 +171,8 @@ def _dist_sq_to_rows(points, low, high, rows, out):  # type: ignore[no-untyped-d
 def _seed_wide(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped-def]
     """As `_seed`, for points that are wide: each step reads them once, for all of its candidates."""
     n, most = points.shape[0], uniforms.shape[1]
-    blocks = (n + SEED_BLOCK - 1) // SEED_BLOCK
-    padded = np.zeros(blocks * SEED_BLOCK, np.float64)
-    padded[:n] = weights
-    cost = padded.copy()
-    sums = np.empty(blocks, np.float64)
-    for block in range(blocks):
-        sums[block] = cost[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
-    total = sums.sum()
+    padded, sums = _padded(weights)
+    cost, total, blocks = padded.copy(), sums.sum(), len(sums)
     lowered = np.zeros((most, len(cost)))
     lowered_sums = np.empty((most, blocks))
     rows = np.empty(most, np.int64)
