@@ -169,36 +169,6 @@ class BlockRows(PointBlock):
         return None if self.source.extras is None else self.source.extras.combine_chunks().take(self.rows)
 
 
-def concatenate_blocks(blocks: Sequence[PointBlock]) -> PointBlock:
-    """The rows of several blocks of equal width, in their order, as one block with the first one's span.
-
-    Rows are copied once, straight to where they end up; np.take without bounds checks does it outside the GIL.
-
-    Raises:
-      ValueError: only some of the blocks have groups, or extras.
-    """
-    blocks = [block for block in blocks if len(block)] or list(blocks[:1])
-    held = [(b.source, b.rows) if isinstance(b, BlockRows) else (b, None) for b in blocks]
-    labelled = sum(source.groups is not None for source, _ in held)
-    if 0 < labelled < len(blocks):
-        raise ValueError(f"groups: must be on all points or on none, got {labelled} of {len(blocks)} blocks")
-    ends = np.cumsum([0, *map(len, blocks)])
-
-    def column(name: str) -> Array:
-        arrays = [getattr(source, name) for source, _ in held]
-        out = np.empty((ends[-1], *arrays[0].shape[1:]), np.result_type(*arrays))
-        for array, (_, rows), low, high in zip(arrays, held, ends[:-1], ends[1:], strict=True):
-            if rows is None or array.dtype != out.dtype:
-                out[low:high] = array if rows is None else array[rows]
-            else:
-                np.take(array, rows, axis=0, out=out[low:high], mode="clip")
-        return out
-
-    groups = column("groups") if labelled else None
-    extras = concatenate_extras([block.extras for block in blocks])
-    return PointBlock(column("points"), column("weights"), column("ids"), blocks[0].span, groups, extras)
-
-
 def block_rows(dim: int, itemsize: int = 4) -> int:
     """How many rows of `dim` coordinates make one block: capped by rows and by bytes."""
     return max(256, min(MAX_BLOCK_ROWS, MAX_BLOCK_BYTES // max(1, dim * itemsize)))

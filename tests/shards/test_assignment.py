@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_coresets.hashing import generator
-from beam_coresets.points.block import PointBlock, Span, concatenate_blocks
+from beam_coresets.points.block import PointBlock, Span
 from beam_coresets.shards.assignment import PARTS_OF_IDS, SCHEMES, Assignment, part_ids, split
 
 EXACT = ("uniform", "cyclic", "fractional")
@@ -187,7 +187,7 @@ def test_a_part_is_a_bucket(shards, seed, parts):
     block = PointBlock(np.zeros((len(ids), 2), np.float32), np.ones(len(ids)), ids, Span(0, 0))
     for shard, held in enumerate(split(block, scheme)):
         mine = [p for p in parts if scheme.matrix()[shard, p]]
-        assert scheme.bucket_of(concatenate_blocks([held]).ids).tolist() == mine
+        assert scheme.bucket_of(held.ids).tolist() == mine
 
 
 def test_there_is_room_for_so_many_parts_only():
