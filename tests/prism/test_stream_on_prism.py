@@ -66,8 +66,11 @@ def test_the_worst_hundredth_is_left_out_and_named(on_prism, tmp_path):
         assert row["outliers"] == pytest.approx(0.01 * row["total_weight"])
         mine = [each for each in gone if each["window_end"] == row["window_end"]]
         assert sum(each["weight"] for each in mine) == pytest.approx(row["outliers"])
+        if not row["points"]:  # the first window, where the stream began at a window's boundary: a point may come late
+            continue
         beyond = sum(each["weight"] for each in mine if each["cost"] >= row["threshold"])
         assert beyond > 0.8 * row["outliers"]  # the threshold may lie at a gap of the costs near by
+    assert rows[-1]["points"]
 
 
 def test_a_running_summary_forgets_half_in_its_half_life(on_prism, tmp_path):
