@@ -1,7 +1,7 @@
 """The whole batch job, Parquet files to tables: throughput and memory, beside scikit-learn over the same files.
 
     python benchmarks/job.py --folder /tmp/job                       20 M x 8, l = 1 and 3, 1 and 2 direct workers
-    python benchmarks/job.py --folder /tmp/job --times 10            memory again, with every file listed ten times
+    python benchmarks/job.py --folder /tmp/job --times 10            200 M too, every file copied ten times (6.4 GB)
     python benchmarks/job.py --folder /tmp/job --unit_vectors        200,000 x 768 unit vectors, cosine, k = 100 and 500
 
 The files are written once (seeded, float32, uncompressed, no dictionary) and kept in --folder. Each configuration runs
@@ -13,9 +13,11 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import glob
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,14 +107,14 @@ def table_of(points: np.ndarray, vectors: bool) -> pa.Table:
 
 @contextlib.contextmanager
 def listed(paths: list[pathlib.Path], times: int) -> Iterator[str]:
-    """A glob that lists every file `times` times, each under its own name."""
+    """A glob of `times` copies of every file: a second name of the same file would be counted once."""
     if times == 1:
         yield str(paths[0].parent / "*.parquet")
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=paths[0].parent.parent) as folder:
         for again in range(times):
             for path in paths:
-                os.symlink(path.resolve(), pathlib.Path(folder) / f"{again}-{path.name}")
+                shutil.copyfile(path, pathlib.Path(folder) / f"{again}-{path.name}")
         yield f"{folder}/*.parquet"
 
 
@@ -133,13 +135,17 @@ def job(run: Run, pattern: str, output: str) -> float:
     pipeline = summarize.build(known, beam_options, options.plan_of(known), source)
     began = time.perf_counter()
     pipeline.run().wait_until_finish()
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    (read,) = (pq.read_table(path, columns=["points"]) for path in glob.glob(f"{output}/summaries/*.parquet"))
+    found = read["points"][0].as_py()
+    rows = sum(pq.ParquetFile(path).metadata.num_rows for path in glob.glob(pattern))
+    if found != rows:
+        raise RuntimeError(f"points: must be {rows:,}, as many as the files have, got {found:,}")
+    return seconds
 
 
 def peer(run: Run, pattern: str) -> float:
     """scikit-learn over the same files; seconds."""
-    import glob
-
     from sklearn.cluster import MiniBatchKMeans
 
     model = MiniBatchKMeans(run.k, random_state=SEED)
@@ -244,7 +250,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, help="coordinates (default: 8, or 768)")
     parser.add_argument("--k", type=int, nargs="+", help="centers (default: 20, or 100 and 500)")
     parser.add_argument("--unit_vectors", action="store_true")
-    parser.add_argument("--times", type=int, default=1, help="then again with every file listed this many times")
+    parser.add_argument("--times", type=int, default=1, help="then again with this many copies of every file")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--replication", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
