@@ -45,7 +45,8 @@ from beam_coresets.shards.assignment import part_ids
 from beam_coresets.shards.report import Range
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.partial_reports import PaneRows
-from beam_coresets.streaming.trigger import KEPT, Trigger, WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
+from beam_coresets.streaming.trigger import KEPT, Trigger
 from beam_coresets.streaming.windows import WindowSpec
 from beam_coresets.transforms.base.coders import ShardReportCoder
 
@@ -105,18 +106,22 @@ class Coordinator:
         stream, scheme = shards.stream, shards.scheme
         self.merge_reduce, self.policy = shards.merge_reduce, stream.policy(scheme, shards.shards)
         self.trigger = Trigger(scheme, stream.waiting(scheme), shards.shards)
-        self.progress, self.reports = WindowProgress().to_json().encode(), []
+        self.head, self.notes, self.reports = None, [], []
         self.largest = 0
 
     def receive(self, encoded, now):
-        report, progress = CODER.decode(encoded), WindowProgress.from_json(self.progress.decode())
+        report, progress = CODER.decode(encoded), self.read()
         assert self.trigger.receive(progress, report, now) == KEPT
         self.reports.append(CODER.encode(report))
         if not self.trigger.on_report(progress):
             self.trigger.rearmed(progress, END)
             if self.trigger.crowded(progress):
                 self.compact(progress)
-        self.progress = progress.to_json().encode()
+        self.head, notes = progress.write()
+        self.notes += notes
+
+    def read(self):
+        return WindowProgress.read(self.head, lambda: self.notes)
 
     def compact(self, progress):
         self.largest = self.size
@@ -124,10 +129,12 @@ class Coordinator:
         for report in map(CODER.decode, self.reports):
             by_shard.setdefault(report.shard, []).append(report)
         self.reports = [CODER.encode(partial_reports.compacted(self.merge_reduce, mine)) for mine in by_shard.values()]
+        self.notes = []
+        progress.note_all()
         progress.kept = 0
 
     def decide(self):
-        progress = WindowProgress.from_json(self.progress.decode())
+        progress = self.read()
         self.trigger.reason(progress, END)
         self.trigger.gaps(progress)
         decoded = [CODER.decode(report) for report in self.reports]
@@ -137,7 +144,7 @@ class Coordinator:
     @property
     def size(self):
         """Bytes kept, at most so far."""
-        return max(self.largest, len(self.progress) + sum(map(len, self.reports)))
+        return max(self.largest, len(self.head) + sum(map(len, self.notes)) + sum(map(len, self.reports)))
 
 
 def decided(shards, row):

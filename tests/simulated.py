@@ -15,7 +15,8 @@ from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
-from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Trigger, WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
+from beam_coresets.streaming.trigger import KEPT, LATE, Patience, Trigger
 from beam_coresets.streaming.windows import WindowSpec
 
 T0 = 1000.0
@@ -84,14 +85,14 @@ class Coordinator:
     merge_reduce: MergeReduce
     policy: Policy
     trigger: Trigger
-    all_progress: dict = dataclasses.field(default_factory=dict)
+    stored: dict = dataclasses.field(default_factory=dict)  # by pane: the head and the notes of its progress
     reports: dict = dataclasses.field(default_factory=dict)
     verdicts: list = dataclasses.field(default_factory=list)  # (pane, revision, reason, decision, rows by shard)
     late: list = dataclasses.field(default_factory=list)  # (pane, outcome, entry)
 
     def receive(self, pane, report, now, claimed):
         report = ShardReport.from_bytes(report)
-        progress = WindowProgress.from_json(self.all_progress[pane]) if pane in self.all_progress else WindowProgress()
+        progress = self._progress(pane)
         old = now > WINDOWS.bounds(pane)[1] + self.trigger.patience.retention
         outcome = self.trigger.receive(progress, report, now, progress.first is None and old and pane in claimed)
         if outcome != KEPT:
@@ -104,19 +105,28 @@ class Coordinator:
                 self._decide(pane, progress, now)
             else:
                 self.trigger.rearmed(progress, WINDOWS.bounds(pane)[1])
-        self.all_progress[pane] = progress.to_json()
+        self._store(pane, progress)
+
+    def _progress(self, pane):
+        head, notes = self.stored.get(pane, (None, []))
+        return WindowProgress.read(head, lambda: notes)
+
+    def _store(self, pane, progress):
+        head, notes = progress.write()
+        self.stored[pane] = head, [*self.stored.get(pane, (None, []))[1], *notes]
 
     def tick(self, now):
         """Fires the timers that are due."""
-        for pane in sorted(self.all_progress):
-            progress = WindowProgress.from_json(self.all_progress[pane])
+        for pane in sorted(self.stored):
+            progress = self._progress(pane)
             end = WINDOWS.bounds(pane)[1]
             if progress.armed is not None and now >= progress.armed and self.trigger.on_timer(progress, now, end):
                 self._decide(pane, progress, now)
-            self.all_progress[pane] = progress.to_json()
-            if now >= self.trigger.expires(progress):
-                self.late += [(pane, LATE, entry) for entry in progress.late]
-                del self.all_progress[pane]
+            expires, late = self.trigger.expires(progress), progress.late
+            self._store(pane, progress)
+            if now >= expires:
+                self.late += [(pane, LATE, entry) for entry in late]
+                del self.stored[pane]
                 self.reports.pop(pane, None)
 
     def _decide(self, pane, progress, now):

@@ -45,8 +45,8 @@ class Range:
 
     def to_fields(self) -> list[Any]:
         """As JSON has it; most ranges have nothing refused, and say nothing of it."""
-        fields = list(dataclasses.astuple(self))
-        return fields if self.refused else fields[:-1]
+        fields = [self.part, self.start, self.stop, self.rows, self.total, self.late, self.headless]
+        return [*fields, self.refused] if self.refused else fields
 
     @staticmethod
     def from_fields(fields: Sequence[Any]) -> Range:
@@ -169,9 +169,11 @@ class ShardReport:
         counts, checksums, weights = (np.asarray(arrays[name]) for name in ("counts", "checksums", "totals"))
         entries = Ledger(counts, checksums, weights, LabelWeights.from_arrays(arrays))
         held = np.asarray(arrays["held"], np.int64)
-        if held.shape != counts.shape or not all(np.diff(np.r_[-1, held, int(fields["entries"])]) > 0):
+        bound = int(fields["entries"])
+        inside = not len(held) or (held[0] >= 0 and held[-1] < bound and bool((held[1:] > held[:-1]).all()))
+        if held.ndim != 1 or held.shape != counts.shape or not inside or bound < 0:
             raise ValueError(f"held: must be {len(counts)} rising buckets below {fields['entries']}, got others")
-        ledger = sparse(held, entries, int(fields["entries"]))
+        ledger = sparse(held, entries, bound)
         ranges = tuple(map(Range.from_fields, fields["ranges"]))
         keys, bounds = tuple(fields["keys"]), arrays["bounds"]
         coreset = Coreset.from_arrays(arrays)

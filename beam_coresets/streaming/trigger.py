@@ -1,6 +1,6 @@
 """How long the coordinator waits for a window, what it does with each report, and when it stops waiting.
 
-Pure: time comes in as a number, and a window's whole state, a `WindowProgress`, is a small value that Beam keeps. All
+Pure: time comes in as a number, and a window's whole state is a `WindowProgress`, which Beam keeps. All
 shards final: decide at once. Else at the later of (window end + deadline) and (the `min_shards`-th final + grace), so
 that catching up after a pause does not answer with one shard; in any case `cap` seconds after the window's end or the
 first report, whichever is later. A timer that fires late waits once more for `grace` seconds, or for the deadline after
@@ -8,12 +8,9 @@ what must have been a restart: a worker that was stopped sees old timers before 
 """
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
-import json
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +18,7 @@ import numpy.typing as npt
 from beam_coresets.declared import Seconds, check_values, declare, described
 from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.report import WHOLE, Range, ShardReport
-from beam_coresets.streaming.received_ranges import ReceivedRanges
+from beam_coresets.streaming.progress import WindowProgress
 
 KEPT, LATE, REPEATED, OVERLAPPING, EXPIRED = "kept", "late", "repeated", "overlapping", "expired"
 DUE_SLACK = 1e-3
@@ -72,69 +69,6 @@ class Patience(PatienceParameters):
             raise ValueError(f"cap: must be at least grace = {self.grace:g} s, got {self.cap:g}")
         if self.min_shards < 1:
             raise ValueError(f"min_shards: must be at least 1, got {self.min_shards}")
-
-
-@dataclasses.dataclass
-class WindowProgress:
-    """What is known about one window.
-
-    Attributes:
-      first: when its first report came; after a restart, when that was noticed.
-      finals: when each shard had said all, by shard.
-      received: by (shard, part): the joined ranges of offsets, rows received, and rows that the shard says there are.
-      parts: how many parts there are.
-      revision: how often it has been decided.
-      decided_at: when it was first.
-      armed: when the timer is set for.
-      waited: the timer has fired late once and been set again.
-      not_before: it is not decided earlier.
-      restarted: the timer had been due so long ago that the job must have been restarted.
-      kept: reports kept since they were last compacted.
-      partial: the first decision was made without some shards.
-      late: ranges that came after the decision and were kept for a revision: shard, part, start, stop, rows.
-      untold: ranges that came to nothing, while it is not known whose decision stands: outcome, when, and the same.
-    """
-
-    first: float | None = None
-    finals: dict[int, float] = dataclasses.field(default_factory=dict)
-    received: ReceivedRanges = dataclasses.field(default_factory=ReceivedRanges)
-    parts: int = 0
-    revision: int = 0
-    decided_at: float | None = None
-    armed: float | None = None
-    waited: bool = False
-    not_before: float = 0.0
-    restarted: bool = False
-    kept: int = 0
-    partial: bool = False
-    late: list[tuple[int, int, int, int, int]] = dataclasses.field(default_factory=list)
-    untold: list[tuple[str, float, int, int, int, int, int]] = dataclasses.field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.received, ReceivedRanges):
-            self.received = ReceivedRanges(self.received)
-
-    def to_json(self) -> str:
-        """A line of JSON, and `received` as it writes itself."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        received = fields.pop("received")
-        shards = np.fromiter(self.finals, np.int64, len(self.finals))
-        times = np.fromiter(self.finals.values(), np.float64, len(self.finals))
-        order = np.lexsort((shards, times))  # in time's order sorting them again costs little
-        fields["finals"] = [base64.b64encode(column[order].tobytes()).decode() for column in (shards, times)]
-        return json.dumps(fields, separators=(",", ":")) + "\n" + received.text()
-
-    @staticmethod
-    def from_json(text: str) -> WindowProgress:
-        """What `to_json` was given."""
-        end = text.index("\n")
-        fields: dict[str, Any] = json.loads(text[:end])
-        shards, times = (base64.b64decode(column) for column in fields["finals"])
-        columns = np.frombuffer(shards, np.int64).tolist(), np.frombuffer(times, np.float64).tolist()
-        fields["finals"] = dict(zip(*columns, strict=True))
-        for name in ("late", "untold"):
-            fields[name] = [tuple(entry) for entry in fields[name]]
-        return WindowProgress(received=ReceivedRanges.from_text(text[end + 1 :]), **fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,20 +139,20 @@ class Trigger:
 
     def complete(self, progress: WindowProgress) -> bool:
         """Whether every shard that holds anything has said all."""
-        holders = self._holders(progress)
-        if len(progress.finals) < np.count_nonzero(holders):
+        parts = self._parts(progress)
+        if len(progress.finals) < self.assignment.shards - _idle(self.assignment, parts):
             return False
-        return all(shard in progress.finals for shard in np.flatnonzero(holders).tolist())
+        return all(shard in progress.finals for shard in np.flatnonzero(_first_held(self.assignment) < parts).tolist())
 
-    def _holders(self, progress: WindowProgress) -> npt.NDArray[np.bool_]:
-        """(shards,): which hold anything; the others have nothing to say."""
-        parts = max(progress.parts, self.parts) if self.assignment.parts else self.assignment.buckets
-        return _first_held(self.assignment) < parts
+    def _parts(self, progress: WindowProgress) -> int:
+        """The buckets that may have rows are those below."""
+        return max(progress.parts, self.parts) if self.assignment.parts else self.assignment.buckets
 
-    def _finals(self, progress: WindowProgress) -> list[float]:
-        """When each shard that is final became so, in rising order; those that hold nothing always were."""
-        idle = int((~self._holders(progress)).sum())
-        return [-math.inf] * idle + sorted(progress.finals.values())
+    def _final_at(self, progress: WindowProgress, number: int) -> float:
+        """When so many shards, 1 or more, were final, infinity if fewer are: those that hold nothing always were."""
+        number -= _idle(self.assignment, self._parts(progress))
+        times = progress.finals.rising()
+        return -math.inf if number < 1 else times[number - 1] if number <= len(times) else math.inf
 
     def gaps(self, progress: WindowProgress) -> int:
         """Rows that shards say they have sent and that have not arrived."""
@@ -229,12 +163,10 @@ class Trigger:
         if progress.first is None:
             return math.inf
         patience = self.patience
-        finals, needed = self._finals(progress), self.needed(progress, window_end)
         if self.behind and self.complete(progress):
-            return max(progress.first, *finals) + self.behind
-        due = math.inf
-        if len(finals) >= needed:
-            due = max(window_end + patience.deadline, finals[needed - 1] + patience.grace)
+            return max(progress.first, *progress.finals.rising()[-1:]) + self.behind
+        enough = self._final_at(progress, self.needed(progress, window_end))
+        due = max(window_end + patience.deadline, enough + patience.grace)
         due = min(due, max(progress.first, window_end) + max(patience.cap, patience.deadline))
         return max(due, progress.not_before) + self.behind / 2
 
@@ -242,8 +174,9 @@ class Trigger:
         """How many final shards are waited for past the deadline: `min_shards`, and where all of them are late, because
         a backlog is read or the job has been restarted, as many as hold all of the data."""
         catching_up = progress.restarted or (progress.first or 0.0) > window_end + self.patience.deadline
-        enough = self.assignment.shards - max(0, self.assignment.tolerates())
-        return max(self.patience.min_shards, enough) if catching_up else self.patience.min_shards
+        if not catching_up:
+            return self.patience.min_shards
+        return max(self.patience.min_shards, self.assignment.shards - max(0, self.assignment.tolerates()))
 
     def rearmed(self, progress: WindowProgress, window_end: float) -> bool:
         """Whether the timer must be set, to `progress.armed`, because the window is due at another time now; changes
@@ -283,7 +216,7 @@ class Trigger:
         """Why it is decided: "all" have answered, the "deadline" has passed, or the "cap" has been reached."""
         if self.complete(progress):
             return "all"
-        return "deadline" if len(self._finals(progress)) >= self.needed(progress, window_end) else "cap"
+        return "deadline" if self._final_at(progress, self.needed(progress, window_end)) < math.inf else "cap"
 
     def decided(self, progress: WindowProgress, now: float) -> None:
         """Notes that the window has been decided; changes `progress`."""
@@ -325,6 +258,12 @@ def _first_held(assignment: Assignment) -> npt.NDArray[np.int64]:
     indptr, shards = assignment.holders()
     np.minimum.at(first, shards, np.repeat(np.arange(assignment.buckets), np.diff(indptr)))
     return first
+
+
+@functools.lru_cache(maxsize=64)
+def _idle(assignment: Assignment, parts: int) -> int:
+    """Shards that hold none of the first `parts` buckets: they have nothing to say."""
+    return int(np.count_nonzero(_first_held(assignment) >= parts))
 
 
 def _enter(progress: WindowProgress, shard: int, r: Range) -> None:

@@ -2,6 +2,7 @@
 is kept and sent grows with the shards and not with their square."""
 import argparse
 import itertools
+import json
 import pathlib
 import sys
 
@@ -17,7 +18,7 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.points.block import blocks_of
 from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.shards.ledger import Ledger, SparseLedger
-from beam_coresets.streaming.trigger import WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
 
 ROWS = 30
 
@@ -52,7 +53,7 @@ def test_totals_are_exact_whoever_is_missing(growing):
 
 def test_what_is_kept_and_sent_grows_with_the_shards(growing):
     sizes = np.array([
-        [len(coordinator.progress), sum(map(len, coordinator.reports)), len(decision.to_bytes())]
+        [sum(map(len, coordinator.notes)), sum(map(len, coordinator.reports)), len(decision.to_bytes())]
         for coordinator, decision in growing.values()
     ])  # fmt: skip
     assert (sizes[1:] <= 2.2 * sizes[:-1]).all()
@@ -65,17 +66,22 @@ def test_a_report_takes_as_much_memory_as_its_shard_holds_parts(growing):
     assert max(len(ledger.entries()[0]) for ledger in ledgers) <= 2
 
 
-def test_a_report_reads_what_is_known_of_its_own_shard_only(growing, monkeypatch):
-    coordinator, _ = growing[400]
-    progress = WindowProgress.from_json(coordinator.progress.decode())
-    shard = min(progress.finals)
-    assert coordinator.trigger.is_final(progress, shard)
-    monkeypatch.setattr(type(progress.received), "_read_all", lambda self: pytest.fail("all of it was read"))
-    assert progress.received.shards == 396
-    assert not coordinator.trigger.complete(progress)
-    assert not coordinator.trigger.crowded(progress)
-    coordinator.trigger.rearmed(progress, END)
-    assert progress.to_json().encode() != b""
+def test_a_report_reads_and_writes_as_much_whatever_is_known_of_other_shards(monkeypatch):
+    sizes = {}
+    for count in (100, 400):
+        coordinator, read = Coordinator(shards_of(count)), []
+        monkeypatch.setattr(json, "loads", lambda text, read=read, loads=json.loads: read.append(text) or loads(text))
+        monkeypatch.setattr(coordinator, "read", lambda known=coordinator: WindowProgress.read(
+            known.head, lambda: pytest.fail("what this process has written was read"),
+        ))  # fmt: skip
+        for i, encoded in enumerate(shards_of(count).reports()):
+            noted = len(coordinator.notes)
+            coordinator.receive(encoded, END + i / 1000)
+            assert len(coordinator.notes) == noted + 1
+        monkeypatch.undo()
+        assert all(len(text) < 1000 for text in read)
+        sizes[count] = max(map(len, coordinator.notes)), len(coordinator.head), len(read) / i
+    assert np.allclose(sizes[100], sizes[400], atol=8)
 
 
 def test_reports_are_compacted_as_often_as_there_are_as_many_new_ones():

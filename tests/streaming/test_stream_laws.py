@@ -104,8 +104,8 @@ def test_every_row_is_counted_once_or_recorded_as_late(situation, duplicates):
     run(simulation, rng, standing_by(spells), 50.0, 1.0, delay=2.0, duplicates=duplicates)
     run(simulation, rng, lambda _: set(), 140.0, 2.0)  # until all windows with rows are decided and forgotten
     check_accounts(simulation, rules)
-    assert all(WINDOWS.bounds(pane)[1] > T0 + 40 for pane in simulation.coordinator.all_progress)
-    assert set(simulation.coordinator.reports) <= set(simulation.coordinator.all_progress)
+    assert all(WINDOWS.bounds(pane)[1] > T0 + 40 for pane in simulation.coordinator.stored)
+    assert set(simulation.coordinator.reports) <= set(simulation.coordinator.stored)
 
 
 @settings(max_examples=15)

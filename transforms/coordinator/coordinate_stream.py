@@ -35,7 +35,6 @@ from beam_coresets.streaming.trigger import (
 )
 from beam_coresets.transforms.base.coders import ShardReportCoder
 from beam_coresets.transforms.base.keys import parse_key
-from beam_coresets.transforms.base.state import write_state
 from beam_coresets.transforms.coordinator.window_state import StateCells, WindowKey, WindowState
 
 VERDICTS, LATE_REPORTS = "verdicts", "late"
@@ -169,7 +168,8 @@ class _Coordinate(beam.DoFn):
     skips: bool = False
 
     REPORTS = BagStateSpec("reports", ShardReportCoder())
-    PROGRESS = ReadModifyWriteStateSpec("vigil", BytesCoder())
+    HEAD = ReadModifyWriteStateSpec("vigil", BytesCoder())
+    NOTES = BagStateSpec("notes", BytesCoder())
     DUE = TimerSpec("due", TimeDomain.REAL_TIME)
     EXPIRY = TimerSpec("expiry", TimeDomain.REAL_TIME)
 
@@ -188,11 +188,12 @@ class _Coordinate(beam.DoFn):
         self,
         element: tuple[str, ShardReport],
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(PROGRESS),
+        head: Any = beam.DoFn.StateParam(HEAD),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        notes: Any = beam.DoFn.StateParam(NOTES),
     ) -> Iterator[Any]:
-        window, report = self._window(element[0], StateCells(reports, state, due, expiry)), element[1]
+        window, report = self._window(element[0], StateCells(reports, head, due, expiry, notes)), element[1]
         progress, trigger = window.progress, window.trigger
         gone = progress.first is None and self._is_gone(window)
         outcome = trigger.receive(progress, report, window.now, gone)
@@ -211,18 +212,19 @@ class _Coordinate(beam.DoFn):
                 if trigger.crowded(progress):
                     self._compact(window)
                 self._note_open(window)
-        write_state(state, progress)
+        window.write()
 
     @on_timer(DUE)
     def on_due(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(PROGRESS),
+        head: Any = beam.DoFn.StateParam(HEAD),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        notes: Any = beam.DoFn.StateParam(NOTES),
     ) -> Iterator[Any]:
-        window = self._window(name, StateCells(reports, state, due, expiry))
+        window = self._window(name, StateCells(reports, head, due, expiry, notes))
         progress = window.progress
         if progress.first is None:
             return
@@ -233,18 +235,19 @@ class _Coordinate(beam.DoFn):
         elif progress.armed is not None:
             window.wake(progress.armed)
             self._note_open(window)
-        write_state(state, progress)
+        window.write()
 
     @on_timer(EXPIRY)
     def on_expiry(
         self,
         name: Any = beam.DoFn.KeyParam,
         reports: Any = beam.DoFn.StateParam(REPORTS),
-        state: Any = beam.DoFn.StateParam(PROGRESS),
+        head: Any = beam.DoFn.StateParam(HEAD),
         due: Any = beam.DoFn.TimerParam(DUE),
         expiry: Any = beam.DoFn.TimerParam(EXPIRY),
+        notes: Any = beam.DoFn.StateParam(NOTES),
     ) -> Iterator[Any]:
-        window = self._window(name, StateCells(reports, state, due, expiry))
+        window = self._window(name, StateCells(reports, head, due, expiry, notes))
         progress, expires = window.progress, window.trigger.expires(window.progress)
         if window.now < expires:
             if progress.decided_at is not None:
@@ -254,7 +257,8 @@ class _Coordinate(beam.DoFn):
         yield from self._told(window, last=True)
         due.clear()
         reports.clear()
-        state.clear()
+        head.clear()
+        notes.clear()
 
     def _window(self, name: str, cells: StateCells) -> WindowState:
         key = WindowKey.of(name)
@@ -309,6 +313,8 @@ class _Coordinate(beam.DoFn):
         window.cells.reports.clear()
         for mine in by_shard.values():
             window.cells.reports.add(partial_reports.compacted(self.merge_reduce, mine))
+        window.cells.notes.clear()
+        window.progress.note_all()
         window.progress.kept = 0
 
     def _is_gone(self, window: WindowState) -> bool:

@@ -3,9 +3,9 @@ from typing import Any, NamedTuple
 
 from apache_beam.utils.timestamp import Timestamp
 
-from beam_coresets.streaming.trigger import Trigger, WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
+from beam_coresets.streaming.trigger import Trigger
 from beam_coresets.transforms.base.keys import parse_key, split_key
-from beam_coresets.transforms.base.state import read_state
 
 
 class WindowKey(NamedTuple):
@@ -32,9 +32,10 @@ class StateCells(NamedTuple):
     """The state cells and timers of one key."""
 
     reports: Any
-    progress: Any
+    head: Any
     due: Any
     expiry: Any
+    notes: Any
 
 
 class WindowState(NamedTuple):
@@ -49,7 +50,14 @@ class WindowState(NamedTuple):
     @staticmethod
     def of(key: WindowKey, now: float, trigger: Trigger, cells: StateCells) -> "WindowState":
         """With what has been stored of the window."""
-        return WindowState(key, now, trigger, read_state(cells.progress, WindowProgress) or WindowProgress(), cells)
+        return WindowState(key, now, trigger, WindowProgress.read(cells.head.read(), cells.notes.read), cells)
+
+    def write(self) -> None:
+        """Stores the progress, which is not to be changed after that."""
+        head, notes = self.progress.write()
+        self.cells.head.write(head)
+        for note in notes:
+            self.cells.notes.add(note)
 
     def wake(self, at: float | None) -> None:
         """Sets the timer `due`."""

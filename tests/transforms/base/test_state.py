@@ -1,8 +1,10 @@
 """State of running jobs: a value a cell as its own text, under names that stay, as checkpoints hold them."""
+import dataclasses
+
 import pytest
 from apache_beam.transforms.userstate import StateSpec, TimerSpec
 
-from beam_coresets.streaming.trigger import WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
 from beam_coresets.streaming.window_slices import SlidingProgress
 from beam_coresets.transforms.base.state import read_state, write_state
 from beam_coresets.transforms.coordinator.combine_panes import _Run, _Slide
@@ -24,7 +26,6 @@ class Cell:
 
 
 @pytest.mark.parametrize("value", [
-    WindowProgress(first=3.5, finals={2: 4.0}, received={(2, 0): ([[0, 9]], 9, 9)}, parts=1, kept=1),
     SlidingProgress({4: 1}, {4: 2}, 4, 1), _PaneProgress(9, 5, True, 12.5, False, 1),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_a_cell_holds_what_was_written_to_it(value):
@@ -38,23 +39,25 @@ def test_what_an_earlier_version_has_stored_is_read():
     cell = Cell()
     cell.held = b'{"rows":12,"sent":6,"final":false,"last":99.5,"armed":true,"kept":2}'
     assert read_state(cell, _PaneProgress) == _PaneProgress(12, 6, False, 99.5, True, 2)
-    cell.held = (
+    before = (
         b'{"first":91.0,"finals":["AAAAAAAAAAABAAAAAAAAAA==","AAAAAADAVkAAAAAAAABXQA=="],"parts":2,"revision":1,'
         b'"decided_at":92.0,"armed":null,"waited":false,"not_before":0.0,"restarted":false,"kept":2,"partial":false,'
         b'"late":[[0,1,3,5,1]],"untold":[["late",93.0,0,1,3,5,1]]}\n0:[[0,[[0,5]],5,5]]\n1:[[1,[[0,3],[4,6]],5,-1]]\n'
     )
-    progress = read_state(cell, WindowProgress)
-    assert progress == WindowProgress(
+    progress = WindowProgress(
         91.0, {0: 91.0, 1: 92.0}, {(0, 0): ([[0, 5]], 5, 5), (1, 1): ([[0, 3], [4, 6]], 5, -1)}, 2, 1, 92.0, kept=2,
         late=[(0, 1, 3, 5, 1)], untold=[("late", 93.0, 0, 1, 3, 5, 1)],
     )  # fmt: skip
-    before = cell.held
-    write_state(cell, progress)
-    assert cell.held == before
+    assert WindowProgress.read(before, lambda: pytest.fail("there were no notes")) == progress
+    head, notes = WindowProgress.read(before, list).write()
+    WindowProgress.read(head, list)  # forgets it
+    read = WindowProgress.read(head, lambda: notes)
+    assert (len(notes), read) == (2, dataclasses.replace(progress, noted=2))
 
 
 @pytest.mark.parametrize(("step", "names"), [
-    (_Coordinate, {"reports", "vigil", "due", "expiry"}), (_Report, {"deltas", "book", "due", "end", "expiry"}),
+    (_Coordinate, {"reports", "vigil", "notes", "due", "expiry"}),
+    (_Report, {"deltas", "book", "due", "end", "expiry"}),
     (_Slide, {"panes", "book"}), (_Run, {"panes", "book", "running"}), (_SolveInOrder, {"lineages"}),
 ], ids=lambda value: getattr(value, "__name__", ""))  # fmt: skip
 def test_cells_and_timers_keep_their_names(step, names):

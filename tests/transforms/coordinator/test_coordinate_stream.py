@@ -364,7 +364,7 @@ def test_windows_that_a_dead_shard_holds_back_leave_nothing_behind():
     for i in range(300):
         _clocks.append(1000.0 + 5 * i)
         key = key_of(_clocks[-1] - 5, _clocks[-1])
-        live[key] = {name: Held() for name in ("reports", "state", "due", "expiry")}
+        live[key] = {name: Held() for name in ("reports", "head", "due", "expiry", "notes")}
         for shard in (0, 1):
             assert list(step.process((key, everything(shard)), *live[key].values())) == []
         for name, held in list(live.items()):
@@ -373,19 +373,20 @@ def test_windows_that_a_dead_shard_holds_back_leave_nothing_behind():
                 verdicts += len(list(step.on_due(name, *held.values())))
             if held["expiry"].set_for is not None and held["expiry"].set_for <= _clocks[-1]:
                 assert list(step.on_expiry(name, *held.values())) == []
-                assert (held["reports"].read(), held["state"].read()) == (None, None)
+                assert [held[name].read() for name in ("reports", "head", "notes")] == [None] * 3
                 del live[name]
         assert len(live) <= 1 + (REVISING.deadline + REVISING.retention) / 5
     assert verdicts == 299
 
 
 def test_what_an_open_window_keeps_is_bounded():
-    step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
+    step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(5)]
     _clocks.append(101.0)
     for i in range(1000):
         assert list(step.process((key_of(100, 105), report(0, (0, i, i + 1))), *held)) == []
         assert len(held[0].bag) <= COMPACT_AFTER_REPORTS + 3
     assert len(held[1].value) < 500
+    assert len(held[4].bag) <= COMPACT_AFTER_REPORTS + 3
     assert sum(len(r.coreset) for r in held[0].bag) < 2 * MERGE_REDUCE.node_size(2, 4) + COMPACT_AFTER_REPORTS
     _clocks.append(125.0)
     (verdict,) = step.on_due(key_of(100, 105), *held)
@@ -394,7 +395,7 @@ def test_what_an_open_window_keeps_is_bounded():
 
 @pytest.mark.parametrize(("patience", "shards"), [(PATIENCE, 2), (REVISING, 2), (REVISING, 3)])
 def test_reports_are_kept_for_a_revision_only(patience, shards):
-    step, held = _Coordinate(POLICY, patience, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
+    step, held = _Coordinate(POLICY, patience, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(5)]
     _clocks.append(110.0)
     verdicts = [v for i in range(shards) for v in step.process((key_of(100, 105), everything(i)), *held)]
     if shards < 3:
@@ -424,7 +425,7 @@ def replicated(**options):
         POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand, "", TWO, winner, options.pop("skips", True)
     )
     STANDING.clear()
-    return step, [(TWO.key(r, window_key(100, 105), ""), [Held() for _ in range(4)]) for r in range(2)]
+    return step, [(TWO.key(r, window_key(100, 105), ""), [Held() for _ in range(5)]) for r in range(2)]
 
 
 def test_a_standby_decides_half_a_second_later_and_not_where_a_decision_stands():
@@ -495,7 +496,7 @@ def test_what_came_twice_before_the_decision_is_told_after_it():
 
 def test_a_replica_of_an_earlier_run_decides_what_it_holds():
     """Resumed with one coordinator in place of two, its state and timers are still there."""
-    step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(4)]
+    step, held = _Coordinate(POLICY, PATIENCE, MERGE_REDUCE, None, now_set_by_hand), [Held() for _ in range(5)]
     _clocks.append(106.0)
     key = TWO.key(1, window_key(100, 105), "")
     (verdict,) = [v for i in range(3) for v in step.process((key, everything(i)), *held)]

@@ -23,7 +23,8 @@ from beam_coresets.shards.report import ShardReport, finished_parts
 from beam_coresets.streaming import partial_reports
 from beam_coresets.streaming.cursor import Completeness, PartCursor, ShardCursor
 from beam_coresets.streaming.partial_reports import PaneRows
-from beam_coresets.streaming.trigger import Patience, Trigger, WindowProgress
+from beam_coresets.streaming.progress import WindowProgress
+from beam_coresets.streaming.trigger import Patience, Trigger
 from beam_coresets.streaming.windows import Window, WindowSpec
 from beam_coresets.transforms.base.keys import grouped, key_group, parse_key, window_key
 from beam_coresets.transforms.shards import read_shards
