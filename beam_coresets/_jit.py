@@ -24,10 +24,14 @@ if _folder is not None:
     os.environ["NUMBA_CACHE_DIR"] = _folder
 
 import numba  # noqa: E402  (reads NUMBA_CACHE_DIR when it is imported)
+import numpy as np  # noqa: E402
 from numba.core import event  # noqa: E402
 
 if _folder is not None:
     numba.config.CACHE_DIR = _folder  # in case somebody imported numba before us
+
+
+_RUN = 16  # values that are sorted by insertion
 
 
 def kernel(function: F) -> F:
@@ -40,6 +44,35 @@ def fast_kernel(function: F) -> F:
     """Like `kernel`, and lets the compiler reorder and contract floating-point operations (for vector loops)."""
     compiled: F = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "arcp"})(function)
     return compiled
+
+
+@kernel
+def rising_order(values):  # type: ignore[no-untyped-def]
+    """`np.argsort(values, kind="stable")` of (n,) numbers without NaN, for kernels: numba's takes 1.5 s to compile."""
+    n = len(values)
+    order, merged = np.empty(n, np.int64), np.empty(n, np.int64)
+    for low in range(0, n, _RUN):  # runs by insertion
+        for i in range(low, min(n, low + _RUN)):
+            j = i
+            while j > low and values[order[j - 1]] > values[i]:
+                order[j] = order[j - 1]
+                j -= 1
+            order[j] = i
+    width = _RUN
+    while width < n:
+        for low in range(0, n, 2 * width):
+            middle, high = min(n, low + width), min(n, low + 2 * width)
+            i, j = low, middle
+            for at in range(low, high):
+                if j >= high or (i < middle and values[order[i]] <= values[order[j]]):
+                    merged[at] = order[i]
+                    i += 1
+                else:
+                    merged[at] = order[j]
+                    j += 1
+        order, merged = merged, order
+        width *= 2
+    return order
 
 
 class _Compilations(event.Listener):  # type: ignore[misc]

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.optimize import linprog
 
 from beam_coresets.coordinator.ledger_check import Diagnosis, diagnose
 from beam_coresets.points.magnitude import unit_of
@@ -273,6 +272,8 @@ def property1_delta(matrix: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float
     columns = columns[columns.any(axis=1)]
     if not len(columns):
         return np.zeros(len(matrix)), 0.0
+    from scipy.optimize import linprog  # late: 0.15 s to import, and no plan of replicas needs it
+
     rows = sparse.csr_array(columns)
     one = np.ones((len(columns), 1))
     bounds = sparse.vstack([sparse.hstack([-rows, 0 * one]), sparse.hstack([rows, -one])], format="csr")

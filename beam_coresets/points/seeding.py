@@ -102,7 +102,8 @@ def _padded(weights):  # type: ignore[no-untyped-def]
     """The weights with zeros behind them up to whole blocks, and the sum of each block."""
     blocks = (len(weights) + SEED_BLOCK - 1) // SEED_BLOCK
     padded = np.zeros(blocks * SEED_BLOCK, np.float64)
-    padded[: len(weights)] = weights
+    for i in range(len(weights)):  # a slice would be compiled with the texts of its errors, 1 s
+        padded[i] = weights[i]
     sums = np.empty(blocks, np.float64)
     for block in range(blocks):
         sums[block] = padded[block * SEED_BLOCK : (block + 1) * SEED_BLOCK].sum()
@@ -211,8 +212,10 @@ def _seed_wide(points, weights, z, uniforms, chosen):  # type: ignore[no-untyped
         if best_total == np.inf:
             return step
         chosen[step] = rows[best]
-        cost[:] = lowered[best]
-        sums[:] = lowered_sums[best]
+        for i in range(len(cost)):
+            cost[i] = lowered[best, i]
+        for block in range(blocks):
+            sums[block] = lowered_sums[best, block]
         total = best_total
     return len(chosen)
 

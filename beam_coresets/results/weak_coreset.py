@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.spatial.distance import cdist
 
 from beam_coresets.coordinator.decision import Decision, Evidence
 from beam_coresets.coordinator.evidence import hashed_ids
@@ -288,6 +287,8 @@ def _cheapest(points: Array, weights: Array, places: Array, center: Array, z: fl
     near = np.argsort(dist_sq, kind="stable")[:NEAR_CANDIDATES]
     if not len(points):
         return int(near[0])
+    from scipy.spatial.distance import cdist  # late: 0.1 s to import
+
     each = cdist(points, places[near], "sqeuclidean") * (0.5 if metric == "cosine" else 1.0)
     return int(near[(weights @ power_of_distance(each, z)).argmin()])
 

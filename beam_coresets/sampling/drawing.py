@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets._jit import kernel
+from beam_coresets._jit import kernel, rising_order
 
 Array = npt.NDArray[Any]
 
@@ -272,7 +272,7 @@ def _spread_order(space, probability, index, clusters):  # type: ignore[no-untyp
         values = np.empty(high - low)
         for q in range(high - low):
             values[q] = space[segment[q], widest]
-        ranks = np.argsort(values, kind="mergesort")
+        ranks = rising_order(values)
         half, middle, a = mass / 2, low + 1, 0.0
         for q in range(high - low):
             order[low + q] = segment[ranks[q]]

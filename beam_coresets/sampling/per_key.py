@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from beam_coresets._jit import kernel
+from beam_coresets._jit import kernel, rising_order
 from beam_coresets.points.nearest import writable
 
 MANY = 64  # keys from which on one pass pays
@@ -121,7 +121,7 @@ def _draw(points, weights, strata, bounds, size, z, starts, rows, out, ends):  #
         total, widest = _mean_and_widest(points, weights, low, high, mean)
         if total > 0.0:
             _importances(points, weights, low, high, mean, total, size, z, probability)
-            along = np.argsort(points[low:high, widest], kind="mergesort")
+            along = rising_order(points[low:high, widest])
             running = starts[j].copy()
             for i in along:
                 p, stratum = probability[i], strata[low + i]
@@ -133,9 +133,9 @@ def _draw(points, weights, strata, bounds, size, z, starts, rows, out, ends):  #
                 rows[kept] = low + i
                 out[kept] = weights[low + i] / p
                 kept += 1
-            order = np.argsort(rows[first:kept])
+            order = rising_order(rows[first:kept])
             taken, given = rows[first:kept][order], out[first:kept][order]
-            rows[first:kept] = taken
-            out[first:kept] = given
+            for i in range(kept - first):
+                rows[first + i], out[first + i] = taken[i], given[i]
         ends[j + 1] = kept
     return kept

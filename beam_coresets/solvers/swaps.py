@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from beam_coresets._jit import fast_kernel
+from beam_coresets._jit import fast_kernel, rising_order
 from beam_coresets.points.nearest import MATRIX_DIM
 from beam_coresets.points.seeding import SEED_BLOCK, block_dist_sq, draw_row, transposed
 
@@ -112,7 +112,8 @@ def _price(  # type: ignore[no-untyped-def]
     """change[j] = cost after row `row` becomes a center and center j is removed, less the cost now."""
     n = len(points)
     gain = 0.0
-    change[:] = removal
+    for j in range(len(removal)):
+        change[j] = removal[j]
     for block in range((n + SEED_BLOCK - 1) // SEED_BLOCK):
         low = block * SEED_BLOCK
         block_dist_sq(points, columns, block, row, dist_sq)
@@ -131,7 +132,8 @@ def _price(  # type: ignore[no-untyped-def]
 def _replace(points, columns, row, j, centers, first, second, first_sq, second_sq, dist_sq):  # type: ignore[no-untyped-def]
     """Puts row `row` in the place of center j and brings the two nearest centers of every point up to date."""
     n = len(points)
-    centers[j] = points[row]
+    for t in range(points.shape[1]):
+        centers[j, t] = points[row, t]
     for block in range((n + SEED_BLOCK - 1) // SEED_BLOCK):
         low = block * SEED_BLOCK
         block_dist_sq(points, columns, block, row, dist_sq)
@@ -188,7 +190,7 @@ def _drawn_swap(  # type: ignore[no-untyped-def]
         return -1, -1
     change, dist_sq = np.empty_like(removal), np.zeros(SEED_BLOCK, points.dtype)
     _price(points, columns, weights, row, z, most, first, first_cost, second_sq, second_cost, removal, dist_sq, change)
-    return row, int(np.argsort(change)[min(rank, len(change) - 1)])
+    return row, int(rising_order(change)[min(rank, len(change) - 1)])
 
 
 class SwapSearch:

@@ -3,6 +3,7 @@ import pathlib
 import subprocess
 import sys
 
+import apache_beam as beam
 import pytest
 
 import beam_coresets
@@ -95,3 +96,22 @@ def test_a_bash_that_has_the_script_completes(tmp_path):
         )
         done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True)
         assert done.stdout.split() == [expected], done.stderr
+
+
+def test_a_command_starts_without_pandas_and_leaves_it_to_others(tmp_path):
+    pytest.importorskip("pandas")
+    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{i},{i % 7}\n" for i in range(100)))
+    code = """
+import sys
+from beam_coresets.pipelines import main
+assert main.main("summarize --input rows.csv --output out --k 3 --quiet".split()) == 0
+assert main.main("solve --input out --output again --k 2 --quiet".split()) == 0
+print("pandas" in sys.modules)
+import pandas, pyarrow
+print(len(pyarrow.table({"a": [1, 2]}).to_pandas()), pandas.DataFrame({"a": [1]}).a[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    before, after = done.stdout.splitlines()
+    assert after == "2 1", done.stderr
+    if tuple(map(int, beam.__version__.split(".")[:2])) >= (2, 77):  # earlier ones need it
+        assert before == "False"

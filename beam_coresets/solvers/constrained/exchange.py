@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from beam_coresets._jit import fast_kernel
 from beam_coresets.points.nearest import nearest, power_of_distance
@@ -234,6 +233,8 @@ class Search:
         target: Array = part.step(Clustering(state.centers, found.clusters, dist_sq, found.cost))
         if self.free:
             return target
+        from scipy.spatial.distance import cdist  # late: 0.1 s to import
+
         centers = state.centers.copy()
         for i in np.unique(found.clusters):
             mine = found.clusters == i

@@ -180,7 +180,8 @@ def successive_paths(cost, weights, low, high, prices, amounts, rounding, most):
     if excess[:k].max() > most:
         return FAR_OFF
     potential = np.zeros(k + 1)
-    potential[:k] = prices
+    for j in range(k):
+        potential[j] = prices[j]
     change, row = np.empty((k, k)), np.zeros((k, k), np.int64)
     for i in range(k):
         _cheapest_moves(cost, amounts, members, count, i, change, row)

@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.optimize import linprog
 
 from beam_coresets.solvers.constrained.bounds import Bounds
 from beam_coresets.solvers.constrained.shortest_paths import FAR_OFF, NO_WAY, flow_of, successive_paths
@@ -297,6 +296,8 @@ class _Program(_Problem):
 
     def _solved(self, cost: Array, **program: Any) -> Any:
         """The optimum, with looser tolerances where rounding makes bounds that leave no room look impossible."""
+        from scipy.optimize import linprog  # late: 0.15 s to import
+
         for options in (_HIGHS, {}, {"presolve": False}):
             found = linprog(cost, method="highs-ds", options=options, **program)
             if found.status == 0:
