@@ -18,11 +18,13 @@ from beam_coresets.points.left_out import kept_weights, trimmed_seeding
 from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.descent import CentersProblem, Clustering, cluster_costs, exact_dist_sq, total_cost
+from beam_coresets.solvers.principal import Principal
 from beam_coresets.solvers.swaps import SwapSearch
 
 Array = npt.NDArray[Any]
 
 _SEARCH_TOL = 1e-4  # relative gain of an iteration below which a descent inside the search ends
+_LAST_TOL = 1e-9  # that of the last descent
 _FREEZE = 1e-5  # a judged swap leaves centers alone that would gain less than this share of the cost per center
 _BUDGET = 1e9  # multiply-adds for the first part of a search, by default; four times as many for the judged swaps
 _MOST_RESTARTS = 8
@@ -264,7 +266,8 @@ def solve_centers(
     """Centers of a weighted (k, z)-clustering, by seeding, descent and swap local search from several starts.
 
     Lattanzi and Sohler (2019), Theorem 1: O(k log log k) swap trials after D^2 seeding make a constant-factor solution
-    in expectation, for k-means; the number of trials here goes by the size of the problem, not by the theorem.
+    in expectation, for k-means; the number of trials here goes by the size of the problem, not by the theorem. Wide
+    points are searched, for z = 2, in their principal components (`beam_coresets.solvers.principal`).
 
     Args:
       points: (n, d) float32 or float64 (others become float64); unit rows for the cosine metric. Searched in their own
@@ -280,7 +283,7 @@ def solve_centers(
       max_iter: limit of the last descent; 0 for none, whatever it would gain or make more precise.
       left_out: weight that is left out, of the points that are worst to serve: seeding, descent and swaps then go by
         `beam_coresets.points.left_out`, and so does the cost. `index` has those points' nearest centers, too.
-      sharpened: whether the last descent ends in float64, where points are float32: for the last digits of centers.
+      sharpened: whether the last descent goes on to the last digits, in float64 where points are float32.
 
     Raises:
       ValueError: k < 1, z < 1, an unknown metric, weights negative or all zero, points not finite, rows not of unit
@@ -294,14 +297,19 @@ def solve_centers(
         raise ValueError(f"left_out: must be from 0 to less than the total weight {total:g}, got {left_out:g}")
     problem = data.problem(z, metric, left_out)
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
+    principal = Principal.of(problem)
+    if principal is not None:
+        problem, first = principal.problem, None if first is None else principal.inward(first)
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
     best: Clustering | None = None
     iterations = 0
     for restart in range(effort.restarts):
         rng = generator(seed, "solve_centers", restart)
         centers = _start(problem, k, first if restart == 0 else None, rng)
-        if len(centers) < k and problem.points.dtype == np.float32:  # in float32 distinct points may be one
-            problem = data.problem(z, metric, left_out, double=True)
+        if len(centers) < k and (principal is not None or problem.points.dtype == np.float32):
+            # In float32, and in fewer columns, distinct points may be one.
+            problem, principal, best = data.problem(z, metric, left_out, double=True), None, None
+            first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
             centers = _start(problem, k, first if restart == 0 else None, generator(seed, "solve_centers", restart))
         if len(centers) < k:  # every distinct point is a center
             return _solution(data, problem, problem.clustering(centers), 0)
@@ -313,11 +321,16 @@ def solve_centers(
     if effort.judged:
         best, used = _judged_swaps(problem, best, effort.judged, generator(seed, "solve_centers", "judged"))
         iterations += used
+    tol = _LAST_TOL if sharpened else _SEARCH_TOL / 100
+    if principal is not None:
+        best, used = problem.descend(best, max_iter, tol)  # so that little is left to do in all columns
+        iterations += used
+        problem, best = principal.wide, principal.back(best)
     if max_iter:
-        best, used = problem.descend(best, max_iter, 1e-9)
+        best, used = problem.descend(best, max_iter, tol)
         iterations += used
         if sharpened:
-            problem, best, last = data.sharpened(problem, best, metric, max_iter, 1e-9)
+            problem, best, last = data.sharpened(problem, best, metric, max_iter, tol)
             iterations += last
     if z == 1 and metric == "euclidean":
         best = _snapped(problem, best)
