@@ -21,6 +21,8 @@ import pyarrow as pa
 DEEPEST = 100  # JSON or schemas within each other
 _PIECE = 1 << 20
 _SYNC = 16
+_MOST_BLOCK = 1 << 48  # bytes that a file may say a block has
+_BLOCK_HEAD = 20  # bytes of two numbers, at most
 _AVRO_HEADER = {
     "type": "record", "name": "Header", "fields": [
         {"name": "magic", "type": {"type": "fixed", "name": "Magic", "size": 4}},
@@ -59,6 +61,10 @@ class Careful:
     def tell(self) -> int:
         """As the file's."""
         return int(self._file.tell())
+
+    def seek(self, at: int) -> None:
+        """As the file's."""
+        self._file.seek(at)
 
 
 def expand(data: bytes, codec: str, limit: int | None = None) -> bytes:
@@ -251,6 +257,7 @@ class AvroReader:
         self.writer_schema = avro_schema(text)
         self._least, self._sync = least_bytes(self.writer_schema), header["sync"]
         self._codec = header["meta"].get("avro.codec", b"null").decode()
+        self._stop: int | None = None
         plain = b"Obj\x01" + _long(1) + _string(b"avro.schema") + _string(text.encode()) + _long(0) + self._sync
         self._blocks = fastavro.block_reader(_Pieces(self._frames(plain)), **options)
         self._records = self._all()
@@ -270,10 +277,57 @@ class AvroReader:
         for block in self._blocks:
             yield AvroBlock(block)
 
+    def go_to(self, start: int, stop: int) -> None:
+        """Reads the blocks that begin in the byte range [start, stop); one of them begins at `start`, or `start` is 0.
+
+        To be called before any block is read; the file must have `seek` and `tell`.
+        """
+        if start:
+            self._file.seek(start)
+        self._stop = stop
+
+    def behind_sync(self, low: int, stop: int) -> int | None:
+        """Where the first block in the byte range [low, stop) most likely begins: behind a sync marker."""
+        self._file.seek(max(0, low - _SYNC))
+        at, held = max(0, low - _SYNC), b""
+        while at + len(held) < stop and (piece := self._file.read(_PIECE)):
+            held += piece
+            if (found := held.find(self._sync)) >= 0:
+                return at + found + _SYNC if at + found + _SYNC < stop else None
+            at, held = at + len(held[: 1 - _SYNC]), held[1 - _SYNC :]
+        return None
+
+    def count(self, start: int, stop: int) -> tuple[int, int | None] | None:
+        """The records of the blocks that begin in the byte range [start, stop), of which one begins at `start`, and
+        where the next block begins (None: there is none), without reading them; None where blocks are not whole.
+
+        To be called before any block is read if `start` is 0, the place of the first block.
+        """
+        at, records = start or self._file.tell(), 0
+        self._file.seek(at)
+        head = self._file.read(_BLOCK_HEAD)
+        while at < stop:
+            if not head:
+                return records, None
+            numbers = Careful(io.BytesIO(head))
+            try:
+                count, size = _read_long(numbers), _read_long(numbers)
+            except ValueError:
+                return None
+            behind = at + numbers.tell() + size
+            if min(count, size) < 0 or size > _MOST_BLOCK:
+                return None
+            self._file.seek(behind)
+            head = self._file.read(_SYNC + _BLOCK_HEAD)
+            if head[:_SYNC] != self._sync:
+                return None
+            at, head, records = behind + _SYNC, head[_SYNC:], records + count
+        return records, at
+
     def _frames(self, header: bytes) -> Iterator[bytes]:
         """The file anew without compression, block by block."""
         yield header
-        while first := self._file.read(1):
+        while (self._stop is None or self._file.tell() < self._stop) and (first := self._file.read(1)):
             count, size = _read_long(self._file, first), _read_long(self._file)
             data = self._file.read(size) if size >= 0 else b""
             if len(data) != size:

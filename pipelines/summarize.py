@@ -261,7 +261,7 @@ def write_tables(known: SummarizeOptions) -> WriteSummaries:
 def warn_of_columns(source: ReadBlocks, scaled: bool, console: Terminal) -> None:
     """Says so if a column looks like ids, or one will dominate the distances, judging by the first block."""
     with contextlib.suppress(ValueError):  # a file that can't be read: the job itself will say so
-        block = next((b for b in source.here() if isinstance(b, PointBlock)), None)
+        block = next((b for b in source.uncut() if isinstance(b, PointBlock)), None)
         if block is None or len(block) < 2 or source.layout.options.vector_column:
             return
         points, names = np.asarray(block.points, np.float64), [*source.layout.coordinates]

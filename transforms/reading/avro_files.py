@@ -21,6 +21,7 @@ from beam_coresets.transforms.reading.formats import (
     python_column,
 )
 from beam_coresets.transforms.reading.types import avro
+from beam_coresets.transforms.text.ranges import END, Counted
 
 _ROWS = 8192
 _LEAST_PLANNED = 1 << 20  # bytes of a file; with fewer it takes longer to load a kernel, or even to compile it
@@ -54,11 +55,13 @@ def _plan(schema: Any, layout: Layout) -> avro_records.AvroPlan | None:
 
 
 def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Whole files: blocks by a plan where they have one, or else record by record."""
+    """Blocks by a plan where they have one, or else record by record."""
     with open_bytes(part.path) as file:
         reader = AvroReader(file)
         layout.check(_avro_schema(reader), part.path)
-        plan, row = None, 0
+        plan, row = None, part.row or 0
+        if part.row is not None:
+            reader.go_to(part.start, part.stop)
         if part.stop - part.start >= _LEAST_PLANNED:
             plan = _plan(reader.writer_schema, layout)
         for blocks in _groups(reader.blocks()):
@@ -72,6 +75,20 @@ def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch
             while some := list(itertools.islice(records, _ROWS)):
                 yield python_batch(some, layout, np.arange(row, row + len(some)), part.path, part.key)
                 row += len(some)
+    part.check(row)
+
+
+def _count_avro(part: FilePart, layout: Layout, exact: bool) -> list[Counted]:
+    with open_bytes(part.path) as file:
+        reader = AvroReader(file)
+        start: int | None = part.start
+        if part.start and not exact:
+            start = reader.behind_sync(part.start, part.stop)
+        found = None if start is None else reader.count(start, part.stop)
+        if start is None or found is None:
+            return [Counted(part.start, 0, END)] if exact or not part.start else []
+        rows, behind = found
+        return [Counted(start, rows, END if behind is None else behind)]
 
 
 def _groups(blocks: Iterator[AvroBlock]) -> Iterator[list[AvroBlock]]:
@@ -100,4 +117,4 @@ def _planned(
     return Batch(columns, row + found.rows, part.path, part.key, raw=raw)
 
 
-AVRO = Format("Avro", (".avro",), False, True, _probe_avro, _read_avro)
+AVRO = Format("Avro", (".avro",), False, True, _probe_avro, _read_avro, count=_count_avro)

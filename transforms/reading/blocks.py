@@ -2,8 +2,9 @@
 
     parts of the listing | Reshuffle | read a part            (blocks fuse with everything behind them)
 
-How the files are cut into parts, the rows into blocks, and what a row's id is depend on the files' names, sizes and
-contents alone: not on workers, on the order of a listing, or on the folder that the files stand in.
+Before that the rows of large files of text and Avro are counted, range by range, so that a range knows which rows it
+has. How the files are cut into parts, the rows into blocks, and what a row's id is depend on the files' names, sizes
+and contents alone: not on workers, on the order of a listing, or on the folder that the files stand in.
 """
 import dataclasses
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ from beam_coresets.transforms.reading.parts import (
     FILE_FORMATS,
     MIN_PART_BYTES,
     Part,
+    counted,
+    cut_at_rows,
+    files_to_count,
     in_lanes,
     listed,
     match,
@@ -39,6 +43,7 @@ from beam_coresets.transforms.reading.parts import (
 )
 from beam_coresets.transforms.reading.python_rows import batch_of_rows, block_size, declared_types, settled
 from beam_coresets.transforms.reading.rows import build, empty_block, regroup, warm
+from beam_coresets.transforms.text.ranges import Counted
 
 __all__ = ["BlocksFromRows", "Columns", "DeadLetter", "Part", "ReadBlocks", "match", "plan_parts", "row_names"]
 
@@ -111,6 +116,19 @@ class _ReadPart(beam.DoFn):
             yield self._counters.block(found) if isinstance(found, PointBlock) else self._counters.letter(found)
 
 
+class _CountRows(beam.DoFn):
+    def __init__(self, form: str, layout: Layout) -> None:
+        self._form, self._layout = form, layout
+
+    def process(self, part: Part) -> Iterator[Any]:
+        (piece,) = part.files
+        yield part.index, counted(piece, FILE_FORMATS[self._form], self._layout)
+
+
+def _cut_at_rows(parts: list[Part], found: list[tuple[int, list[Counted]]], form: str, layout: Layout) -> list[Part]:
+    return in_lanes([*cut_at_rows(parts, FILE_FORMATS[form], layout, dict(found))])
+
+
 class ReadBlocks(beam.PTransform):
     """Reads files to `.blocks` (PointBlock) and `.dead_letters` (DeadLetter).
 
@@ -148,7 +166,7 @@ class ReadBlocks(beam.PTransform):
     ) -> None:
         super().__init__()
         self.files, notes = find(patterns)
-        self.format, self.parts = listed(self.files, format, part_bytes)
+        self.format, self.parts = listed(self.files, format, part_bytes, count=True)
         self.layout = probe(self.files, FILE_FORMATS[self.format], columns or Columns())
         self.notes = (*notes, *notes_about(self.layout, columns or Columns(), self.files[0].path))
         self.dim = self.layout.dim
@@ -156,13 +174,28 @@ class ReadBlocks(beam.PTransform):
     def expand(self, begin: PBegin) -> "DoOutputsTuple":
         read = beam.ParDo(_ReadPart(self.format, self.layout)).with_output_types(PointBlock)
         outputs = (
-            begin.pipeline
-            | "Parts" >> beam.Create(in_lanes(self.parts))
+            self._parts(begin.pipeline)
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadParts" >> read.with_outputs(DEAD_LETTERS, main=BLOCKS)
         )
         outputs[DEAD_LETTERS].element_type = DeadLetter
         return outputs
+
+    def _parts(self, pipeline: beam.Pipeline) -> PCollection[Part]:
+        files = files_to_count(self.parts, FILE_FORMATS[self.format])
+        if not files:
+            return pipeline | "Parts" >> beam.Create(in_lanes(self.parts))
+        found = (
+            pipeline
+            | "Ranges" >> beam.Create([part for parts in files for part in parts[:-1]])
+            | "SpreadRanges" >> beam.Reshuffle()
+            | "CountRows" >> beam.ParDo(_CountRows(self.format, self.layout))
+        )
+        cut_at = beam.FlatMap(_cut_at_rows, beam.pvalue.AsList(found), self.format, self.layout)
+        cut = pipeline | "CutFiles" >> beam.Create(files) | "CutAtRows" >> cut_at.with_output_types(Part)
+        cut_parts = {part.index for parts in files for part in parts}
+        others = [part for part in self.parts if part.index not in cut_parts]
+        return (cut, pipeline | "Parts" >> beam.Create(in_lanes(others))) | "AllParts" >> beam.Flatten()
 
     def require_rows(self) -> None:
         """Raises ValueError if there is not a single row, refused ones included; reads no further than the first.
@@ -170,7 +203,7 @@ class ReadBlocks(beam.PTransform):
         Where a file can't be read, the job itself will say so.
         """
         try:
-            empty = not any(isinstance(found, DeadLetter) or len(found) for found in self.here())
+            empty = not any(isinstance(found, DeadLetter) or len(found) for found in self.uncut())
         except ValueError:
             return
         if empty:
@@ -179,8 +212,22 @@ class ReadBlocks(beam.PTransform):
 
     def here(self) -> Iterator[PointBlock | DeadLetter]:
         """What the transform reads, part after part, in this process and without a pipeline."""
+        form = FILE_FORMATS[self.format]
+        cut = {parts[0].index: parts for parts in files_to_count(self.parts, form)}
+        done = 0
         for part in self.parts:
-            yield from read_part(part, FILE_FORMATS[self.format], self.layout)
+            if part.index < done:
+                continue
+            run = cut.get(part.index, [part])
+            done = part.index + len(run)
+            for each in run if len(run) == 1 else cut_at_rows(run, form, self.layout, {}):
+                yield from read_part(each, form, self.layout)
+
+    def uncut(self) -> Iterator[PointBlock | DeadLetter]:
+        """The same rows file by file, in other blocks: for those who want to see the first ones only, at once."""
+        form = FILE_FORMATS[self.format]
+        for part in plan_parts(self.files, splittable=False):
+            yield from read_part(part, form, self.layout)
 
     def display_data(self) -> dict[str, Any]:
         return {

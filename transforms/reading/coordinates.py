@@ -36,6 +36,12 @@ class OneByOne(Sequence[Any]):
         return OneByOne(self._read, self._numbers[i]) if isinstance(i, slice) else self._read(int(self._numbers[i]))
 
 
+def row_of(columns: Any, i: int) -> dict[str, Any]:
+    """A row of a RecordBatch as Python objects."""
+    row = columns.slice(i, 1)
+    return {name: portable(plain_column(row.column(name)))[0] for name in row.schema.names}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
     """Some rows as they were read.
@@ -89,8 +95,7 @@ class Batch:
         """Row i as text."""
         if isinstance(self.raw, Sequence):
             return str(self.raw[i])[:_MAX_ROW_TEXT]
-        row = (self.columns if self.raw is None else self.raw).slice(i, 1)
-        values: Any = {name: portable(plain_column(row.column(name)))[0] for name in row.schema.names}
+        values: Any = row_of(self.columns if self.raw is None else self.raw, i)
         if self.matrix is not None:
             values = [*self.matrix[i, :64].tolist(), *([values] if values else [])]
         return str(values)[:_MAX_ROW_TEXT]

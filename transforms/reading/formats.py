@@ -25,6 +25,8 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
 from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.types import kinds
+from beam_coresets.transforms.text.ranges import Counted, Slice
+from beam_coresets.transforms.text.records import pieces, utf8_pieces
 
 Array = npt.NDArray[Any]
 Report = Callable[[DeadLetter], None]
@@ -36,12 +38,26 @@ _MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 class FilePart(NamedTuple):
-    """The rows of one file that begin in the byte range [start, stop), and the file's key for row ids."""
+    """The rows of one file that begin in the byte range [start, stop), and the file's key for row ids.
+
+    Attributes:
+      row: the number of the first of them, where the range begins with it and ends before another one
+        (`parts.cut_at_rows`); else None: the file is read whole, or its format can tell.
+      rows: how many there are; None where they need not be told.
+    """
 
     path: str
     start: int
     stop: int
     key: int
+    row: int | None = None
+    rows: int | None = None
+
+    def check(self, row: int) -> None:
+        """Raises ValueError if `row` is not the number behind the part's last one."""
+        if self.row is not None and self.rows not in (None, row - self.row):
+            got = row - self.row
+            raise ValueError(f"rows: must be {self.rows:,} from byte {self.start:,} on, as they were, got {got:,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +67,15 @@ class Format:
     Attributes:
       label: its name in messages.
       suffixes: the file names it goes by, without compression.
-      splittable: parts of a file can be read alone.
+      splittable: byte ranges of a file can be read alone.
       compressible: whole files may be compressed (.gz, .bz2, .zst, .xz).
       named: files say what their columns are called (CSV files do unless `Columns.header` is False).
       probe: (path, options) -> (Arrow schema, sample RecordBatch or None).
       read: (part, layout, report) -> batches; rows that can't even be parsed go to `report`.
       settle: (path, options) -> the options with what a look at the file tells of its dialect.
       dialect: the options of `TextParameters` that it goes by.
+      count: (byte range, layout, whether a row begins with it) -> the rows from each place on where the first one of
+        the range may begin; None: files are not cut so.
     """
 
     label: str
@@ -69,6 +87,7 @@ class Format:
     settle: Callable[[str, Columns], Columns] = lambda path, options: options
     dialect: tuple[str, ...] = ()
     named: bool = True
+    count: Callable[[FilePart, Layout, bool], list[Counted]] | None = None
 
 
 def is_local(path: str) -> bool:
@@ -122,6 +141,18 @@ def open_bytes(path: str) -> pa.NativeFile:
     if compression == "xz":  # which Arrow has not
         return pa.PythonFile(io.BufferedReader(_Xz(raw)), mode="r")
     return raw if compression is None else pa.CompressedInputStream(raw, compression)
+
+
+def whole_or_first(file: Any, part: FilePart) -> Any:
+    """The file, up to the end of the part if that is the first of several."""
+    return Slice(file, 0, part.stop) if part.row is not None and not part.start else file
+
+
+def pieces_of(file: Any, part: FilePart, encoding: str | None) -> Iterator[bytes]:
+    """The text of a part as UTF-8, some MB at a time."""
+    if not part.start:
+        return utf8_pieces(whole_or_first(file, part), encoding)
+    return pieces(Slice(file, part.start, part.stop))
 
 
 @contextlib.contextmanager

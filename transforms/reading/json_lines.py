@@ -19,20 +19,22 @@ from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.planned import json_objects
 from beam_coresets.transforms.planned.texts import MOST_BYTES
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
-from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.coordinates import Batch, OneByOne, row_of
 from beam_coresets.transforms.reading.formats import (
     SAMPLE_ROWS,
     FilePart,
     Format,
     Report,
     open_bytes,
+    pieces_of,
     python_batch,
     python_column,
 )
-from beam_coresets.transforms.reading.text_formats import head_of, lines_of, typed
+from beam_coresets.transforms.reading.text_formats import count_lines, head_of, lines_of, typed
 from beam_coresets.transforms.reading.types.kinds import integer_type
 from beam_coresets.transforms.text.cells import measure_type
 from beam_coresets.transforms.text.json_arrays import elements, is_array
+from beam_coresets.transforms.text.ranges import END, Counted
 from beam_coresets.transforms.text.records import utf8_pieces
 
 _TAKES = {
@@ -48,10 +50,10 @@ _MOST_SHOWN = 500
 _NOTHING = re.compile(rb"(?:^|[\n}])[ \t]*null")  # for an object: where it comes first Arrow's reader ends the process
 
 
-def _chunks(path: str, options: Columns) -> Iterator[bytes]:
+def _chunks(part: FilePart, options: Columns) -> Iterator[bytes]:
     """Whole lines, LF behind each."""
-    with open_bytes(path) as file:
-        for chunk in lines_of(file, options):
+    with open_bytes(part.path) as file:
+        for chunk in lines_of(pieces_of(file, part, options.encoding), options):
             text = _with_line_feeds(chunk)
             yield text if text.endswith(b"\n") else text + b"\n"
 
@@ -183,19 +185,10 @@ def _json_batches(chunk: bytes, row: int, part: FilePart, layout: Layout, report
     """(lines taken, Batch or None): the chunk at once if it is clean, else its halves, else line by line."""
     if not chunk.strip():
         return
-    options = pajson.ParseOptions(explicit_schema=layout.schema, unexpected_field_behavior="ignore")
-    read = pajson.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
-    try:
-        if b"null" in chunk and _NOTHING.search(chunk):
-            raise pa.ArrowInvalid("no object")
-        table = pajson.read_json(pa.BufferReader(chunk), read, options)
-        table.validate(full=True)  # text may be no UTF-8
-        if len(table) == len(_lines(chunk)):
-            batch = table.combine_chunks().to_batches()[0]
-            yield len(table), Batch(batch, np.arange(row, row + len(table)), part.path, part.key)
-            return
-    except pa.ArrowInvalid:
-        pass
+    batch = _at_once(chunk, layout)
+    if batch is not None:
+        yield len(batch), Batch(batch, np.arange(row, row + len(batch)), part.path, part.key)
+        return
     middle = chunk.find(b"\n", len(chunk) // 2) + 1
     if len(chunk) > _SMALL_CHUNK and 0 < middle < len(chunk):
         for half in (chunk[:middle], chunk[middle:]):
@@ -206,12 +199,44 @@ def _json_batches(chunk: bytes, row: int, part: FilePart, layout: Layout, report
     yield _json_lines(_lines(chunk), row, part, layout, report)
 
 
+def _at_once(chunk: bytes, layout: Layout) -> Any:
+    """What Arrow makes of lines; None where one of them is no object that fits."""
+    options = pajson.ParseOptions(explicit_schema=layout.schema, unexpected_field_behavior="ignore")
+    read = pajson.ReadOptions(use_threads=False, block_size=len(chunk) + 1)
+    if b"null" in chunk and _NOTHING.search(chunk):
+        return None
+    try:
+        table = pajson.read_json(pa.BufferReader(chunk), read, options)
+        table.validate(full=True)  # text may be no UTF-8
+    except pa.ArrowInvalid:
+        return None
+    return table.combine_chunks().to_batches()[0] if len(table) == len(_lines(chunk)) else None
+
+
+def _alone(line: bytes, layout: Layout) -> bool:
+    """Whether a line would have been read by a plan, or by Arrow, among lines that all are."""
+    plan, data = _plan(layout.schema), np.frombuffer(line, np.uint8)
+    ends = np.zeros(1, np.int64), np.array([len(line)])
+    if plan is not None and len(json_objects.read_objects(plan, data, *ends).rows):
+        return True
+    return _at_once(line + b"\n", layout) is not None
+
+
 def _json_lines(lines: list[bytes], row: int, part: FilePart, layout: Layout, report: Report) -> tuple[int, Any]:
     values = [(_object(line), line) for line in lines]
     for i, (record, line) in enumerate(values):
         if record is None:
             _refuse(line.decode("utf-8", "replace"), row + i, part, report)
-    return len(lines), _batch_of([record for record, _ in values], row, part, layout)
+    batch = _batch_of([record for record, _ in values], row, part, layout)
+    if batch is None:
+        return len(lines), None
+    there = [line for record, line in values if record is not None]
+    records, found = batch.raw, batch.columns
+
+    def shown(i: int) -> Any:  # the same whatever lines stand around it
+        return row_of(found, i) if _alone(there[i], layout) else records[i]
+
+    return len(lines), dataclasses.replace(batch, raw=OneByOne(shown, np.arange(len(batch))))
 
 
 def _refuse(text: str, row: int, part: FilePart, report: Report) -> None:
@@ -228,7 +253,7 @@ def _batch_of(values: list[Any], row: int, part: FilePart, layout: Layout) -> Ba
 
 
 def _read_json(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Whole files, one object a line, or one array of objects; a field that an object does not have is null."""
+    """One object a line, or one array of objects; a field that an object does not have is null."""
     read = [pa.field(f.name, pa.string()) if pa.types.is_timestamp(f.type) else f for f in layout.schema]
     texts = dataclasses.replace(layout, schema=pa.schema(read))
     for batch in _json_values(part, texts, report):
@@ -236,8 +261,8 @@ def _read_json(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch
 
 
 def _json_values(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    row = 0
-    if is_array(head_of(part.path, layout.options)[0]):
+    row = part.row or 0
+    if not part.start and is_array(head_of(part.path, layout.options)[0]):
         with open_bytes(part.path) as file:
             for values in elements(utf8_pieces(file, layout.options.encoding)):
                 for i, value in enumerate(values):
@@ -248,13 +273,21 @@ def _json_values(part: FilePart, layout: Layout, report: Report) -> Iterator[Bat
                 if batch is not None:
                     yield batch
         return
-    for chunk in _chunks(part.path, layout.options):
+    for chunk in _chunks(part, layout.options):
         for taken, batch in _planned(chunk, row, part, layout, report):
             row += taken
             if batch is not None:
                 yield batch
+    part.check(row)
+
+
+def _count_json(part: FilePart, layout: Layout, exact: bool) -> list[Counted]:
+    if not part.start and is_array(head_of(part.path, layout.options)[0]):
+        return [Counted(0, 0, END)]
+    return count_lines(part, layout, exact)
 
 
 JSON_LINES = Format(
-    "JSON lines", (".jsonl", ".json", ".ndjson"), False, True, _probe_json, _read_json, _settle, ("encoding",)
+    "JSON lines", (".jsonl", ".json", ".ndjson"), False, True, _probe_json, _read_json, _settle, ("encoding",),
+    count=_count_json,
 )

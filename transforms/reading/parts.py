@@ -2,7 +2,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from beam_coresets.transforms.reading.formats import NPY, PARQUET, FilePart, For
 from beam_coresets.transforms.reading.json_lines import JSON_LINES
 from beam_coresets.transforms.reading.text_formats import CSV, TEXT
 from beam_coresets.transforms.text.dialects import dialect_of, notes_of
+from beam_coresets.transforms.text.ranges import END, Counted
 
 FILE_FORMATS = {"parquet": PARQUET, "csv": CSV, "text": TEXT, "avro": AVRO, "jsonl": JSON_LINES, "npy": NPY}
 MIN_PART_BYTES = 64 << 20
@@ -76,9 +77,9 @@ def row_names(files: Sequence[FileMetadata]) -> dict[int, str]:
 def plan_parts(files: Sequence[FileMetadata], splittable: bool, part_bytes: int = MIN_PART_BYTES) -> list[Part]:
     """Cuts files into parts of about max(`part_bytes`, total / 512) bytes, in the order of their paths.
 
-    Small files share a part. Large ones are cut into equal byte ranges if `splittable`: a Parquet row group or an .npy
-    row belongs to the range in which it begins, so a part may turn out empty. CSV, text, JSON lines, Avro and
-    everything compressed are read whole, one file by one task: write many files of them, not one large one.
+    Small files share a part. Those of 1.5 times as much and more are cut into equal byte ranges if `splittable`, but
+    compressed ones: a row belongs to the range in which it begins (of Parquet with its row group, of Avro with its
+    block), so a part may turn out empty. CSV, text, JSON lines and Avro have to be cut by `cut_at_rows` as well.
     """
     files = sorted(files, key=lambda file: file.path)
     target = max(part_bytes, sum(file.size_in_bytes for file in files) // MAX_PARTS)
@@ -88,7 +89,7 @@ def plan_parts(files: Sequence[FileMetadata], splittable: bool, part_bytes: int 
         size = file.size_in_bytes
         if sum(piece.stop - piece.start for piece in groups[-1]) + size > 1.5 * target and groups[-1]:
             groups.append([])
-        pieces = max(1, round(size / target)) if splittable else 1
+        pieces = max(1, round(size / target)) if splittable and suffix(file.path)[1] is None else 1
         bounds = [size * i // pieces for i in range(pieces + 1)]
         cut = [FilePart(file.path, low, high, keys[name]) for low, high in itertools.pairwise(bounds)]
         groups[-1].append(cut[0])
@@ -131,15 +132,67 @@ def find_format(files: Sequence[FileMetadata], name: str | None = None) -> Forma
     return FILE_FORMATS[next(iter(found))]
 
 
-def listed(files: Sequence[FileMetadata], format: str | None, part_bytes: int) -> tuple[str, list[Part]]:
+def listed(
+    files: Sequence[FileMetadata], format: str | None, part_bytes: int, count: bool = False
+) -> tuple[str, list[Part]]:
     """The name of the files' format, and the parts they are read in.
+
+    Args:
+      count: files whose rows must be counted to cut them are cut, too, for `cut_at_rows`.
 
     Raises:
       ValueError: no common format.
     """
     form = find_format(files, format)
     name = next(name for name, each in FILE_FORMATS.items() if each is form)
-    return name, plan_parts(files, form.splittable, part_bytes)
+    return name, plan_parts(files, form.splittable or (count and form.count is not None), part_bytes)
+
+
+def files_to_count(parts: Sequence[Part], form: Format) -> list[list[Part]]:
+    """The parts of each file that is cut and whose rows have to be counted."""
+    if form.count is None:
+        return []
+    runs = itertools.groupby((part for part in parts if len(part.files) == 1), lambda part: part.files[0].path)
+    return [run for _, found in runs if len(run := list(found)) > 1]
+
+
+def counted(piece: FilePart, form: Format, layout: Layout, exact: bool = False) -> list[Counted]:
+    """What `form.count` finds in a byte range.
+
+    Raises:
+      ValueError: the file can't be read.
+    """
+    if form.count is None:
+        raise TypeError(f"format: must be one whose rows can be counted, got {form.label}")
+    with naming(form.label, piece.path):
+        return form.count(piece, layout, exact)
+
+
+def cut_at_rows(
+    parts: Sequence[Part], form: Format, layout: Layout, found: Mapping[int, Sequence[Counted]]
+) -> Iterator[Part]:
+    """All parts of one file, whose byte ranges now begin with a row and end before one; those without a row are empty.
+
+    Args:
+      found: index of a part -> what `counted` finds in it; what does not go on where the part before it ends, or is not
+        there, is counted here.
+
+    Raises:
+      ValueError: the file can't be read.
+    """
+    at, row = 0, 0
+    for part in parts:
+        (piece,) = part.files
+        if at >= piece.stop:
+            yield dataclasses.replace(part, files=())
+        elif part is parts[-1]:
+            yield dataclasses.replace(part, files=(piece._replace(start=at, stop=END, row=row),))
+        else:
+            known = next((each for each in found.get(part.index, ()) if each.start == at), None)
+            here = known or counted(piece._replace(start=at), form, layout, exact=True)[0]
+            rows = None if here.next == END else here.rows
+            yield dataclasses.replace(part, files=(piece._replace(start=at, stop=here.next, row=row, rows=rows),))
+            at, row = here.next, row + here.rows
 
 
 def probe(files: Sequence[FileMetadata], form: Format, columns: Columns) -> Layout:

@@ -19,19 +19,22 @@ import pyarrow.compute as pc
 from beam_coresets.transforms.base.dead_letter import DeadLetter
 from beam_coresets.transforms.planned import csv_rows
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError
-from beam_coresets.transforms.reading.coordinates import Batch
+from beam_coresets.transforms.reading.coordinates import Batch, OneByOne, row_of
 from beam_coresets.transforms.reading.formats import (
     SAMPLE_ROWS,
     FilePart,
     Format,
     Report,
     open_bytes,
+    pieces_of,
     suffix,
+    whole_or_first,
 )
 from beam_coresets.transforms.text import dialects, headers
-from beam_coresets.transforms.text.cells import as_columns, measure_type, parse_as, parse_numbers
+from beam_coresets.transforms.text.cells import are_numbers, as_columns, as_text, measure_type, parse_as, parse_numbers
+from beam_coresets.transforms.text.ranges import Counted, RangeCounter
 from beam_coresets.transforms.text.records import PIECE_BYTES, RecordReader, Records, beginning, utf8_pieces
-from beam_coresets.transforms.text.words import columns_of_words, split_words
+from beam_coresets.transforms.text.words import are_parted_by_commas, columns_of_words, split_words
 
 Array = npt.NDArray[Any]
 
@@ -75,7 +78,7 @@ def _settle_csv(path: str, options: Columns) -> Columns:
 def _settle_text(path: str, options: Columns) -> Columns:
     head, options = head_of(path, options)
     words = [line.split() for line in head.decode("utf-8", "replace").splitlines()[:SAMPLE_ROWS] if line.strip()]
-    if options.decimal is None and _is_parted_by_commas(words):
+    if options.decimal is None and are_parted_by_commas(words):
         shown = " ".join(words[0])[:80]
         raise SchemaError(
             f"input_format: must be csv, or decimal given (--decimal ,), for lines like {shown!r} of {path!r}"
@@ -84,13 +87,6 @@ def _settle_text(path: str, options: Columns) -> Columns:
         with _explained(path):
             options = _told(options, {"decimal": dialects.decimal_of(words, None, " ")})
     return options
-
-
-def _is_parted_by_commas(lines: Sequence[Sequence[str]]) -> bool:
-    """Whether commas may stand between the numbers of a text rather than in them."""
-    if not lines or not all("," in words[0] for words in lines):
-        return False
-    return all(len(words) == 1 for words in lines) or any(word.endswith(",") for words in lines for word in words)
 
 
 def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
@@ -117,9 +113,9 @@ def _columns_of_numbers(sample: pa.RecordBatch, options: Columns) -> pa.Schema:
 
 
 def _csv_reader(file: Any, path: str, options: Columns) -> RecordReader:
-    pieces = utf8_pieces(file, options.encoding)
-    head = dialects.without_separator_line(next(pieces, b""))
-    return RecordReader(itertools.chain([head] if head else [], pieces), *options.characters(_usual(path)))
+    text = utf8_pieces(file, options.encoding)
+    head = dialects.without_separator_line(next(text, b""))
+    return RecordReader(itertools.chain([head] if head else [], text), *options.characters(_usual(path)))
 
 
 def _first_line(reader: RecordReader, path: str, options: Columns) -> list[str] | None:
@@ -133,16 +129,6 @@ def _first_line(reader: RecordReader, path: str, options: Columns) -> list[str] 
         except UnicodeDecodeError:
             raise SchemaError(_NO_UTF8.format(f"the names in {path!r} are", line[:80])) from None
     return dialects.names_of(line, *options.characters(_usual(path))[:2])
-
-
-def _as_text(column: Any) -> tuple[Any, Array | None]:
-    """Bytes as Arrow text; cells that are no UTF-8 are null in it and marked in the mask (or None)."""
-    try:
-        return column.cast(pa.string()), None
-    except pa.ArrowInvalid:
-        values = [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
-        bad = np.array([v is not None and v.encode() != b for v, b in zip(values, column.to_pylist(), strict=True)])
-        return pa.array(values, pa.string()), bad
 
 
 def _probe_csv(path: str, options: Columns) -> tuple[Any, Any]:
@@ -184,7 +170,7 @@ def _sample(records: Records, names: Sequence[str], path: str, options: Columns)
     texts = {options.id_column, options.group_column, *options.keep_columns}
     columns = []
     for name, column in zip(names, batch.columns, strict=True):
-        text, bad = _as_text(column)
+        text, bad = as_text(column)
         if bad is not None and name in texts:
             shown = column[int(bad.argmax())].as_py()[:80]
             raise SchemaError(_NO_UTF8.format(f"column {name!r} of {path!r} is", shown))
@@ -293,7 +279,7 @@ class _TypedRows:
         columns, unparsable, raw = {}, {}, {}
         nulls = self._layout.options.null
         for field in self._layout.schema:
-            raw[field.name], bad = _as_text(cells.column(field.name))
+            raw[field.name], bad = as_text(cells.column(field.name))
             columns[field.name] = raw[field.name]
             if not _is_text(field.type):
                 columns[field.name], bad = parse_numbers(raw[field.name], self._decimal, nulls)
@@ -302,27 +288,36 @@ class _TypedRows:
                 columns[field.name] = pc.if_else(gone, pa.scalar(None, pa.string()), raw[field.name])
             if bad is not None:
                 unparsable[field.name] = bad
-        part = self._part
-        batch = Batch(
-            pa.record_batch(columns), numbers, part.path, part.key, unparsable=unparsable, raw=pa.record_batch(raw)
-        )
-        return typed(batch, self._layout)
+        found, texts, part = pa.record_batch(columns), pa.record_batch(raw), self._part
+        numeric = [name for name, is_number in self._are_numbers().items() if is_number]
+        others = [name for name in unparsable if name not in numeric]
+
+        def shown(i: int) -> dict[str, Any]:  # the same whatever other rows have made of `at_once`
+            odd = nulls or any(unparsable[name][i] for name in others)
+            plain = not odd and are_numbers([cells.column(name)[i].as_py() for name in numeric], self._decimal)
+            return row_of(found if plain else texts, i)
+
+        rows = OneByOne(shown, np.arange(len(numbers)))
+        return typed(Batch(found, numbers, part.path, part.key, unparsable=unparsable, raw=rows), self._layout)
 
 
 def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Whole files; a row of another width is reported with its place, and keeps its number."""
+    """A row of another width is reported with its place, and keeps its number."""
     options, path = layout.options, part.path
     with open_bytes(path) as file:
-        reader = _csv_reader(file, path, options)
+        characters = options.characters(_usual(path))
+        reader = _csv_reader(whole_or_first(file, part), path, options)
         names: Sequence[str] | None = layout.file_columns
         if options.header is not False:
             names = _first_line(reader, path, options)
         if names is None:
             return
+        if part.start:
+            reader = RecordReader(pieces_of(file, part, options.encoding), *characters, part.row or 0)
         if list(layout.file_columns) in (["", *names], [*names, ""]):
             names = layout.file_columns
-        typed = _TypedRows(layout, part, _places(names, layout, path), options.characters(_usual(path))[:2])
-        plan = typed.plan(len(names), options.characters(_usual(path))[2])
+        typed = _TypedRows(layout, part, _places(names, layout, path), characters[:2])
+        plan = typed.plan(len(names), characters[2])
         for records in reader.batches(len(names), plan):
             for number, reason, text in records.refused:
                 report(DeadLetter(reason, "", path, f"row {number}", text))
@@ -330,17 +325,33 @@ def _read_csv(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]
                 yield typed.planned(records.columns, records.numbers)
             elif len(records.numbers):
                 yield typed.batch(records.data, records.numbers, len(names))
+        part.check(reader.number)
 
 
-def lines_of(file: Any, options: Columns) -> Iterator[bytes]:
-    """Whole lines of a file, some MB at a time, without comments."""
-    for records in RecordReader(utf8_pieces(file, options.encoding), comment=options.comment).batches():
+def _count_csv(part: FilePart, layout: Layout, exact: bool) -> list[Counted]:
+    options, characters = layout.options, layout.options.characters(_usual(part.path))
+    with open_bytes(part.path) as file:
+        counter = RangeCounter(file, *characters, header=options.header is not False, encoding=options.encoding)
+        return counter.found(part.start, part.stop, exact)
+
+
+def count_lines(part: FilePart, layout: Layout, exact: bool) -> list[Counted]:
+    """Counts lines with more than blanks on them."""
+    options = layout.options
+    with open_bytes(part.path) as file:
+        counter = RangeCounter(file, comment=options.comment, blank=b" \t\v\f", encoding=options.encoding)
+        return counter.found(part.start, part.stop, exact)
+
+
+def lines_of(text: Iterator[bytes], options: Columns) -> Iterator[bytes]:
+    """Whole lines of a text, some MB at a time, without comments."""
+    for records in RecordReader(text, comment=options.comment).batches():
         yield bytes(records.data)
 
 
 def _probe_text(path: str, options: Columns) -> tuple[Any, Any]:
     with open_bytes(path) as file:
-        chunk = next(lines_of(file, options), b"")
+        chunk = next(lines_of(utf8_pieces(file, options.encoding), options), b"")
     lines = [line for line in chunk.splitlines()[:SAMPLE_ROWS] if line.strip()]
     if not lines:
         raise ValueError("no line with words in it")
@@ -354,7 +365,7 @@ def _probe_text(path: str, options: Columns) -> tuple[Any, Any]:
     take = dict.fromkeys(range(width), pa.binary())
     batch = columns_of_words(text, width, take, len(numbers), ".").slice(0, SAMPLE_ROWS)
     names = [f"f{j}" for j in range(width)]
-    schema = _columns_of_numbers(pa.record_batch([_as_text(c)[0] for c in batch.columns], names=names), options)
+    schema = _columns_of_numbers(pa.record_batch([as_text(c)[0] for c in batch.columns], names=names), options)
     if width == 1 and pa.types.is_string(schema.field(0).type):
         between = next((each for each in ",;|" if each in lines[0].decode("utf-8", "replace")), None)
         if between is not None:
@@ -363,26 +374,27 @@ def _probe_text(path: str, options: Columns) -> tuple[Any, Any]:
 
 
 def _read_text(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
-    """Whole files of words between blanks, no header; columns are called f0, f1, ..."""
+    """Words between blanks, no header; columns are called f0, f1, ..."""
     width = len(layout.file_columns)
     places = {name: int(name[1:]) for name in layout.needed}
     typed = _TypedRows(layout, part, places, ("\t", None))
-    row = 0
+    row = part.row or 0
     with open_bytes(part.path) as file:
-        for chunk in lines_of(file, layout.options):
+        for chunk in lines_of(pieces_of(file, part, layout.options.encoding), layout.options):
             text, numbers, wrong = split_words(chunk, width)
             for number, reason, line in wrong:
                 report(DeadLetter(reason, "", part.path, f"row {row + number}", line))
             if len(numbers):
                 yield typed.batch(text, row + numbers, width)
             row += len(numbers) + len(wrong)
+    part.check(row)
 
 
 CSV = Format(
     "CSV", (".csv", ".tsv", ".tab"), False, True, _probe_csv, _read_csv, _settle_csv,
-    ("delimiter", "decimal", "encoding", "null", "comment", "quote"),
+    ("delimiter", "decimal", "encoding", "null", "comment", "quote"), count=_count_csv,
 )  # fmt: skip
 TEXT = Format(
     "text", (".txt", ".text", ".data", ".dat"), False, True, _probe_text, _read_text, _settle_text,
-    ("decimal", "encoding", "null", "comment"), named=False,
+    ("decimal", "encoding", "null", "comment"), named=False, count=count_lines,
 )  # fmt: skip

@@ -1,4 +1,5 @@
 """Cells of text to numbers, truth values and times."""
+import codecs
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,26 @@ def parse_numbers(
     numbers = pc.cast(pc.if_else(fits, text, pa.scalar(None, pa.string())), pa.float64())
     bad = np.asarray(pc.invert(fits).fill_null(False))
     return numbers, bad if bad.any() else None
+
+
+def as_text(column: Any) -> tuple[Any, npt.NDArray[np.bool_] | None]:
+    """Bytes as Arrow text; cells that are no UTF-8 are null in it and marked in the mask (or None)."""
+    try:
+        return column.cast(pa.string()), None
+    except pa.ArrowInvalid:
+        values = [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
+        bad = np.array([v is not None and v.encode() != b for v, b in zip(values, column.to_pylist(), strict=True)])
+        return pa.array(values, pa.string()), bad
+
+
+def are_numbers(cells: Sequence[bytes | None], decimal: str) -> bool:
+    """Whether `as_columns` reads all of some cells as numbers."""
+    line = b",".join(b'"' + (cell or b"").replace(b'"', b'""') + b'"' for cell in cells)
+    try:
+        as_columns(line + b"\n", len(cells), dict.fromkeys(range(len(cells)), pa.float64()), 1, ",", '"', decimal)
+    except ValueError:  # of Arrow's, too
+        return False
+    return True
 
 
 def parse_as(cells: Any, kind: Any, nulls: Sequence[str] = ()) -> tuple[Any, npt.NDArray[np.bool_]]:
@@ -97,6 +118,8 @@ def as_columns(
       pa.ArrowInvalid: a cell is not of its column's type; bytes always are.
       ValueError: Arrow finds another number of rows.
     """
+    if bytes(data[:3]) == codecs.BOM_UTF8:  # which belongs to the first cell, and Arrow would leave out
+        data = b"\n" + bytes(data)
     table = pacsv.read_csv(
         pa.BufferReader(data),
         pacsv.ReadOptions(use_threads=False, block_size=len(data) + 1, column_names=list(map(str, range(width)))),

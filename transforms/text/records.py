@@ -78,9 +78,9 @@ def utf8_pieces(file: Any, encoding: str | None = None) -> Iterator[bytes]:
     name, skip = encoding_of(head, encoding)
     head = head[skip:]
     if name == "utf-8":
-        while head:
+        if head:
             yield head
-            head = file.read(PIECE_BYTES)
+        yield from pieces(file)
         return
     decoder, done = codecs.getincrementaldecoder(name)(), skip
     while True:
@@ -96,10 +96,16 @@ def utf8_pieces(file: Any, encoding: str | None = None) -> Iterator[bytes]:
         head = file.read(PIECE_BYTES)
 
 
-def beginning(pieces: Iterable[bytes]) -> bytes:
+def pieces(file: Any) -> Iterator[bytes]:
+    """What is left of an open file in pieces of some MB."""
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+def beginning(text: Iterable[bytes]) -> bytes:
     """The first MB of a text, whole lines if there is more."""
     head = b""
-    for piece in pieces:
+    for piece in text:
         head += piece
         if len(head) >= _BEGINNING_BYTES:
             return head[: max(head.rfind(b"\n"), head.rfind(b"\r")) + 1] or head
@@ -181,6 +187,10 @@ class RecordReader:
       pieces: the text, as UTF-8.
       delimiter, quote, comment: one ASCII character each, or None; without a delimiter a line is one cell. A line that
         begins with `comment` is no record, nor is an empty one. Line ends are LF, CR LF or CR.
+      first: the first record's number.
+
+    Attributes:
+      number: the next one's.
     """
 
     def __init__(
@@ -189,6 +199,7 @@ class RecordReader:
         delimiter: str | None = None,
         quote: str | None = None,
         comment: str | None = None,
+        first: int = 0,
     ) -> None:
         self._pieces = iter(pieces)
         self._delimiter, self._quote, self._comment = (
@@ -200,7 +211,11 @@ class RecordReader:
         self._rest: Any = b""
         self._held: Any = b""
         self._ended = False
-        self._records = 0
+        self._records = first
+
+    @property
+    def number(self) -> int:
+        return self._records
 
     def first(self) -> bytes | None:
         """The next record alone, not numbered; None where there is none. Raises ValueError for an open quote in it."""

@@ -1,4 +1,5 @@
 """Lines of words between blanks, as columns of text."""
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,3 +74,10 @@ def split_words(chunk: bytes, width: int) -> tuple[bytes, Array, list[Refused]]:
 def columns_of_words(lines: bytes, width: int, take: dict[int, Any], rows: int, decimal: str) -> Any:
     """`as_columns` of what `split_words` gives."""
     return as_columns(lines, width, take, rows, "\t", None, decimal)
+
+
+def are_parted_by_commas(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether commas may stand between the numbers of a text rather than in them."""
+    if not lines or not all("," in words[0] for words in lines):
+        return False
+    return all(len(words) == 1 for words in lines) or any(word.endswith(",") for words in lines for word in words)

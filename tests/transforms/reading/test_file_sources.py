@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from beam_coresets import hashing
 from beam_coresets.points.block import PointBlock
-from beam_coresets.transforms.reading.blocks import ReadBlocks
+from beam_coresets.transforms.reading.blocks import ReadBlocks, match, plan_parts
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.folder.files import FileParts
 from beam_coresets.transforms.streams.folder.source import Folder
@@ -117,7 +117,7 @@ def test_bounded_files_give_the_rows_and_letters_of_read_blocks(tmp_path, kind):
         pattern = str(tmp_path / f"*.{kind}")
         batch = ReadBlocks(pattern, part_bytes=part_bytes)
         source = pickle.loads(pickle.dumps(FileParts(pattern, part_bytes=part_bytes)))
-        assert source.parts == batch.parts
+        assert source.parts == (batch.parts if kind == "parquet" else plan_parts(match(pattern), False, part_bytes))
         assert source.dim == 3
         chunks = read_all(source)
         points, letters = zip(*(joined(chunks[part]) for part in sorted(chunks)), strict=True)

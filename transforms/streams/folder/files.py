@@ -229,10 +229,11 @@ class Chunking:
 class FileParts:
     """Files cut into at most some 512 parts (byte ranges of large Parquet and .npy files, runs of small files).
 
-    Parts, rows and dead letters are those of `ReadBlocks`, a chunk is one of its blocks. The offset of a row is the
-    number of rows before it in its part, refused ones included; a message is a run of good rows without a gap, so that
-    a row's offset is its message's plus its number in it. With a time field, each row is a message. A position is the
-    next offset, or -1 at the end; a part that is taken up in the middle is read from its beginning again, and skipped.
+    Rows and dead letters are those of `ReadBlocks`, and of Parquet and .npy files its parts, too: others stay whole, as
+    their rows would have to be counted first. A chunk is a block of a part. The offset of a row is the number of rows
+    before it in its part, refused ones included; a message is a run of good rows without a gap, so that a row's offset
+    is its message's plus its number in it. With a time field, each row is a message. A position is the next offset, or
+    -1 at the end; a part that is taken up in the middle is read from its beginning again, and skipped.
 
     Without an id column a row is known by the name of its part and its message's offset and its number in it:
     "day/f3.parquet@65536#17" is row 65553 of the file (from 0; "@65553" where it is a message of its own),
