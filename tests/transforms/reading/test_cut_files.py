@@ -181,6 +181,23 @@ def test_records_too_long_to_tell_are_read_with_all_that_follows(first, monkeypa
         these = in_ranges(path, form, layout, range(0, size, 10), True)
         assert [part.files[0].stop == ranges.END for part in these if part.files] == [False] * 8 + [True]
         assert read(these, form, layout) == read(cut(path, [0, size]), form, layout)
+        for length in range(15, 26):  # which of these quotes are closed soon enough is told by pieces of the file
+            with open(path, "w") as file:
+                file.write("x,y,t\n1,2,a\n1,2,a\n" + '3,4,"' + "b\n" * length + '"\n' + "5,6,c\n" * 9)
+            size = os.path.getsize(path)
+            layout = probe(match(path), form, Columns(columns=("x", "y"), keep_columns=("t",)))
+            these = in_ranges(path, form, layout, [0, 8, 14, size], True)
+            assert read(these, form, layout) == read(cut(path, [0, size]), form, layout)
+
+
+def test_a_byte_order_mark_inside_a_file_is_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("t,x,y\na,1,2\n\ufeffb,3,4\nc,5,6\n")
+    layout = ReadBlocks(str(path), Columns(columns=("x", "y"), keep_columns=("t",))).layout
+    for bounds in ([0, 1 << 20], [0, 12, 1 << 20]):
+        these = in_ranges(str(path), parts.FILE_FORMATS["csv"], layout, bounds, True)
+        rows, _ = read(these, parts.FILE_FORMATS["csv"], layout)
+        assert [dict(extras)["t"] for *_, extras in rows] == ["a", "\ufeffb", "c"]
 
 
 def quoted(path, n=400):
