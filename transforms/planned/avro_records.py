@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.planned.texts import is_utf8, joined, text_array
-from beam_coresets.values import text
+from beam_coresets.transforms.planned.cells import Cells
+from beam_coresets.transforms.planned.texts import is_utf8, joined
 
 Array = npt.NDArray[Any]
 
@@ -79,22 +79,6 @@ class AvroPlan:
     operations: Array
     kinds: Mapping[str, Any]
     symbols: Mapping[str, Sequence[str]]
-
-    def fits(self, name: str, target: Any, only_kept: bool) -> bool:
-        """Whether a field can be had as another type: where the plain reader makes the same of it, cell by cell.
-
-        Args:
-          only_kept: the column is nothing but kept: numbers and truth values may be text in it.
-        """
-        kind = self.kinds.get(name, pa.null())
-        if kind == target or pa.types.is_null(kind):
-            return True
-        if target == pa.float64():
-            return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-        if target == pa.string():
-            inexact = pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-            return bool(pa.types.is_integer(kind) or (only_kept and inexact))
-        return False
 
 
 def plan_of(schema: Any, wanted: Collection[str]) -> AvroPlan | None:
@@ -309,56 +293,11 @@ def _run(data, counts, ends, operations, cells, there):  # type: ignore[no-untyp
     return True
 
 
-class AvroRecords:
-    """Records that were read.
-
-    Attributes:
-      rows: (n,) int64, which of those that were given; the others are odd.
-    """
-
-    def __init__(self, plan: AvroPlan, data: Array, cells: Array, there: Array, rows: Array) -> None:
-        self.rows = rows
-        self._plan, self._data, self._cells, self._there = plan, data, cells, there
-        self._numbers = {name: number for number, name in enumerate(plan.kinds)}
-
-    def column(self, name: str) -> Any:
-        """A wanted field as the Arrow array (n,) that fastavro's values would make; None if the schema has none."""
-        if name not in self._numbers:
-            return None
-        n, number, kind = len(self.rows), self._numbers[name], self._plan.kinds[name]
-        cells, there = self._cells[number, :n], self._there[number, :n]
-        if pa.types.is_null(kind):
-            return pa.nulls(n)
-        if name in self._plan.symbols:
-            numbers = pa.array(cells.astype(np.int32), mask=~there)
-            return pa.array(self._plan.symbols[name], pa.string()).take(numbers)
-        if pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
-            return text_array(self._data, cells, there, kind)
-        mask = None if there.all() else ~there
-        if pa.types.is_floating(kind):
-            bits = cells.view(np.float64) if kind == pa.float64() else cells.astype(np.uint32).view(np.float32)
-            return pa.array(bits, kind, mask=mask, from_pandas=False)
-        if pa.types.is_boolean(kind):
-            return pa.array(cells.astype(bool), kind, mask=mask)
-        cells = cells.astype(np.int32) if kind.bit_width == 32 else cells
-        return pa.array(cells, mask=mask).view(kind)
-
-
-    def fitted(self, name: str, target: Any) -> Any:
-        """A wanted field as an Arrow array (n,) of a type that fits it; nulls if the schema has none."""
-        column = self.column(name)
-        if column is None or pa.types.is_null(column.type):
-            return pa.nulls(len(self.rows), target)
-        if pa.types.is_string(target) and pa.types.is_floating(column.type):
-            return pa.array([text(cell) for cell in column.to_pylist()], pa.string())
-        return column if column.type == target else column.cast(target, safe=False)
-
-
 def _room(plan: AvroPlan, n: int) -> tuple[Array, Array]:
     return np.empty((len(plan.kinds), n), np.int64), np.empty((len(plan.kinds), n), np.bool_)
 
 
-def read_each(plan: AvroPlan, values: Sequence[bytes], skip: int = 0) -> AvroRecords | None:
+def read_each(plan: AvroPlan, values: Sequence[bytes], skip: int = 0) -> Cells | None:
     """Records that are one byte string each, behind `skip` bytes; None where they are of more than 2 GB."""
     found = joined(values)
     if found is None:
@@ -367,10 +306,10 @@ def read_each(plan: AvroPlan, values: Sequence[bytes], skip: int = 0) -> AvroRec
     cells, there = _room(plan, len(values))
     rows = np.empty(len(values), np.int64)
     count = _each(data, bounds, skip, plan.operations, cells, there, rows)  # type: ignore[no-untyped-call]
-    return AvroRecords(plan, data, cells, there, rows[:count])
+    return Cells(plan.kinds, plan.symbols, data, cells, there, rows[:count])
 
 
-def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> AvroRecords | None:
+def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> Cells | None:
     """The records of blocks of so many records, one behind the other; None where one of them is odd, or a block is not
     filled by its records, or all are of more than 2 GB."""
     found = joined([data for _, data in blocks])
@@ -381,4 +320,4 @@ def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> AvroRecords
     cells, there = _room(plan, int(counts.sum()))
     if not _run(data, counts, bounds[1:], plan.operations, cells, there):  # type: ignore[no-untyped-call]
         return None
-    return AvroRecords(plan, data, cells, there, np.arange(int(counts.sum())))
+    return Cells(plan.kinds, plan.symbols, data, cells, there, np.arange(int(counts.sum())))

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from beam_coresets.bounded import AvroBlock, AvroReader
 from beam_coresets.transforms.planned import avro_records
+from beam_coresets.transforms.planned.cells import Cells, fits
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.coordinates import Batch, OneByOne
 from beam_coresets.transforms.reading.formats import (
@@ -49,9 +50,11 @@ def _plan(schema: Any, layout: Layout) -> avro_records.AvroPlan | None:
     """The plan for a file's records; None where it has none, or a type needs another look."""
     plan = avro_records.plan_of(schema, layout.needed)
     kept = set(layout.options.keep_columns).difference(layout.used)
-    if plan is None or not all(plan.fits(field.name, field.type, field.name in kept) for field in layout.schema):
+    if plan is None:
         return None
-    return plan
+    kinds = [plan.kinds.get(field.name, pa.null()) for field in layout.schema]
+    each = zip(kinds, layout.schema, strict=True)
+    return plan if all(fits(kind, field.type, field.name in kept) for kind, field in each) else None
 
 
 def _read_avro(part: FilePart, layout: Layout, report: Report) -> Iterator[Batch]:
@@ -106,7 +109,7 @@ def _groups(blocks: Iterator[AvroBlock]) -> Iterator[list[AvroBlock]]:
 
 
 def _planned(
-    found: avro_records.AvroRecords, blocks: list[AvroBlock], layout: Layout, part: FilePart, row: int
+    found: Cells, blocks: list[AvroBlock], layout: Layout, part: FilePart, row: int
 ) -> Batch:
     @functools.cache
     def plain() -> list[Any]:

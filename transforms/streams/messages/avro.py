@@ -11,6 +11,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.bounded import avro_schema
 from beam_coresets.transforms.planned import avro_records
+from beam_coresets.transforms.planned.cells import fits
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
 from beam_coresets.transforms.reading.coordinates import Batch, OneByOne
 from beam_coresets.transforms.reading.types import avro
@@ -199,7 +200,7 @@ def _plan(form: RowFormat, schema: Any, layout: Layout, time: str | None) -> avr
     kept = set(layout.options.keep_columns).difference(layout.used)
     wanted = [(field.name, field.type, field.name in kept) for field in layout.schema]
     wanted += [] if key is None else [(key, pa.string(), False)]
-    if not all(plan.fits(name, kind, only) for name, kind, only in wanted):
+    if not all(fits(plan.kinds.get(name, pa.null()), kind, only) for name, kind, only in wanted):
         return None
     timely = time is None or has_times(plan.kinds.get(time, pa.null()))
     return plan if timely else None
