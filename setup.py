@@ -17,6 +17,7 @@ PACKAGES = [
 ]
 
 KAFKA = ["confluent-kafka>=2.3"]
+REGISTRY = ["confluent-kafka[schemaregistry]>=2.9", "protobuf>=4.25"]
 GCP = ["apache-beam[gcp]"]
 AWS = ["apache-beam[aws]"]
 YAML = ["apache-beam[yaml]"]
@@ -26,7 +27,8 @@ TEST = [
     "setuptools>=70.1",  # builds the wheel that a test looks into
     "duckdb>=1.1", "pandas>=2.0", "polars>=1.0",  # read the tables as analysts do
     "pyiceberg[sql-sqlite]>=0.9",
-    *KAFKA, *YAML,
+    "confluent-kafka[protobuf]>=2.9",  # writes Protobuf messages
+    *KAFKA, *REGISTRY, *YAML,
 ]  # fmt: skip
 LINT = ["ruff>=0.8", "mypy>=1.13"]
 PLOTS = ["matplotlib>=3.8"]
@@ -61,7 +63,8 @@ setup(
         "prometheus-client>=0.17",
     ],
     extras_require={
-        "kafka": KAFKA, "gcp": GCP, "aws": AWS, "yaml": YAML, "iceberg": ICEBERG, "test": TEST, "lint": LINT,
+        "kafka": KAFKA, "registry": REGISTRY, "gcp": GCP, "aws": AWS, "yaml": YAML, "iceberg": ICEBERG, "test": TEST,
+        "lint": LINT,
         "plots": PLOTS, "templates": TEMPLATES, "browser": BROWSER, "docs": DOCS,
         "dev": TEST + LINT,
     },

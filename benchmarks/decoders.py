@@ -1,12 +1,14 @@
 """How fast rows become blocks of points, beside the libraries' readers: `python benchmarks/decoders.py`.
 
-JSON and Avro messages (`--batch` at a time, as a poll of a broker gives them) and files of CSV, JSON lines and Avro,
+JSON, Avro and Protobuf messages (`--batch` at a time, as a poll of a broker gives them; Protobuf behind the frame of a
+schema registry) and files of CSV, JSON lines and Avro,
 `--dim` columns of random numbers with 16 or 17 digits. Ours is the whole way with all checks: dead letters, times, ids,
 float32 where that is exact. What a library does ends with an array of its columns and checks nothing; those that are
 not installed are left out. Seconds are processor time of one thread, medians of `--times` rounds, one after the other
 in each round.
 """
 import argparse
+import base64
 import io
 import json
 import operator
@@ -26,12 +28,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.json as pajson
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from beam_coresets.hashing import generator
 from beam_coresets.points.block import PointBlock
 from beam_coresets.transforms.reading.blocks import ReadBlocks
 from beam_coresets.transforms.reading.columns import Columns
-from beam_coresets.transforms.streams.messages.formats import Avro, EventTime, Json, Messages
+from beam_coresets.transforms.streams.messages.formats import Avro, EventTime, Json, Messages, ProtobufRegistry
+from beam_coresets.transforms.streams.messages.schemas import PROTOBUF, Fetched, Schemas
 
 try:
     import polars
@@ -87,14 +91,39 @@ def message_ways(rows: Any, names: list[str], batch: int) -> dict[str, dict[str,
         "fastavro.schemaless_reader alone": lambda some: len(
             [fastavro.schemaless_reader(io.BytesIO(record), schema, None) for record in some]),
     }  # fmt: skip
+    row, file = protobuf_of(names)
+    frame, form = bytes(6), ProtobufRegistry(columns)
+    framed = [frame + row(**dict(zip(names, each, strict=True))).SerializeToString() for each in rows.tolist()]
+    fetched = Fetched(PROTOBUF, base64.b64encode(file).decode())
+    schemas = Schemas(form.registry, PROTOBUF, form._parsed)
+    schemas._fetch = lambda name, ask: fetched  # type: ignore[method-assign]
+    form.__dict__["_schemas"] = schemas
+    as_protobuf: dict[str, Callable[[list[bytes]], int]] = {
+        "beam-coresets": ours(form),
+        "google.protobuf, then an array": lambda some: len(np.array(
+            [[getattr(message, name) for name in names] for message in [row.FromString(each[6:]) for each in some]])),
+        "google.protobuf alone": lambda some: len([row.FromString(each[6:]) for each in some]),
+    }  # fmt: skip
     return {
         "JSON messages": {name: in_batches(texts, batch, read) for name, read in as_json.items()},
         "Avro messages": {name: in_batches(records, batch, read) for name, read in as_avro.items()},
+        "Protobuf messages": {name: in_batches(framed, batch, read) for name, read in as_protobuf.items()},
     }
 
 
 def schema_of(names: list[str]) -> dict[str, Any]:
     return {"type": "record", "name": "Row", "fields": [{"name": name, "type": "double"} for name in names]}
+
+
+def protobuf_of(names: list[str]) -> tuple[Any, bytes]:
+    """A message class of doubles, and its serialized file."""
+    file = descriptor_pb2.FileDescriptorProto(name="row.proto", syntax="proto3")
+    row = file.message_type.add(name="Row")
+    for number, name in enumerate(names, 1):
+        row.field.add(name=name, number=number, type=descriptor_pb2.FieldDescriptorProto.TYPE_DOUBLE, label=1)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("Row")), file.SerializeToString()
 
 
 def file_ways(folder: pathlib.Path, rows: Any, names: list[str]) -> dict[str, dict[str, Way]]:

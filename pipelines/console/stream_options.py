@@ -231,7 +231,7 @@ def _check_one_source(known: StreamOptions) -> None:
 
 
 def _message_format(known: StreamOptions, columns: Columns, config: Mapping[str, Any]) -> MessageFormat:
-    registry = SchemaRegistry.from_config(config) if known.message_format == "avro-registry" else None
+    registry = SchemaRegistry.from_config(config) if known.message_format.endswith("-registry") else None
     schema = read_schema(known.avro_schema) if known.avro_schema else None
     return message_format(known.message_format, columns, known.key_column, schema, registry)
 

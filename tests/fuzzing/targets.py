@@ -1,4 +1,5 @@
 """What is fuzzed: each decoder and stored form, with inputs to begin from. Without pytest, so that forks stay small."""
+import base64
 import contextlib
 import io
 import json
@@ -12,6 +13,7 @@ os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # the other ones reserve a g
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from beam_coresets import bounded, table_schemas, tables
 from beam_coresets.coordinator.decision import Decision, Policy, Verdict, decide
@@ -25,8 +27,18 @@ from beam_coresets.shards.report import ShardReport
 from beam_coresets.streaming.center_tracking import CenterHistory, WindowCenters
 from beam_coresets.transforms.reading import avro_files, formats
 from beam_coresets.transforms.reading.columns import Columns, resolve
-from beam_coresets.transforms.streams.messages import registry
-from beam_coresets.transforms.streams.messages.formats import Avro, EventTime, Json, Messages, message_format
+from beam_coresets.transforms.streams.messages.formats import (
+    Avro,
+    AvroRegistry,
+    EventTime,
+    Json,
+    JsonRegistry,
+    Messages,
+    ProtobufRegistry,
+    SchemaRegistry,
+    message_format,
+)
+from beam_coresets.transforms.streams.messages.schemas import Fetched, Schemas, UnknownSchemaError
 
 SCRATCH = f"/dev/shm/fuzz-{os.getpid()}" if os.path.isdir("/dev/shm") else f"/tmp/fuzz-{os.getpid()}"
 RECORD = {"type": "record", "name": "r", "fields": [
@@ -147,9 +159,37 @@ def history():
 
 XY = Columns(columns=("x", "y"))
 VECTOR = Columns(vector_column="v", metric="euclidean")
+def protobuf_schema():
+    """A file with a message that has a bit of everything."""
+    file = FileDescriptorProto(name="r.proto", package="p", syntax="proto3")
+    row = file.message_type.add(name="Row")
+    row.oneof_decl.add(name="choice")
+    enum = row.enum_type.add(name="E")
+    for number, name in enumerate(("A", "B")):
+        enum.value.add(name=name, number=number)
+    kinds = ((1, None), (5, None), (9, None), (11, ".p.Row"), (14, ".p.Row.E"), (11, ".google.protobuf.Timestamp"))
+    for number, (kind, own) in enumerate(kinds, 1):
+        row.field.add(name="xytmed"[number - 1], number=number, type=kind, type_name=own, label=1)
+    row.field[1].oneof_index = row.field[3].oneof_index = 0
+    return file.SerializeToString()
+
+
+def protobuf_form():
+    form = ProtobufRegistry(Columns(columns=("x",), id_column="t", group_column="e", keep_columns=("y",)))
+    schemas = Schemas(form.registry, form.kind, form._parsed)
+    schemas._fetch = lambda name, ask: Fetched(form.kind, base64.b64encode(PROTOBUF).decode())
+    form.__dict__["_schemas"] = schemas
+    return form
+
+
+PROTOBUF = protobuf_schema()
+PROTOBUF_FORM = protobuf_form()
 SEEDS_OF_MESSAGES = {"json": b'{"x": 1, "y": [2.5e3, null, "a\\u00e9"], "t": {"a": true}}', "avro": one_record(),
                      "float32": np.ones(2, "<f4").tobytes(), "block": np.ones((3, 2), "<f4").tobytes()}  # fmt: skip
 SEEDS_OF_MESSAGES["json"] = b'{"x": 1, "y": 2.5e3, "t": {"a": [true, null, "\\u00e9"]}}'
+SEEDS_OF_MESSAGES["json-registry"] = bytes(5) + SEEDS_OF_MESSAGES["json"]
+SEEDS_OF_MESSAGES["protobuf-registry"] = bytes(6) + (
+    b"\x09" + np.float64(1).tobytes() + b"\x10\x96\x01\x1a\x02hi\x22\x02\x0a\0\x32\x02\x08\x01\xf8\x07\x01\x28\x01")
 FLAT_JSON = '{"x": -1, "y": 2.5e3, "s": "\u00e9", "t": {"a": [true, null]}}'.encode()
 STATE = LOGIC.update(ShardState(), 0, next(LOGIC.pieces(block())))
 
@@ -176,10 +216,14 @@ TARGETS = {
     "avro-message": (message(Avro(XY, None, json.dumps(RECORD))), [SEEDS_OF_MESSAGES["avro"]]),
     "flat-json-message": (message(Json(XY), FLAT_JSON, 9), [FLAT_JSON]),
     "flat-avro-message": (message(Avro(XY, None, json.dumps(FLAT)), one_record(FLAT), 9), [one_record(FLAT)]),
+    "protobuf-message": (message(PROTOBUF_FORM), [SEEDS_OF_MESSAGES["protobuf-registry"]]),
+    "flat-protobuf-message": (message(PROTOBUF_FORM, around=9), [SEEDS_OF_MESSAGES["protobuf-registry"]]),
+    "framed-json-message": (message(JsonRegistry(XY)), [SEEDS_OF_MESSAGES["json-registry"]]),
     "float32-message": (message(message_format("float32", Columns(dim=2))), [SEEDS_OF_MESSAGES["float32"]]),
     "block-message": (message(message_format("block", Columns(dim=2))), [SEEDS_OF_MESSAGES["block"]]),
     "avro-schema": (lambda data: bounded.avro_schema(data.decode("utf-8", "replace")), [json.dumps(RECORD).encode()]),
-    "registry-answer": (lambda data: answer(data), [json.dumps({"schema": json.dumps(RECORD)}).encode()]),
+    "registry-answer": (lambda data: answer(data), [
+        json.dumps(RECORD).encode(), PROTOBUF, b'{"properties": {"x": {"type": ["number", "null"]}, "y": {}}}']),
     **{f"expand-{name}": (lambda data, name=name: bounded.expand(data, name), [packed]) for name, packed in {
         "zlib": zlib.compress(EVIDENCE), "deflate": zlib.compress(EVIDENCE)[2:-4],
         "zstandard": pa.Codec("zstd").compress(EVIDENCE, asbytes=True),
@@ -190,5 +234,12 @@ TARGETS = {
 
 
 def answer(data):
-    with contextlib.suppress(registry.UnknownSchemaError):
-        registry._parsed(7, data)
+    """What a registry says of a schema, read as each kind of schema."""
+    asking = SchemaRegistry("http://localhost:1")
+    for form in (AvroRegistry(XY, None, asking), ProtobufRegistry(XY, None, asking), JsonRegistry(XY, None, asking)):
+        schemas = Schemas(asking, form.kind, form._parsed)
+        text = base64.b64encode(data).decode() if form.kind == "PROTOBUF" else data.decode("utf-8", "replace")
+        schemas._fetch = lambda name, ask, kind=form.kind, text=text: Fetched(kind, text)
+        form.__dict__["_schemas"] = schemas
+        with contextlib.suppress(UnknownSchemaError, ValueError):
+            form.check_topic("topic", None)

@@ -1,5 +1,4 @@
 """Kafka as a source, against a real broker."""
-import http.server
 import json
 import logging
 import pickle
@@ -15,6 +14,7 @@ pytest.importorskip("confluent_kafka")
 from broker import PASSWORD, USER
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions, NewTopic
+from schema_server import schema_server
 
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.brokers.kafka import KafkaSource, _offsets_for_times, read_config
@@ -428,30 +428,13 @@ def test_a_registry_that_is_away_holds_messages_back(broker, topic, reader, capl
     wait_for(lambda: one.caught_up(0), one)
 
 
-class _Registry(http.server.BaseHTTPRequestHandler):
-    """Every schema is one double x; `away` numbers are trouble."""
-
-    def do_GET(self):
-        self.send_response(503 if int(self.path.rpartition("/")[2]) in self.server.away else 200)
-        self.end_headers()
-        fields = [{"name": "x", "type": "double"}]
-        schema = json.dumps({"type": "record", "name": "P", "fields": fields})
-        self.wfile.write(json.dumps({"schema": schema}).encode())
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def registry():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Registry)
-    server.away = {9}
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    """Schemas 7 and 9 are one double x; 9 is not to be had for now."""
+    schema = {"type": "record", "name": "P", "fields": [{"name": "x", "type": "double"}]}
+    with schema_server({number: {"schema": json.dumps(schema)} for number in (7, 9)}) as server:
+        server.away.add(9)
+        yield server
 
 
 def test_a_partition_that_waits_for_its_schema_holds_no_other_back(broker, topic, reader, registry):
@@ -462,8 +445,7 @@ def test_a_partition_that_waits_for_its_schema_holds_no_other_back(broker, topic
             producer.produce(name, struct.pack(">bId", 0, schema, 0)[:5] + struct.pack("<d", i), partition=part)
         assert producer.flush(10) == 0
 
-    url = f"http://127.0.0.1:{registry.server_address[1]}"
-    form = AvroRegistry(Columns(columns=("x",)), None, SchemaRegistry(url))
+    form = AvroRegistry(Columns(columns=("x",)), None, SchemaRegistry(registry.url))
     framed(0, 9, range(20))
     framed(1, 7, range(20))
     framed(2, 7, range(20))

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from beam_coresets._jit import kernel
-from beam_coresets.transforms.planned.cells import Cells
-from beam_coresets.transforms.planned.texts import is_utf8, joined
+from beam_coresets.transforms.planned.cells import PlannedColumns
+from beam_coresets.transforms.planned.texts import is_utf8, joined, word
 
 Array = npt.NDArray[Any]
 
@@ -190,14 +190,6 @@ def _long(data, i, stop):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _word(data, i, size):  # type: ignore[no-untyped-def]
-    found = np.uint64(0)
-    for j in range(size):
-        found |= np.uint64(data[i + j]) << np.uint64(8 * j)
-    return np.int64(found)
-
-
-@kernel
 def _is_uuid(data, i):  # type: ignore[no-untyped-def]
     """Whether 36 bytes are a UUID as it is written: lower case, with hyphens."""
     for j in range(36):
@@ -227,12 +219,12 @@ def _record(data, i, stop, operations, cells, there, row):  # type: ignore[no-un
         if code == _DOUBLE:
             if stop - i < 8:
                 return -1
-            value = _word(data, i, 8)
+            value = word(data, i, 8)
             i += 8
         elif code == _FLOAT:
             if stop - i < 4:
                 return -1
-            value = _word(data, i, 4)
+            value = word(data, i, 4)
             i += 4
         elif code == _BOOLEAN:
             if i >= stop or data[i] > 1:
@@ -297,19 +289,21 @@ def _room(plan: AvroPlan, n: int) -> tuple[Array, Array]:
     return np.empty((len(plan.kinds), n), np.int64), np.empty((len(plan.kinds), n), np.bool_)
 
 
-def read_each(plan: AvroPlan, values: Sequence[bytes], skip: int = 0) -> Cells | None:
+def read_each(plan: AvroPlan, values: Sequence[bytes], skip: int = 0) -> PlannedColumns | None:
     """Records that are one byte string each, behind `skip` bytes; None where they are of more than 2 GB."""
     found = joined(values)
-    if found is None:
-        return None
-    data, bounds = found
-    cells, there = _room(plan, len(values))
-    rows = np.empty(len(values), np.int64)
+    return None if found is None else read_joined(plan, *found, skip)
+
+
+def read_joined(plan: AvroPlan, data: Array, bounds: Array, skip: int = 0) -> PlannedColumns:
+    """Records that stand behind `skip` bytes at data[bounds[i]:bounds[i + 1]], of (b,) uint8, less than 2 GB."""
+    cells, there = _room(plan, len(bounds) - 1)
+    rows = np.empty(len(bounds) - 1, np.int64)
     count = _each(data, bounds, skip, plan.operations, cells, there, rows)  # type: ignore[no-untyped-call]
-    return Cells(plan.kinds, plan.symbols, data, cells, there, rows[:count])
+    return PlannedColumns(plan.kinds, plan.symbols, data, cells, there, rows[:count])
 
 
-def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> Cells | None:
+def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> PlannedColumns | None:
     """The records of blocks of so many records, one behind the other; None where one of them is odd, or a block is not
     filled by its records, or all are of more than 2 GB."""
     found = joined([data for _, data in blocks])
@@ -320,4 +314,4 @@ def read_run(plan: AvroPlan, blocks: Sequence[tuple[int, bytes]]) -> Cells | Non
     cells, there = _room(plan, int(counts.sum()))
     if not _run(data, counts, bounds[1:], plan.operations, cells, there):  # type: ignore[no-untyped-call]
         return None
-    return Cells(plan.kinds, plan.symbols, data, cells, there, np.arange(int(counts.sum())))
+    return PlannedColumns(plan.kinds, plan.symbols, data, cells, there, np.arange(int(counts.sum())))

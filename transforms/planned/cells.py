@@ -29,7 +29,7 @@ def fits(kind: Any, target: Any, only_kept: bool) -> bool:
     return False
 
 
-class Cells:
+class PlannedColumns:
     """Rows that were read: of each column a number of 64 bits a row, which is the value, its bits, or its place.
 
     Attributes:

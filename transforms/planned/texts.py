@@ -13,6 +13,15 @@ MOST_BYTES = 2**31 - 1  # of a buffer: Arrow's offsets of texts are int32
 
 
 @kernel
+def word(data, i, size):  # type: ignore[no-untyped-def]
+    """The number in `size` bytes from i on, at most 8, the lowest first."""
+    found = np.uint64(0)
+    for j in range(size):
+        found |= np.uint64(data[i + j]) << np.uint64(8 * j)
+    return np.int64(found)
+
+
+@kernel
 def is_utf8(data, i, stop):  # type: ignore[no-untyped-def]
     """Whether data[i:stop] is UTF-8 as Python decodes it: nothing overlong, no surrogates, nothing above U+10FFFF."""
     while i < stop:
@@ -43,6 +52,18 @@ def is_utf8(data, i, stop):  # type: ignore[no-untyped-def]
             if data[j] < 0x80 or data[j] > 0xBF:
                 return False
         i += more
+    return True
+
+
+@kernel
+def begin_with(data, bounds, head):  # type: ignore[no-untyped-def]
+    """Whether each of data[bounds[i]:bounds[i + 1]] begins with the bytes `head` (h,)."""
+    for i in range(len(bounds) - 1):
+        if bounds[i + 1] - bounds[i] < len(head):
+            return False
+        for j in range(len(head)):
+            if data[bounds[i] + j] != head[j]:
+                return False
     return True
 
 

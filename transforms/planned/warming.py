@@ -2,9 +2,10 @@
 import json
 
 import fastavro
+import numpy as np
 
-from beam_coresets.transforms.planned import avro_records, csv_rows, json_objects
-from beam_coresets.transforms.planned.texts import joined
+from beam_coresets.transforms.planned import avro_records, csv_rows, json_objects, protobuf_messages
+from beam_coresets.transforms.planned.texts import begin_with, joined
 
 _SCHEMA = {"type": "record", "name": "Row", "fields": [
     {"name": "x", "type": "double"}, {"name": "t", "type": "string"}]}  # fmt: skip
@@ -24,5 +25,10 @@ def warm() -> None:
     assert text is not None
     data, bounds = text
     assert len(json_objects.read_objects(objects, data, bounds[:-1], bounds[1:]).rows) == 1
+    fields = (protobuf_messages.Field("x", 1, "double", True), protobuf_messages.Field("t", 2, "string", True))
+    message = joined([b"\0\x09" + bytes(8) + b"\x12\x01t"])
+    assert message is not None
+    assert begin_with(*message, np.frombuffer(b"\0", np.uint8))  # type: ignore[no-untyped-call]
+    assert protobuf_messages.read_joined(protobuf_messages.plan_of(fields), *message, 1).column("t")[0].as_py() == "t"
     rows = csv_rows.plan_of(2, {"x": 0, "t": 1}, {"x": True, "t": False}, ",", '"', None)
     assert rows.read(b"1,t\n") is not None

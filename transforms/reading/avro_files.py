@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from beam_coresets.bounded import AvroBlock, AvroReader
 from beam_coresets.transforms.planned import avro_records
-from beam_coresets.transforms.planned.cells import Cells, fits
+from beam_coresets.transforms.planned.cells import PlannedColumns, fits
 from beam_coresets.transforms.reading.columns import Columns, Layout
 from beam_coresets.transforms.reading.coordinates import Batch, OneByOne
 from beam_coresets.transforms.reading.formats import (
@@ -109,7 +109,7 @@ def _groups(blocks: Iterator[AvroBlock]) -> Iterator[list[AvroBlock]]:
 
 
 def _planned(
-    found: Cells, blocks: list[AvroBlock], layout: Layout, part: FilePart, row: int
+    found: PlannedColumns, blocks: list[AvroBlock], layout: Layout, part: FilePart, row: int
 ) -> Batch:
     @functools.cache
     def plain() -> list[Any]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from beam_coresets.transforms.planned import avro_records, json_objects
 from beam_coresets.transforms.reading.columns import Columns
 from beam_coresets.transforms.streams.messages import avro as avro_messages
+from beam_coresets.transforms.streams.messages import framed
 from beam_coresets.transforms.streams.messages import json as json_messages
 from beam_coresets.transforms.streams.messages.formats import (
     MESSAGE_KEY,
@@ -23,9 +24,8 @@ from beam_coresets.transforms.streams.messages.formats import (
     EventTime,
     Json,
     Messages,
-    SchemaRegistry,
 )
-from beam_coresets.transforms.streams.messages.registry import UnknownSchemaError
+from beam_coresets.transforms.streams.messages.schemas import Fetched, MissingSchemaError, Schemas
 from beam_coresets.transforms.streams.times import event_time, event_times
 
 NOW = 1_700_000_000.0
@@ -35,7 +35,7 @@ UTC = datetime.timezone.utc
 def decoded(form, values, clock, planned):
     """What a format makes of messages, by a plan wherever there is one, or without any; bit by bit."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (avro_messages, json_messages):
+        for module in (avro_messages, framed, json_messages):
             patch.setattr(module, "FEWEST", 1 if planned else 10**9)
         n = len(values)
         messages = Messages("orders", "partition 3", np.arange(10, 10 + n), np.full(n, NOW), [b"k"] * n, values)
@@ -140,29 +140,29 @@ def test_avro_messages_by_a_plan_are_those_that_fastavro_reads(made, clock, key,
     same(form, [damaged(data.draw, v) if data.draw(st.integers(0, 3)) == 0 else v for v in values] + [None], clock)
 
 
-class Schemas(SchemaRegistry):
-    """A registry that has what it is given."""
+def given_schemas(form, kind, texts):
+    """The format, whose registry has these schemas by their place in the list."""
+    def fetch(name, _):
+        number = int(name.removeprefix("schema "))
+        if number >= len(texts):
+            raise MissingSchemaError(f"schema {number} is unknown")
+        return Fetched(kind, texts[number])
 
-    def fetch(self, number):
-        if number not in self.known:
-            raise UnknownSchemaError(f"schema {number} is unknown")
-        return self.known[number]
-
-
-def registry_of(schemas):
-    registry = Schemas("http://localhost:1")
-    object.__setattr__(registry, "known", {i: fastavro.parse_schema(schema) for i, schema in enumerate(schemas)})
-    return registry
+    schemas = Schemas(form.registry, kind, form._parsed)
+    schemas._fetch = fetch
+    form.__dict__["_schemas"] = schemas
+    return form
 
 
 @settings(max_examples=200, deadline=None)
 @given(columns(), CLOCKS, KEYS, st.lists(schemas(), min_size=1, max_size=3), st.data())
 def test_framed_messages_of_any_schemas_by_a_plan_are_those_that_fastavro_reads(made, clock, key, several, data):
     """Schemas whose fields stand in other orders, lack some, have others, or have them in other types."""
-    registry = registry_of([schema for schema, _ in several])
-    form, values = AvroRegistry(made[0], key, registry), []
+    parsed = [fastavro.parse_schema(schema) for schema, _ in several]
+    form = given_schemas(AvroRegistry(made[0], key), "AVRO", [json.dumps(schema) for schema, _ in several])
+    values = []
     for number in data.draw(st.lists(st.integers(0, len(several) - 1), max_size=6)):
-        body = written(registry.known[number], data.draw(several[number][1]))
+        body = written(parsed[number], data.draw(several[number][1]))
         frame = data.draw(st.sampled_from([b"\0" + struct.pack(">I", number)] * 9 + [b"\1", b"", b"\0\0\0\0\x63"]))
         values.append(frame + (damaged(data.draw, body) if data.draw(st.integers(0, 3)) == 0 else body))
     same(form, [*values, None], clock)
@@ -171,10 +171,10 @@ def test_framed_messages_of_any_schemas_by_a_plan_are_those_that_fastavro_reads(
 def test_messages_of_two_schemas_come_in_their_own_order():
     two = [{"type": "record", "name": "R", "fields": [{"name": n, "type": "double"} for n in names]} for names in
            (("x", "y"), ("y", "x"))]  # fmt: skip
-    registry = registry_of(two)
-    form = AvroRegistry(Columns(("x", "y")), None, registry)
+    parsed = [fastavro.parse_schema(schema) for schema in two]
+    form = given_schemas(AvroRegistry(Columns(("x", "y"))), "AVRO", list(map(json.dumps, two)))
     frames = [b"\0" + struct.pack(">I", number) for number in range(2)]
-    values = [frames[i % 2] + written(registry.known[i % 2], {"x": i, "y": -i}) for i in range(40)]
+    values = [frames[i % 2] + written(parsed[i % 2], {"x": i, "y": -i}) for i in range(40)]
     messages = Messages("t", "p", np.arange(40), np.full(40, NOW), [None] * 40, values)
     np.testing.assert_array_equal(form.decode(messages, EventTime(), NOW).points, [[i, -i] for i in range(40)])
 
@@ -233,7 +233,7 @@ def test_flat_messages_are_read_by_plans():
         return count
 
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((avro_records, "read_each"), (json_objects, "read_objects")):
+        for module, name in ((avro_records, "read_joined"), (json_objects, "read_objects")):
             patch.setattr(module, name, counting(getattr(module, name)))
         for form, values in ((Avro(Columns(), None, json.dumps(schema)), [written(parsed, row) for row in rows]),
                              (Json(Columns(("x", "y"))), [json.dumps(row).encode() for row in rows])):  # fmt: skip

@@ -117,8 +117,10 @@ class KafkaSource:
         """Partition -> offset; waits, and says so, while no broker answers.
 
         Raises:
-          ValueError: an unknown topic, an offset that the broker does not have, or no access.
+          ValueError: an unknown topic, an offset that the broker does not have, no access, or a schema in the registry
+            that lacks what is read.
         """
+        self.format.check_topic(self.topic, self.event_time.column)
         return _Launch(self).starts()
 
     def since(self, starts: Mapping[int, int], now: float) -> Mapping[int, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from apache_beam.io.filesystems import FileSystems
 
-from beam_coresets.transforms.streams.messages.registry import PREFIX
+from beam_coresets.transforms.streams.messages.schemas import PREFIX
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException

@@ -11,7 +11,7 @@ from beam_coresets.transforms.streams.brokers.kafka_config import Complaints, de
 from beam_coresets.transforms.streams.brokers.partition_ends import PartitionEnds
 from beam_coresets.transforms.streams.clocks import LatestClock
 from beam_coresets.transforms.streams.messages.decoding import Messages
-from beam_coresets.transforms.streams.messages.registry import RegistryUnavailableError
+from beam_coresets.transforms.streams.messages.schemas import RegistryUnavailableError
 from beam_coresets.transforms.streams.source import CHUNK_BYTES, Chunk
 
 _OVERHEAD = 128  # what a message costs beside its value, bytes

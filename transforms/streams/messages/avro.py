@@ -2,7 +2,7 @@
 import dataclasses
 import functools
 import io
-from typing import Any, NamedTuple
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -11,16 +11,16 @@ from apache_beam.io.filesystems import FileSystems
 
 from beam_coresets.bounded import avro_schema
 from beam_coresets.transforms.planned import avro_records
-from beam_coresets.transforms.planned.cells import fits
+from beam_coresets.transforms.planned.cells import PlannedColumns, fits
 from beam_coresets.transforms.reading.columns import Columns, Layout, SchemaError, resolve
-from beam_coresets.transforms.reading.coordinates import Batch, OneByOne
+from beam_coresets.transforms.reading.coordinates import Batch
 from beam_coresets.transforms.reading.types import avro
+from beam_coresets.transforms.reading.types.kinds import is_measure, is_vector
 from beam_coresets.transforms.streams.messages.decoding import Array, Decoding
-from beam_coresets.transforms.streams.messages.registry import SchemaCache, SchemaRegistry, UnknownSchemaError
-from beam_coresets.transforms.streams.messages.rows import FEWEST, KEY, TIME, MalformedError, NamedRows, RowFormat
-from beam_coresets.transforms.streams.times import event_times, has_times
-
-_FRAME = 5  # bytes before a record: a zero, and the number of its schema
+from beam_coresets.transforms.streams.messages.framed import Expected, Framed, SchemaReader, planned_pieces
+from beam_coresets.transforms.streams.messages.rows import FEWEST, MalformedError, RowFormat
+from beam_coresets.transforms.streams.messages.schemas import AVRO, FRAME, Fetched
+from beam_coresets.transforms.streams.times import has_times
 
 
 @functools.lru_cache(maxsize=64)
@@ -93,7 +93,7 @@ class Avro(RowFormat):
         values = decoding.values(rest)
         pieces: list[Batch] = []
         if len(rest) >= FEWEST and (plan := _avro_plan(self, decoding.clock.column)) is not None:
-            pieces, left = _planned(self, _Read(plan, schema), values, rest, decoding, layout)
+            pieces, left = planned_pieces(self, _AvroReader(schema, plan), values, rest, decoding, layout)
             values, rest = [values[i] for i in left.tolist()], rest[left]
         records, rows = [], []
         for i, value in zip(rest.tolist(), values, strict=True):
@@ -110,85 +110,44 @@ def _avro_plan(form: Avro, time: str | None) -> avro_records.AvroPlan | None:
     return _plan(form, _parsed(form.schema), form._layout(time), time)
 
 
-@dataclasses.dataclass(frozen=True)
-class AvroRegistry(NamedRows):
-    """An Avro record a message behind Confluent's frame: a zero byte and the number of its schema, 4 bytes.
+class _AvroReader(SchemaReader):
+    """Records of one schema, behind `skip` bytes."""
 
-    Attributes:
-      registry: where schemas are fetched, once a process.
-    """
+    def __init__(self, schema: Any, plan: avro_records.AvroPlan | None, skip: int = 0) -> None:
+        self.skip, self.planned = skip, plan is not None
+        self._schema, self._plan = schema, plan
+
+    def record(self, value: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = _record(value[self.skip :], self._schema)
+        return found
+
+    def cells(self, data: Array, bounds: Array) -> PlannedColumns:
+        assert self._plan is not None
+        return avro_records.read_joined(self._plan, data, bounds, self.skip)
+
+
+@dataclasses.dataclass(frozen=True)
+class AvroRegistry(Framed):
+    """An Avro record a message behind its schema's number."""
 
     name = "avro-registry"
-    registry: SchemaRegistry = dataclasses.field(default_factory=lambda: SchemaRegistry("http://localhost:8081"))
+    kind = AVRO
 
-    @functools.cached_property
-    def _schemas(self) -> SchemaCache:
-        return SchemaCache(self.registry)
+    def _parsed(self, fetched: Fetched) -> Any:
+        return avro_schema(fetched.text)
 
-    @functools.cached_property
-    def _reads(self) -> dict[tuple[int, str | None], "_Read"]:
-        return {}
+    def _expected(self, schema: Any, layout: Layout, time: str | None) -> Expected:
+        fields = avro.arrow_schema(schema)
+        kinds = {field.name: field.type for field in fields}
+        return Expected(
+            {name: str(kind) for name, kind in kinds.items()},
+            frozenset(name for name, kind in kinds.items() if is_measure(kind) or kind == pa.string()),
+            frozenset(name for name, kind in kinds.items() if is_vector(kind)),
+            frozenset(name for name, kind in kinds.items() if pa.types.is_nested(kind)),
+        )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_schemas", "_reads")}
-
-    def _pieces(self, decoding: Decoding, layout: Layout) -> list[Batch]:
-        rest = decoding.rest()
-        values = decoding.values(rest)
-        pieces: list[Batch] = []
-        if len(rest) >= FEWEST:
-            pieces, left = self._by_schema(values, rest, decoding, layout)
-            values, rest = [values[i] for i in left.tolist()], rest[left]
-        records, rows = [], []
-        for i, value in zip(rest.tolist(), values, strict=True):
-            try:
-                records.append(_record(value[_FRAME:], self._schemas.get(_number(value))))
-                rows.append(i)
-            except (MalformedError, UnknownSchemaError) as error:
-                decoding.refuse(i, f"unparsable: {error}", text=value[:250].hex())
-        return pieces + self._safely(records, np.array(rows, np.int64), decoding, layout)
-
-    def _by_schema(
-        self, values: list[bytes], rows: Array, decoding: Decoding, layout: Layout
-    ) -> tuple[list[Batch], Array]:
-        """A batch for each schema that has a plan, and which of the values (n,) are left."""
-        frames: dict[bytes, list[int]] = {}
-        for i, value in enumerate(values):
-            frames.setdefault(value[:_FRAME], []).append(i)
-        pieces, left = [], []
-        for frame, mine in frames.items():
-            read = self._read(frame, layout, decoding.clock.column) if len(mine) >= FEWEST else None
-            if read is not None and read.plan is not None:
-                own = values if len(frames) == 1 else [values[i] for i in mine]
-                found, others = _planned(self, read, own, rows[mine], decoding, layout, _FRAME)
-                pieces += found
-                mine = [mine[i] for i in others]
-            left += mine
-        return pieces, np.array(sorted(left), np.int64)
-
-    def _read(self, frame: bytes, layout: Layout, time: str | None) -> "_Read | None":
-        try:
-            number = _number(frame)
-            schema = self._schemas.get(number)
-        except (MalformedError, UnknownSchemaError):
-            return None
-        if (number, time) not in self._reads:
-            self._reads[number, time] = _Read(_plan(self, schema, layout, time), schema)
-        return self._reads[number, time]
-
-
-def _number(value: bytes) -> int:
-    """The number of the schema in a message's frame."""
-    if len(value) < _FRAME or value[0]:
-        raise MalformedError("must begin with a zero byte and a schema number")
-    return int.from_bytes(value[1:_FRAME], "big")
-
-
-class _Read(NamedTuple):
-    """How records of one schema are read: by a plan, or else by the library."""
-
-    plan: avro_records.AvroPlan | None
-    schema: Any
+    def _reading_of(self, schema: Any, frame: bytes, layout: Layout, time: str | None) -> SchemaReader:
+        return _AvroReader(schema, _plan(self, schema, layout, time), FRAME)
 
 
 def _plan(form: RowFormat, schema: Any, layout: Layout, time: str | None) -> avro_records.AvroPlan | None:
@@ -204,25 +163,3 @@ def _plan(form: RowFormat, schema: Any, layout: Layout, time: str | None) -> avr
         return None
     timely = time is None or has_times(plan.kinds.get(time, pa.null()))
     return plan if timely else None
-
-
-def _planned(
-    form: RowFormat, read: _Read, messages: list[bytes], rows: Array, decoding: Decoding, layout: Layout, skip: int = 0
-) -> tuple[list[Batch], Array]:
-    """The records behind `skip` bytes of the messages that their plan reads, as a batch, and which (n,) are left."""
-    assert read.plan is not None
-    found = avro_records.read_each(read.plan, messages, skip)
-    if found is None:
-        return [], np.arange(len(messages))
-    columns = {field.name: found.fitted(field.name, field.type) for field in layout.schema}
-    unparsable = {}
-    if (time := decoding.clock.column) is not None:
-        times = found.column(time)
-        columns[TIME] = pa.array(event_times(pa.nulls(len(found.rows)) if times is None else times))
-    if (key := form._key_column()) is not None:
-        columns[KEY] = found.fitted(key, pa.string())
-        unparsable[KEY] = np.zeros(len(found.rows), bool)
-    raw = OneByOne(lambda i: form._cells([_record(messages[i][skip:], read.schema)], layout)[0], found.rows)
-    source = decoding.messages.source
-    batch = Batch(pa.record_batch(columns), rows[found.rows], source, 0, unparsable=unparsable, raw=raw)
-    return [batch], np.delete(np.arange(len(messages)), found.rows)

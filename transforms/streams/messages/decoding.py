@@ -164,6 +164,11 @@ class Decoding:
             return values
         return [values[i] or b"" for i in rows.tolist()]
 
+    def unframe(self, size: int) -> None:
+        """Goes on without the first bytes of all messages."""
+        values = [None if value is None else value[size:] for value in self.messages.values]
+        self.messages = dataclasses.replace(self.messages, values=values)
+
     def letters(self) -> tuple[DeadLetter, ...]:
         """In the order of the messages."""
         return tuple(letter for *_, letter in self._in_order())
@@ -237,6 +242,9 @@ class MessageFormat(abc.ABC):
     @abc.abstractmethod
     def check_time(self, column: str | None) -> None:
         """Raises ValueError where event times can't be taken from this column."""
+
+    def check_topic(self, topic: str, time: str | None) -> None:  # noqa: B027
+        """Raises ValueError where the schema of the topic, at launch, lacks what is read, or the column `time`."""
 
     @abc.abstractmethod
     def display_data(self) -> Mapping[str, Any]:

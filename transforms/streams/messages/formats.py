@@ -1,4 +1,4 @@
-"""Message formats by name: packed vectors here, rows with columns in `avro` and `json`."""
+"""Message formats by name: packed vectors here, rows with columns in `avro`, `json` and `protobuf`."""
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -19,15 +19,18 @@ from beam_coresets.transforms.streams.messages.decoding import (
     too_large,
 )
 from beam_coresets.transforms.streams.messages.json import Json
-from beam_coresets.transforms.streams.messages.registry import SchemaRegistry
+from beam_coresets.transforms.streams.messages.json_schema import JsonRegistry
+from beam_coresets.transforms.streams.messages.protobuf import ProtobufRegistry
+from beam_coresets.transforms.streams.messages.schemas import SchemaRegistry
 from beam_coresets.transforms.streams.source import Chunk
 
 __all__ = [
-    "FORMATS", "MESSAGE_KEY", "Avro", "AvroRegistry", "Block", "EventTime", "Float32", "Json",
-    "MessageFormat", "Messages", "SchemaRegistry", "message_format", "read_schema",
+    "FORMATS", "MESSAGE_KEY", "Avro", "AvroRegistry", "Block", "EventTime", "Float32", "Json", "JsonRegistry",
+    "MessageFormat", "Messages", "ProtobufRegistry", "SchemaRegistry", "message_format", "read_schema",
 ]  # fmt: skip
 
-FORMATS = ("json", "avro", "avro-registry", "float32", "block")
+FORMATS = ("json", "avro", "avro-registry", "protobuf-registry", "json-registry", "float32", "block")
+_OF_REGISTRIES = {form.name: form for form in (AvroRegistry, ProtobufRegistry, JsonRegistry)}
 _TOO_LARGE = "too large"
 _ROW_ROLES = ("columns", "vector_column", "weight_column", "id_column", "group_column")
 
@@ -155,7 +158,7 @@ def message_format(
       columns: roles of the columns, and the metric; "float32" and "block" have no columns, only `dim` and metric.
       key_column: a column, or "message.key".
       schema: the writer's Avro schema as JSON text, for "avro" (`read_schema` reads it from a file).
-      registry: where "avro-registry" finds its schemas.
+      registry: where the formats of registries find their schemas.
 
     Raises:
       ValueError: an unknown name, or options that the format lacks, or does not have.
@@ -163,16 +166,16 @@ def message_format(
     columns = columns or Columns()
     if name not in FORMATS:
         raise ValueError(f"message_format: must be one of {FORMATS}, got {name!r}")
-    for option, value, own in (("schema", schema, "avro"), ("registry", registry, "avro-registry")):
-        if (value is None) == (name == own):
-            needed = "given" if name == own else "left out"
+    for option, value, own in (("schema", schema, ("avro",)), ("registry", registry, tuple(_OF_REGISTRIES))):
+        if (value is None) == (name in own):
+            needed = "given" if name in own else "left out"
             raise ValueError(f"{option}: must be {needed} for {name!r} messages, got {value and 'one'}")
     if name == "json":
         return Json(columns, key_column)
     if schema is not None:
         return Avro(columns, key_column, schema)
     if registry is not None:
-        return AvroRegistry(columns, key_column, registry)
+        return _OF_REGISTRIES[name](columns, key_column, registry)
     for role in (*_ROW_ROLES, "keep_columns"):
         if getattr(columns, role):
             raise ValueError(f"{role}: must be left out for {name!r} messages, got {getattr(columns, role)!r}")
