@@ -316,7 +316,10 @@ def _recovered(
     that are left."""
     barred: dict[int, str] = {}
     heard = reports
-    headless = np.logical_or.reduce([r.headless() for r in reports]) if reports else None
+    headless = np.zeros(policy.assignment.buckets, np.bool_)
+    for report in reports:
+        if any(r.headless for r in report.ranges):
+            headless |= report.headless()
     finished: Mapping[int, Array] = _Finished(reports)
     if len(reports) * policy.assignment.buckets <= FINISHED_BYTES:
         finished = dict(finished)

@@ -38,9 +38,16 @@ def lloyd_step(points: Array, weights: Array, centers: Array, left_out: float = 
     without points stays."""
     index, dist_sq = nearest(points, centers)
     weights = kept_weights(dist_sq, weights, left_out)[0]
+    return np.asarray(_moved(points, weights, index, centers))
+
+
+@kernel
+def _moved(points, weights, index, centers):  # type: ignore[no-untyped-def]
+    """The clusters' means, of the points' type."""
     sums, total = np.zeros(centers.shape), np.zeros(len(centers))
     _cluster_sums(points, weights, index, sums, total)
-    keep = total > 0
-    sums[keep] /= total[keep, None]
-    sums[~keep] = centers[~keep]
-    return sums.astype(points.dtype)
+    out = np.empty(centers.shape, points.dtype)
+    for j in range(len(centers)):
+        for t in range(points.shape[1]):
+            out[j, t] = sums[j, t] / total[j] if total[j] > 0 else centers[j, t]
+    return out

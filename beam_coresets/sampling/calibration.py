@@ -32,43 +32,86 @@ def calibrate(space: Array, weights: Array, index: Array, cost: Array, rows: Arr
       (m,) positive weights whose total is that of `weights`.
     """
     clusters = int(index.max()) + 1
-    total = np.bincount(index, weights, clusters)
-    total_cost = np.bincount(index, weights * cost, clusters)
-    chosen = index[rows]
-    out = _to_totals(sampled, chosen, total)
-    count = np.bincount(chosen, minlength=clusters)
+    space = writable(space)
+    basis, chosen, count, total, targets, useful, out = _begun(space, weights, index, cost, rows, sampled, clusters)
     enough = np.flatnonzero(count >= FEWEST_POINTS)
-    mean, deviation = np.zeros((clusters, space.shape[1])), np.zeros((clusters, space.shape[1]))
-    _moments(writable(space), weights, index, np.where(total > 0, total, 1.0), mean, deviation)
-    mean_cost = np.bincount(chosen, cost[rows], clusters) / np.maximum(count, 1)
-    mean_cost[mean_cost == 0] = 1.0
-    basis = _basis(writable(space), rows, chosen, cost[rows] / mean_cost[chosen], mean, deviation)
     width = basis.shape[1]
-    useful = np.column_stack([np.ones((clusters, 2), np.bool_), deviation > 0])
     step = max(1, SOLVED_BYTES // (8 * width * width))
     for low in range(0, len(enough), step):
         some = enough[low : low + step]
         place = np.full(clusters, -1)
         place[some] = np.arange(len(some))
-        normal, sums = np.zeros((len(some), width, width)), np.zeros((len(some), width))
-        _normal(basis, out, chosen, place, normal, sums)
-        ridge = np.where(useful[some], 1e-9, 1.0)
-        ridge[:, 2:] += useful[some, 2:].sum(axis=1, keepdims=True) / count[some, None]
-        weight = np.bincount(chosen, out, clusters)[some]
-        normal[:, np.arange(width), np.arange(width)] += ridge * np.where(weight > 0, weight, 1.0)[:, None]
-        target = np.zeros((len(some), width))
-        target[:, 0], target[:, 1] = total[some], total_cost[some] / mean_cost[some]
-        multipliers = np.linalg.solve(normal, (target - sums)[:, :, None])[:, :, 0]
-        _factors(basis, chosen, place, multipliers, out)
+        normal, right = _equations(basis, out, chosen, count, targets, useful, some, place)
+        _factors(basis, chosen, place, np.linalg.solve(normal, right[:, :, None])[:, :, 0], out)
     out = _to_totals(out, chosen, total)
     return np.asarray(out * (weights.sum() / out.sum()))
 
 
-def _to_totals(sampled: Array, chosen: Array, total: Array) -> Array:
+@kernel
+def _to_totals(sampled, chosen, total):  # type: ignore[no-untyped-def]
     """Weights (m,) of which those of each cluster add up to its total."""
-    sums = np.bincount(chosen, sampled, len(total))
-    factor = np.divide(total, sums, out=np.ones(len(total)), where=sums > 0)
-    return np.asarray(sampled * factor[chosen])
+    sums = np.zeros(len(total))
+    for i in range(len(chosen)):
+        sums[chosen[i]] += sampled[i]
+    out = np.empty(len(chosen))
+    for i in range(len(chosen)):
+        j = chosen[i]
+        out[i] = sampled[i] * (total[j] / sums[j] if sums[j] > 0.0 else 1.0)
+    return out
+
+
+@kernel
+def _begun(space, weights, index, cost, rows, sampled, clusters):  # type: ignore[no-untyped-def]
+    """Of the sampled rows (m,) their basis, clusters, and weights that add up to each cluster's total; of the clusters
+    the number of sampled rows, the total weight, what 1 and the cost are to add up to, (clusters, 2), and which
+    coordinates vary, (clusters, d)."""
+    total, total_cost = np.zeros(clusters), np.zeros(clusters)
+    for i in range(len(index)):
+        total[index[i]] += weights[i]
+        total_cost[index[i]] += weights[i] * cost[i]
+    chosen, costs = np.empty(len(rows), index.dtype), np.empty(len(rows))
+    count, mean_cost = np.zeros(clusters, np.int64), np.zeros(clusters)
+    for i in range(len(rows)):
+        j = index[rows[i]]
+        chosen[i], costs[i] = j, cost[rows[i]]
+        count[j] += 1
+        mean_cost[j] += costs[i]
+    positive, targets = np.empty(clusters), np.empty((clusters, 2))
+    for j in range(clusters):
+        positive[j] = total[j] if total[j] > 0 else 1.0
+        mean_cost[j] /= max(count[j], 1)
+        if mean_cost[j] == 0.0:
+            mean_cost[j] = 1.0
+        targets[j, 0], targets[j, 1] = total[j], total_cost[j] / mean_cost[j]
+    for i in range(len(rows)):
+        costs[i] /= mean_cost[chosen[i]]
+    mean, deviation = np.zeros((clusters, space.shape[1])), np.zeros((clusters, space.shape[1]))
+    _moments(space, weights, index, positive, mean, deviation)
+    basis = _basis(space, rows, chosen, costs, mean, deviation)
+    return basis, chosen, count, total, targets, deviation > 0, _to_totals(sampled, chosen, total)
+
+
+@kernel
+def _equations(basis, out, chosen, count, targets, useful, some, place):  # type: ignore[no-untyped-def]
+    """The matrices (c, q, q) and right sides (c, q) of some clusters (c,), from the weights (m,) as they are."""
+    q = basis.shape[1]
+    normal, right, weight = np.zeros((len(some), q, q)), np.zeros((len(some), q)), np.zeros(len(some))
+    _normal(basis, out, chosen, place, normal, right)
+    for i in range(len(chosen)):
+        if place[chosen[i]] >= 0:
+            weight[place[chosen[i]]] += out[i]
+    for at in range(len(some)):
+        j = some[at]
+        varying = 0
+        for t in range(q - 2):
+            varying += useful[j, t]
+        for a in range(q):
+            ridge = 1e-9 if a < 2 or useful[j, a - 2] else 1.0
+            if a >= 2:
+                ridge += varying / count[j]
+            normal[at, a, a] += ridge * (weight[at] if weight[at] > 0 else 1.0)
+            right[at, a] = (targets[j, a] if a < 2 else 0.0) - right[at, a]
+    return normal, right
 
 
 @kernel

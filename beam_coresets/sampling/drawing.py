@@ -297,16 +297,44 @@ def spread_rows(
     if probability.sum() < DRAWS_PER_STRATUM * count:  # else a tiny sample might miss every stratum
         strata, count = np.zeros_like(strata), 1
     order = _spread_order(space, probability, strata * clusters + index, count * clusters)
-    apart = np.split(order, np.searchsorted(strata[order], np.arange(1, count)))
-    certain = np.flatnonzero(probability >= 1.0)
-    return np.concatenate([certain, *(_systematic(part, probability, rng) for part in apart)])
+    sizes = np.bincount(strata[order], minlength=count)
+    return _combed(order, probability, sizes, rng.random(np.count_nonzero(sizes)))
 
 
-def _systematic(order: Array, probability: Array, rng: np.random.Generator) -> Array:
-    """Rows hit by a comb of unit steps with a random start along the cumulated probabilities."""
-    ends = np.cumsum(probability[order])
-    if not len(ends):
-        return order
-    comb = np.arange(rng.random(), ends[-1], 1.0)
-    comb = comb[comb < ends[-1]]  # rounding may put the last tooth on the end
-    return order[np.searchsorted(ends, comb, side="right")]
+@kernel
+def _combed(order, probability, sizes, starts):  # type: ignore[no-untyped-def]
+    """The rows that are certain, and of each stratum those hit by a comb of unit steps with a random start along the
+    cumulated probabilities.
+
+    Args:
+      order: (u,) the others, stratum by stratum, so many of each as `sizes` says.
+      starts: below 1, one a stratum that has any.
+    """
+    rows = np.empty(len(probability) + len(order), np.int64)
+    kept = 0
+    for i in range(len(probability)):
+        if probability[i] >= 1.0:
+            rows[kept] = i
+            kept += 1
+    low = 0
+    at = 0
+    for stratum in range(len(sizes)):
+        high = low + sizes[stratum]
+        if high == low:
+            continue
+        end = 0.0
+        for q in range(low, high):
+            end += probability[order[q]]
+        start = starts[at]
+        at += 1
+        step = (start + 1.0) - start
+        tooth, number, a = start, 0, 0.0
+        for q in range(low, high):
+            a += probability[order[q]]
+            while tooth < a and tooth < end:  # rounding may put the last tooth on the end
+                rows[kept] = order[q]
+                kept += 1
+                number += 1
+                tooth = start + number * step
+        low = high
+    return rows[:kept].copy()

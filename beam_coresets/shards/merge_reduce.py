@@ -260,9 +260,11 @@ class MergeReduce:
     def strata(self, shard: int, sample: Coreset) -> npt.NDArray[np.int32]:
         """The stratum of each point: its bucket's class of co-holders, and piece of the shard."""
         held, label = held_strata(self.assignment, shard)
-        strata = np.zeros(self.assignment.buckets, np.int32)
-        strata[held] = label
-        return strata[self.assignment.bucket_of(sample.ids)]
+        bucket = self.assignment.bucket_of(sample.ids)
+        if not len(held):
+            return np.zeros(len(bucket), np.int32)
+        at = np.minimum(np.searchsorted(held, bucket), len(held) - 1)
+        return np.where(held[at] == bucket, label[at], np.int32(0))
 
     def node_size(self, dim: int, itemsize: int) -> int:
         """Points of an inner node, by the function `node_size`."""

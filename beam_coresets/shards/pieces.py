@@ -130,7 +130,7 @@ def _strata_of_holders(assignment: Assignment) -> npt.NDArray[np.int64]:
     return out
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=1 << 14)
 def held_strata(assignment: Assignment, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
     """The buckets that a shard holds, and the stratum of each: those that it holds together with the same other shards
     form one, or as many as `pieces_of` says.
