@@ -11,7 +11,7 @@ from bytes and back to bytes, too. A share of the shards never answers. Each row
     in       MB of reports that reach a coordinator in the window
     receive  seconds for all of them: decoding, noting, compacting, its state read and written each time
     decide   seconds for one report a shard, and the decision
-    merge    of trees, seconds for reading and merging what the coordinators have decided
+    merge    seconds for reading what the coordinators have decided, and of trees for merging it
     solve    seconds for centers, their interval and the tables
     state    MB of reports and notes that a coordinator keeps
     out      MB of what a coordinator has decided, as it is shuffled on
@@ -38,7 +38,6 @@ from beam_coresets.datasets.synthetic import GaussianMixture
 from beam_coresets.hashing import generator
 from beam_coresets.parameters.plan import Plan
 from beam_coresets.parameters.stream_plan import StreamPlan
-from beam_coresets.planning.planner import default_buckets
 from beam_coresets.points.nearest import cost
 from beam_coresets.results.summary import summarize
 from beam_coresets.shards.assignment import part_ids
@@ -60,8 +59,7 @@ class Shards:
 
     def __init__(self, args, shards, block=0):
         self.args, self.first = args, block * shards
-        plan = Plan(args.k, shards, args.replication, coreset_size=args.size, seed=args.seed + block,
-                    buckets=default_buckets(shards, args.replication))  # fmt: skip
+        plan = Plan(args.k, shards, args.replication, coreset_size=args.size, seed=args.seed + block)
         self.stream, self.shards = StreamPlan(plan, WindowSpec.parse("5s")), shards
         self.scheme = self.stream.assignment(shards)
         self.merge_reduce = plan.merge_reduce_over(self.scheme)
@@ -174,10 +172,11 @@ def run(args):
         decision = decided(shards, row)
         encoded = decision.to_bytes()
         row["out"] += len(encoded) / 1e6
+        began = time.process_time()
+        decision = Decision.from_bytes(encoded)
         if kind == "tree":
-            began = time.process_time()
-            rollup.add(Decision.from_bytes(encoded))
-            row["merge"] += time.process_time() - began
+            rollup.add(decision)
+        row["merge"] += time.process_time() - began
     for name in ("in", "receive", "decide", "state", "out"):
         row[name] /= len(blocks)
     began = time.process_time()

@@ -19,7 +19,7 @@ from beam_coresets.pipelines.running.waiting import Awaited
 from beam_coresets.planning import planner, single_multiplier
 from beam_coresets.planning.target_size import Pilot
 from beam_coresets.shards import local_centers, pca
-from beam_coresets.shards.assignment import SCHEMES, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment, default_buckets
 from beam_coresets.shards.report import SUMMARY_KINDS
 
 WIDTH = 100
@@ -135,7 +135,7 @@ def choose(known: PlanOptions) -> Assignment:
         raise ValueError(f"replication: must be at least {known.tolerate + 1} (tolerate + 1), got {replication}")
     buckets = known.buckets
     if buckets is None:
-        buckets = planner.default_buckets(known.shards, max(1, replication))
+        buckets = default_buckets(known.shards, max(1, replication))
     return Assignment(known.shards, replication, kind, buckets, known.seed, domains)
 
 

@@ -22,7 +22,7 @@ from beam_coresets.shards.assignment import Assignment
 from beam_coresets.shards.ledger import Ledger
 
 RECOVERIES = ("exact", "uniform", "lp")
-MOST_PLACES = 1 << 28  # ten thousand shards of ten thousand buckets are 100 MB
+MOST_PLACES = 1 << 30  # ten thousand shards of 65,536 parts, of which only places that are set take memory
 
 Array = npt.NDArray[Any]
 

@@ -14,7 +14,7 @@ from beam_coresets.sampling.frequent_directions import Relaxation
 from beam_coresets.sampling.importance import LEFTOVER, METHODS, POINTS_PER_CENTER, Sampler
 from beam_coresets.sampling.rings_and_groups import EPSILON
 from beam_coresets.sampling.theory_sizes import MOST_CORESET_BYTES, Size, by_theory
-from beam_coresets.shards.assignment import SCHEMES, Assignment
+from beam_coresets.shards.assignment import SCHEMES, Assignment, default_buckets
 from beam_coresets.shards.local_centers import LocalCenters
 from beam_coresets.shards.merge_reduce import MergeReduce
 from beam_coresets.shards.pca import SketchTree
@@ -59,7 +59,9 @@ class PlanParameters:
     recovery: str = declare(
         "", "default: exact, or lp where shards count as a whole", group="summary", choices=RECOVERIES
     )
-    buckets: int = declare(1024, "that rows are hashed to", group="summary")
+    buckets: int = declare(
+        None, "that rows are hashed to (default: 1024, or two a shard where that is more)", group="summary"
+    )
     domains: tuple[int, ...] | None = declare(
         None, "failure domain of each shard, comma-separated", group="summary", pattern="[0-9]{1,18}(,[0-9]{1,18})*"
     )
@@ -146,6 +148,8 @@ class Plan(PlanParameters):
             object.__setattr__(self, "replication", default)
         if self.tolerate is not None and self.replication <= self.tolerate:
             raise ValueError(f"replication: must exceed tolerate = {self.tolerate}, got {self.replication}")
+        if self.buckets is None:
+            object.__setattr__(self, "buckets", default_buckets(self.shards, max(1, self.replication)))
         if not self.method:
             flats = self.r > 0 and self.summary == "coreset"
             object.__setattr__(self, "method", "subspace" if flats else "sensitivity")

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from beam_coresets.coordinator.recovery import property1_delta
 from beam_coresets.hashing import generator
-from beam_coresets.shards.assignment import SCHEMES, Assignment, shard_circle
+from beam_coresets.shards.assignment import SCHEMES, Assignment, default_buckets, shard_circle
 
 SAMPLED_SETS = 300
 ENUMERATED_SETS = 3000  # up to here all straggler sets are tried, not a sample
@@ -304,11 +304,6 @@ def choose(
         f"target: must be within reach of {shards} shards that straggle with probability {straggle_probability}, "
         f"got {target}"
     )
-
-
-def default_buckets(shards: int, replication: int) -> int:
-    """1024, or as many (a power of two) as it takes for every shard to hold two."""
-    return max(1024, 1 << (2 * shards // replication).bit_length())
 
 
 def side_by_side(chosen: Assignment) -> Iterator[Assignment]:

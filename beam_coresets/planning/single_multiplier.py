@@ -19,8 +19,8 @@ from scipy import special
 
 from beam_coresets.coordinator.recovery import property1_delta, theorem6_constant
 from beam_coresets.hashing import generator
-from beam_coresets.planning.planner import choose, default_buckets, no_loss_probability
-from beam_coresets.shards.assignment import Assignment, shard_circle
+from beam_coresets.planning.planner import choose, no_loss_probability
+from beam_coresets.shards.assignment import Assignment, default_buckets, shard_circle
 
 CONFIDENCE = 0.95
 LEAST_TRIALS = 300

@@ -143,6 +143,11 @@ class Assignment:
         return share
 
 
+def default_buckets(shards: int, replication: int) -> int:
+    """1024, or as many (a power of two) as it takes for every shard to hold two."""
+    return max(1024, 1 << (2 * shards // replication).bit_length())
+
+
 @functools.lru_cache(maxsize=64)
 def _salt(seed: int) -> int:
     return derive_seed("bucket", seed)

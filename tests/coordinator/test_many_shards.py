@@ -15,6 +15,7 @@ from many_shards import CODER, END, Coordinator, Shards
 from beam_coresets.coordinator.recovery import recover
 from beam_coresets.coordinator.rollup import Rollup
 from beam_coresets.datasets.synthetic import GaussianMixture
+from beam_coresets.parameters.plan import Plan
 from beam_coresets.points.block import blocks_of
 from beam_coresets.shards.assignment import Assignment, split
 from beam_coresets.shards.ledger import Ledger, SparseLedger
@@ -106,6 +107,15 @@ def test_a_tree_of_coordinators_loses_nothing():
     assert decision.coreset.weights.sum() == pytest.approx(ROWS * covered)
     assert len(decision.coreset) <= 50 * 4 * 1.5
     assert decision.recovery.coverage == covered / 200
+
+
+@pytest.mark.parametrize(("shards", "buckets"), [(8, 1024), (1000, 1024), (10_000, 16_384)])
+def test_a_plan_has_buckets_for_however_many_shards(shards, buckets):
+    plan = Plan(k=2, shards=shards)
+    assert plan.buckets == buckets
+    assert np.diff(plan.assignment.holders()[0]).min() == 2
+    assert min(len(plan.assignment.held_by(shard)) for shard in range(0, shards, 97)) >= 2
+    assert Plan(k=2, shards=shards, buckets=20_000).buckets == 20_000
 
 
 @pytest.mark.parametrize("lost", [(), (1,), (1, 4)])

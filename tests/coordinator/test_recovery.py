@@ -322,3 +322,11 @@ def test_who_is_trusted_survives_packing_in_the_smaller_of_two_ways(share):
     held = packed(matrix)
     assert held.nbytes <= min(8 * matrix.sum(), -(-matrix.size // 8))
     assert np.array_equal(unpacked(held, matrix.shape), matrix)
+
+
+def test_ten_thousand_shards_of_as_many_parts_as_there_are_can_be_unpacked():
+    shape, places = (10_000, 1 << 16), np.array([0, (1 << 16) + 1, 10_000 * (1 << 16) - 1])
+    matrix = unpacked(places, shape)
+    assert (matrix.shape, matrix[0, 0], matrix[1, 1], matrix[-1, -1]) == (shape, True, True, True)
+    with pytest.raises(ValueError, match="shape: must be at most 1073741824 shards times buckets, got"):
+        unpacked(places, (1 << 15, (1 << 15) + 1))
