@@ -32,11 +32,13 @@ def schema_of(table: str) -> pa.Schema:
 
 
 def column_of(parts: list[Any], kind: pa.DataType) -> pa.Array:
-    """The parts, (m,) or (m, d) each, one after the other."""
+    """The parts, (m,) or (m, d) or an Arrow array each, one after the other."""
     if pa.types.is_list(kind) and pa.types.is_floating(kind.value_type):
         flat = pa.array(np.concatenate([np.empty(0), *(part.ravel() for part in parts)]))
         ends = np.cumsum([0, *(width for part in parts for width in [part.shape[1]] * len(part))])
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), flat)
+    if parts and isinstance(parts[0], pa.Array):
+        return pa.concat_arrays(parts).cast(kind)
     if isinstance(parts[0] if parts else [], list):
         return pa.array([v for part in parts for v in part], kind)
     return pa.array(np.concatenate(parts)).cast(kind)
@@ -169,11 +171,10 @@ def coreset_table(
     return columns, extras
 
 
-def _in_lists(values: Array, counts: Array) -> list[list[int]]:
+def _in_lists(values: Array, counts: Array) -> pa.ListArray:
     """The values, so many in each of the lists."""
-    ends = np.cumsum(counts).tolist()
-    flat = values.tolist()
-    return [flat[low:high] for low, high in zip([0, *ends], ends, strict=False)]
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))
 
 
 def no_candidates() -> dict[str, Any]:

@@ -185,13 +185,13 @@ def _dealt(sampled: Sampled, most: int) -> tuple[Array, int]:
     _, first, of = np.unique(sampled.piece, return_index=True, return_inverse=True)
     folds = min(most, len(first))
     number = np.zeros(len(first), np.int64)
-    size, held = np.zeros(folds, np.int64), np.zeros((folds, trusted.shape[1]))
+    size, held = np.zeros(folds, np.int64), np.zeros((folds, trusted.shape[1]), np.int64)
     for i, shard in enumerate(sampled.decision.evidence.shard[first].tolist()):
-        mine = trusted[shard].astype(np.float64)
+        mine = np.flatnonzero(trusted[shard])
         smallest = np.flatnonzero(size == size.min())
-        number[i] = smallest[(held[smallest] @ mine).argmin()]
+        number[i] = smallest[held[smallest[:, None], mine].sum(axis=1).argmin()]
         size[number[i]] += 1
-        held[number[i]] += mine
+        held[number[i], mine] += 1
     return number[of], folds
 
 
