@@ -2,11 +2,13 @@
 
     python benchmarks/one_file.py --gigabytes 4                       CSV, 8 columns, 8 shards, k = 20
     python benchmarks/one_file.py --gigabytes 1 --format jsonl avro quoted
+    python benchmarks/one_file.py --reading                           counting and reading alone, by one thread and two
 
 The file (200,000 seeded rows again and again; `quoted` is CSV with a column of quoted text, line ends in it) is written
 to --folder and removed. Each run is a process of its own; its clock goes from `pipeline.run()` to the end of
 `wait_until_finish()`, behind a small job that loads what is compiled. `cpu` is that of all threads. The load is what
-others had running before the run began, as a share of the machine's cores.
+others had running before the run began, as a share of the machine's cores. `--reading` leaves out what threads wait for
+a core, as Linux counts it: what the clock would show of a machine without other work, as far as memory allows.
 """
 from __future__ import annotations
 
@@ -16,10 +18,13 @@ import io
 import json
 import os
 import pathlib
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,12 +113,68 @@ def measured(path: str, form: str, workers: int, whole: bool) -> dict[str, Any]:
     return found
 
 
+def in_threads(tasks: Sequence[Callable[[], object]], threads: int) -> float:
+    """Seconds until all is done, without those that the slowest thread has waited for a core."""
+    left: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    for task in tasks:
+        left.put(task)
+    took = []
+
+    def run() -> None:
+        began = time.perf_counter()
+        while True:
+            try:
+                task = left.get_nowait()
+            except queue.Empty:
+                break
+            task()
+        waited = int(pathlib.Path(f"/proc/self/task/{threading.get_native_id()}/schedstat").read_text().split()[1])
+        took.append(time.perf_counter() - began - waited / 1e9)
+
+    each = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in each:
+        thread.start()
+    for thread in each:
+        thread.join()
+    return max(took)
+
+
+def reading(path: str, form_name: str, rows: int) -> None:
+    """Counts and reads the file by one thread, by two, and uncut; prints."""
+    from beam_coresets.transforms.reading.blocks import ReadBlocks, read_part
+    from beam_coresets.transforms.reading.columns import Columns
+    from beam_coresets.transforms.reading.parts import FILE_FORMATS, Part, counted, cut_at_rows
+
+    source = ReadBlocks(path, Columns(columns=tuple(NAMES)))
+    form, found = FILE_FORMATS[source.format], {}
+
+    def count(part: Part) -> None:
+        found[part.index] = counted(part.files[0], form, source.layout)
+
+    def read(part: Part) -> int:
+        return sum(1 for _ in read_part(part, form, source.layout))
+
+    count(source.parts[0])
+    next(source.uncut())
+    uncut = in_threads([lambda: sum(1 for _ in source.uncut())], 1)
+    for threads in (1, 2):
+        counts = in_threads([lambda part=part: count(part) for part in source.parts[:-1]], threads)  # type: ignore[misc]
+        these = list(cut_at_rows(source.parts, form, source.layout, found))
+        reads = in_threads([lambda part=part: read(part) for part in these], threads)  # type: ignore[misc]
+        print(
+            f"{form_name}, {os.path.getsize(path) / 1e9:.2f} GB, {threads} thread(s): count {counts:.2f} s, read "
+            f"{reads:.2f} s, {rows / (counts + reads) / 1e6:.2f} M rows/s; uncut, one thread {uncut:.2f} s; load "
+            f"{os.getloadavg()[0] / (os.cpu_count() or 1):.1f}", flush=True,
+        )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=1.0)
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=["csv"])
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--reading", action="store_true", help="nothing but reading, in this process")
     parser.add_argument("--work", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
@@ -123,6 +184,9 @@ def main() -> None:
             path = os.path.join(folder, "rows." + ("csv" if form == "quoted" else form))
             rows = write(path, form, given.gigabytes * 1e9)
             for _ in range(given.times):
+                if given.reading:
+                    reading(path, form, rows)
+                    continue
                 one = 0.0
                 for workers, whole in ((1, False), (2, False), (2, True)):
                     found = measured(path, form, workers, whole)
