@@ -17,6 +17,7 @@ from beam_coresets.hashing import generator
 from beam_coresets.points.left_out import kept_weights, trimmed_seeding
 from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
+from beam_coresets.solvers import many
 from beam_coresets.solvers.descent import CentersProblem, Clustering, cluster_costs, exact_dist_sq, total_cost
 from beam_coresets.solvers.principal import Principal
 from beam_coresets.solvers.swaps import SwapSearch
@@ -80,6 +81,23 @@ def _start(problem: CentersProblem, k: int, init: Array | None, rng: np.random.G
         rows = dz_seeding(problem.points, problem.weights, k, problem.z, rng, candidates)
     seeded = problem.points[rows].astype(np.float64)
     return seeded if init is None or len(rows) < k else np.concatenate([init, seeded[: k - len(init)]])
+
+
+def _many(
+    problem: CentersProblem, principal: Principal | None, k: int, init: Array | None, seed: int, max_iter: int
+) -> tuple[Clustering, int]:
+    """Thousands of centers, in the coordinates of all columns, and how many iterations there were."""
+    rows = many.grouped_seeds(problem, k, generator(seed, "solve_centers", "many"))
+    centers = problem.points[rows].astype(np.float64)
+    if init is not None:
+        centers = np.concatenate([init, centers])[:k]
+    iterations = min(max_iter, many.LIST_ITERATIONS)
+    state, used = many.descend(problem, centers, iterations, many.TOL)
+    if principal is not None:
+        problem, state = principal.wide, principal.back(state)
+        state, more = many.descend(problem, state.centers, iterations // 3, many.TOL)
+        used += more
+    return state, used
 
 
 def _search(
@@ -267,7 +285,8 @@ def solve_centers(
 
     Lattanzi and Sohler (2019), Theorem 1: O(k log log k) swap trials after D^2 seeding make a constant-factor solution
     in expectation, for k-means; the number of trials here goes by the size of the problem, not by the theorem. Wide
-    points are searched, for z = 2, in their principal components (`beam_coresets.solvers.principal`).
+    points are searched, for z = 2, in their principal components (`beam_coresets.solvers.principal`). A thousand
+    centers and more are found group by group, without swaps and restarts (`beam_coresets.solvers.many`).
 
     Args:
       points: (n, d) float32 or float64 (others become float64); unit rows for the cosine metric. Searched in their own
@@ -300,6 +319,9 @@ def solve_centers(
     principal = Principal.of(problem)
     if principal is not None:
         problem, first = principal.problem, None if first is None else principal.inward(first)
+    if k >= many.FROM_CENTERS and len(problem.points) > 2 * k and not left_out:
+        state, iterations = _many(problem, principal, k, first, seed, max_iter)
+        return _solution(data, problem if principal is None else principal.wide, state, iterations)
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
     best: Clustering | None = None
     iterations = 0

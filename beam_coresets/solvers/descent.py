@@ -130,7 +130,7 @@ class CentersProblem:
 
     def clustering(self, centers: Array) -> Clustering:
         """Of the points, to the nearest of (k, d) float64 centers."""
-        return self._measured(centers, *nearest(self.points, centers))
+        return self.measured(centers, *nearest(self.points, centers))
 
     def clustering_near(self, old: Clustering, centers: Array) -> Clustering:
         """`clustering(centers)`, by comparing only with what differs from `old.centers` where that is little."""
@@ -147,9 +147,10 @@ class CentersProblem:
         dist_sq = np.where(closer, dist_sq, old.dist_sq)
         lost = np.flatnonzero(changed[old.index])
         index[lost], dist_sq[lost] = nearest(self.points[lost], centers)
-        return self._measured(centers, index, dist_sq)
+        return self.measured(centers, index, dist_sq)
 
-    def _measured(self, centers: Array, index: Array, dist_sq: Array) -> Clustering:
+    def measured(self, centers: Array, index: Array, dist_sq: Array) -> Clustering:
+        """Of the points, each to the center (n,) that is given, at a squared distance (n,)."""
         if not self.left_out:
             return Clustering(centers, index, dist_sq, total_cost(dist_sq, self.weights, self.z))
         kept, level = kept_weights(dist_sq, self.weights, self.left_out)
@@ -222,18 +223,22 @@ class CentersProblem:
         for iteration in range(max_iter):
             if best.cost <= floor:
                 return best, iteration
-            used = np.bincount(best.index, minlength=len(best.centers)) > 0
-            all_used = np.count_nonzero(used) == len(used)
-            centers = self.step(best, freeze)
-            if not all_used:
-                centers[~used] = self._costliest(best, int((~used).sum()))
-            state = self.clustering_near(best, centers)
+            all_used = bool((np.bincount(best.index, minlength=len(best.centers)) > 0).all())
+            state = self.clustering_near(best, self.moved(best, freeze))
             gained = best.cost - state.cost
             if gained > 0:
                 best = state
             if gained <= (tol * best.cost if all_used else 0) or best.cost - 4 * gained > goal:
                 return best, iteration + 1
         return best, max_iter
+
+    def moved(self, state: Clustering, freeze: float = 0.0) -> Array:
+        """`step`, with centers that no point is nearest to on the rows that cost most."""
+        unused = np.bincount(state.index, minlength=len(state.centers)) == 0
+        centers = self.step(state, freeze)
+        if unused.any():
+            centers[unused] = self._costliest(state, int(unused.sum()))
+        return centers
 
     def _costliest(self, state: Clustering, count: int) -> Array:
         """`count` rows to put unused centers on: those that cost most, of what stays."""

@@ -2,7 +2,7 @@
 
 k-means of points projected on their first k / epsilon principal components costs at most 1 + epsilon times the best of
 all columns (Cohen, Elder, Musco, Musco and Persu, *Dimensionality reduction for k-means clustering*, 2015, Theorem 7).
-`SEARCH_DIM` is fewer than the theorem asks for and found by iteration, so nothing rests on it: a descent in all columns
+`COMPONENTS` is fewer than the theorem asks for and found by iteration, so nothing rests on it: a descent in all columns
 follows, and every cost that is told is measured there.
 """
 from __future__ import annotations
@@ -19,7 +19,7 @@ from beam_coresets.solvers.descent import CentersProblem, Clustering
 
 Array = npt.NDArray[Any]
 
-SEARCH_DIM = 96
+COMPONENTS = 96
 LEAST_DIM = 192  # columns from which on a search is narrowed
 _ROUNDS = 2  # of subspace iteration from random directions
 _LEAST_LENGTH = 1e-6  # of a projected unit row; shorter ones have no direction
@@ -29,7 +29,7 @@ _LEAST_LENGTH = 1e-6  # of a projected unit row; shorter ones have no direction
 class Principal:
     """Attributes:
     problem: the narrow one; its costs are less by what the dropped columns cost any centers in the others' span.
-    basis: (d, SEARCH_DIM) orthonormal columns, of the points' dtype.
+    basis: (d, COMPONENTS) orthonormal columns, of the points' dtype.
     wide: the problem that it was made of.
     """
 
@@ -45,7 +45,7 @@ class Principal:
         if points.shape[1] < LEAST_DIM or wide.z != 2 or wide.left_out:
             return None
         weights = (wide.weights / wide.weights.mean()).astype(points.dtype)[:, None]
-        basis = generator("principal", points.shape[1]).standard_normal((points.shape[1], SEARCH_DIM))
+        basis = generator("principal", points.shape[1]).standard_normal((points.shape[1], COMPONENTS))
         basis = basis.astype(points.dtype)
         with threadpool_limits(1, "blas"):  # sums of products depend on how many threads there are
             for _ in range(_ROUNDS):
@@ -54,18 +54,18 @@ class Principal:
                 basis = np.linalg.qr(points.T @ along)[0]
             narrow = points @ basis
         if not wide.cosine:
-            return Principal(dataclasses.replace(wide, points=narrow, origin=np.zeros(SEARCH_DIM)), basis, wide)
+            return Principal(dataclasses.replace(wide, points=narrow, origin=np.zeros(COMPONENTS)), basis, wide)
         # w (1 - p.c) of a row p is, but for a constant, w |p| (1 - p.c / |p|): of a unit row that weighs less.
         length = np.linalg.norm(narrow, axis=1).clip(_LEAST_LENGTH)
         narrow /= length[:, None]
         return Principal(
-            dataclasses.replace(wide, points=narrow, weights=wide.weights * length, origin=np.zeros(SEARCH_DIM)),
+            dataclasses.replace(wide, points=narrow, weights=wide.weights * length, origin=np.zeros(COMPONENTS)),
             basis,
             wide,
         )
 
     def inward(self, centers: Array) -> Array:
-        """(k, d) centers of the wide problem as centers (k, SEARCH_DIM) of the narrow one."""
+        """(k, d) centers of the wide problem as centers (k, COMPONENTS) of the narrow one."""
         narrow = np.asarray(centers @ self.basis, np.float64)
         if self.wide.cosine:
             narrow /= np.linalg.norm(narrow, axis=1, keepdims=True).clip(_LEAST_LENGTH)

@@ -9,7 +9,7 @@ from beam_coresets.points.nearest import nearest_numpy
 from beam_coresets.solvers import principal
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.descent import CentersProblem
-from beam_coresets.solvers.principal import LEAST_DIM, SEARCH_DIM, Principal
+from beam_coresets.solvers.principal import COMPONENTS, LEAST_DIM, Principal
 
 D = LEAST_DIM + 8
 
@@ -59,11 +59,11 @@ def test_narrow_costs_differ_from_wide_ones_by_a_constant_for_centers_in_the_spa
     points = unit(points) if cosine else points
     wide = CentersProblem.of(points, weights, 2.0, cosine)
     found = Principal.of(wide)
-    assert found.problem.points.shape == (len(points), SEARCH_DIM)
-    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(SEARCH_DIM), atol=1e-12)
+    assert found.problem.points.shape == (len(points), COMPONENTS)
+    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(COMPONENTS), atol=1e-12)
     differences = []
     for seed in range(4):
-        narrow = np.random.default_rng(seed).normal(size=(6, SEARCH_DIM))
+        narrow = np.random.default_rng(seed).normal(size=(6, COMPONENTS))
         narrow = unit(narrow) if cosine else narrow
         one, other = wide.clustering(narrow @ found.basis.T), found.problem.clustering(narrow)
         np.testing.assert_array_equal(one.index, other.index)
@@ -78,7 +78,7 @@ def test_it_finds_the_directions_in_which_rows_differ_most():
     values, vectors = np.linalg.eigh((wide.points * wide.weights[:, None]).T @ wide.points)
     found = Principal.of(wide)
     kept = float(wide.weights @ (found.problem.points**2).sum(axis=1))
-    assert kept > 0.98 * values[-SEARCH_DIM:].sum()
+    assert kept > 0.98 * values[-COMPONENTS:].sum()
     between = vectors[:, -29:]  # 30 clusters differ in so many
     assert np.linalg.norm(between.T @ found.basis, axis=1).min() > 0.999
 
