@@ -2,7 +2,9 @@
 import argparse
 import os
 import pathlib
+import time
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
@@ -13,7 +15,9 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.testing.util import assert_that, equal_to
 
+from beam_coresets.pipelines.running.local import local_by_default
 from beam_coresets.pipelines.running.runners import (
     FlinkStreamingOptions,
     add_runner_options,
@@ -196,3 +200,38 @@ def test_a_job_server_that_is_given_is_what_runs(programs, tmp_path):
     prepare_streaming(options, 2)
     assert FlinkJarJobServer(options).path_to_jar() == str(jar)
     assert options.view_as(FlinkRunnerOptions).flink_job_server_jar == os.fspath(jar)
+
+
+class Slow:
+    pass
+
+
+class SlowCoder(beam.coders.Coder):
+    """Takes longer to encode an element than Beam waits before it sends what it has."""
+
+    def encode(self, value):
+        time.sleep(1.5)
+        return b"slow"
+
+    def decode(self, encoded):
+        assert encoded == b"slow"
+        return Slow()
+
+    def is_deterministic(self):
+        return True
+
+
+beam.coders.registry.register_coder(Slow, SlowCoder)
+
+
+def test_workers_of_one_process_send_whole_elements():
+    options = local_by_default(PipelineOptions(["--direct_num_workers=2", "--direct_running_mode=multi_threading"]))
+    with beam.Pipeline(options=options) as pipeline:
+        counts = (
+            pipeline
+            | beam.Create(range(4))
+            | beam.Map(lambda i: (i, Slow())).with_output_types(tuple[int, Slow])
+            | beam.GroupByKey()
+            | beam.MapTuple(lambda i, all_of: (i, len(list(all_of))))
+        )
+        assert_that(counts, equal_to([(i, 1) for i in range(4)]))
