@@ -2,7 +2,8 @@
 
 D^z seeding, then alternately a swap local search and a descent (Lloyd for z = 2, Weiszfeld-type steps otherwise), from
 several starts; the best start is improved by swaps that are judged after a short descent (Fraenti, *Efficiency of
-random swap clustering*, 2018).
+random swap clustering*, 2018). Of many points the search goes over a sample, and the last descent over all of them
+(`beam_coresets.solvers.many_points`).
 """
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from beam_coresets.points.nearest import MATRIX_DIM, Metric, nearest, writable
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers import many
 from beam_coresets.solvers.descent import CentersProblem, Clustering, cluster_costs, exact_dist_sq, total_cost
+from beam_coresets.solvers.many_points import on_all, searched
 from beam_coresets.solvers.principal import Principal
 from beam_coresets.solvers.swaps import SwapSearch
 
@@ -314,12 +316,14 @@ def solve_centers(
     total = float(data.weights.sum())
     if not 0 <= left_out < total:
         raise ValueError(f"left_out: must be from 0 to less than the total weight {total:g}, got {left_out:g}")
-    problem = data.problem(z, metric, left_out)
+    whole = data.problem(z, metric, left_out)
+    in_groups = k >= many.FROM_CENTERS and np.count_nonzero(data.kept) > 2 * k and not left_out
+    problem = whole if in_groups else searched(whole, k, generator(seed, "solve_centers", "searched"))
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
     principal = Principal.of(problem)
     if principal is not None:
         problem, first = principal.problem, None if first is None else principal.inward(first)
-    if k >= many.FROM_CENTERS and len(problem.points) > 2 * k and not left_out:
+    if in_groups:
         state, iterations = _many(problem, principal, k, first, seed, max_iter)
         return _solution(data, problem if principal is None else principal.wide, state, iterations)
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
@@ -328,9 +332,10 @@ def solve_centers(
     for restart in range(effort.restarts):
         rng = generator(seed, "solve_centers", restart)
         centers = _start(problem, k, first if restart == 0 else None, rng)
-        if len(centers) < k and (principal is not None or problem.points.dtype == np.float32):
-            # In float32, and in fewer columns, distinct points may be one.
-            problem, principal, best = data.problem(z, metric, left_out, double=True), None, None
+        if len(centers) < k and (problem is not whole or problem.points.dtype == np.float32):
+            # In float32, in fewer columns, and in a sample, distinct points may be fewer.
+            problem = whole = data.problem(z, metric, left_out, double=True)
+            principal, best = None, None
             first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
             centers = _start(problem, k, first if restart == 0 else None, generator(seed, "solve_centers", restart))
         if len(centers) < k:  # every distinct point is a center
@@ -348,6 +353,9 @@ def solve_centers(
         best, used = problem.descend(best, max_iter, tol)  # so that little is left to do in all columns
         iterations += used
         problem, best = principal.wide, principal.back(best)
+    if problem is not whole:
+        problem, (best, used) = whole, on_all(whole, best, max_iter, tol)
+        iterations += used
     if max_iter:
         best, used = problem.descend(best, max_iter, tol)
         iterations += used

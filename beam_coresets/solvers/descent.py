@@ -115,6 +115,11 @@ class CentersProblem:
         """A cost that is only rounding: every point lies on a center."""
         return float(self.weights.sum()) * 1e-14**self.z
 
+    @property
+    def spread(self) -> float:
+        """`sum w |p|**2`, of the points in these coordinates."""
+        return float(np.einsum("n,nd,nd->", self.weights, self.points, self.points, dtype=np.float64))
+
     def inside(self, points: Array) -> Array:
         """Other rows in this problem's coordinates and precision."""
         return ((points - self.origin) * self.scale).astype(self.points.dtype)
@@ -175,8 +180,7 @@ class CentersProblem:
         sums, masses = np.empty(centers.shape), np.empty(len(centers))
         _means(self.points, factors, index, sums, masses)
         target = np.divide(sums, masses[:, None], out=centers.copy(), where=masses[:, None] > 0)
-        if self.cosine:
-            target = np.where(np.linalg.norm(target, axis=1, keepdims=True) > 1e-9, _unit_rows(target), centers)
+        target = self.on_sphere(target, centers)
         if freeze > 0:
             gain = 0.5 * z * masses * np.einsum("kd,kd->k", target - centers, target - centers)
             target = np.where((gain < freeze * state.cost)[:, None], centers, target)
@@ -188,6 +192,12 @@ class CentersProblem:
             pull = masses * np.linalg.norm(target - centers, axis=1)
             length = np.clip(1.0 - here / np.where(pull > 0, pull, 1.0), 0.0, 1.0)
         return self._halved(centers, target, index, weights, length)
+
+    def on_sphere(self, target: Array, centers: Array) -> Array:
+        """The target (k, d), under the cosine metric at unit length; `centers` where it is too near to the middle."""
+        if not self.cosine:
+            return target
+        return np.where(np.linalg.norm(target, axis=1, keepdims=True) > 1e-9, _unit_rows(target), centers)
 
     def _halved(self, centers: Array, target: Array, index: Array, weights: Array, length: Array) -> Array:
         """centers + length * (target - centers), with `length` halved per cluster until no cluster's cost grows."""
