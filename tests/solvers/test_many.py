@@ -2,10 +2,12 @@
 import numpy as np
 import pytest
 
+from beam_coresets.points.coreset import Coreset
 from beam_coresets.points.nearest import nearest, nearest_numpy
 from beam_coresets.solvers import many
 from beam_coresets.solvers.centers import solve_centers
 from beam_coresets.solvers.descent import CentersProblem
+from beam_coresets.solvers.model import Centers
 from beam_coresets.solvers.principal import LEAST_DIM
 
 K = many.FROM_CENTERS
@@ -93,3 +95,10 @@ def test_given_centers_are_kept_to_begin_with():
     more = solve_centers(points, weights, K + 50, init=first.centers)
     assert more.cost < first.cost
     assert len(more.centers) == K + 50
+
+
+def test_the_interval_of_many_centers_is_called_weak():
+    points, _ = clusters(7)
+    sample = Coreset.empty(points.shape[1])
+    assert "may be too narrow" in Centers(points[:K].astype(np.float64)).doubt(sample)
+    assert Centers(points[: K - 1].astype(np.float64)).doubt(sample) is None
