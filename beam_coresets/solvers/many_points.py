@@ -21,8 +21,8 @@ Array = npt.NDArray[Any]
 
 SEARCHED = 10_000  # points that a search goes over,
 SEARCHED_PER_CENTER = 500  # and at least so many a center;
-MANY = 4  # times as many points are few enough to search all
-MOST_POWER = 4.0  # of distances: beyond it few points decide, and all are searched
+FEW_TIMES = 4  # times as many points are few enough to search all
+SEARCHED_POWER = 4.0  # of distances: beyond it few points decide, and all are searched
 _ROUGH = 1e-4  # gain of an iteration, as a share of the cost, that ends a descent which is gone on with
 _ROUNDING = 3e-5  # of distances in float32, relatively
 
@@ -30,7 +30,7 @@ _ROUNDING = 3e-5  # of distances in float32, relatively
 def searched(problem: CentersProblem, k: int, rng: np.random.Generator) -> CentersProblem:
     """The problem on a sample of its points by sensitivity, weights unbiased, if there are many; else the same."""
     most = max(SEARCHED, SEARCHED_PER_CENTER * k)
-    if len(problem.points) <= MANY * most or problem.left_out or problem.z > MOST_POWER:
+    if len(problem.points) <= FEW_TIMES * most or problem.left_out or problem.z > SEARCHED_POWER:
         return problem
     sampler = Sampler(k, most, problem.z)
     rows, weights = sampler.thin(problem.points, problem.weights, np.zeros(len(problem.points), np.int32), most, rng)
