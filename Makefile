@@ -87,7 +87,7 @@ docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	BEAM_CORESETS_SITE=.site $(BIN)/python -m pytest tests/test_site.py
 
-# The peers ask for NumPy 1, so they get an environment of their own.
+# Some of the peers ask for NumPy 1, so they get an environment of their own.
 peers: .venv/installed-dev .venv-peers/installed
 	$(BIN)/python benchmarks/peers.py
 
@@ -157,7 +157,7 @@ $(TEMPLATE_TOOLS):
 
 .venv-peers/installed:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install -q coresets bico scikit-learn threadpoolctl
+	.venv-peers/bin/python -m pip install -q coresets bico scikit-learn threadpoolctl faiss-cpu superkmeans river k-means-constrained
 	touch $@
 
 clean:

@@ -1,11 +1,12 @@
 """Ours and its peers side by side in one run: speed, memory, cost of the centers, distortion of the coreset.
 
-    python -m venv .venv-peers && .venv-peers/bin/pip install coresets bico
-    python benchmarks/peers.py --peers_python .venv-peers/bin/python --csv peers.csv
+    make peers                                    2 M x 8, k = 20
+    python benchmarks/peers.py --names wide       20,000 unit vectors of 768 columns, k = 500
 
 `coresets` and `bico` ask for NumPy 1 and must not go into the environment that Beam is in; so they run under an
-interpreter of their own (default: .venv-peers/bin/python if there is one). A method that cannot be imported is shown as
-not installed.
+interpreter of their own, as do the others that Beam's environment has no use for (default: .venv-peers/bin/python if
+there is one; `make peers` makes it). A method that cannot be imported is shown as not installed. Two take a row at a
+time or solve a flow, and get the first 20,000 rows only, as their names say; speed is that on these.
 
 Every method runs in a fresh subprocess per round, on one thread, on points that are in memory already; rounds go
 through all methods in turn, so that a busy machine slows all alike. Columns:
@@ -14,7 +15,7 @@ through all methods in turn, so that a busy machine slows all alike. Columns:
                compiled before, on a few points
     MiB        largest over rounds: peak memory of the process over what it held with the points loaded
     cost       k-means cost of the centers on all points, over the best that any method found in this run; centers of a
-               coreset are solved by our solver, on every method's coreset alike
+               coreset are solved by our solver, on every method's coreset alike (but for "scikit-learn on our sample")
     distortion over the center sets of benchmarks/distortion.py (largest), for what gives a coreset
 """
 import argparse
@@ -36,9 +37,10 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Result = dict[str, Array]
 
-SHAPES = {"gm": (2_000_000, 20), "ht": (200_000, 50)}
+SHAPES = {"gm": (2_000_000, 20), "ht": (200_000, 50), "wide": (20_000, 500)}
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 CHUNK = 10_000
+FEW = 20_000  # rows for those that take them one at a time
 NOT_INSTALLED = "not installed"
 
 
@@ -68,6 +70,71 @@ def mini_batch_k_means(points: Array, k: int, size: int, seed: int) -> Result:
     for low in range(0, len(points), CHUNK):
         model.partial_fit(points[low : low + CHUNK])
     return {"centers": model.cluster_centers_}
+
+
+def uniform(shards: int) -> Callable[[Array, int, int, int], Result]:
+    """As many rows as `shards` of our shards keep, each as likely; the first objection to a coreset."""
+
+    def run(points: Array, k: int, size: int, seed: int) -> Result:
+        count = min(len(points), shards * size)
+        rows = np.sort(np.random.default_rng(seed).choice(len(points), count, replace=False))
+        return {"points": points[rows], "weights": np.full(count, len(points) / count)}
+
+    return run
+
+
+def on_our_sample(points: Array, k: int, size: int, seed: int) -> Result:
+    """scikit-learn's KMeans on the coreset of ten shards."""
+    from sklearn.cluster import KMeans
+
+    made = ours(10, 1, ())(points, k, size, seed)
+    model = KMeans(k, random_state=seed, n_init=1).fit(made["points"], sample_weight=made["weights"])
+    return {"centers": model.cluster_centers_}
+
+
+def faiss_kmeans(most: int) -> Callable[[Array, int, int, int], Result]:
+    """faiss's Kmeans of 25 iterations on at most so many points a center."""
+
+    def run(points: Array, k: int, size: int, seed: int) -> Result:
+        import faiss
+
+        faiss.omp_set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        model = faiss.Kmeans(points.shape[1], k, niter=25, seed=seed + 1, max_points_per_centroid=most)
+        model.train(np.ascontiguousarray(points, np.float32))
+        return {"centers": model.centroids}
+
+    return run
+
+
+def superkmeans_all(points: Array, k: int, size: int, seed: int) -> Result:
+    """SuperKMeans on all points, flat, 25 iterations at most."""
+    from superkmeans import SuperKMeans
+
+    model = SuperKMeans(
+        k, points.shape[1], hierarchical=False, iters=25, sampling_fraction=1.0, max_points_per_cluster=10**9,
+        n_threads=int(os.environ["OMP_NUM_THREADS"]), seed=seed,
+    )  # fmt: skip
+    return {"centers": model.train(np.ascontiguousarray(points, np.float32))}
+
+
+def river_kmeans(points: Array, k: int, size: int, seed: int) -> Result:
+    """river's KMeans, a row at a time."""
+    from river import cluster
+
+    model = cluster.KMeans(n_clusters=k, halflife=0.1, seed=seed, sigma=float(points[:1000].std()))
+    for row in points[:FEW].tolist():
+        model.learn_one(dict(enumerate(row)))
+    centers = [[model.centers[j][t] for t in range(points.shape[1])] for j in range(k)]
+    return {"centers": np.array(centers), "seen": np.array(min(len(points), FEW))}
+
+
+def constrained(points: Array, k: int, size: int, seed: int) -> Result:
+    """KMeansConstrained without a bound that binds: a flow an iteration."""
+    from k_means_constrained import KMeansConstrained
+
+    rows = points[:FEW].astype(np.float64)
+    model = KMeansConstrained(k, size_min=1, size_max=len(rows), n_init=1, max_iter=10, random_state=seed).fit(rows)
+    return {"centers": model.cluster_centers_, "seen": np.array(len(rows))}
 
 
 def coresets_package(method: str) -> Callable[[Array, int, int, int], Result]:
@@ -108,12 +175,19 @@ METHODS: dict[str, tuple[Callable[[Array, int, int, int], Result], bool, str]] =
     "ours, 10 shards, l = 1": (ours(10, 1, ()), False, "beam_coresets"),
     "ours, 10 shards, l = 3, two dropped": (ours(10, 3, (1, 4)), False, "beam_coresets"),
     "MiniBatchKMeans.partial_fit": (mini_batch_k_means, False, "sklearn"),
+    "uniform, as many points": (uniform(10), False, "beam_coresets"),
+    "scikit-learn on our sample": (on_our_sample, False, "sklearn"),
+    "faiss, 256 points a center": (faiss_kmeans(256), True, "faiss"),
+    "faiss, all points": (faiss_kmeans(10**9), True, "faiss"),
+    "superkmeans, all points": (superkmeans_all, True, "superkmeans"),
+    "river, 20,000 rows": (river_kmeans, True, "river"),
+    "k-means-constrained, 20,000 rows": (constrained, True, "k_means_constrained"),
     "coresets, sensitivity": (coresets_package("sensitivity"), True, "coresets"),
     "coresets, lightweight": (coresets_package("lightweight"), True, "coresets"),
     "bico, 40 k": (bico(1), True, "bico"),
     "bico, 200 k": (bico(5), True, "bico"),
 }
-OURS = [name for name, (_, _, module) in METHODS.items() if module == "beam_coresets"]
+OURS = [name for name in METHODS if name.startswith("ours")]
 
 
 def memory(field: str) -> float:
@@ -139,7 +213,8 @@ def work(method: str, source: str, target: str, k: int, size: int, seed: int) ->
     result = run(points, k, size, seed)
     seconds = time.perf_counter() - began
     np.savez(target, **result)
-    print(json.dumps({"seconds": seconds, "memory": memory("VmHWM") - before}))
+    seen = int(result.get("seen", len(points)))
+    print(json.dumps({"seconds": seconds, "seen": seen, "memory": memory("VmHWM") - before}))
 
 
 def measured(method: str, source: str, target: str, k: int, size: int, seed: int, options: Any) -> dict[str, Any]:
@@ -157,12 +232,13 @@ def measured(method: str, source: str, target: str, k: int, size: int, seed: int
 
 def load(name: str, folder: pathlib.Path | None, n: int | None) -> Array:
     """The public shape if its folder is given, else the generated one; the first n rows."""
-    from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails
+    from beam_coresets.datasets.synthetic import GaussianMixture, HeavyTails, UnitVectors
 
     rows = SHAPES[name][0] if n is None else n
     if folder is not None and (folder / f"{name}.npy").exists():
         return np.ascontiguousarray(np.load(folder / f"{name}.npy")[:rows], np.float32)
-    return (GaussianMixture(seed=1) if name == "gm" else HeavyTails(seed=2)).points(rows)
+    made = {"gm": GaussianMixture(seed=1), "ht": HeavyTails(seed=2), "wide": UnitVectors(seed=3, d=768)}
+    return made[name].points(rows)
 
 
 class Judge:
@@ -222,7 +298,7 @@ def row(name: str, points: Array, method: str, runs: list[dict[str, Any]], best:
     failed = [run["failed"] for run in runs if "failed" in run]
     if failed:
         return out | {"M points/s": failed[0]}
-    out["M points/s"] = len(points) / statistics.median(run["seconds"] for run in runs) / 1e6
+    out["M points/s"] = runs[0]["seen"] / statistics.median(run["seconds"] for run in runs) / 1e6
     out["MiB"] = max(run["memory"] for run in runs)
     out["cost"] = statistics.median(run["cost"] for run in runs) / best
     out["worst cost"] = max(run["cost"] for run in runs) / best

@@ -101,9 +101,11 @@ class _Clusters:
 
     def move(self, centers: Array) -> None:
         """Moves them to (k, d) float64 centers."""
+        from scipy.spatial.distance import cdist  # late: 0.1 s to import
+
         kind, k = self.points.dtype, len(centers)
         near = np.ascontiguousarray(centers.astype(kind))
-        apart = np.sqrt(((near[:, None].astype(np.float64) - near) ** 2).sum(axis=2))
+        apart = cdist(near, near)
         apart[np.arange(k), np.arange(k)] = np.inf
         half = (apart.min(axis=1) / 2 * (1 - _ROUNDING)).astype(kind)
         length = np.zeros(k)
