@@ -29,9 +29,11 @@ def true_cost(points, weights, centers, cosine):
     return float(weights @ (0.5 * dist_sq if cosine else dist_sq))
 
 
-@pytest.mark.parametrize("cosine", [False, True])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", ["clusters", "noise", "few directions"])
+@pytest.mark.parametrize(
+    ("kind", "dtype", "cosine"),
+    [("clusters", np.float32, False), ("noise", np.float32, False), ("few directions", np.float64, False),
+     ("noise", np.float64, True), ("clusters", np.float32, True)],
+)  # fmt: skip
 def test_it_costs_no_more_than_a_search_in_all_columns(kind, dtype, cosine, monkeypatch):
     """The mean of four seeds, within half a percent: both searches end in local optima."""
     points, weights = mixture(3, spread=0.0 if kind == "few directions" else 1.0)
