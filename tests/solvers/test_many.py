@@ -23,14 +23,14 @@ def clusters(seed, n=4000, d=12, centers=500, spread=0.7, dtype=np.float32):
 
 @pytest.mark.parametrize("spread", [0.3, 1.5])
 @pytest.mark.parametrize("z", [1.0, 2.0])
-def test_it_ends_within_a_percent_of_a_full_descent_from_the_same_rows(spread, z):
+def test_it_ends_within_two_percent_of_a_full_descent_from_the_same_rows(spread, z):
     points, weights = clusters(1, spread=spread)
     problem = CentersProblem.of(points, weights, z, False)
     rows = many.grouped_seeds(problem, K, np.random.default_rng(2))
     start = problem.points[rows].astype(np.float64)
     full, _ = problem.descend(problem.clustering(start), 40, 1e-5)
     found, _ = many.descend(problem, start, many.LIST_ITERATIONS, many.TOL)
-    assert found.cost <= 1.01 * full.cost
+    assert found.cost <= 1.02 * full.cost
     assert found.cost < 0.95 * problem.clustering(start).cost
 
 
