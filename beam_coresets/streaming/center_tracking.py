@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from beam_coresets import codec
 from beam_coresets.hashing import derive_seed
@@ -266,8 +267,6 @@ class _Links:
         """The one-to-one matching of some old and some new centers, (old,) and (new,) bool, with the most in common."""
         smaller = np.minimum(shared.sum(axis=1)[:, None], self.mass)
         enough = (shared > 0) & (shared >= SHARED * smaller) & old[:, None] & new
-        from scipy.optimize import linear_sum_assignment  # late: 0.15 s to import
-
         found = linear_sum_assignment(np.where(enough, shared, 0.0), maximize=True)
         return [(i, j) for i, j in zip(*(side.tolist() for side in found), strict=True) if enough[i, j]]
 

@@ -6,6 +6,7 @@ back, and its own timers, in processing time, decide and forget. There may be se
 of its own (`coordinator_replicas`).
 """
 import dataclasses
+import importlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -183,6 +184,9 @@ class _Coordinate(beam.DoFn):
         self._open: dict[WindowKey, float] = {}  # of this process: windows that are waited for, and their ends
         self._oldest = Metrics.gauge("beam_coresets", "oldest_undecided_seconds")
         self._counters |= {name: Metrics.counter("beam_coresets", f"reports_{name}") for name in names[3:]}
+
+    def setup(self) -> None:
+        importlib.import_module("scipy.optimize")  # what lost buckets may need: no window is to wait for it
 
     def process(
         self,
