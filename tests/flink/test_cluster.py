@@ -64,7 +64,8 @@ def stopped_in_turn(stream, dim):
 
 
 def in_time(lags):
-    return max(lags.values()) <= DEADLINE + 1.5
+    """Wide: on two cores with all else a window of 64 columns takes up to 2 s. One that waited would take 10 s."""
+    return max(lags.values()) <= DEADLINE + 3
 
 
 @pytest.mark.parametrize("dim", [8, 64])
