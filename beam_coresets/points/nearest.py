@@ -9,6 +9,7 @@ Both are single-threaded and release the GIL: parallelism is Beam's.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -112,22 +113,37 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> None:
+def blas_on_one_thread() -> Any:
+    """A context in which products are summed in one order, however many threads there are."""
+    return _threads().limit(limits=1, user_api="blas")
+
+
+def scores(points: Array, centers: Array, rows: int = _MATRIX_ROWS) -> Iterator[tuple[int, Array, Array]]:
+    """By so many points at a time: the number of the first, the points (n, d) about the origin of the scores, and the
+    scores (n, k), `p.c - |c|**2 / 2` there, higher for nearer centers.
+
+    Args:
+      points: (n, d). centers: (k, d) of the points' dtype.
+    """
     # Distances are invariant under translation; a common offset would cost the expansion its precision. The median, as
     # one center far out must not be such an offset to all others.
     origin = np.median(centers, axis=0).astype(points.dtype)
     shifted = centers - origin
     half = 0.5 * np.einsum("kd,kd->k", shifted, shifted)
     columns = np.ascontiguousarray(shifted.T)
-    size_sq = np.empty(len(points), points.dtype)
-    with _threads().limit(limits=1, user_api="blas"):
-        for low in range(0, len(points), _MATRIX_ROWS):
-            chunk = points[low : low + _MATRIX_ROWS]
-            moved = chunk - origin
+    with blas_on_one_thread():
+        for low in range(0, len(points), rows):
+            moved = points[low : low + rows] - origin
             score = moved @ columns
             score -= half
-            index[low : low + len(chunk)] = score.argmax(axis=1)
-            size_sq[low : low + len(chunk)] = np.einsum("nd,nd->n", moved, moved)
+            yield low, moved, score
+
+
+def _by_matrix(points: Array, centers: Array, index: Array, dist_sq: Array) -> None:
+    size_sq = np.empty(len(points), points.dtype)
+    for low, moved, score in scores(points, centers):
+        index[low : low + len(moved)] = score.argmax(axis=1)
+        size_sq[low : low + len(moved)] = np.einsum("nd,nd->n", moved, moved)
     _direct_difference(points, centers, index, dist_sq)
     doubtful = np.flatnonzero(dist_sq < _DOUBT * np.finfo(points.dtype).eps * size_sq)
     if len(doubtful):

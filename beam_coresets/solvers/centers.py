@@ -96,8 +96,7 @@ def _many(
     iterations = min(max_iter, many.LIST_ITERATIONS)
     state, used = many.descend(problem, centers, iterations, many.TOL)
     if principal is not None:
-        problem, state = principal.wide, principal.back(state)
-        state, more = many.descend(problem, state.centers, iterations // 3, many.TOL)
+        state, more = many.descend(principal.wide, principal.outward(state), iterations // 3, many.TOL)
         used += more
     return state, used
 
@@ -317,7 +316,7 @@ def solve_centers(
     if not 0 <= left_out < total:
         raise ValueError(f"left_out: must be from 0 to less than the total weight {total:g}, got {left_out:g}")
     whole = data.problem(z, metric, left_out)
-    in_groups = k >= many.FROM_CENTERS and np.count_nonzero(data.kept) > 2 * k and not left_out
+    in_groups = k >= many.FROM_CENTERS and len(whole.points) > 2 * k and not left_out
     problem = whole if in_groups else searched(whole, k, generator(seed, "solve_centers", "searched"))
     first = None if init is None else problem.inward(_checked_centers("init", init, problem.points.shape[1], k))
     principal = Principal.of(problem)
@@ -325,7 +324,7 @@ def solve_centers(
         problem, first = principal.problem, None if first is None else principal.inward(first)
     if in_groups:
         state, iterations = _many(problem, principal, k, first, seed, max_iter)
-        return _solution(data, problem if principal is None else principal.wide, state, iterations)
+        return _solution(data, whole, state, iterations)
     effort = _Effort.of(problem.points.shape, k, restarts, swaps)
     best: Clustering | None = None
     iterations = 0
@@ -352,10 +351,11 @@ def solve_centers(
     if principal is not None:
         best, used = problem.descend(best, max_iter, tol)  # so that little is left to do in all columns
         iterations += used
-        problem, best = principal.wide, principal.back(best)
     if problem is not whole:
-        problem, (best, used) = whole, on_all(whole, best, max_iter, tol)
-        iterations += used
+        found = best.centers if principal is None else principal.outward(best)
+        sampled = principal is None or principal.wide is not whole
+        best, used = on_all(whole, found, max_iter, tol) if sampled else (whole.clustering(found), 0)
+        problem, iterations = whole, iterations + used
     if max_iter:
         best, used = problem.descend(best, max_iter, tol)
         iterations += used

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from beam_coresets._jit import fast_kernel
-from beam_coresets.points.nearest import nearest, power_of_distance, writable
+from beam_coresets.points.nearest import nearest, power_of_distance, scores, writable
 from beam_coresets.points.seeding import dz_seeding
 from beam_coresets.solvers.descent import CentersProblem, Clustering
 
@@ -117,15 +116,8 @@ def _exact(problem: CentersProblem, centers: Array) -> tuple[Clustering, Array]:
     """Each row with the nearest of all centers (k, d), and its `BESIDE` nearest (n, BESIDE) int32, in no order."""
     points = problem.points
     beside = np.empty((len(points), min(BESIDE, len(centers))), np.int32)
-    origin = np.median(centers, axis=0).astype(points.dtype)  # a common offset would cost the products their precision
-    columns = np.ascontiguousarray((centers - origin).astype(points.dtype).T)
-    half = 0.5 * np.einsum("dk,dk->k", columns, columns)
-    rows = max(32, _PRODUCTS // len(centers))
-    with threadpool_limits(1, "blas"):
-        for low in range(0, len(points), rows):
-            score = (points[low : low + rows] - origin) @ columns
-            score -= half
-            _highest(score, beside[low : low + rows])
+    for low, _, score in scores(points, centers.astype(points.dtype), max(32, _PRODUCTS // len(centers))):
+        _highest(score, beside[low : low + len(score)])
     return _among(problem, centers, beside), beside
 
 

@@ -37,9 +37,9 @@ def searched(problem: CentersProblem, k: int, rng: np.random.Generator) -> Cente
     return dataclasses.replace(problem, points=problem.points[rows], weights=weights)
 
 
-def on_all(problem: CentersProblem, state: Clustering, max_iter: int, tol: float) -> tuple[Clustering, int]:
-    """What a search on some of the points has found, after a descent on all of them, and its iterations."""
-    centers, passes = state.centers, 0
+def on_all(problem: CentersProblem, centers: Array, max_iter: int, tol: float) -> tuple[Clustering, int]:
+    """What a search on some of the points has found, (k, d), after a descent on all of them, and its iterations."""
+    passes = 0
     if problem.z == 2:
         centers, passes = settled(problem, centers, max_iter or 30, tol if max_iter else _ROUGH)
     best, used = problem.descend(problem.clustering(centers), 30, _ROUGH)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from beam_coresets.hashing import generator
+from beam_coresets.points.nearest import blas_on_one_thread
 from beam_coresets.solvers.descent import CentersProblem, Clustering
 
 Array = npt.NDArray[Any]
@@ -47,7 +47,7 @@ class Principal:
         weights = (wide.weights / wide.weights.mean()).astype(points.dtype)[:, None]
         basis = generator("principal", points.shape[1]).standard_normal((points.shape[1], COMPONENTS))
         basis = basis.astype(points.dtype)
-        with threadpool_limits(1, "blas"):  # sums of products depend on how many threads there are
+        with blas_on_one_thread():
             for _ in range(_ROUNDS):
                 along = points @ basis
                 along *= weights
@@ -71,7 +71,7 @@ class Principal:
             narrow /= np.linalg.norm(narrow, axis=1, keepdims=True).clip(_LEAST_LENGTH)
         return narrow
 
-    def back(self, state: Clustering) -> Clustering:
-        """The means, in all columns, of the clusters that were found, and each row's nearest of them."""
+    def outward(self, state: Clustering) -> Array:
+        """The means (k, d), in all columns, of the clusters that were found."""
         centers = np.asarray(state.centers @ self.basis.T, np.float64)  # of clusters that have no rows
-        return self.wide.clustering(self.wide.step(dataclasses.replace(state, centers=centers)))
+        return self.wide.step(dataclasses.replace(state, centers=centers))

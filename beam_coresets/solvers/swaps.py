@@ -4,28 +4,20 @@ Lattanzi and Sohler, *A better k-means++ algorithm via local search* (ICML 2019)
 With the nearest and second-nearest distance of every point, one pass over the points prices the removal of all k
 centers at once (as in FasterPAM, Schubert and Rousseeuw 2021).
 """
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
 from beam_coresets._jit import fast_kernel, rising_order
-from beam_coresets.points.nearest import MATRIX_DIM
+from beam_coresets.points.nearest import MATRIX_DIM, blas_on_one_thread
 from beam_coresets.points.seeding import SEED_BLOCK, block_dist_sq, draw_row, transposed
 
 Array = npt.NDArray[Any]
 
 _MATRIX_ROWS = 4096
-
-
-@functools.cache
-def _threads() -> ThreadpoolController:
-    """Looking for the BLAS libraries takes up to a millisecond: once is enough."""
-    return ThreadpoolController()
 
 
 @fast_kernel
@@ -73,7 +65,7 @@ def _two_distances(points, centers, first, second, first_sq, second_sq):  # type
 def _two_by_matrix(points: Array, centers: Array, first: Array, second: Array) -> None:
     half = 0.5 * np.einsum("kd,kd->k", centers, centers)
     columns = np.ascontiguousarray(centers.T)
-    with _threads().limit(limits=1, user_api="blas"):
+    with blas_on_one_thread():
         for low in range(0, len(points), _MATRIX_ROWS):
             score = points[low : low + _MATRIX_ROWS] @ columns
             score -= half
